@@ -1,0 +1,82 @@
+# Everything here works with a Python >= 3.11, its pip and make alone.
+#
+#   make quickstart                        the whole journey on real text, in minutes
+#   make test                              the test suite
+#   make test PYTEST_ARGS="tests/data -x"  part of it
+#   make smoke VENV=.venv-312 PYTHON=python3.12
+#   make setup REQUIREMENTS=requirements-cuda.txt
+
+PYTHON ?= python3
+VENV ?= .venv
+REQUIREMENTS ?= requirements.txt
+PYTEST_ARGS ?=
+# Compiled programs are kept between runs; jax reads this variable by itself.
+JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/.cache/jax
+
+BIN := $(VENV)/bin
+INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check
+PYTEST := JAX_COMPILATION_CACHE_DIR="$(JAX_COMPILATION_CACHE_DIR)" $(BIN)/python -m pytest
+# A stamp is younger than the requirements that it stands for, or they are installed again.
+SETUP := $(VENV)/.installed-$(REQUIREMENTS)
+DEV_SETUP := $(VENV)/.installed-requirements-dev.txt
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help setup dev-setup test test-long smoke lint format quickstart clean
+
+help:  ## print this list
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' \
+		$(firstword $(MAKEFILE_LIST))
+
+setup: $(SETUP)  ## make .venv with what the project needs (about 1.2 GB)
+
+dev-setup: $(DEV_SETUP)  ## the same with the test runner and the linter
+
+# pip is put in by a second step because Debian's Python comes without ensurepip: there the pip
+# outside the environment installs the one inside.
+$(BIN)/python:
+	@command -v "$(PYTHON)" >/dev/null || { \
+		echo "make: no program '$(PYTHON)'; name a Python >= 3.11: make setup PYTHON=python3.12" >&2; \
+		exit 2; }
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "make: '$(PYTHON)' does not run or is older than Python 3.11" \
+			"($$("$(PYTHON)" --version 2>&1 | head -n 1));" \
+			"name another: make setup PYTHON=python3.12" >&2; \
+		exit 2; }
+	"$(PYTHON)" -m venv --clear --without-pip "$(VENV)"
+
+$(SETUP): $(REQUIREMENTS) requirements.txt | $(BIN)/python
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 \
+		|| $(BIN)/python -m ensurepip >/dev/null 2>&1 \
+		|| "$(PYTHON)" -m pip --python $(BIN)/python install -qq pip
+	@echo "Installing $(REQUIREMENTS) into $(VENV); this takes a minute or two the first time."
+	$(INSTALL) -r $(REQUIREMENTS)
+	@touch $@
+
+$(DEV_SETUP): requirements-dev.txt $(SETUP)
+	$(INSTALL) -r requirements-dev.txt
+	@touch $@
+
+test: $(DEV_SETUP)  ## run the test suite, without the tests marked long
+	$(PYTEST) $(PYTEST_ARGS)
+
+test-long: $(DEV_SETUP)  ## run the tests marked long, and only those
+	$(PYTEST) -m long $(PYTEST_ARGS)
+
+smoke: $(DEV_SETUP)  ## run the few tests that stand for all on another Python
+	$(PYTEST) -m "smoke and not long" $(PYTEST_ARGS)
+
+lint: $(DEV_SETUP)  ## check the style
+	$(BIN)/ruff check .
+
+format: $(DEV_SETUP)  ## mend what the linter can mend, and lay out the code
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+quickstart: $(SETUP)  ## pre-train, restore, fine-tune and use on the bundled texts
+	JAX_COMPILATION_CACHE_DIR="$(JAX_COMPILATION_CACHE_DIR)" \
+		$(BIN)/python launch.py experiment --config=configs/experiments/quickstart.py
+
+clean:  ## remove caches and build outputs; environments and runs/ stay
+	rm -rf .cache .hypothesis .pytest_cache .ruff_cache build dist *.egg-info
+	find . -name __pycache__ -type d -not -path './.venv*' -prune -exec rm -rf {} +

@@ -1,0 +1,11 @@
+"""python launch.py VERB --flag=value … : the one entrance. `python launch.py help` lists it."""
+
+import os
+import sys
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+from research.cli import main  # noqa: E402  (the log level must be set before jax is imported)
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

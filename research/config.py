@@ -1,0 +1,322 @@
+"""Config files to frozen dataclasses; every wrong key or value dies here.
+
+A config file has `get_config(arg) -> ml_collections.ConfigDict`. Its keys are those of `Config`
+below; keys it leaves out have the defaults of the dataclasses. On the command line
+`--config=FILE.py:arg` and `--config.key.key=value` change it further.
+"""
+
+import ast
+import dataclasses
+import importlib.util
+import json
+import types
+import typing
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import ml_collections
+
+from research.data.config import DataConfig, TokenizerConfig
+from research.data.sources import SourceConfig
+from research.errors import UserError, nearest
+from research.models import config as model_config
+from research.models.config import ModelConfig
+from research.objectives import ObjectivesConfig
+from research.sharding.mesh import MeshConfig
+from research.tasks import TASKS
+from research.training.optimizer import OptimizerConfig
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainConfig:
+    """Length and rhythm of a run, in steps unless said otherwise.
+
+    `batch_size` counts tokens in pre-training and examples in tasks. One of `steps`, `epochs` is
+    given, the other is 0. `every` 0: only at the end. `eval_batches` 0: the whole split.
+    """
+
+    batch_size: int = 4096
+    steps: int = 0
+    epochs: float = 0.0
+    accumulation: int = 1
+    log_every: int = 20
+    eval_every: int = 0
+    eval_batches: int = 0
+    checkpoint_every: int = 0
+    keep: int = 2
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """A run. `objective` makes it a pre-training, `task` a fine-tuning; exactly one is given.
+
+    `init_from` is a checkpoint; `init` says what of it is used: "restore" its backbone (and heads
+    of the same name), "fresh" only its shape and tokenizer, with new weights.
+    """
+
+    seed: int = 0
+    init_from: str = ""
+    init: Literal["restore", "fresh"] = "restore"
+    tokenizer: TokenizerConfig = TokenizerConfig()
+    data: DataConfig = DataConfig()
+    model: ModelConfig = ModelConfig()
+    objective: ObjectivesConfig | None = None
+    task: Any = None
+    optimizer: OptimizerConfig = OptimizerConfig()
+    train: TrainConfig = TrainConfig()
+    mesh: MeshConfig = MeshConfig()
+
+
+def load(spec: str, overrides: Mapping[str, str] | None = None) -> Config:
+    """The checked config of "FILE.py:arg" with the command line's `overrides` ("a.b" -> text).
+
+    Raises UserError for a missing or broken file, an unknown key or argument, a wrong type.
+    """
+    values = load_values(spec)
+    for path, text in (overrides or {}).items():
+        _set(values, path, _literal(text))
+    return from_values(values, spec)
+
+
+def load_values(spec: str) -> dict[str, Any]:
+    """What a config file's `get_config` returns, as plain nested dicts."""
+    file, _, arg = spec.partition(":")
+    module = load_module(file)
+    if not hasattr(module, "get_config"):
+        raise UserError(f"{file} has no get_config(arg)")
+    found = module.get_config(arg) if arg else module.get_config()
+    if isinstance(found, ml_collections.ConfigDict):
+        found = found.to_dict()
+    return found
+
+
+def load_module(file: str) -> types.ModuleType:
+    """Runs a config file. Raises UserError where there is none or it fails."""
+    path = Path(file)
+    if not path.is_file():
+        near = sorted(str(p) for p in path.parent.glob("*.py")) if path.parent.is_dir() else []
+        near = near or sorted(str(p) for p in Path("configs").rglob("*.py"))
+        raise UserError(f"no config file {file!r}{nearest(file, near)}")
+    specification = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(specification)
+    try:
+        specification.loader.exec_module(module)
+    except SyntaxError as error:
+        raise UserError(f"{file}, line {error.lineno}: {error.msg}") from error
+    return module
+
+
+def arguments(arg: str, **defaults: Any) -> types.SimpleNamespace:
+    """A config file's argument "size=tiny,nsp=false" over its defaults.
+
+    Raises UserError for a name that has no default or a value of another type.
+    """
+    found = dict(defaults)
+    for item in filter(None, arg.split(",")):
+        name, equals, text = item.partition("=")
+        if name not in defaults:
+            raise UserError(f"config argument {name!r} is not known{nearest(name, defaults)}")
+        if not equals:
+            raise UserError(f"config argument {name!r} needs a value: {name}=…")
+        found[name] = _convert(type(defaults[name]), _literal(text), f"argument {name}")
+    return types.SimpleNamespace(**found)
+
+
+def from_values(values: Mapping[str, Any], where: str = "config") -> Config:
+    """Nested dicts to `Config`. Raises UserError naming the key and the nearest valid one."""
+    values = dict(values)
+    task = values.pop("task", None)
+    config = _convert(Config, values, "")
+    if task is not None:
+        config = dataclasses.replace(config, task=_task(task))
+    _check(config, where)
+    return config
+
+
+def to_values(config: Config) -> dict[str, Any]:
+    """`Config` as nested dicts of JSON values; `from_values` reads it back."""
+
+    def plain(x: Any) -> Any:
+        if dataclasses.is_dataclass(x):
+            found = {f.name: plain(getattr(x, f.name)) for f in dataclasses.fields(x)}
+            names = [name for name, cls in TASKS.items() if type(x) is cls]
+            return {"name": names[0], **found} if names else found
+        if isinstance(x, Mapping):
+            return {k: plain(v) for k, v in x.items()}
+        return [plain(v) for v in x] if isinstance(x, list | tuple) else x
+
+    return json.loads(json.dumps(plain(config)))
+
+
+def _task(values: Mapping[str, Any]) -> Any:
+    values = dict(values)
+    name = values.pop("name", None)
+    if name not in TASKS:
+        raise UserError(f"task.name={name!r} is not known{nearest(str(name), TASKS)}")
+    return _convert(TASKS[name], values, "task")
+
+
+def _literal(text: str) -> Any:
+    """A command line's text as a Python value; what is no literal is a string."""
+    words = {"true": True, "false": False, "none": None}
+    if text.lower() in words:
+        return words[text.lower()]
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
+
+
+def _set(values: dict[str, Any], path: str, value: Any) -> None:
+    *parents, last = path.split(".")
+    at = values
+    for depth, name in enumerate(parents):
+        if at.get(name) is None:
+            at[name] = {}
+        at = at[name]
+        if not isinstance(at, dict):
+            raise UserError(
+                f"config.{path}: {'.'.join(parents[: depth + 1])} holds a value, no keys"
+            )
+    at[last] = value
+
+
+def _convert(kind: Any, value: Any, path: str) -> Any:
+    """`value` as `kind`, which is a type annotation of a config dataclass."""
+    origin, args = typing.get_origin(kind), typing.get_args(kind)
+    if kind is Any:
+        return value
+    if origin in (typing.Union, types.UnionType):
+        if value is None and type(None) in args:
+            return None
+        return _convert(next(a for a in args if a is not type(None)), value, path)
+    if origin is Literal:
+        if value not in args:
+            raise UserError(f"config.{path}={value!r} is not valid{nearest(str(value), args)}")
+        return value
+    if dataclasses.is_dataclass(kind):
+        return _dataclass(kind, value, path)
+    if origin is tuple:
+        if not isinstance(value, list | tuple):
+            raise _wrong(path, value, "a list")
+        return tuple(_convert(args[0], v, f"{path}[{i}]") for i, v in enumerate(value))
+    if origin is not None and issubclass(origin, Mapping):
+        if not value:
+            return {}
+        if not isinstance(value, Mapping):
+            raise _wrong(path, value, "a dict")
+        return {k: _convert(args[1], v, f"{path}.{k}") for k, v in value.items()}
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if type(value) is not kind:
+        raise _wrong(
+            path,
+            value,
+            {int: "a whole number", float: "a number", str: "a string", bool: "true or false"}[
+                kind
+            ],
+        )
+    return value
+
+
+def _wrong(path: str, value: Any, expected: str) -> UserError:
+    return UserError(f"config.{path} must be {expected}, not {value!r} ({type(value).__name__})")
+
+
+def _dataclass(kind: type, value: Any, path: str) -> Any:
+    if kind is SourceConfig and isinstance(value, str):
+        value = {"name": value}
+    if dataclasses.is_dataclass(value):
+        value = {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
+    if not isinstance(value, Mapping):
+        raise _wrong(path, value, "a group of keys")
+    hints = typing.get_type_hints(kind)
+    fields = {f.name: f for f in dataclasses.fields(kind)}
+    dot = f"{path}." if path else ""
+    for name in value:
+        if name not in fields:
+            raise UserError(f"config.{dot}{name} is not a key{nearest(name, fields)}")
+    found = {n: _convert(hints[n], v, f"{dot}{n}") for n, v in value.items()}
+    missing = [
+        n
+        for n, f in fields.items()
+        if n not in found
+        and f.default is dataclasses.MISSING
+        and f.default_factory is dataclasses.MISSING
+    ]
+    if missing:
+        raise UserError(f"config.{dot}{missing[0]} is missing")
+    if kind is ModelConfig and found.get("preset", "") not in ("", "checkpoint"):
+        return dataclasses.replace(model_config.preset(found["preset"]), **found)
+    return kind(**found)
+
+
+def _check(config: Config, where: str) -> None:
+    """What single keys cannot say: how they fit together."""
+    if (config.objective is None) == (config.task is None):
+        raise UserError(f"{where}: give either objective (pre-training) or task (fine-tuning)")
+    for name, group, value in (
+        ("model.preset", "shape", config.model.preset),
+        ("tokenizer.kind", "tokenizer", config.tokenizer.kind),
+    ):
+        if value == "checkpoint" and not config.init_from:
+            raise UserError(
+                f"config.{name}='checkpoint' takes the {group} from init_from, which is empty; "
+                "give --config.init_from=CHECKPOINT"
+            )
+    if config.init == "fresh" and not config.init_from:
+        raise UserError("config.init='fresh' needs config.init_from=CHECKPOINT")
+    train, data = config.train, config.data
+    if (train.steps > 0) == (train.epochs > 0):
+        raise UserError(
+            f"give one of config.train.steps={train.steps} and config.train.epochs={train.epochs}"
+        )
+    for group, key, least in (
+        (train, "batch_size", 1),
+        (train, "accumulation", 1),
+        (train, "log_every", 1),
+        (train, "keep", 1),
+        (train, "steps", 0),
+        (train, "epochs", 0),
+        (train, "eval_every", 0),
+        (train, "checkpoint_every", 0),
+        (train, "eval_batches", 0),
+        (data, "length", 8),
+        (data, "slots", 1),
+    ):
+        if getattr(group, key) < least:
+            name = "train" if group is train else "data"
+            raise UserError(f"config.{name}.{key}={getattr(group, key)} must be at least {least}")
+    if config.model.preset != "checkpoint":
+        model_config.check(config.model)
+    if config.objective is not None:
+        _check_objective(config)
+    else:
+        for split in ("train", "validation"):
+            if getattr(data, split) is None:
+                raise UserError(f"config.data.{split} is missing: a task needs its examples")
+
+
+def _check_objective(config: Config) -> None:
+    goal, data = config.objective, config.data
+    if goal.causal_lm and (goal.masked_lm or goal.next_sentence):
+        raise UserError(
+            "config.objective: causal_lm sees only the past, masked_lm and next_sentence both "
+            "sides; they cannot share a step: set one side to None"
+        )
+    if not (goal.causal_lm or goal.masked_lm or goal.next_sentence):
+        raise UserError(
+            "config.objective names no loss; valid: masked_lm, next_sentence, causal_lm"
+        )
+    if goal.masked_lm and not 0.0 < goal.masked_lm.rate < 1.0:
+        raise UserError(f"config.objective.masked_lm.rate={goal.masked_lm.rate} must be in (0, 1)")
+    if not data.corpus:
+        raise UserError("config.data.corpus is empty: pre-training needs at least one source")
+    if config.train.batch_size % data.length:
+        raise UserError(
+            f"config.train.batch_size={config.train.batch_size} tokens is not a whole number of "
+            f"rows of config.data.length={data.length}"
+        )
+    if not 0.0 < data.held_out_percent < 100.0:
+        raise UserError(f"config.data.held_out_percent={data.held_out_percent} must be in (0, 100)")

@@ -1,0 +1,142 @@
+"""From slots to the arrays of a batch.
+
+Axes: R rows, L positions of a row, S slots of a row, P predicted positions of a row.
+"""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+Batch = dict[str, np.ndarray]
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """Capacities of a row, and which arrays a batch has beside the common ones.
+
+    `predictions` = P > 0 adds predict_positions, predict_targets, predict_weights [R, P];
+    `targets` adds targets and target_weights [R, L]; each name in `labels` an int array [R, S].
+    """
+
+    length: int
+    slots: int
+    predictions: int = 0
+    targets: bool = False
+    labels: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Slot:
+    """One example (or window, or sentence pair) as it will lie in a row; n tokens.
+
+    tokens, types: int [n]; predict_*: int, positions within the slot; targets, target_weights:
+    [n]; labels: one int for each of the layout's labels; weight 0 keeps the slot out of every sum.
+    """
+
+    tokens: np.ndarray
+    types: np.ndarray
+    example: int = 0
+    weight: float = 1.0
+    labels: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    predict_positions: np.ndarray | None = None
+    predict_targets: np.ndarray | None = None
+    targets: np.ndarray | None = None
+    target_weights: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+
+def empty(rows: int, layout: Layout, pad: int) -> Batch:
+    """A batch of `rows` rows of padding, with weight 0 everywhere."""
+    wide, slots = (rows, layout.length), (rows, layout.slots)
+    batch = {
+        "tokens": np.full(wide, pad, np.int32),
+        "slots": np.zeros(wide, np.int32),
+        "positions": np.zeros(wide, np.int32),
+        "token_types": np.zeros(wide, np.int32),
+        "first": np.zeros(slots, np.int32),
+        "last": np.zeros(slots, np.int32),
+        "example": np.full(slots, -1, np.int32),
+        "slot_weights": np.zeros(slots, np.float32),
+    }
+    if layout.predictions:
+        predict = (rows, layout.predictions)
+        batch["predict_positions"] = np.zeros(predict, np.int32)
+        batch["predict_targets"] = np.zeros(predict, np.int32)
+        batch["predict_weights"] = np.zeros(predict, np.float32)
+    if layout.targets:
+        batch["targets"] = np.zeros(wide, np.int32)
+        batch["target_weights"] = np.zeros(wide, np.float32)
+    for name in layout.labels:
+        batch[name] = np.zeros(slots, np.int32)
+    return batch
+
+
+def assemble(rows: Sequence[Sequence[Slot]], layout: Layout, pad: int) -> Batch:
+    """Lays the slots of each row side by side.
+
+    Raises ValueError where a row's slots exceed a capacity: the packer must have seen to it.
+    """
+    batch = empty(len(rows), layout, pad)
+    for r, slots in enumerate(rows):
+        if len(slots) > layout.slots:
+            raise ValueError(f"row {r} has {len(slots)} slots, capacity {layout.slots}")
+        at = predicted = 0
+        for s, slot in enumerate(slots):
+            end = at + len(slot)
+            if end > layout.length:
+                raise ValueError(f"row {r} needs {end} positions, capacity {layout.length}")
+            here = slice(at, end)
+            batch["tokens"][r, here] = slot.tokens
+            batch["slots"][r, here] = s + 1
+            batch["positions"][r, here] = np.arange(len(slot))
+            batch["token_types"][r, here] = slot.types
+            batch["first"][r, s] = at
+            batch["last"][r, s] = end - 1
+            batch["example"][r, s] = slot.example
+            batch["slot_weights"][r, s] = slot.weight
+            for name in layout.labels:
+                # A place in the slot becomes a place in the row.
+                shift = at if name in ("start", "end") else 0
+                batch[name][r, s] = slot.labels[name] + shift
+            if layout.predictions:
+                count = len(slot.predict_positions)
+                to = slice(predicted, predicted + count)
+                if to.stop > layout.predictions:
+                    raise ValueError(f"row {r} predicts over {layout.predictions} positions")
+                batch["predict_positions"][r, to] = slot.predict_positions + at
+                batch["predict_targets"][r, to] = slot.predict_targets
+                batch["predict_weights"][r, to] = slot.weight
+                predicted = to.stop
+            if layout.targets:
+                batch["targets"][r, here] = slot.targets
+                batch["target_weights"][r, here] = slot.target_weights * slot.weight
+            at = end
+    return batch
+
+
+def pack(
+    lengths: Sequence[int], length: int, slots: int, order: Sequence[int] | None = None
+) -> list[list[int]]:
+    """First-fit decreasing: which items share a row of `length` tokens and at most `slots` slots.
+
+    Returns rows of indices into `lengths`. Raises ValueError for an item longer than a row.
+    """
+    order = order if order is not None else np.argsort(-np.asarray(lengths), kind="stable")
+    rows: list[list[int]] = []
+    room: list[int] = []
+    for i in order:
+        n = lengths[i]
+        if n > length:
+            raise ValueError(f"item {i} has {n} tokens, a row has {length}")
+        for r, free in enumerate(room):
+            if free >= n and len(rows[r]) < slots:
+                rows[r].append(int(i))
+                room[r] -= n
+                break
+        else:
+            rows.append([int(i)])
+            room.append(length - n)
+    return rows

@@ -1,0 +1,134 @@
+"""From the config's sources to a tokenizer and to batches."""
+
+import dataclasses
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from research.data import sources, store
+from research.data import tokenizer as tokenizers
+from research.data.config import DataConfig, TokenizerConfig
+from research.data.loader import Batches
+from research.data.pretraining import PretrainingBatches
+from research.data.sources import SourceConfig
+from research.data.task_batches import TaskBatches
+from research.data.tokenizer import Tokenizer
+from research.errors import UserError
+from research.objectives import for_evaluation
+from research.tasks.protocol import Example, Task
+
+if TYPE_CHECKING:
+    from research.config import Config
+
+TOKENIZER_FORMAT = 1  # raise it when the same texts would give another tokenizer
+EVAL_SEED = 20_181_011  # of the masks that every evaluation draws
+
+
+@dataclasses.dataclass(frozen=True)
+class Data:
+    """Batches of both splits; `key` is the fingerprint of what they are made from."""
+
+    train: Batches
+    validation: Batches
+    key: str
+
+
+def make_tokenizer(config: TokenizerConfig, data: DataConfig) -> Tokenizer:
+    """The tokenizer trained on the training split of `data.corpus`, from the cache or now.
+
+    Raises UserError for a kind that is trained where there is no corpus.
+    """
+    if config.kind == "bytes":
+        return tokenizers.byte_tokenizer()
+    if not data.corpus:
+        raise UserError(
+            f"config.tokenizer.kind={config.kind!r} is trained on config.data.corpus, which is "
+            "empty; give a corpus, or take another tokenizer (kind 'file', 'checkpoint', 'bytes')"
+        )
+    parts = [sources.fingerprint(s) for s in data.corpus]
+    parts.append(f"{config} {data.held_out_percent} {TOKENIZER_FORMAT}")
+    key = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+    path = Path(data.cache) / "tokenizers" / f"{key}.json"
+    if path.exists():
+        return Tokenizer.from_json(path.read_text())
+    texts = (e["text"] for e in store.documents(data.corpus, data.held_out_percent, "train"))
+    if config.kind == "wordpiece":
+        made = tokenizers.train_wordpiece(texts, config.vocab_size, config.lowercase)
+    elif config.kind == "byte_bpe":
+        made = tokenizers.train_byte_bpe(texts, config.vocab_size)
+    else:
+        made = tokenizers.characters(texts)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix(f".{os.getpid()}")
+    part.write_text(made.to_json())
+    part.replace(path)
+    return made
+
+
+def pretraining(config: "Config", tokenizer: Tokenizer, mesh_rows: int, quiet: bool) -> Data:
+    """Batches of the corpus's two splits.
+
+    Args:
+        mesh_rows: devices that rows are split over.
+
+    Raises UserError where the rows of a batch do not divide.
+    """
+    data, train = config.data, config.train
+    rows = train.batch_size // data.length
+    if rows % (mesh_rows * train.accumulation):
+        raise UserError(
+            f"config.train.batch_size={train.batch_size} tokens is {rows} rows of {data.length}, "
+            f"which {mesh_rows} devices x config.train.accumulation={train.accumulation} do not "
+            f"divide; a multiple of {data.length * mesh_rows * train.accumulation} does"
+        )
+    stores = [
+        store.build(data.corpus, split, data.held_out_percent, tokenizer, data.cache, quiet)
+        for split in ("train", "validation")
+    ]
+    shape = (data.length, data.slots)
+    return Data(
+        PretrainingBatches(stores[0], tokenizer, config.objective, *shape, rows, config.seed),
+        evaluation_batches(config, tokenizer, stores[1], mesh_rows),
+        f"{stores[0].key} {stores[1].key}",
+    )
+
+
+def evaluation_batches(
+    config: "Config", tokenizer: Tokenizer, corpus: store.Store, mesh_rows: int
+) -> PretrainingBatches:
+    """A split as it is measured: in order, with masks that no run's seed changes."""
+    rows = max(mesh_rows, config.train.batch_size // config.data.length // mesh_rows * mesh_rows)
+    return PretrainingBatches(
+        corpus,
+        tokenizer,
+        for_evaluation(config.objective),
+        config.data.length,
+        config.data.slots,
+        rows,
+        EVAL_SEED,
+        shuffle=False,
+    )
+
+
+def examples(source: SourceConfig, kind: str) -> list[Example]:
+    """All examples of a task's split."""
+    return list(sources.read(source, kind))
+
+
+def for_task(config: "Config", task: Task, tokenizer: Tokenizer, mesh_rows: int) -> Data:
+    """Batches of a task's training and validation examples, held in memory."""
+    data, train = config.data, config.train
+    made = []
+    for source, shuffle in ((data.train, True), (data.validation, False)):
+        found = examples(source, task.kind)
+        slots = [task.slots(e, i, True) for i, e in enumerate(found)]
+        multiple = mesh_rows * (train.accumulation if shuffle else 1)
+        made.append(
+            TaskBatches(
+                slots, task.layout, tokenizer.pad, train.batch_size, config.seed, shuffle, multiple
+            )
+        )
+    key = json.dumps([sources.fingerprint(data.train), sources.fingerprint(data.validation)])
+    return Data(made[0], made[1], hashlib.sha256(key.encode()).hexdigest()[:16])

@@ -1,0 +1,159 @@
+"""Rows out of the reader's own files: .jsonl, .csv and .txt, each also gzipped.
+
+Every fault in a file is a UserError that names the file and the line.
+"""
+
+import csv
+import glob
+import gzip
+import hashlib
+import json
+import os
+import sys
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from research.errors import UserError, nearest
+
+_READABLE = (".jsonl", ".csv", ".txt")
+
+
+class Row(NamedTuple):
+    """One raw row: where it stands (for messages), an id to fall back on, and its fields."""
+
+    where: str
+    fallback_id: str
+    fields: dict
+
+
+def find(pattern: str) -> list[Path]:
+    """The files that a path or glob (`*`, `?`, `**`) names, sorted. None is a UserError."""
+    expanded = os.path.expanduser(pattern)
+    if os.path.isdir(expanded):
+        raise UserError(f"files:{pattern} is a folder; name its files, as in {pattern}/*.jsonl")
+    if os.path.exists(expanded):  # a name may hold brackets that a glob would read
+        found = [Path(expanded)]
+    else:
+        found = [Path(p) for p in sorted(glob.glob(expanded, recursive=True)) if os.path.isfile(p)]
+    if not found:
+        raise UserError(f"files:{pattern} matches no file{_neighbours(Path(expanded))}")
+    for path in found:
+        if _format(path) not in _READABLE:
+            raise UserError(
+                f"{path}: cannot read this kind of file; "
+                f"valid endings: {', '.join(_READABLE)}, each also with .gz"
+            )
+    return found
+
+
+def rows(paths: list[Path]) -> Iterator[Row]:
+    """All rows of the files, in order.
+
+    A line of a .jsonl and a record of a .csv (with a header line) are one row each; a .txt is
+    one row {"text"} with its name as id and title.
+    """
+    readers = {".jsonl": _json_rows, ".csv": _csv_rows, ".txt": _text_rows}
+    for path, name in zip(paths, relative_names(paths), strict=True):
+        # No "/" in an id made from a name: what stands before one is a prefix, not the id.
+        yield from readers[_format(path)](path, name.replace("/", "."))
+
+
+def content_hash(path: Path) -> str:
+    """SHA-256 of the bytes of a file, hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def relative_names(paths: list[Path]) -> list[str]:
+    """The paths below the folder that they share: the same wherever that folder stands."""
+    base = os.path.commonpath([p.resolve().parent for p in paths])
+    return [Path(os.path.relpath(p.resolve(), base)).as_posix() for p in paths]
+
+
+def _format(path: Path) -> str:
+    return Path(path.name.removesuffix(".gz")).suffix
+
+
+def _neighbours(path: Path) -> str:
+    """What a mistyped path may have meant, or where the path stops existing."""
+    folder = path.parent
+    if not folder.is_dir():
+        return f"; there is no folder {folder}" if not glob.has_magic(str(folder)) else ""
+    there = sorted(p.name for p in folder.iterdir() if p.is_file() and _format(p) in _READABLE)
+    if glob.has_magic(path.name) or len(there) > 20:
+        return f"; {folder} has {len(there)} files that could be read"
+    return nearest(path.name, there)
+
+
+def _lines(path: Path) -> Iterator[tuple[int, str]]:
+    """(line number from 1, line with its end). Split at \\n alone, decoded as UTF-8."""
+    opened = gzip.open(path, "rb") if path.name.endswith(".gz") else path.open("rb")
+    number = 0
+    try:
+        with opened as file:
+            for number, raw in enumerate(file, 1):
+                encoding = "utf-8-sig" if number == 1 else "utf-8"
+                yield number, raw.decode(encoding)
+    except UnicodeDecodeError as error:
+        raise UserError(
+            f"{path}, line {number}: not UTF-8 ({error.reason} at byte {error.start} of the line); "
+            "convert the file first, for example with iconv"
+        ) from error
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise UserError(f"{path}, after line {number}: not a whole gzip file ({error})") from error
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from error
+
+
+def _json_rows(path: Path, name: str) -> Iterator[Row]:
+    for number, line in _lines(path):
+        if not line.strip():
+            continue
+        where = f"{path}, line {number}"
+        try:
+            fields = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise UserError(f"{where}: not JSON ({error}); expected one object per line") from error
+        if not isinstance(fields, dict):
+            raise UserError(
+                f'{where}: expected an object such as {{"text": …}}, found {type(fields).__name__}'
+            )
+        yield Row(where, f"{name}:{number}", fields)
+
+
+def _csv_rows(path: Path, name: str) -> Iterator[Row]:
+    csv.field_size_limit(sys.maxsize)  # a document may well pass the default of 131,072 characters
+    reader = csv.reader((line for _, line in _lines(path)), strict=True)
+    header: list[str] | None = None
+    while True:
+        start = reader.line_num + 1
+        where = f"{path}, line {start}"
+        try:
+            record = next(reader, None)
+        except csv.Error as error:
+            raise UserError(f"{where}: not CSV ({error})") from error
+        if record is None:
+            return
+        if not record:
+            continue
+        if header is None:
+            header = record
+            if len(set(header)) < len(header):
+                raise UserError(f"{where}: a column name occurs twice: {', '.join(header)}")
+            continue
+        if len(record) != len(header):
+            raise UserError(
+                f"{where}: {len(record)} fields, but the header has {len(header)}: "
+                f"{', '.join(header)}"
+            )
+        yield Row(where, f"{name}:{start}", dict(zip(header, record, strict=True)))
+
+
+def _text_rows(path: Path, name: str) -> Iterator[Row]:
+    text = "".join(line for _, line in _lines(path)).replace("\r\n", "\n")
+    stem = name.removesuffix(".gz").removesuffix(".txt")
+    title = path.name.removesuffix(".gz").removesuffix(".txt")
+    if text.strip():
+        yield Row(str(path), stem, {"title": title, "text": text})

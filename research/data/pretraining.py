@@ -1,0 +1,226 @@
+"""Batches of pre-training as a function of (seed, step), over a token store."""
+
+import collections
+import functools
+
+import numpy as np
+
+from research.data import masking, plan
+from research.data.batch import Batch, Layout, Slot, assemble
+from research.data.draws import generator
+from research.data.store import Store
+from research.data.tokenizer import Tokenizer
+from research.objectives import ObjectivesConfig, masked_lm
+
+WINDOW = 16  # blocks whose rows are shuffled together: a bucket is read in large pieces
+
+
+class PretrainingBatches:
+    """Rows of an epoch, in an order and with contents that depend on (seed, epoch) alone.
+
+    Args:
+        rows: rows of a batch; the last batch of an epoch is filled with rows of weight 0.
+        seed: of everything drawn. In evaluation a constant of the project.
+        shuffle: False reads the blocks in order (evaluation; one epoch).
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        tokenizer: Tokenizer,
+        objectives: ObjectivesConfig,
+        length: int,
+        slots: int,
+        rows: int,
+        seed: int,
+        shuffle: bool = True,
+    ):
+        self.store, self.tokenizer, self.objectives = store, tokenizer, objectives
+        self.rows, self.seed, self.shuffle = rows, seed, shuffle
+        self.pairs = objectives.next_sentence is not None
+        self.rate = objectives.masked_lm.rate if objectives.masked_lm else 0.0
+        self.causal = objectives.causal_lm is not None
+        self.layout = Layout(
+            length,
+            slots,
+            predictions=masked_lm.capacity(length, self.rate) if objectives.masked_lm else 0,
+            targets=self.causal,
+            labels=("random_next",) if self.pairs else (),
+        )
+        self._ordinary = np.array(
+            [i for i in range(tokenizer.vocab_size) if i not in tokenizer.special_ids]
+        )
+        self._special = np.array(sorted(tokenizer.special_ids))
+        self._bytes = tokenizer.byte_lengths() if self.causal else None
+        self._epochs: list[int] = [0]  # first batch of each epoch known so far
+        self._rows: dict[int, int] = {}  # rows of the epochs that are known to the end
+        if self.causal:
+            self._eot = tokenizer.require("eos", "causal language modelling separates documents")
+        else:
+            self._cls = tokenizer.require("cls", "every slot begins with it")
+            self._sep = tokenizer.require("sep", "every segment ends with it")
+        if self.rate:
+            self._mask = tokenizer.require(
+                "mask", "masked language modelling replaces tokens by it"
+            )
+
+    # -- the plan ---------------------------------------------------------------------------
+
+    @functools.lru_cache(maxsize=2 * WINDOW)  # noqa: B019  (lives as long as the run)
+    def block_plan(self, epoch: int, block: int) -> np.ndarray:
+        """Slots of a block's rows in an epoch, dtype `plan.SLOT`, ordered by row."""
+        rng = generator(self.seed, "plan", epoch, block)
+        data, layout = self.store.block(block), self.layout
+        predicted = functools.partial(masking.predicted_count, rate=self.rate)
+        limits = (layout.predictions, predicted if self.rate else lambda n: 0)
+        if self.pairs:
+            short = self.objectives.next_sentence.short
+            return plan.plan_pairs(
+                data.sentence_offsets(), layout.length, layout.slots, rng, short, *limits
+            )
+        if self.causal:  # one more input, the end-of-text token before the document
+            return plan.plan_slices(data.lengths + 1, layout.length, layout.slots, rng, 0)
+        return plan.plan_slices(
+            data.lengths, layout.length, layout.slots, rng, plan.SINGLE_SPECIALS, *limits
+        )
+
+    @functools.lru_cache(maxsize=4)  # noqa: B019
+    def _window(self, epoch: int, index: int) -> np.ndarray:
+        """(block, row) of the rows of one window of blocks, int32 [n, 2], in their order."""
+        order = np.arange(self.store.blocks)
+        if self.shuffle:
+            order = generator(self.seed, "blocks", epoch).permutation(order)
+        found = []
+        for block in order[index * WINDOW : (index + 1) * WINDOW]:
+            slots = self.block_plan(epoch, int(block))
+            rows = np.arange(slots["row"][-1] + 1 if len(slots) else 0)
+            found.append(np.stack([np.full_like(rows, block), rows], axis=1))
+        rows = np.concatenate(found)
+        if self.shuffle:
+            rows = generator(self.seed, "rows", epoch, index).permutation(rows)
+        return rows
+
+    def epoch_rows(self, epoch: int) -> int:
+        """Rows of an epoch."""
+        if epoch not in self._rows:
+            windows = -(-self.store.blocks // WINDOW)
+            self._rows[epoch] = sum(len(self._window(epoch, w)) for w in range(windows))
+        return self._rows[epoch]
+
+    def epoch_batches(self, epoch: int) -> int:
+        """Batches of an epoch, the last one filled up with rows of weight 0."""
+        return -(-self.epoch_rows(epoch) // self.rows)
+
+    def locate(self, step: int) -> tuple[int, int]:
+        """(epoch, batch within it) of a step counted from 0."""
+        while self._epochs[-1] <= step:
+            self._epochs.append(self._epochs[-1] + self.epoch_batches(len(self._epochs) - 1))
+        epoch = int(np.searchsorted(self._epochs, step, side="right")) - 1
+        return epoch, step - self._epochs[epoch]
+
+    def _row_refs(self, epoch: int, start: int, end: int) -> list[tuple[int, int] | None]:
+        """(block, row) of the rows `start` to `end` of an epoch; None past its end."""
+        refs: list[tuple[int, int] | None] = []
+        first, index = 0, 0
+        end_of_epoch = self.epoch_rows(epoch)
+        while first < min(end, end_of_epoch):
+            rows = self._window(epoch, index)
+            wanted = rows[max(0, start - first) : max(0, end - first)]
+            refs.extend((int(b), int(r)) for b, r in wanted)
+            first, index = first + len(rows), index + 1
+        return refs + [None] * (end - start - len(refs))
+
+    def batch_rows(self, step: int) -> int:
+        """Rows of a batch, the same for every step."""
+        return self.rows
+
+    # -- the batch --------------------------------------------------------------------------
+
+    def batch(self, step: int, start: int = 0, end: int | None = None) -> Batch:
+        """Rows `start` to `end` of the batch of a step: the same whoever asks for them."""
+        end = self.rows if end is None else end
+        epoch, index = self.locate(step)
+        at = index * self.rows
+        rows = []
+        for ref in self._row_refs(epoch, at + start, at + end):
+            slots = []
+            if ref:
+                block, row = ref
+                planned = self.block_plan(epoch, block)
+                lo, hi = np.searchsorted(planned["row"], [row, row + 1])
+                slots = [self._slot(epoch, block, int(i), planned[i]) for i in range(lo, hi)]
+            rows.append(slots)
+        batch = assemble(rows, self.layout, self.tokenizer.pad)
+        batch["rows"] = np.arange(start, end, dtype=np.int32)
+        if self._bytes is not None:
+            batch["target_bytes"] = self._bytes[batch["targets"]].astype(np.float32)
+        return batch
+
+    def _slot(self, epoch: int, block: int, index: int, planned: np.void) -> Slot:
+        data = self.store.block(block)
+        doc, start, end = (int(planned[k]) for k in ("doc", "start", "end"))
+        if self.causal:
+            return self._causal_slot(data, doc, start, end)
+        tokens, words = data.slice(doc, start, end)
+        parts = [[self._cls], tokens, [self._sep]]
+        flags = [[True], words, [True]]
+        types = np.zeros(len(tokens) + 2, np.int32)
+        if planned["doc_b"] >= 0:
+            b, words = data.slice(*(int(planned[k]) for k in ("doc_b", "start_b", "end_b")))
+            parts += [b, [self._sep]]
+            flags += [words, [True]]
+            types = np.concatenate([types, np.ones(len(b) + 1, np.int32)])
+        clean = np.concatenate(parts).astype(np.int32)
+        labels = {"random_next": int(planned["random_next"])}
+        if not self.rate:
+            return Slot(clean, types, labels=labels)
+        found = masking.corrupt(
+            clean,
+            np.isin(clean, self._special),
+            np.concatenate(flags).astype(bool),
+            self.rate,
+            self.objectives.masked_lm.unit,
+            self._mask,
+            self._ordinary,
+            generator(self.seed, "mask", epoch, block, index),
+        )
+        return Slot(
+            found.tokens,
+            types,
+            labels=labels,
+            predict_positions=found.positions,
+            predict_targets=found.targets,
+        )
+
+    def _causal_slot(self, data, doc: int, start: int, end: int) -> Slot:
+        """Inputs are <end of text>, tokens…; targets the same one further, <end of text> last."""
+        size = int(data.lengths[doc])
+        tokens, _ = data.slice(doc, max(0, start - 1), min(size, end))
+        around = [[self._eot]] * (start == 0), [[self._eot]] * (end == size + 1)
+        text = np.concatenate([*around[0], tokens, *around[1]]).astype(np.int32)
+        n = end - start
+        return Slot(text[:-1], np.zeros(n, np.int32), targets=text[1:], target_weights=np.ones(n))
+
+
+def fill(data: PretrainingBatches, epoch: int = 0) -> dict[str, float]:
+    """How full the rows of an epoch are: share of real tokens, slots of a row, predictions."""
+    lengths = collections.Counter()
+    slots = tokens = predictions = 0
+    for block in range(data.store.blocks):
+        planned = data.block_plan(epoch, block)
+        sizes = planned["end"] - planned["start"] + planned["end_b"] - planned["start_b"]
+        specials = 0 if data.causal else plan.PAIR_SPECIALS if data.pairs else plan.SINGLE_SPECIALS
+        sizes = sizes + specials
+        tokens += int(sizes.sum())
+        slots += len(sizes)
+        lengths.update(np.minimum(sizes, data.layout.length).tolist())
+        if data.rate:
+            predictions += sum(masking.predicted_count(int(n), data.rate) for n in sizes)
+    rows = data.epoch_rows(epoch)
+    return {
+        "rows": rows,
+        "real_tokens": tokens / (rows * data.layout.length),
+        "slots_per_row": slots / rows,
+        "predictions_per_row": predictions / rows,
+        "lengths": lengths,
+    }

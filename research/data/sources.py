@@ -1,0 +1,319 @@
+"""Where examples come from: bundled data, files, or a TFDS set, all as the same plain dicts.
+
+An example is a dict of one of five kinds:
+
+    document        id, title, text                 paragraphs separated by a blank line
+    classification  id, text, label                 or id, text_a, text_b, label
+    tokens          id, tokens, tags
+    question        id, title, context, question, answers {text: [...], answer_start: [...]}
+    story           id, title, text
+
+The answers of a question are both empty when it has none; `answer_start` counts characters.
+"""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping
+
+from research.data import bundled, files, tfds_source
+from research.data.files import Row
+from research.errors import UserError, nearest
+
+KINDS = {
+    "document": ("id", "title", "text"),
+    "classification": ("id", "text", "text_a", "text_b", "label"),
+    "tokens": ("id", "tokens", "tags"),
+    "question": ("id", "title", "context", "question", "answers"),
+    "story": ("id", "title", "text"),
+}
+_MADE_UP = ("id", "title")  # what a row may lack: an id is made from its place, a title is empty
+_PAIR = ("text_a", "text_b")
+
+
+@dataclasses.dataclass(frozen=True)
+class SourceConfig:
+    """One source.
+
+    Attributes:
+      name: "bundled:corpus/brown", "files:/data/*.jsonl.gz" or "tfds:imdb_reviews".
+      split: of a TFDS set ("train" when empty); slices such as "train[:1%]" are understood.
+      fields: our field name -> theirs, such as {"text": "review", "label": "stars"}.
+      exclude: names of other sources whose ids are left out. Only the part of an id after its
+        last "/" is compared: "brown/ca02" and "ca02" are the same document.
+      take: the first n examples, 0 for all.
+      data_dir: where TFDS keeps its sets (its own default when empty).
+    """
+
+    name: str
+    split: str = ""
+    fields: Mapping[str, str] | tuple[()] = ()
+    exclude: tuple[str, ...] = ()
+    take: int = 0
+    data_dir: str = ""
+
+
+def read(config: SourceConfig, kind: str) -> Iterator[dict]:
+    """The examples of a source, in a fixed order, each checked against its kind.
+
+    Raises UserError at the call for a wrong name, kind or field name, and on the way for a
+    faulty row (with file and line) or a source without examples.
+    """
+    if kind not in KINDS:
+        raise UserError(f"no kind of example named {kind!r}{nearest(kind, KINDS)}")
+    _check(config)
+    fields = dict(config.fields)
+    for ours in fields:
+        if ours not in KINDS[kind]:
+            raise UserError(
+                f"source {config.name}: a {kind} has no field {ours!r}{nearest(ours, KINDS[kind])}"
+            )
+    prefix, rest = _parts(config.name)
+    if prefix == "tfds" and not fields:
+        known = tfds_source.fields(rest)
+        fields = {ours: theirs for ours, theirs in known.items() if ours in KINDS[kind]}
+    left_out = {key for name in config.exclude for key in _ids(name)}
+    return _examples(config, kind, fields, _rows(config), left_out)
+
+
+def fingerprint(config: SourceConfig) -> str:
+    """SHA-256, hex, of what decides the examples: contents, fields, what is left out, and take.
+
+    Files count with their names below their common folder, sizes and contents; a TFDS set with
+    its name, version, split and the sizes of its shards.
+    """
+    _check(config)
+    prefix, rest = _parts(config.name)
+    if prefix == "tfds":
+        content = tfds_source.identity(rest, config.split, config.data_dir)
+    else:
+        paths = [bundled.path(rest)] if prefix == "bundled" else files.find(rest)
+        content = [
+            [name, path.stat().st_size, files.content_hash(path)]
+            for name, path in zip(files.relative_names(paths), paths, strict=True)
+        ]
+    whole = {
+        "prefix": prefix,
+        "content": content,
+        "fields": sorted(dict(config.fields).items()),
+        "exclude": [fingerprint(SourceConfig(name)) for name in config.exclude],
+        "take": config.take,
+    }
+    return hashlib.sha256(json.dumps(whole).encode()).hexdigest()
+
+
+def held_out(example_id: str, percent: float = 2.0) -> bool:
+    """Whether an id belongs to the validation part: by its hash, so whatever the order is."""
+    number = int.from_bytes(hashlib.sha256(example_id.encode()).digest()[:8], "big")
+    return number < percent / 100 * 2**64
+
+
+def _check(config: SourceConfig) -> None:
+    prefix, _ = _parts(config.name)
+    if prefix != "tfds":
+        for key in ("split", "data_dir"):
+            if getattr(config, key):
+                raise UserError(
+                    f"source {config.name}: {key} is for tfds: sources; "
+                    "bundled data and files name each split by itself"
+                )
+    if config.take < 0:
+        raise UserError(f"source {config.name}: take is {config.take}; 0 takes all, n the first n")
+    for name in config.exclude:
+        if _parts(name)[0] == "tfds":
+            raise UserError(f"source {config.name}: exclude names {name}; only bundled: or files:")
+
+
+def _parts(name: str) -> tuple[str, str]:
+    """("bundled", "corpus/brown") of "bundled:corpus/brown"."""
+    prefix, colon, rest = name.partition(":")
+    if not colon or not rest:
+        raise UserError(
+            f"source {name!r}: expected bundled:NAME, files:PATH or tfds:NAME, "
+            "such as bundled:corpus/brown"
+        )
+    if prefix not in ("bundled", "files", "tfds"):
+        raise UserError(f"source {name!r}{nearest(prefix, ('bundled', 'files', 'tfds'))}")
+    return prefix, rest
+
+
+def _rows(config: SourceConfig) -> Iterator[Row]:
+    prefix, rest = _parts(config.name)
+    if prefix == "tfds":
+        return tfds_source.rows(rest, config.split, config.data_dir)
+    return files.rows([bundled.path(rest)] if prefix == "bundled" else files.find(rest))
+
+
+def _ids(name: str) -> Iterator[str]:
+    """The last parts of the ids of a source."""
+    for row in _rows(SourceConfig(name)):
+        yield _last_part(_id(row, "id"))
+
+
+def _last_part(example_id: str) -> str:
+    return example_id.rpartition("/")[2]
+
+
+def _id(row: Row, theirs: str) -> str:
+    value = row.fields.get(theirs, row.fallback_id)
+    if isinstance(value, bool) or not isinstance(value, str | int) or value == "":
+        raise UserError(f"{row.where}: {theirs!r} should be an id (text or a number)")
+    return str(value)
+
+
+def _examples(
+    config: SourceConfig, kind: str, fields: dict[str, str], rows: Iterator[Row], left_out: set[str]
+) -> Iterator[dict]:
+    seen = given = 0
+    wanted: tuple[str, ...] = ()
+    for row in rows:
+        wanted = wanted or _wanted(kind, fields, row)
+        seen += 1
+        example = {ours: _value(row, ours, fields) for ours in wanted}
+        if _last_part(example["id"]) in left_out:
+            continue
+        if kind == "tokens" and len(example["tokens"]) != len(example["tags"]):
+            raise UserError(
+                f"{row.where}: {len(example['tokens'])} tokens but {len(example['tags'])} tags"
+            )
+        if kind == "question":
+            _check_answers(row, example)
+        yield example
+        given += 1
+        if given == config.take:
+            return
+    if not seen:
+        raise UserError(f"source {config.name} is empty: there is not one example in it")
+    if not given:
+        raise UserError(
+            f"source {config.name}: exclude leaves none of its {seen} examples "
+            f"({', '.join(config.exclude)})"
+        )
+
+
+def _wanted(kind: str, fields: dict[str, str], row: Row) -> tuple[str, ...]:
+    """The fields of this kind; a classification has one text or two, as its first row shows."""
+    if kind != "classification":
+        return KINDS[kind]
+    named = set(fields) & {"text", *_PAIR}
+    if not named:
+        named = {"text"} if "text" in row.fields else set(_PAIR) & set(row.fields)
+    if "text" in named and len(named) > 1:
+        raise UserError(f"{row.where}: fields names text and text_a or text_b; one text or a pair")
+    return ("id", *(_PAIR if named & set(_PAIR) else ("text",)), "label")
+
+
+def _value(row: Row, ours: str, fields: dict[str, str]) -> object:
+    theirs = fields.get(ours, ours)
+    if theirs not in row.fields:
+        if ours not in _MADE_UP or ours in fields:
+            renamed = "" if theirs == ours else f" (for our {ours!r})"
+            raise UserError(
+                f"{row.where}: no field {theirs!r}{renamed}; "
+                f"there are: {', '.join(map(str, row.fields))}. Name it with fields, "
+                f'as in {{"{ours}": "{next(iter(row.fields), "theirs")}"}}'
+            )
+        return row.fallback_id if ours == "id" else ""
+    if ours == "id":
+        return _text(row, theirs, _id(row, theirs))
+    return _READERS[ours](row, theirs, row.fields[theirs])
+
+
+def _text(row: Row, name: str, value: object) -> str:
+    if not isinstance(value, str):
+        raise UserError(f"{row.where}: {name!r} should be text, found {_shown(value)}")
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise UserError(
+            f"{row.where}: {name!r} holds half a character (a lone surrogate, "
+            f"at character {error.start})"
+        ) from error
+    return value
+
+
+def _title(row: Row, name: str, value: object) -> str:
+    return _text(row, name, "" if value is None else value)
+
+
+def _label(row: Row, name: str, value: object) -> str:
+    """A label is text; numbers (stars, 0 and 1) become text."""
+    if value is None:
+        raise UserError(
+            f"{row.where}: {name!r} is null: an example without a label (test splits "
+            "often hide theirs)"
+        )
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        value = str(value)
+    label = _text(row, name, value)
+    if not label:
+        raise UserError(f"{row.where}: {name!r} is an empty label")
+    return label
+
+
+def _words(row: Row, name: str, value: object) -> list[str]:
+    words = [_text(row, name, word) for word in _list(row, name, value)]
+    if not words or not all(words):
+        raise UserError(f"{row.where}: {name!r} is empty or holds an empty word")
+    return words
+
+
+def _list(row: Row, name: str, value: object) -> list:
+    if isinstance(value, str):  # a cell of a CSV holds it as JSON
+        value = _parsed(row, name, value)
+    if not isinstance(value, list):
+        raise UserError(f"{row.where}: {name!r} should be a list, found {_shown(value)}")
+    return value
+
+
+def _answers(row: Row, name: str, value: object) -> dict[str, list]:
+    if isinstance(value, str):
+        value = _parsed(row, name, value)
+    if not isinstance(value, dict) or not {"text", "answer_start"} <= value.keys():
+        raise UserError(
+            f"{row.where}: {name!r} should be "
+            f'{{"text": [...], "answer_start": [...]}}, found {_shown(value)}'
+        )
+    texts = [_text(row, f"{name}.text", text) for text in _list(row, name, value["text"])]
+    starts = _list(row, name, value["answer_start"])
+    if len(texts) != len(starts) or not all(type(start) is int for start in starts):
+        raise UserError(f"{row.where}: {name!r} needs one whole number in answer_start per text")
+    return {"text": texts, "answer_start": starts}
+
+
+def _check_answers(row: Row, example: dict) -> None:
+    """An answer that does not stand where it is said to would be learnt as another span."""
+    answers, context = example["answers"], example["context"]
+    for text, start in zip(answers["text"], answers["answer_start"], strict=True):
+        found = context[max(0, start) : max(0, start) + len(text)]
+        if start < 0 or not text or found != text:
+            raise UserError(
+                f"{row.where}: answer_start {start} does not point at the answer {text!r}; "
+                f"there the context has {found!r} (count characters, not bytes)"
+            )
+
+
+def _parsed(row: Row, name: str, value: str) -> object:
+    try:
+        return json.loads(value)
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{row.where}: {name!r} should be a list or object, as JSON") from error
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return f"{type(value).__name__} {text if len(text) <= 60 else text[:60] + '…'}"
+
+
+_READERS: dict[str, Callable[[Row, str, object], object]] = {
+    "title": _title,
+    "text": _text,
+    "text_a": _text,
+    "text_b": _text,
+    "label": _label,
+    "tokens": _words,
+    "tags": _words,
+    "context": _text,
+    "question": _text,
+    "answers": _answers,
+}

@@ -1,0 +1,82 @@
+"""Batches of a task as a function of (seed, step): examples are drawn, then packed into rows."""
+
+import functools
+from collections.abc import Sequence
+
+import numpy as np
+
+from research.data.batch import Batch, Layout, Slot, assemble, pack
+from research.data.draws import generator
+
+
+class TaskBatches:
+    """Every example once an epoch, `examples` of them a batch, packed.
+
+    All slots of an example lie in one batch. The number of rows differs from batch to batch in
+    multiples of `granularity`, so that a step is compiled for a few shapes only; what is missing
+    is filled with rows of weight 0.
+
+    Args:
+        slots: for each example its slots.
+        row_multiple: what the number of rows must be a multiple of (mesh and micro-batches).
+    """
+
+    def __init__(
+        self,
+        slots: Sequence[Sequence[Slot]],
+        layout: Layout,
+        pad: int,
+        examples: int,
+        seed: int,
+        shuffle: bool = True,
+        row_multiple: int = 1,
+    ):
+        self.slots, self.layout, self.pad = slots, layout, pad
+        self.examples, self.seed, self.shuffle = examples, seed, shuffle
+        tokens = sum(len(s) for group in slots for s in group)
+        per_batch = tokens * min(1.0, examples / len(slots)) / layout.length
+        eighth = max(1, int(per_batch / 8 / row_multiple))
+        self.granularity = row_multiple * eighth
+
+    def epoch_batches(self, epoch: int) -> int:
+        """Batches of an epoch; the last one may have fewer examples."""
+        return -(-len(self.slots) // self.examples)
+
+    def locate(self, step: int) -> tuple[int, int]:
+        """(epoch, batch within it) of a step counted from 0."""
+        return divmod(step, self.epoch_batches(0))
+
+    def _order(self, epoch: int) -> np.ndarray:
+        if not self.shuffle:
+            return np.arange(len(self.slots))
+        return generator(self.seed, "examples", epoch).permutation(len(self.slots))
+
+    @functools.lru_cache(maxsize=4)  # noqa: B019  (lives as long as the run)
+    def _rows(self, step: int) -> list[list[Slot]]:
+        epoch, index = self.locate(step)
+        chosen = self._order(epoch)[index * self.examples : (index + 1) * self.examples]
+        slots = [slot for example in chosen for slot in self.slots[example]]
+        rows = pack([len(s) for s in slots], self.layout.length, self.layout.slots)
+        missing = -len(rows) % self.granularity
+        return [[slots[i] for i in row] for row in rows] + [[]] * missing
+
+    def batch_rows(self, step: int) -> int:
+        """Rows of the batch of a step."""
+        return len(self._rows(step))
+
+    def batch(self, step: int, start: int = 0, end: int | None = None) -> Batch:
+        """Rows `start` to `end` of the batch of a step: the same whoever asks for them."""
+        rows = self._rows(step)
+        end = len(rows) if end is None else end
+        batch = assemble(rows[start:end], self.layout, self.pad)
+        batch["rows"] = np.arange(start, end, dtype=np.int32)
+        return batch
+
+    def fill(self) -> float:
+        """Share of real tokens in the rows of the first epoch."""
+        real = total = 0
+        for step in range(self.epoch_batches(0)):
+            rows = self._rows(step)
+            real += sum(len(s) for row in rows for s in row)
+            total += len(rows) * self.layout.length
+        return real / total

@@ -1,0 +1,197 @@
+"""Rows out of TensorFlow Datasets, read from ArrayRecord files without TensorFlow.
+
+`tfds:imdb_reviews`, `tfds:glue/mrpc`, `tfds:squad/v2.0`, `tfds:wikipedia/20230601.en:1.0.0`: a
+name, its config, a version, as TFDS writes them. Sets whose columns have our names already
+(wikipedia, c4, lm1b, imdb_reviews, wikiann, squad) need no map, others are in `_FIELDS`, and any
+other set is read with `fields` in the config.
+
+TFDS prepares a set that is not there yet, if it can: many builders need TensorFlow or Apache
+Beam for that, and downloading asks a missing network for minutes before it gives up.
+"""
+
+import difflib
+import os
+import re
+from collections.abc import Iterator
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from research.data.files import Row
+from research.errors import UserError, nearest
+
+_SENTENCES = {"text_a": "sentence1", "text_b": "sentence2"}
+_INFERENCE = {"text_a": "premise", "text_b": "hypothesis"}
+_FIELDS: dict[str, dict[str, str]] = {
+    "glue": {"text": "sentence"},  # without a config TFDS takes cola
+    "glue/cola": {"text": "sentence"},
+    "glue/sst2": {"text": "sentence"},
+    "glue/mrpc": _SENTENCES,
+    "glue/qqp": {"text_a": "question1", "text_b": "question2"},
+    "glue/stsb": _SENTENCES,
+    "glue/mnli": _INFERENCE,
+    "glue/mnli_matched": _INFERENCE,
+    "glue/mnli_mismatched": _INFERENCE,
+    "glue/qnli": {"text_a": "question", "text_b": "sentence"},
+    "glue/rte": _SENTENCES,
+    "glue/wnli": _SENTENCES,
+    "glue/ax": _INFERENCE,
+    "conll2003": {"tags": "ner"},
+    "conll2003/conll2003": {"tags": "ner"},
+}
+_FORMAT = "array_record"
+_CHUNK = 256  # examples read at once: twice as fast as one by one
+
+
+def fields(name: str) -> dict[str, str]:
+    """Our field name -> the set's column, where they differ and the set is known."""
+    return _FIELDS.get(name.partition(":")[0], {})
+
+
+def rows(name: str, split: str, data_dir: str) -> Iterator[Row]:
+    """The examples of a split ("train" when empty, "train[:1%]" and "train+test" too), in order.
+
+    Text comes as str, class labels as their names (a label that the set hides, -1, as None),
+    float32 as the shortest decimal that means it, nested columns as dicts of lists.
+
+    Raises UserError for an unknown name, config or split, and for a set that cannot be read.
+    """
+    split = split or "train"
+    builder = _prepared(name, data_dir)
+    source = _open(builder, name, split)
+    features = builder.info.features
+    return _read(name, split, features, source)
+
+
+def identity(name: str, split: str, data_dir: str) -> list:
+    """What tells one state of a split from another: name, version, and the sizes of the set."""
+    builder = _prepared(name, data_dir)
+    sizes = [
+        [part, info.num_examples, int(info.num_bytes)]
+        for part, info in sorted(builder.info.splits.items())
+    ]
+    return [builder.info.full_name, split or "train", sizes]
+
+
+def _tfds() -> ModuleType:
+    import tensorflow_datasets as tfds
+    import tensorflow_datasets.text as text
+
+    # An attribute of the lazy module must be touched, or glue, wikipedia, c4, … stay unknown.
+    assert text.Glue
+    return tfds
+
+
+def _prepared(name: str, data_dir: str) -> Any:
+    """The set's builder, its files ready to be read."""
+    tfds = _tfds()
+    folder = os.path.expanduser(data_dir) or None
+    try:
+        builder = tfds.builder(name, data_dir=folder, file_format=_FORMAT)
+    except tfds.core.DatasetNotFoundError as error:
+        raise UserError(_unknown(tfds, name, folder)) from error
+    except Exception as error:  # constructors of builders raise what they like
+        raise UserError(_unusable(tfds, name, folder, error)) from error
+    if not builder.is_prepared():
+        try:
+            builder.download_and_prepare(file_format=_FORMAT)
+        except Exception as error:  # a builder is anybody's code
+            raise UserError(
+                f"tfds:{name} is not in {builder.data_dir}, and preparing it failed: "
+                f"{_first_line(error)}. Prepare it once on a machine with a network and "
+                f"TensorFlow (`tfds build {name} --file_format={_FORMAT}`), copy its folder here, "
+                "and name the folder above it as the source's data_dir"
+            ) from error
+    return builder
+
+
+def _unknown(tfds: ModuleType, name: str, folder: str | None) -> str:
+    valid = set(tfds.list_builders(with_community_datasets=False))
+    if folder and os.path.isdir(folder):
+        valid |= set(os.listdir(folder))
+    asked = re.split("[/:]", name)[0]
+    if asked in valid:
+        return f"tfds:{name} is not in {folder}: there is {asked}, but not this config or version"
+    return (
+        f"TFDS knows no set named {asked!r}{_closest(asked, valid)}; sets of your own are looked "
+        f"for in {folder or 'the data_dir, which is not given'}"
+    )
+
+
+def _unusable(tfds: ModuleType, name: str, folder: str | None, error: Exception) -> str:
+    """Why a known set cannot be opened: its config, its file format, or what TFDS says."""
+    asked, _, config = name.partition(":")[0].partition("/")
+    try:
+        configs = tfds.builder_cls(asked).builder_configs
+    except tfds.core.DatasetNotFoundError:  # there as files only
+        configs = {}
+    if config and configs and config not in configs:
+        return f"tfds:{asked} has no config {config!r}{_closest(config, configs)}"
+    try:
+        builder = tfds.builder(name, data_dir=folder)
+    except Exception:  # not the format then; the first error says what
+        return f"tfds:{name} cannot be opened: {_first_line(error)}"
+    return (
+        f"tfds:{name} is in {builder.data_dir} as {builder.info.file_format.value}, which needs "
+        "TensorFlow to be read. Convert it once where TensorFlow is installed: "
+        f"`tfds convert_format --dataset_version_dir={builder.data_dir} "
+        f"--out_file_format={_FORMAT}`, or build it anew in another data_dir with "
+        f"`tfds build {name} --file_format={_FORMAT}`"
+    )
+
+
+def _open(builder: Any, name: str, split: str) -> Any:
+    valid = list(builder.info.splits)
+    for part in split.split("+"):
+        asked = part.partition("[")[0].strip()
+        if valid and asked not in valid:
+            raise UserError(f"tfds:{name} has no split {asked!r}{nearest(asked, valid)}")
+    try:
+        return builder.as_data_source(split=split)
+    except Exception as error:  # of the split's syntax, or of the files
+        raise UserError(
+            f"tfds:{name}, split {split!r} cannot be read: {_first_line(error)}"
+        ) from error
+
+
+def _read(name: str, split: str, features: Any, source: Any) -> Iterator[Row]:
+    for start in range(0, len(source), _CHUNK):
+        indices = list(range(start, min(start + _CHUNK, len(source))))
+        for index, example in zip(indices, source.__getitems__(indices), strict=True):
+            fields = {key: _plain(features[key], value) for key, value in example.items()}
+            if fields.get("tokens") == []:
+                continue  # conll2003 ends in a sentence without words
+            yield Row(f"tfds:{name}, {split}, example {index}", f"{split}:{index}", fields)
+
+
+def _plain(feature: Any, value: Any) -> Any:
+    """A value of TFDS as plain Python, with names for class labels."""
+    if isinstance(value, bytes):
+        return value.decode()
+    if isinstance(value, str):
+        return str(value)
+    while hasattr(feature, "feature"):  # a sequence
+        feature = feature.feature
+    if isinstance(value, dict):
+        return {key: _plain(feature[key], part) for key, part in value.items()}
+    if isinstance(value, list | tuple) or np.ndim(value):
+        return [_plain(feature, part) for part in value]
+    value = np.asarray(value).item()
+    if hasattr(feature, "int2str"):
+        return feature.int2str(value) if value >= 0 else None
+    if isinstance(value, float) and feature.np_dtype == np.float32:
+        return float(str(np.float32(value)))
+    return _plain(feature, value) if isinstance(value, bytes) else value
+
+
+def _closest(name: str, valid: Any) -> str:
+    """As `nearest`, of hundreds of names only the few that are like it."""
+    names = sorted(str(v) for v in valid)
+    close = difflib.get_close_matches(name, names, n=5, cutoff=0.4) if len(names) > 20 else names
+    return nearest(name, close) if close else f" among the {len(names)} that there are"
+
+
+def _first_line(error: Exception) -> str:
+    text = str(error).strip()
+    return f"{type(error).__name__}: {text.splitlines()[0][:300] if text else 'no reason given'}"

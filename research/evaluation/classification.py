@@ -1,0 +1,42 @@
+"""Accuracy, macro-F1 and macro-recall from the cells of a confusion matrix."""
+
+import json
+from collections.abc import Mapping
+
+import numpy as np
+
+from research.evaluation.metrics import Counts, harmonic, ratio
+
+
+def count(gold: str, predicted: str) -> Counts:
+    """One example is one cell of the confusion matrix; the key is the JSON of [gold, predicted]."""
+    return {json.dumps([gold, predicted]): 1.0}
+
+
+def confusion(counts: Mapping[str, float]) -> tuple[list[str], np.ndarray]:
+    """The sorted labels and the matrix [gold label, predicted label] of numbers of examples."""
+    cells = {tuple(json.loads(key)): value for key, value in counts.items()}
+    labels = sorted({label for cell in cells for label in cell})
+    index = {label: i for i, label in enumerate(labels)}
+    matrix = np.zeros((len(labels), len(labels)))
+    for (gold, predicted), value in cells.items():
+        matrix[index[gold], index[predicted]] += value
+    return labels, matrix
+
+
+def finish(counts: Mapping[str, float]) -> dict[str, float]:
+    """accuracy, macro_f1, macro_recall.
+
+    Macro means the plain average over the labels that occur in the gold labels or in the
+    predictions, which is scikit-learn's reading; a label that is only predicted has recall 0.
+    """
+    _, matrix = confusion({key: value for key, value in counts.items() if value})
+    hits, gold, predicted = matrix.diagonal(), matrix.sum(axis=1), matrix.sum(axis=0)
+    recall = [ratio(h, g) for h, g in zip(hits, gold, strict=True)]
+    precision = [ratio(h, p) for h, p in zip(hits, predicted, strict=True)]
+    f1 = [harmonic(p, r) for p, r in zip(precision, recall, strict=True)]
+    return {
+        "accuracy": float(ratio(hits.sum(), matrix.sum())),
+        "macro_f1": float(ratio(sum(f1), len(f1))),
+        "macro_recall": float(ratio(sum(recall), len(recall))),
+    }

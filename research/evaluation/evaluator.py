@@ -1,0 +1,113 @@
+"""Exact metrics of a split: sums over all its batches, and predictions example by example."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+
+from research.data.batch import assemble, pack
+from research.data.loader import Ahead, Batches
+from research.evaluation.metrics import Counts, total
+from research.objectives.protocol import Objective
+from research.tasks.protocol import Example, Outputs, Prediction, Task
+
+
+def losses(
+    eval_step: Callable,
+    params: Any,
+    data: Batches,
+    objectives: tuple[Objective, ...],
+    sharding: jax.sharding.NamedSharding,
+    batches: int = 0,
+) -> dict[str, float]:
+    """Metrics of the objectives' losses over a split (or its first `batches` batches).
+
+    Counts are summed on the host in float64: the result does not depend on the batch size.
+    """
+    count = data.epoch_batches(0)
+    count = min(count, batches) if batches else count
+    found = []
+    ahead = Ahead(data, 0, count, sharding)
+    try:
+        for _ in range(count):
+            found.append(eval_step(params, next(ahead)))
+    finally:
+        ahead.close()
+    counts = total([{k: float(v) for k, v in c.items()} for c in jax.device_get(found)])
+    return finish(counts, objectives)
+
+
+def finish(counts: Mapping[str, float], objectives: tuple[Objective, ...]) -> dict[str, float]:
+    """The metrics of all objectives from counts named "objective/count"."""
+    metrics: dict[str, float] = {}
+    for objective in objectives:
+        prefix = f"{objective.name}/"
+        own = {k.removeprefix(prefix): v for k, v in counts.items() if k.startswith(prefix)}
+        metrics |= objective.finish(own)
+    return metrics
+
+
+def predictions(
+    predict_step: Callable,
+    params: Any,
+    task: Task,
+    examples: list[Example],
+    pad: int,
+    rows: int,
+    sharding: jax.sharding.NamedSharding,
+    labelled: bool = False,
+    row_multiple: int = 1,
+    progress: Callable[[int], None] = lambda done: None,
+) -> list[Prediction]:
+    """A prediction for each example, in the order of the examples.
+
+    Examples are packed by length, so that short ones share rows; `rows` is about the rows of a
+    batch. `progress` is told how many slots are done.
+    """
+    slots = [task.slots(example, i, labelled) for i, example in enumerate(examples)]
+    outputs: list[dict[int, Outputs]] = [{} for _ in examples]
+    flat = [(i, w) for i, windows in enumerate(slots) for w in range(len(windows))]
+    data = _packed(slots, flat, task, pad, rows, row_multiple)
+    done = 0
+    for batch_slots, batch in data:
+        arrays = jax.make_array_from_callback
+        placed = {
+            k: arrays(v.shape, sharding, lambda index, v=v: v[index]) for k, v in batch.items()
+        }
+        found = jax.device_get(predict_step(params, placed))[task.objective.name]
+        for (i, w), (r, s) in batch_slots:
+            first, last = batch["first"][r, s], batch["last"][r, s]
+            read = {name: array[r, s] for name, array in found.get("slot", {}).items()}
+            for name, array in found.get("token", {}).items():
+                read[name] = array[r, first : last + 1]
+            outputs[i][w] = read
+        done += len(batch_slots)
+        progress(done)
+    return [
+        task.predict(example, windows, [found[w] for w in range(len(windows))])
+        for example, windows, found in zip(examples, slots, outputs, strict=True)
+    ]
+
+
+def _packed(slots, flat, task: Task, pad: int, rows: int, row_multiple: int):
+    """Batches of `rows` packed rows, longest slots first, and where each slot lies."""
+    lengths = [len(slots[i][w]) for i, w in flat]
+    packed = pack(lengths, task.layout.length, task.layout.slots)
+    size = -(-min(rows, max(1, len(packed))) // row_multiple) * row_multiple
+    for at in range(0, len(packed), size):
+        part = packed[at : at + size]
+        part = part + [[]] * (size - len(part))
+        laid = [[slots[flat[n][0]][flat[n][1]] for n in row] for row in part]
+        batch = assemble(laid, task.layout, pad)
+        batch["rows"] = np.arange(size, dtype=np.int32)
+        places = [(flat[n], (r, s)) for r, row in enumerate(part) for s, n in enumerate(row)]
+        yield places, batch
+
+
+def task_counts(
+    task: Task, examples: list[Example], predicted: list[Prediction]
+) -> list[Counts]:
+    """The counts of each example; their sum, finished, is the split's metrics."""
+    return [task.counts(e, p) for e, p in zip(examples, predicted, strict=True)]
+

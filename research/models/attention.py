@@ -1,0 +1,75 @@
+"""Attention over packed rows.
+
+Axes: B rows, L queries, M keys, H heads, G key/value heads, K width of a head.
+"""
+
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+Pattern = Literal["full", "causal"]
+PATTERNS: tuple[str, ...] = ("full", "causal")
+MASKED = -1e30  # finite, so that a row of padding gives no NaN
+
+
+def slot_mask(slots: Int[Array, "B L"], pattern: Pattern) -> Bool[Array, "B L L"]:
+    """True where a query may see a key: the same slot, not padding (slot 0), and not the future.
+
+    A slot's tokens lie in order in the row, so the row index decides what is the future.
+    """
+    same = (slots[:, :, None] == slots[:, None, :]) & (slots[:, :, None] > 0)
+    if pattern == "full":
+        return same
+    length = slots.shape[1]
+    return same & jnp.tril(jnp.ones((length, length), bool))
+
+
+def rotate(
+    x: Float[Array, "B L H K"], positions: Int[Array, "B L"], base: float
+) -> Float[Array, "B L H K"]:
+    """Rotary position embedding in the half-split layout (Su et al. 2021, arXiv:2104.09864)."""
+    half = x.shape[-1] // 2
+    frequency = base ** (-jnp.arange(half, dtype=jnp.float32) / half)
+    angle = positions[..., None].astype(jnp.float32) * frequency
+    cos, sin = jnp.cos(angle)[:, :, None], jnp.sin(angle)[:, :, None]
+    first, second = jnp.split(x.astype(jnp.float32), 2, axis=-1)
+    turned = jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)
+    return turned.astype(x.dtype)
+
+
+def dropout_rows(
+    x: Float[Array, "B ..."], rate: float, keys: Array | None
+) -> Float[Array, "B ..."]:
+    """Inverted dropout with one key for each row (none: no dropout).
+
+    Keys by row make the drawn mask independent of micro-batches and of the mesh.
+    """
+    if keys is None or rate == 0.0:
+        return x
+    keep = jax.vmap(lambda key: jax.random.bernoulli(key, 1.0 - rate, x.shape[1:]))(keys)
+    return jnp.where(keep, x / (1.0 - rate), jnp.zeros((), x.dtype))
+
+
+def attend(
+    query: Float[Array, "B L H K"],
+    key: Float[Array, "B M G K"],
+    value: Float[Array, "B M G K"],
+    mask: Bool[Array, "B L M"],
+    dropout_rate: float = 0.0,
+    dropout_keys: Array | None = None,
+) -> Float[Array, "B L H K"]:
+    """Scaled dot-product attention (Vaswani et al. 2017), grouped heads where G < H.
+
+    Scores and softmax are float32. H must be a multiple of G.
+    """
+    rows, queries, heads, width = query.shape
+    groups = key.shape[2]
+    grouped = query.reshape(rows, queries, groups, heads // groups, width) * width**-0.5
+    scores = jnp.einsum("blgrk,bmgk->bgrlm", grouped, key, preferred_element_type=jnp.float32)
+    scores = jnp.where(mask[:, None, None], scores, MASKED)
+    weights = jax.nn.softmax(scores, axis=-1).astype(value.dtype)
+    weights = dropout_rows(weights, dropout_rate, dropout_keys)
+    mixed = jnp.einsum("bgrlm,bmgk->blgrk", weights, value)
+    return mixed.reshape(rows, queries, heads, width)

@@ -1,0 +1,143 @@
+"""The one transformer's shape, and the published shapes by name."""
+
+import dataclasses
+from typing import Literal
+
+from research.errors import UserError, nearest
+
+VOCAB_MULTIPLE = 128  # embedding rows are padded so that any mesh and the MXU divide them
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelConfig:
+    """Shape of a backbone. Sizes are counts of elements; rates are probabilities.
+
+    `preset` names the published shape that the other keys change; "checkpoint" takes the whole
+    shape from `init_from`. `vocab_size` is the number of the tokenizer's entries and is set when
+    the tokenizer is known.
+    """
+
+    preset: str = ""
+    vocab_size: int = 0
+    layers: int = 2
+    width: int = 128
+    heads: int = 2
+    kv_heads: int = 0  # 0: as many as heads
+    mlp_width: int = 512
+    max_positions: int = 512
+    positions: Literal["learned", "rope"] = "learned"
+    rope_base: float = 10_000.0
+    token_types: int = 0
+    embedding_norm: bool = False
+    norm: Literal["layernorm", "rmsnorm"] = "layernorm"
+    norm_place: Literal["pre", "post"] = "pre"
+    norm_epsilon: float = 1e-5
+    activation: Literal["gelu", "gelu_tanh", "silu"] = "gelu_tanh"
+    gated: bool = False
+    bias: bool = True
+    tied_embeddings: bool = True
+    pooler: bool = False
+    dropout: float = 0.0
+    attention_dropout: float = 0.0
+    initializer_range: float = 0.02
+    dtype: Literal["float32", "bfloat16"] = "float32"  # of the computation; params are float32
+    remat: Literal["none", "block"] = "none"
+
+    @property
+    def head_width(self) -> int:
+        return self.width // self.heads
+
+    @property
+    def key_heads(self) -> int:
+        return self.kv_heads or self.heads
+
+    @property
+    def padded_vocab(self) -> int:
+        """Rows of the embedding table; those from `vocab_size` on are never predicted."""
+        return -(-self.vocab_size // VOCAB_MULTIPLE) * VOCAB_MULTIPLE
+
+
+# Keys that a checkpoint's parameters depend on, or that change what they compute.
+SHAPE_KEYS = tuple(
+    f.name
+    for f in dataclasses.fields(ModelConfig)
+    if f.name
+    not in ("preset", "dropout", "attention_dropout", "dtype", "remat", "initializer_range")
+)
+
+
+def _bert(layers: int, width: int, heads: int) -> ModelConfig:
+    """BERT (Devlin et al. 2018, arXiv:1810.04805; small sizes: Turc et al. 2019, 1908.08962)."""
+    return ModelConfig(
+        layers=layers,
+        width=width,
+        heads=heads,
+        mlp_width=4 * width,
+        token_types=2,
+        embedding_norm=True,
+        norm_place="post",
+        norm_epsilon=1e-12,
+        activation="gelu",
+        pooler=True,
+        dropout=0.1,
+        attention_dropout=0.1,
+    )
+
+
+def _gpt2(layers: int, width: int, heads: int, max_positions: int = 1024) -> ModelConfig:
+    """GPT-2 (Radford et al. 2019, "Language Models are Unsupervised Multitask Learners")."""
+    return ModelConfig(
+        layers=layers,
+        width=width,
+        heads=heads,
+        mlp_width=4 * width,
+        max_positions=max_positions,
+        dropout=0.1,
+        attention_dropout=0.1,
+    )
+
+
+PRESETS: dict[str, ModelConfig] = {
+    "bert_tiny": _bert(2, 128, 2),
+    "bert_mini": _bert(4, 256, 4),
+    "bert_small": _bert(4, 512, 8),
+    "bert_medium": _bert(8, 512, 8),
+    "bert_base": _bert(12, 768, 12),
+    "bert_large": _bert(24, 1024, 16),
+    "gpt2_tiny": _gpt2(2, 128, 2, max_positions=512),
+    "gpt2_mini": _gpt2(4, 256, 4, max_positions=512),
+    "gpt2_small": _gpt2(12, 768, 12),
+    "gpt2_medium": _gpt2(24, 1024, 16),
+    "gpt2_large": _gpt2(36, 1280, 20),
+    "gpt2_xl": _gpt2(48, 1600, 25),
+}
+
+
+def preset(name: str) -> ModelConfig:
+    """The published shape of that name. Raises UserError for an unknown one."""
+    if name not in PRESETS:
+        raise UserError(f"model.preset={name!r} is not known{nearest(name, PRESETS)}")
+    return dataclasses.replace(PRESETS[name], preset=name)
+
+
+def check(model: ModelConfig) -> None:
+    """Raises UserError where sizes cannot belong together."""
+    for key in ("layers", "width", "heads", "mlp_width", "max_positions"):
+        if getattr(model, key) < 1:
+            raise UserError(f"model.{key}={getattr(model, key)} must be at least 1")
+    if model.width % model.heads:
+        fits = [h for h in range(1, model.width + 1) if model.width % h == 0]
+        near = sorted(fits, key=lambda h: abs(h - model.heads))[:3]
+        raise UserError(
+            f"model.heads={model.heads} does not divide model.width={model.width}; "
+            f"nearest that do: {', '.join(map(str, sorted(near)))}"
+        )
+    if model.heads % model.key_heads:
+        raise UserError(
+            f"model.kv_heads={model.kv_heads} does not divide model.heads={model.heads}"
+        )
+    if model.positions == "rope" and model.head_width % 2:
+        raise UserError(f"rope needs an even head width; width / heads is {model.head_width}")
+    for key in ("dropout", "attention_dropout"):
+        if not 0.0 <= getattr(model, key) < 1.0:
+            raise UserError(f"model.{key}={getattr(model, key)} must be in [0, 1)")

@@ -1,0 +1,67 @@
+"""The parameter tree of a model with heads: made, named, counted.
+
+`params = {"backbone": {...}, "heads": {name: {...}}}`; a head without parameters has no entry.
+"""
+
+import math
+import zlib
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from flax.linen.spmd import LogicallyPartitioned
+
+from research.models import transformer
+from research.models.config import ModelConfig
+
+Params = dict[str, Any]
+
+
+def _is_box(x: Any) -> bool:
+    return isinstance(x, LogicallyPartitioned)
+
+
+def init_boxed(key: jax.Array, config: ModelConfig, heads: dict[str, nn.Module]) -> Params:
+    """New params with their logical axes. Each head's key depends on its name alone."""
+    hidden = jnp.zeros((1, 1, config.width), config.dtype)
+    made = {}
+    for name, head in sorted(heads.items()):
+        head_key = jax.random.fold_in(key, zlib.crc32(name.encode()) & 0x7FFFFFFF)
+        params = head.init(head_key, hidden)
+        if params:
+            made[name] = params["params"]
+    return {"backbone": transformer.init(jax.random.fold_in(key, 0), config), "heads": made}
+
+
+def init(key: jax.Array, config: ModelConfig, heads: dict[str, nn.Module]) -> Params:
+    """New params as plain nested dicts of arrays (float32)."""
+    return jax.tree.map(lambda box: box.value, init_boxed(key, config, heads), is_leaf=_is_box)
+
+
+def logical_axes(config: ModelConfig, heads: dict[str, nn.Module]) -> Params:
+    """The tree of `init` with a tuple of logical axis names at each leaf; allocates nothing."""
+    boxed = jax.eval_shape(lambda: init_boxed(jax.random.key(0), config, heads))
+    return jax.tree.map(lambda box: box.names, boxed, is_leaf=_is_box)
+
+
+def shapes(config: ModelConfig, heads: dict[str, nn.Module]) -> Params:
+    """The tree of `init` with a ShapeDtypeStruct at each leaf; allocates nothing."""
+    return jax.eval_shape(lambda: init(jax.random.key(0), config, heads))
+
+
+def by_path(tree: Any) -> dict[str, Any]:
+    """Leaves by path, such as "backbone/layers/mlp/up/kernel"."""
+    flat, _ = jax.tree_util.tree_flatten_with_path(tree)
+    return {"/".join(str(getattr(k, "key", k)) for k in path): leaf for path, leaf in flat}
+
+
+def count(tree: Params, config: ModelConfig) -> int:
+    """Number of parameters, rows that only pad the vocabulary not counted."""
+    total = 0
+    for path, leaf in by_path(tree).items():
+        size = math.prod(leaf.shape)
+        if path.endswith(("embedding/word", "masked_lm/bias", "causal_lm/table")):
+            size = size // config.padded_vocab * config.vocab_size
+        total += size
+    return total

@@ -1,0 +1,182 @@
+"""What a run leaves behind to be read: metrics.jsonl, timing.jsonl and TensorBoard events."""
+
+import json
+import math
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TextIO
+
+from tensorboard.compat.proto import event_pb2, summary_pb2
+from tensorboard.plugins.text import metadata as text_metadata
+from tensorboard.summary.writer.event_file_writer import EventFileWriter
+from tensorboard.util import tensor_util
+
+from research.errors import UserError
+
+METRICS, TIMING, EVENTS = "metrics.jsonl", "timing.jsonl", "tensorboard"
+
+
+class MetricWriter:
+    """Writes the numbers of a run into its working directory.
+
+    metrics.jsonl holds one JSON object per line, with "step" and values that depend on nothing but
+    the run's config and data, so the file of a run that was killed and resumed is byte for byte
+    that of a run that was not. Speed and times go to timing.jsonl. Both go to TensorBoard too.
+    Every call ends with the lines handed to the operating system: a killed process loses none.
+
+    In a run of several processes, one is active; in the others nothing is written.
+    """
+
+    def __init__(self, workdir: str | os.PathLike[str], active: bool = True):
+        self._active = active
+        self._workdir = Path(workdir)
+        self._files: dict[str, TextIO] = {}
+        if active:
+            self._workdir.mkdir(parents=True, exist_ok=True)
+            for name in (METRICS, TIMING):
+                _drop_unfinished_line(self._workdir / name)
+            self._open()
+            self._events = EventFileWriter(str(self._workdir / EVENTS))
+
+    def metrics(self, step: int, values: Mapping[str, Any]) -> None:
+        """Adds a line of deterministic numbers; raises TypeError for what is not a number."""
+        self._write(METRICS, step, values, tag="")
+
+    def timing(self, step: int, values: Mapping[str, Any]) -> None:
+        """Adds a line of numbers that differ from run to run: seconds, tokens per second."""
+        self._write(TIMING, step, values, tag="timing/")
+
+    def text(self, step: int, name: str, text: str) -> None:
+        """Shows a text (Markdown) in TensorBoard: a prediction, a continuation."""
+        if not self._active:
+            return
+        value = summary_pb2.Summary.Value(
+            tag=name,
+            metadata=text_metadata.create_summary_metadata(display_name="", description=""),
+            tensor=tensor_util.make_tensor_proto([text.encode()]),
+        )
+        self._add_event(step, [value])
+
+    def cut(self, step: int) -> None:
+        """Forgets what was written after `step`; to be called when a run resumes from there.
+
+        What was written at `step` itself stays, so it has to be written before the checkpoint of
+        that step is. -1 forgets everything: a run that died before its first checkpoint.
+        The files are replaced as a whole, so a crash in here leaves the old or the new ones.
+
+        Raises UserError if a line in the middle of a file is not a JSON object with a step.
+        """
+        if not self._active:
+            return
+        self._close_files()
+        for name in (METRICS, TIMING):
+            _keep_until(self._workdir / name, step)
+        self._open()
+        # Tells TensorBoard that what it has read of later steps is void.
+        start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
+        self._events.add_event(
+            event_pb2.Event(wall_time=time.time(), step=step + 1, session_log=start)
+        )
+        self._events.flush()
+
+    def close(self) -> None:
+        """Closes the files; calling it twice does no harm."""
+        if self._active:
+            self._close_files()
+            self._events.close()
+
+    def __enter__(self) -> "MetricWriter":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def _write(self, file: str, step: int, values: Mapping[str, Any], tag: str) -> None:
+        if not self._active:
+            return
+        numbers = {name: _number(name, value) for name, value in values.items()}
+        self._files[file].write(to_line(step, numbers))
+        self._files[file].flush()
+        self._add_event(
+            step,
+            [
+                summary_pb2.Summary.Value(tag=tag + name, simple_value=value)
+                for name, value in numbers.items()
+            ],
+        )
+
+    def _add_event(self, step: int, values: list[summary_pb2.Summary.Value]) -> None:
+        summary = summary_pb2.Summary(value=values)
+        self._events.add_event(
+            event_pb2.Event(wall_time=time.time(), step=int(step), summary=summary)
+        )
+        self._events.flush()
+
+    def _open(self) -> None:
+        for name in (METRICS, TIMING):
+            # newline="" keeps "\n" on every system, so that files can be compared byte for byte.
+            self._files[name] = open(self._workdir / name, "a", encoding="utf-8", newline="")
+
+    def _close_files(self) -> None:
+        for file in self._files.values():
+            file.close()
+
+
+def to_line(step: int, numbers: Mapping[str, float]) -> str:
+    """One line of JSON: keys sorted, floats in their shortest exact form.
+
+    JSON has no word for infinity and NaN; they become the strings "inf", "-inf" and "nan", which
+    `float` reads back.
+    """
+    if "step" in numbers:
+        raise ValueError('"step" is the name of the step itself')
+    plain = {
+        name: value if isinstance(value, int) or math.isfinite(value) else repr(value)
+        for name, value in numbers.items()
+    }
+    return json.dumps({"step": int(step), **plain}, sort_keys=True, allow_nan=False) + "\n"
+
+
+def _number(name: str, value: Any) -> int | float:
+    """A Python number from any scalar, NumPy's and jax's too; int stays int."""
+    if hasattr(value, "item"):
+        value = value.item()
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"{name} is {value!r}; only numbers can be written as metrics")
+    return value
+
+
+def _drop_unfinished_line(path: Path) -> None:
+    """Cuts off what a killed process left of a line, so that the next line starts on its own."""
+    if not path.exists():
+        return
+    content = path.read_bytes()
+    end = content.rfind(b"\n") + 1
+    if end < len(content):
+        os.truncate(path, end)
+
+
+def _keep_until(path: Path, step: int) -> None:
+    """Replaces a file by its lines of steps up to `step`."""
+    kept = []
+    lines = path.read_bytes().splitlines(keepends=True)
+    for number, line in enumerate(lines, start=1):
+        if number == len(lines) and not line.endswith(b"\n"):
+            break
+        try:
+            later = json.loads(line)["step"] > step
+        except (ValueError, TypeError, KeyError) as error:
+            raise UserError(
+                f'{path}, line {number}, is not a JSON object with a "step"; mend or remove the '
+                f"file to go on in this working directory"
+            ) from error
+        if not later:
+            kept.append(line)
+    new = path.with_name(path.name + ".new")
+    with open(new, "wb") as file:
+        file.writelines(kept)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(new, path)

@@ -1,0 +1,24 @@
+"""Fine-tuning tasks by name; a new one is one file and one line here."""
+
+from types import ModuleType
+from typing import Any
+
+from research.data.tokenizer import Tokenizer
+from research.models.config import ModelConfig
+from research.tasks import sequence_classification
+from research.tasks.protocol import Task
+
+MODULES: dict[str, ModuleType] = {
+    sequence_classification.NAME: sequence_classification,
+}
+TASKS: dict[str, type] = {
+    sequence_classification.NAME: sequence_classification.SequenceClassificationConfig,
+}
+
+
+def make_task(
+    config: Any, model: ModelConfig, tokenizer: Tokenizer, length: int, slots: int
+) -> Task:
+    """The task of a config, on rows of `length` tokens with at most `slots` slots."""
+    name = next(name for name, kind in TASKS.items() if type(config) is kind)
+    return MODULES[name].make(config, model, tokenizer, length, slots)

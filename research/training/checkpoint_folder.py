@@ -1,0 +1,246 @@
+"""The folder of a checkpoint: what lies where, and which step of a run is good.
+
+    DIRECTORY/STEP/params/     arrays, written by Orbax (OCDBT, zstd)
+                   opt_state/  arrays; absent in a checkpoint that is shipped
+                   about/      config.json, tokenizer.json, meta.json: the text items,
+                               arrays.json: path -> shape, dtype, checksum of every array,
+                               SHA256SUMS of the four, as `sha256sum -c` reads it
+
+DIRECTORY is WORKDIR/checkpoints in a run. Paths may be on a bucket (gs://…).
+"""
+
+import dataclasses
+import hashlib
+import json
+import os
+import sys
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+from etils import epath
+from jax.experimental import multihost_utils
+
+from research.errors import UserError, nearest
+
+T = TypeVar("T")
+Json = dict[str, Any]
+
+TEXTS = ("config.json", "tokenizer.json", "meta.json", "arrays.json")
+SUMS = "SHA256SUMS"
+
+MAX_LINES = 10  # of a message that lists things
+
+
+class DamagedError(Exception):
+    """This step cannot be used, for the reason given; an older one may be good."""
+
+
+@dataclasses.dataclass(frozen=True)
+class About:
+    """The text items of a step; arrays: item -> path -> {"shape", "dtype", "checksum"}."""
+
+    config: Json
+    tokenizer_json: str
+    meta: Json
+    arrays: dict[str, dict[str, Json]]
+
+
+def texts_of(config: Json, tokenizer_json: str, meta: Json, arrays: Json) -> dict[str, str]:
+    """The files of the about folder, by name."""
+    texts = {
+        "config.json": json.dumps(config, indent=1),
+        "tokenizer.json": tokenizer_json,
+        "meta.json": json.dumps(meta, indent=1),
+        "arrays.json": json.dumps(arrays, indent=None, separators=(",", ":")),
+    }
+    sums = [_sum_line(name, text) for name, text in texts.items()]
+    return {**texts, SUMS: "\n".join(sums) + "\n"}
+
+
+def read_about(folder: epath.Path) -> About:
+    """The texts of one step, checked. Raises DamagedError."""
+
+    def read() -> About:
+        if not any(folder.iterdir()):
+            raise ValueError("it is empty")
+        for name in (*TEXTS, SUMS):
+            if not (folder / "about" / name).exists():
+                raise ValueError(f"it lacks about/{name}")
+        sums = (folder / "about" / SUMS).read_text().splitlines()
+        texts = {name: (folder / "about" / name).read_bytes().decode() for name in TEXTS}
+        for name, text in texts.items():
+            if _sum_line(name, text) not in sums:
+                raise ValueError(f"about/{name} does not match its SHA-256")
+        arrays = json.loads(texts["arrays.json"])
+        for item, entries in arrays.items():
+            if entries and not (folder / item).is_dir():
+                raise ValueError(f"it lacks {item}")
+        return About(
+            config=json.loads(texts["config.json"]),
+            tokenizer_json=texts["tokenizer.json"],
+            meta=json.loads(texts["meta.json"]),
+            arrays=arrays,
+        )
+
+    return together(read)
+
+
+def absolute(path: str) -> epath.Path:
+    """`path` as Orbax wants it."""
+    return epath.Path(path if "://" in str(path) else os.path.abspath(path))
+
+
+def steps_in(directory: epath.Path) -> list[int]:
+    """The steps that stand in a checkpoints folder, ascending, good or not."""
+    if not directory.is_dir():
+        return []
+    names = [entry.name for entry in directory.iterdir() if entry.is_dir()]
+    return sorted(int(name) for name in names if name.isdecimal() and name == str(int(name)))
+
+
+def locate(path: str, step: int | None) -> tuple[epath.Path, int | None]:
+    """The checkpoints folder that `path` means, and the step if it names one.
+
+    Args:
+        path: a workdir, its checkpoints folder, or the folder of one step.
+        step: the step that is asked for, if any.
+
+    Raises:
+        UserError: there is no checkpoint, with what is there; or path and step disagree.
+    """
+    place = absolute(path)
+    if not place.exists():
+        siblings = [entry.name for entry in place.parent.iterdir()] if place.parent.is_dir() else []
+        there = _short(nearest(place.name, siblings)) if siblings else ""
+        raise UserError(f"no checkpoint in {path}: there is no such folder{there}")
+    if not place.is_dir():
+        raise UserError(f"no checkpoint in {path}: it is a file; give the folder of a run")
+    directory = place / "checkpoints" if (place / "checkpoints").is_dir() else place
+    if steps_in(directory):
+        return directory, step
+    if place.name.isdecimal() and place.name in map(str, steps_in(place.parent)):
+        if step not in (None, int(place.name)):
+            raise UserError(f"step {step} is asked for, but {path} is step {place.name}")
+        return place.parent, int(place.name)
+    raise UserError(f"no checkpoint in {path}: {_contents(directory)}")
+
+
+def first_good(
+    directory: epath.Path, step: int | None, load: Callable[[epath.Path], T]
+) -> tuple[T, list[int]]:
+    """What `load` makes of the newest step that is good (or of the one given).
+
+    Returns:
+        It, and the damaged steps that were passed over, each of which has been named, with the
+        reason, in a line on stderr.
+
+    Raises:
+        UserError: no step, none good, or the given one is not; with the reason for each.
+    """
+    steps = sorted(steps_in(directory), reverse=True)
+    if not steps:
+        raise UserError(f"no checkpoint in {directory}: {_contents(directory)}")
+    if step is not None and step not in steps:
+        raise UserError(f"no step {step} in {directory}{nearest(str(step), map(str, steps))}")
+    reasons: dict[int, str] = {}
+    for candidate in steps if step is None else [step]:
+        try:
+            return load(directory / str(candidate)), list(reasons)
+        except DamagedError as error:
+            reasons[candidate] = str(error)
+            if step is None and jax.process_index() == 0:
+                message = f"warning: checkpoint {directory / str(candidate)} is damaged: {error}"
+                print(message, file=sys.stderr, flush=True)
+    lines = [f"  step {number}: {reason}" for number, reason in reasons.items()]
+    raise UserError("\n".join([f"no good checkpoint in {directory}:", *lines[:MAX_LINES]]))
+
+
+def together(read: Callable[[], T]) -> T:
+    """read(), or DamagedError in every process if it fails in one, so that none waits alone.
+
+    Damage shows as almost any exception of Orbax and TensorStore; only a lack of memory says
+    nothing about the files.
+    """
+    value, reason = None, ""
+    try:
+        value = read()
+    except Exception as error:
+        if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
+            raise
+        reason = first_line(error)
+    if not agreed(not reason):
+        raise DamagedError(reason or "another process could not read it")
+    return value
+
+
+def agreed(good: bool) -> bool:
+    """Whether it is good in every process; waits for all of them."""
+    if jax.process_count() == 1:
+        return good
+    return bool(multihost_utils.process_allgather(np.asarray(good)).all())
+
+
+def first_line(error: BaseException) -> str:
+    """An exception in one line of at most 200 characters."""
+    lines = str(error).strip().splitlines() or [""]
+    text = lines[0] if type(error) is ValueError else f"{type(error).__name__}: {lines[0]}"
+    return _short(text, 200)
+
+
+@dataclasses.dataclass
+class TextSave(ocp.args.CheckpointArgs):
+    """Text files, by name, as an item of an Orbax checkpoint."""
+
+    texts: dict[str, str]
+
+
+class TextHandler(ocp.handlers.AsyncCheckpointHandler):
+    """Writes TextSave in the background, as Orbax does the arrays.
+
+    Orbax's own JSON handler would store a tokenizer as one escaped string, half as large again.
+    """
+
+    async def async_save(self, directory: epath.Path, args: TextSave) -> list[ocp.future.Future]:
+        write = self._write(directory, args.texts)
+        return [ocp.future.CommitFutureAwaitingContractedSignals(write, name="texts")]
+
+    async def _write(self, directory: epath.Path, texts: dict[str, str]) -> None:
+        if jax.process_index() == 0:
+            for name, text in texts.items():
+                (directory / name).write_bytes(text.encode())
+
+    def save(self, directory: epath.Path, args: TextSave) -> None:
+        raise NotImplementedError("written in the background only")
+
+    def restore(self, directory: epath.Path, args: Any = None) -> dict[str, str]:
+        return {entry.name: entry.read_bytes().decode() for entry in directory.iterdir()}
+
+
+ocp.args.register_with_handler(TextHandler, for_save=True)(TextSave)
+
+
+def _sum_line(name: str, text: str) -> str:
+    return f"{hashlib.sha256(text.encode()).hexdigest()}  {name}"
+
+
+def _contents(directory: epath.Path) -> str:
+    """What a folder without steps holds, and where in it a checkpoint is."""
+    if not directory.exists():
+        return "there is no such folder"
+    folders = sorted(entry.name for entry in directory.iterdir() if entry.is_dir())
+    runs = [
+        name
+        for name in folders
+        if steps_in(directory / name) or steps_in(directory / name / "checkpoints")
+    ]
+    if runs:
+        return _short(f"did you mean one of its folders? {', '.join(runs)}")
+    names = sorted(entry.name for entry in directory.iterdir())
+    return _short(f"it holds {', '.join(names)}") if names else "it is empty"
+
+
+def _short(text: str, width: int = 300) -> str:
+    return text if len(text) <= width else f"{text[: width - 1]}…"

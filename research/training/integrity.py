@@ -1,0 +1,85 @@
+"""Checksums of arrays that do not depend on the mesh.
+
+For every leaf, the sum over its elements of mix(bits + mix(index)) modulo 2^32, where `bits` are
+the element's own bits, `index` its place in the logical (unsharded, row-major) array, and mix is
+a bijection of 32-bit words (the finaliser of MurmurHash3, A. Appleby, public domain,
+https://github.com/aappleby/smhasher). Addition modulo 2^32 has no order, so any sharding gives
+the same number. Since mix is a bijection, one changed element of at most 32 bits always changes
+the sum; a plain weight per position would miss, for example, an exchange of x and -x, which
+differ in the highest bit alone.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array, lax
+
+
+def checksums(tree: object) -> dict[str, int]:
+    """One number below 2^32 for every leaf, keyed by its path ("backbone/embed/tokens").
+
+    Leaves are arrays of any rank, real dtype and sharding. Every process of a run must call it with
+    the same tree. The values are fetched: it waits for the computation that makes the leaves.
+    """
+    leaves = named(tree)
+    sums = jax.device_get([_checksum(_exact(leaf)) for leaf in leaves.values()])
+    return dict(zip(leaves, map(int, sums), strict=True))
+
+
+def named(tree: object) -> dict[str, Any]:
+    """The leaves by path, in the tree's order: {"a": {"b": x}} -> {"a/b": x}."""
+    pairs = jax.tree_util.tree_leaves_with_path(tree)
+    leaves = {jax.tree_util.keystr(p, simple=True, separator="/"): leaf for p, leaf in pairs}
+    if len(leaves) != len(pairs):
+        raise ValueError(f"two leaves share a path (a name with a slash?) among {list(leaves)}")
+    return leaves
+
+
+def compare(expected: dict[str, int], found: dict[str, int]) -> list[str]:
+    """The paths, sorted, whose numbers differ or that only one side has."""
+    return sorted(
+        path
+        for path in expected.keys() | found.keys()
+        if path not in expected or path not in found or expected[path] != found[path]
+    )
+
+
+def _exact(leaf: Array | np.ndarray) -> Array | np.ndarray:
+    """Refuses what jit would silently narrow (64-bit numpy arrays, Python numbers)."""
+    dtype = getattr(leaf, "dtype", None)
+    if dtype is None or jax.dtypes.canonicalize_dtype(dtype) != dtype:
+        raise TypeError(f"checksums take jax arrays or numpy arrays of at most 32 bits: {leaf!r}")
+    return leaf
+
+
+@jax.jit
+def _checksum(leaf: Array) -> Array:
+    """The sum of one leaf: a uint32 scalar."""
+    words = _words(leaf)
+    index = jnp.zeros(words.shape, jnp.uint32)
+    stride = 1
+    # An iota per dimension, unlike a reshaped range, is made shard by shard.
+    for axis in reversed(range(words.ndim)):
+        place = lax.broadcasted_iota(jnp.uint32, words.shape, axis)
+        index = index + place * np.uint32(stride % 2**32)
+        stride *= words.shape[axis]
+    return jnp.sum(_mix(words + _mix(index)), dtype=jnp.uint32)
+
+
+def _words(leaf: Array) -> Array:
+    """Each element's bits as uint32 (64-bit elements: two words, in a new last dimension)."""
+    if leaf.dtype == jnp.bool_:
+        return leaf.astype(jnp.uint32)
+    bits = jax.dtypes.itemsize_bits(leaf.dtype)
+    if bits == 64:
+        return lax.bitcast_convert_type(leaf, jnp.uint32)
+    return lax.bitcast_convert_type(leaf, jnp.dtype(f"uint{bits}")).astype(jnp.uint32)
+
+
+def _mix(word: Array) -> Array:
+    """MurmurHash3's finaliser, element by element, on uint32."""
+    word = (word ^ (word >> 16)) * np.uint32(0x85EBCA6B)
+    word = (word ^ (word >> 13)) * np.uint32(0xC2B2AE35)
+    return word ^ (word >> 16)

@@ -1,0 +1,301 @@
+"""The training loop: resume, step, log, evaluate, save."""
+
+import dataclasses
+import json
+import math
+import signal
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from research.config import Config, to_values
+from research.data.loader import Ahead
+from research.errors import UserError
+from research.evaluation import evaluator
+from research.monitoring.progress import Progress
+from research.monitoring.writers import MetricWriter
+from research.training import flops, restore
+from research.training.checkpoint import Checkpoints, read_info
+from research.training.run import Run, build, describe
+from research.training.step import State
+
+# Keys that may change between a run and its resumption: they change no number of it.
+FREE_KEYS = (
+    "init_from", "data.cache", "mesh", "model.remat", "train.log_every", "train.eval_every",
+    "train.eval_batches", "train.checkpoint_every", "train.keep",
+)
+
+
+class Interrupted(Exception):
+    """The run was asked to stop; the checkpoint of `step` is saved."""
+
+    def __init__(self, step: int):
+        super().__init__(f"stopped at step {step}")
+        self.step = step
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """A finished run: its folder, its last step and the last metrics of the validation split."""
+
+    workdir: str
+    step: int
+    metrics: dict[str, float]
+
+
+class _Stop:
+    """Turns Ctrl-C and SIGTERM into a flag that the loop reads; a second Ctrl-C ends at once."""
+
+    def __init__(self):
+        self.asked = False
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> "_Stop":
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._before[number] = signal.signal(number, self._ask)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _ask(self, number: int, frame: object) -> None:
+        if self.asked:
+            raise KeyboardInterrupt
+        self.asked = True
+
+
+def train(config: Config, workdir: str, label: str = "train", quiet: bool = False) -> Result:
+    """Trains to the config's end in `workdir`, going on from its newest good checkpoint.
+
+    Raises:
+        UserError: anything wrong with the config, its data, or a checkpoint of another run.
+        Interrupted: Ctrl-C or SIGTERM, after the step's checkpoint was saved.
+    """
+    run = build(config, quiet=quiet)
+    folder = Path(workdir)
+    with (
+        jax.set_mesh(run.mesh),
+        Checkpoints(str(folder / "checkpoints"), keep=config.train.keep) as checkpoints,
+    ):
+        state, meta = _start(run, checkpoints, quiet)
+        start = int(state.step)
+        active = jax.process_index() == 0
+        folder.mkdir(parents=True, exist_ok=True)
+        if active:
+            text = json.dumps(to_values(run.config), indent=1)
+            (folder / "config.json").write_text(text + "\n")
+        with MetricWriter(folder, active=active) as writer:
+            writer.cut(start if start else -1)
+            if not quiet and active:
+                print(describe(run), flush=True)
+            progress = Progress(run.steps, label, start=start, active=active and not quiet)
+            with progress, _Stop() as stop:
+                state, metrics = _loop(run, state, meta, checkpoints, writer, progress, stop)
+    return Result(workdir, int(state.step), metrics)
+
+
+def _start(run: Run, checkpoints: Checkpoints, quiet: bool) -> tuple[State, dict]:
+    """The state to go on from, and its meta item."""
+    if checkpoints.latest() is None:
+        params, table = restore.initial_params(run)
+        if run.config.init_from and not quiet:
+            print(table, flush=True)
+        opt_state = jax.jit(run.optimizer.init, out_shardings=run.state_shardings.opt_state)(params)
+        step = jax.device_put(jnp.zeros((), jnp.int32), run.state_shardings.step)
+        return State(step, params, opt_state), {"metrics": {}}
+
+    def target(shapes: Any, shardings: Any) -> Any:
+        return jax.tree.map(
+            lambda s, place: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=place),
+            shapes,
+            shardings,
+        )
+
+    opt_shapes = jax.eval_shape(run.optimizer.init, run.param_shapes)
+    wanted = {
+        "params": target(run.param_shapes, run.state_shardings.params),
+        "opt_state": target(opt_shapes, run.state_shardings.opt_state),
+    }
+    _check_same_run(run, checkpoints)
+    restored = checkpoints.restore(None, wanted)
+    if not quiet:
+        print(f"resuming {checkpoints.directory} at step {restored.step}", flush=True)
+    step = jax.device_put(jnp.asarray(restored.step, jnp.int32), run.state_shardings.step)
+    return State(step, restored.params, restored.opt_state), restored.meta
+
+
+def _flat(values: Any, prefix: str = "") -> dict[str, Any]:
+    if not isinstance(values, dict):
+        return {prefix: values}
+    found: dict[str, Any] = {}
+    for name, value in values.items():
+        found |= _flat(value, f"{prefix}.{name}" if prefix else name)
+    return found
+
+
+def _check_same_run(run: Run, checkpoints: Checkpoints) -> None:
+    """Raises UserError naming each key in which the run of the checkpoints was another one."""
+    info = read_info(str(checkpoints.directory))
+    ours, theirs = _flat(to_values(run.config)), _flat(info.config)
+    differ = [
+        f"  config.{key}: {theirs.get(key)!r} then, {ours.get(key)!r} now"
+        for key in sorted(ours.keys() | theirs.keys())
+        if ours.get(key) != theirs.get(key) and not key.startswith(FREE_KEYS)
+    ]
+    if info.meta["data"] != run.data_key:
+        differ.append("  the data (or the tokenizer) has changed since")
+    if differ:
+        raise UserError(
+            "\n".join(
+                [
+                    f"{checkpoints.directory} holds a run with another config:",
+                    *differ[:8],
+                    "resume it with its own config, or give a new --workdir (and "
+                    "--config.init_from to start from its weights)",
+                ]
+            )
+        )
+
+
+def _loop(
+    run: Run,
+    state: State,
+    meta: dict,
+    checkpoints: Checkpoints,
+    writer: MetricWriter,
+    progress: Progress,
+    stop: _Stop,
+) -> tuple[State, dict[str, float]]:
+    train = run.config.train
+    start, metrics = int(state.step), meta["metrics"]
+    clock = _Clock(run)
+
+    def save(step: int) -> None:
+        epoch, batch = run.train.locate(step)
+        found = {"metrics": metrics, "data": run.data_key, "epoch": epoch, "batch": batch}
+        checkpoints.save(
+            step, state.params, state.opt_state, found, run.tokenizer.to_json(),
+            to_values(run.config),
+        )
+
+    ahead = Ahead(run.train, start, run.steps, run.batch_sharding)
+    try:
+        for step in range(start + 1, run.steps + 1):
+            with clock.waiting():
+                batch = next(ahead)
+            state, found = run.train_step(state, batch)
+            clock.add(batch)
+            last = step == run.steps
+            if step % train.log_every == 0 or last or step == start + 1:
+                _log(run, step, found, clock, writer, progress)
+            if last or (train.eval_every and step % train.eval_every == 0):
+                with clock.paused():
+                    metrics = _evaluate(run, state.params)
+                    writer.metrics(step, {f"validation/{k}": v for k, v in metrics.items()})
+                    progress.note(f"step {step:,}  {_line(metrics)}")
+            periodic = train.checkpoint_every and step % train.checkpoint_every == 0
+            if last or periodic or stop.asked:
+                with clock.paused():
+                    save(step)
+            if stop.asked and not last:
+                checkpoints.wait()
+                raise Interrupted(step)
+    finally:
+        ahead.close()
+    return state, metrics
+
+
+def _evaluate(run: Run, params: Any) -> dict[str, float]:
+    return evaluator.losses(
+        run.eval_step,
+        params,
+        run.validation,
+        run.objectives,
+        run.batch_sharding,
+        run.config.train.eval_batches,
+    )
+
+
+def _line(metrics: dict[str, float]) -> str:
+    shown = "  ".join(f"{k.replace('_', ' ')} {v:.4g}" for k, v in metrics.items())
+    return f"validation: {shown}"
+
+
+def _log(
+    run: Run, step: int, found: dict, clock: "_Clock", writer: MetricWriter, progress: Progress
+) -> None:
+    """Writes the numbers of this step; those of speed are since the line before."""
+    found = {k: float(v) for k, v in jax.device_get(found).items()}
+    learning_rate = float(run.schedule(step - 1))
+    loss, norm = found.pop("loss"), found.pop("gradient_norm")
+    if not math.isfinite(loss):
+        raise UserError(
+            f"the loss of step {step} is {loss}: training has diverged; try a lower "
+            f"config.optimizer.learning_rate than {run.config.optimizer.learning_rate} or more "
+            "config.optimizer.warmup"
+        )
+    means = {
+        f"{o.name}/loss": found[f"{o.name}/loss"] / max(found[f"{o.name}/count"], 1.0)
+        for o in run.objectives
+    }
+    numbers = {"loss": loss, "learning_rate": learning_rate, "gradient_norm": norm}
+    writer.metrics(step, numbers | (means if len(means) > 1 else {}))
+    speed = clock.read()
+    writer.timing(step, speed)
+    progress.update(step, **numbers, **{k: speed[k] for k in speed if k != "seconds"})
+
+
+class _Clock:
+    """Tokens per second, MFU and the share of time spent waiting for data since the last reading."""
+
+    def __init__(self, run: Run):
+        self._run = run
+        self._peak = flops.matmul_peak(run.model.dtype) * run.mesh.size
+        self._begin()
+
+    def _begin(self) -> None:
+        self._since, self._waited, self._idle = time.perf_counter(), 0.0, 0.0
+        self._tokens = self._flops = 0.0
+
+    def waiting(self) -> "_Span":
+        return _Span(lambda s: setattr(self, "_waited", self._waited + s))
+
+    def paused(self) -> "_Span":
+        return _Span(lambda s: setattr(self, "_idle", self._idle + s))
+
+    def add(self, batch: dict[str, jax.Array]) -> None:
+        """Counts a batch's row positions and its step's operations."""
+        rows = batch["tokens"].shape[0]
+        layout = self._run.train.layout
+        causal = self._run.objectives[0].name == "causal_lm"
+        self._tokens += rows * layout.length
+        self._flops += flops.train_step(self._run.model, layout, rows, causal)
+
+    def read(self) -> dict[str, float]:
+        """Speeds since the last reading; the caller has waited for the device."""
+        seconds = max(time.perf_counter() - self._since - self._idle, 1e-9)
+        found = {
+            "seconds": seconds,
+            "tokens_per_second": self._tokens / seconds,
+            "mfu": self._flops / seconds / self._peak,
+            "waiting": self._waited / seconds,
+        }
+        self._begin()
+        return found
+
+
+class _Span:
+    def __init__(self, done):
+        self._done = done
+
+    def __enter__(self) -> None:
+        self._start = time.perf_counter()
+
+    def __exit__(self, *error: object) -> None:
+        self._done(time.perf_counter() - self._start)

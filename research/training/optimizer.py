@@ -1,0 +1,124 @@
+"""Optimizers and schedules from the config.
+
+Blocks are stacked in one leaf for all layers, so whatever is a statistic of one tensor (LAMB's
+trust ratio) is taken for each layer.
+"""
+
+import dataclasses
+import math
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from research.errors import UserError
+from research.models.params import by_path
+
+
+@dataclasses.dataclass(frozen=True)
+class OptimizerConfig:
+    """AdamW (Loshchilov & Hutter 2019) or LAMB (You et al. 2020, arXiv:1904.00962).
+
+    `warmup` is a share of the run's steps. "wsd" holds the rate and decays it to `end_share` of
+    the peak over the last `decay` share of the steps; "linear" and "cosine" decay from the warm-up's
+    end. `clip` bounds the global norm of the gradient; 0 does not.
+    """
+
+    name: Literal["adamw", "lamb"] = "adamw"
+    learning_rate: float = 1e-4
+    schedule: Literal["linear", "cosine", "wsd", "constant"] = "linear"
+    warmup: float = 0.1
+    decay: float = 0.2
+    end_share: float = 0.0
+    weight_decay: float = 0.01
+    b1: float = 0.9
+    b2: float = 0.999
+    epsilon: float = 1e-6
+    clip: float = 1.0
+
+
+def check(config: OptimizerConfig) -> None:
+    """Raises UserError for rates and shares out of range."""
+    if config.learning_rate <= 0:
+        raise UserError(f"config.optimizer.learning_rate={config.learning_rate} must be above 0")
+    for key in ("warmup", "decay", "end_share"):
+        if not 0.0 <= getattr(config, key) <= 1.0:
+            raise UserError(f"config.optimizer.{key}={getattr(config, key)} must be in [0, 1]")
+    for key in ("b1", "b2"):
+        if not 0.0 <= getattr(config, key) < 1.0:
+            raise UserError(f"config.optimizer.{key}={getattr(config, key)} must be in [0, 1)")
+
+
+def schedule(config: OptimizerConfig, steps: int) -> optax.Schedule:
+    """Learning rate by step (counted from 0) of a run of `steps` steps."""
+    peak, end = config.learning_rate, config.learning_rate * config.end_share
+    warm = round(config.warmup * steps)
+    rest = max(1, steps - warm)
+    if config.schedule == "linear":
+        after = optax.linear_schedule(peak, end, rest)
+    elif config.schedule == "cosine":
+        after = optax.cosine_decay_schedule(peak, rest, alpha=config.end_share)
+    elif config.schedule == "wsd":
+        down = min(rest, max(1, round(config.decay * steps)))
+        after = optax.join_schedules(
+            [optax.constant_schedule(peak), optax.linear_schedule(peak, end, down)], [rest - down]
+        )
+    else:
+        after = optax.constant_schedule(peak)
+    if not warm:
+        return after
+    # The first step already has a rate above zero.
+    rise = optax.linear_schedule(peak / warm, peak, max(1, warm - 1))
+    return optax.join_schedules([rise, after], [warm])
+
+
+def decays(path: str) -> bool:
+    """Whether weight decay applies: by name, since stacking hides a parameter's rank."""
+    name = path.rsplit("/", 1)[-1]
+    return name not in ("bias", "scale")
+
+
+def _decay_mask(params: Any) -> Any:
+    flat = {path: decays(path) for path in by_path(params)}
+    return jax.tree.unflatten(jax.tree.structure(params), list(flat.values()))
+
+
+def _scale_by_trust_ratio(epsilon: float = 0.0) -> optax.GradientTransformation:
+    """LAMB's ||w|| / ||u|| for each tensor, and for each layer of a stacked one."""
+
+    def ratio(update: jax.Array, param: jax.Array, stacked: bool) -> jax.Array:
+        axes = tuple(range(1 if stacked else 0, param.ndim))
+        norm = jnp.sqrt(jnp.sum(jnp.square(param), axes, keepdims=True))
+        size = jnp.sqrt(jnp.sum(jnp.square(update), axes, keepdims=True))
+        valid = (norm > 0) & (size > 0)
+        return jnp.where(valid, norm / jnp.where(valid, size + epsilon, 1.0), 1.0)
+
+    def update(updates: Any, state: Any, params: Any) -> tuple[Any, Any]:
+        paths = list(by_path(params))
+        leaves = [
+            u * ratio(u, p, path.startswith("backbone/layers/"))
+            for path, u, p in zip(
+                paths, jax.tree.leaves(updates), jax.tree.leaves(params), strict=True
+            )
+        ]
+        return jax.tree.unflatten(jax.tree.structure(updates), leaves), state
+
+    return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
+
+
+def make(config: OptimizerConfig, steps: int) -> optax.GradientTransformation:
+    """The update rule of a run of `steps` steps."""
+    chain = [optax.clip_by_global_norm(config.clip)] if config.clip else []
+    chain.append(optax.scale_by_adam(config.b1, config.b2, config.epsilon))
+    if config.weight_decay:
+        chain.append(optax.add_decayed_weights(config.weight_decay, _decay_mask))
+    if config.name == "lamb":
+        chain.append(_scale_by_trust_ratio())
+    chain.append(optax.scale_by_learning_rate(schedule(config, steps)))
+    return optax.chain(*chain)
+
+
+def run_steps(steps: int, epochs: float, batches_per_epoch: int) -> int:
+    """Steps of a run given in steps or in epochs."""
+    return steps or max(1, math.ceil(epochs * batches_per_epoch))

@@ -1,0 +1,133 @@
+"""Where a run's parameters come from: fresh, or from another run's checkpoint, with a table of it."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from research.errors import UserError
+from research.models import params as parameters
+from research.training import checkpoint
+from research.training.run import Run
+
+VOCABULARY_LEAVES = ("embedding/word", "masked_lm/bias", "causal_lm/table")  # rows are entries
+
+
+@dataclasses.dataclass(frozen=True)
+class Table:
+    """What became of each part: name -> "restored", "new", "left", or what was resized."""
+
+    parts: dict[str, str]
+
+    def __str__(self) -> str:
+        width = max(len(name) for name in self.parts)
+        return "\n".join(f"  {name:<{width}}  {what}" for name, what in self.parts.items())
+
+
+def fresh(run: Run) -> Any:
+    """New parameters, made where they will live: nothing exists unsharded."""
+    make = jax.jit(
+        lambda key: parameters.init(key, run.model, run.heads), out_shardings=run.param_shardings
+    )
+    return make(jax.random.key(run.config.seed))
+
+
+def initial_params(run: Run) -> tuple[Any, Table]:
+    """The parameters that a run starts from, as its config says.
+
+    With `init_from` and init="restore" the backbone comes from the checkpoint, and so do heads of
+    the same name and shape in a pre-training; a task's head is new unless the checkpoint has it.
+
+    Raises UserError that names every backbone parameter that is missing or of another shape.
+    """
+    config = run.config
+    if not config.init_from or config.init == "fresh":
+        return fresh(run), Table({name: "new" for name in ("backbone", *run.param_shapes["heads"])})
+    info = checkpoint.read_info(config.init_from)
+    if "backbone" not in info.shapes:
+        raise UserError(f"the checkpoint {config.init_from} has no backbone to put a head on")
+    theirs = info.shapes
+    wanted, resized = _wanted(run, theirs)
+    restored = checkpoint.restore_params(config.init_from, wanted, info.step)
+    new = _new_parts(run, restored["heads"].keys(), bool(resized))
+    backbone, heads = restored["backbone"], new["heads"] | restored["heads"]
+    params = {"backbone": backbone, "heads": heads}
+    if resized:
+        params = _resize(run, params, new["resized"], resized)
+    parts = {"backbone": f"restored from {config.init_from}, step {info.step}"}
+    for name in run.param_shapes["heads"]:
+        parts[f"head {name}"] = "restored" if name in restored["heads"] else "new"
+    for name in theirs.get("heads", {}):
+        if name not in run.param_shapes["heads"]:
+            parts[f"head {name}"] = "left in the checkpoint"
+    for path, (before, after) in resized.items():
+        parts[path] = f"resized from {before} to {after} rows for the tokens added"
+    return params, Table(parts)
+
+
+def _wanted(run: Run, theirs: Any) -> tuple[Any, dict[str, tuple[int, int]]]:
+    """Target shapes of what is restored, and the leaves whose vocabulary grows."""
+    shared = {n: s for n, s in run.param_shapes["heads"].items() if n in theirs.get("heads", {})}
+    ours = {"backbone": run.param_shapes["backbone"], "heads": shared}
+    placed = {
+        "backbone": run.param_shardings["backbone"],
+        "heads": {name: run.param_shardings["heads"][name] for name in shared},
+    }
+    stored = parameters.by_path(theirs)
+    resized = {}
+
+    def target(path: str, shape: Any, sharding: Any) -> jax.ShapeDtypeStruct:
+        size = tuple(shape.shape)
+        there = stored[path].shape if path in stored else size
+        grows = path.endswith(VOCABULARY_LEAVES) and there[0] < size[0]
+        if grows and run.config.tokenizer.add_tokens:
+            resized[path] = (there[0], size[0])
+            size = tuple(there)
+        return jax.ShapeDtypeStruct(size, shape.dtype, sharding=sharding)
+
+    leaves = [
+        target(path, shape, sharding)
+        for (path, shape), sharding in zip(
+            parameters.by_path(ours).items(), jax.tree.leaves(placed), strict=True
+        )
+    ]
+    return jax.tree.unflatten(jax.tree.structure(ours), leaves), resized
+
+
+def _new_parts(run: Run, restored_heads: Any, with_backbone: bool) -> Any:
+    """Fresh heads that the checkpoint lacks, and all of it where leaves must grow."""
+    names = [n for n in run.param_shapes["heads"] if n not in restored_heads]
+
+    def make(key: jax.Array) -> Any:
+        params = parameters.init(key, run.model, run.heads)
+        made = {"heads": {name: params["heads"][name] for name in names}}
+        return made | ({"resized": params} if with_backbone else {})
+
+    shardings = {"heads": {name: run.param_shardings["heads"][name] for name in names}}
+    if with_backbone:
+        shardings["resized"] = run.param_shardings
+    return jax.jit(make, out_shardings=shardings)(jax.random.key(run.config.seed))
+
+
+def _resize(run: Run, params: Any, new: Any, resized: dict[str, tuple[int, int]]) -> Any:
+    """Old rows where there were any, fresh ones behind them."""
+
+    def grow(path: str, old: jax.Array, fresh_leaf: jax.Array) -> jax.Array:
+        if path not in resized:
+            return old
+        before = resized[path][0]
+        rows = jnp.arange(fresh_leaf.shape[0])
+        padded = jnp.pad(old, [(0, fresh_leaf.shape[0] - before)] + [(0, 0)] * (old.ndim - 1))
+        old_rows = (rows < before).reshape(-1, *[1] * (old.ndim - 1))
+        return jnp.where(old_rows, padded, fresh_leaf)
+
+    paths = list(parameters.by_path(params))
+    leaves = [
+        grow(path, old, leaf)
+        for path, old, leaf in zip(
+            paths, jax.tree.leaves(params), jax.tree.leaves(new), strict=True
+        )
+    ]
+    grown = jax.tree.unflatten(jax.tree.structure(params), leaves)
+    return jax.device_put(grown, run.param_shardings)

@@ -1,0 +1,226 @@
+"""From a config to everything a run needs: tokenizer, model, data, mesh, steps. Trains nothing."""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import flax.linen as nn
+import jax
+import optax
+from jax.sharding import Mesh, NamedSharding
+
+from research.config import Config, from_values
+from research.data import corpus
+from research.data import tokenizer as tokenizers
+from research.data.loader import Batches
+from research.data.tokenizer import Tokenizer
+from research.errors import UserError
+from research.models import config as model_config
+from research.models import params as parameters
+from research.models.config import ModelConfig
+from research.objectives import make_objectives
+from research.objectives.protocol import Objective
+from research.sharding import mesh as meshes
+from research.sharding import rules
+from research.tasks import make_task
+from research.tasks.protocol import Task
+from research.training import checkpoint, optimizer
+from research.training import step as steps
+from research.training.step import State
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """A built run. `config` is resolved: shape and tokenizer are those that are used."""
+
+    config: Config
+    tokenizer: Tokenizer
+    model: ModelConfig
+    objectives: tuple[Objective, ...]
+    task: Task | None
+    train: Batches
+    validation: Batches
+    mesh: Mesh
+    steps: int
+    optimizer: optax.GradientTransformation
+    schedule: optax.Schedule
+    data_key: str
+
+    @functools.cached_property
+    def heads(self) -> dict[str, nn.Module]:
+        return {o.name: o.head for o in self.objectives if o.head is not None}
+
+    @functools.cached_property
+    def param_shapes(self) -> Any:
+        return parameters.shapes(self.model, self.heads)
+
+    @functools.cached_property
+    def param_shardings(self) -> Any:
+        axes = parameters.logical_axes(self.model, self.heads)
+        return rules.shardings(axes, self.param_shapes, self.mesh)
+
+    @functools.cached_property
+    def state_shardings(self) -> State:
+        shapes = jax.eval_shape(self.optimizer.init, self.param_shapes)
+        opt = rules.like_params(shapes, self.param_shardings, self.param_shapes, self.mesh)
+        return State(meshes.replicated(self.mesh), self.param_shardings, opt)
+
+    @functools.cached_property
+    def batch_sharding(self) -> NamedSharding:
+        return meshes.batch_sharding(self.mesh)
+
+    @functools.cached_property
+    def train_step(self) -> Callable:
+        """The jitted step; the state is donated."""
+        function = steps.make_train_step(
+            self.model,
+            self.objectives,
+            self.optimizer,
+            self.config.seed,
+            self.config.train.accumulation,
+            uses_dropout=self.uses_dropout,
+        )
+        return jax.jit(
+            function,
+            in_shardings=(self.state_shardings, self.batch_sharding),
+            out_shardings=(self.state_shardings, meshes.replicated(self.mesh)),
+            donate_argnums=0,
+        )
+
+    @functools.cached_property
+    def eval_step(self) -> Callable:
+        return jax.jit(
+            steps.make_eval_step(self.model, self.objectives),
+            in_shardings=(self.param_shardings, self.batch_sharding),
+            out_shardings=meshes.replicated(self.mesh),
+        )
+
+    @functools.cached_property
+    def predict_step(self) -> Callable:
+        return jax.jit(
+            steps.make_predict_step(self.model, self.objectives),
+            in_shardings=(self.param_shardings, self.batch_sharding),
+            out_shardings=meshes.replicated(self.mesh),
+        )
+
+    @property
+    def uses_dropout(self) -> bool:
+        head = getattr(self.config.task, "dropout", 0.0) if self.task else 0.0
+        return max(self.model.dropout, self.model.attention_dropout, head) > 0.0
+
+
+def resolve(config: Config) -> tuple[Config, Tokenizer]:
+    """The config with shape and tokenizer taken from `init_from` where it says so, and checked.
+
+    Raises UserError where they do not fit the checkpoint or each other.
+    """
+    info = checkpoint.read_info(config.init_from) if config.init_from else None
+    theirs = from_values(info.config, "checkpoint").model if info else None
+    tokenizer = _tokenizer(config, info.tokenizer_json if info else None)
+    model = config.model
+    if model.preset == "checkpoint":
+        given = dataclasses.asdict(model)
+        defaults = dataclasses.asdict(ModelConfig(preset="checkpoint"))
+        changed = {k: v for k, v in given.items() if v != defaults[k] and k != "preset"}
+        model = dataclasses.replace(theirs, **changed)
+    if theirs is not None:
+        _check_shape(model, theirs, config)
+        if len(config.tokenizer.add_tokens) == 0 and tokenizer.vocab_size > theirs.vocab_size:
+            raise UserError(
+                f"the tokenizer has {tokenizer.vocab_size:,} entries, the embedding of "
+                f"{config.init_from} has {theirs.vocab_size:,} rows; use its own tokenizer "
+                "(tokenizer.kind='checkpoint') or list new tokens in tokenizer.add_tokens"
+            )
+    vocab = max(tokenizer.vocab_size, theirs.vocab_size if theirs else 0)
+    model = dataclasses.replace(model, vocab_size=vocab)
+    model_config.check(model)
+    if model.positions == "learned" and config.data.length > model.max_positions:
+        raise UserError(
+            f"config.data.length={config.data.length} is beyond the model's "
+            f"{model.max_positions} positions (config.model.max_positions)"
+        )
+    optimizer.check(config.optimizer)
+    return dataclasses.replace(config, model=model), tokenizer
+
+
+def _check_shape(model: ModelConfig, theirs: ModelConfig, config: Config) -> None:
+    differ = [
+        f"  model.{key}: {getattr(theirs, key)!r} in the checkpoint, {getattr(model, key)!r} here"
+        for key in model_config.SHAPE_KEYS
+        if key != "vocab_size" and getattr(model, key) != getattr(theirs, key)
+    ]
+    if differ:
+        raise UserError(
+            "\n".join(
+                [
+                    f"the checkpoint {config.init_from} is of another model shape:",
+                    *differ[:8],
+                    "take the checkpoint's shape with --config.model.preset=checkpoint",
+                ]
+            )
+        )
+
+
+def _tokenizer(config: Config, from_checkpoint: str | None) -> Tokenizer:
+    wanted = config.tokenizer
+    if wanted.kind == "checkpoint":
+        found = Tokenizer.from_json(from_checkpoint)
+    elif wanted.kind == "file":
+        found = tokenizers.load(wanted.path)
+    else:
+        found = corpus.make_tokenizer(config.tokenizer, config.data)
+    return found.with_tokens(wanted.add_tokens) if wanted.add_tokens else found
+
+
+def build(config: Config, devices: Sequence[jax.Device] | None = None, quiet: bool = False) -> Run:
+    """Resolves the config, builds tokenizer and data, and lays out the steps.
+
+    Raises UserError for whatever does not fit, before any parameter exists.
+    """
+    mesh = meshes.make_mesh(config.mesh, devices)
+    config, tokenizer = resolve(config)
+    rows = meshes.row_multiple(mesh)
+    if config.objective is not None:
+        task = None
+        objectives = make_objectives(config.objective, config.model)
+        data = corpus.pretraining(config, tokenizer, rows, quiet)
+    else:
+        task = make_task(
+            config.task, config.model, tokenizer, config.data.length, config.data.slots
+        )
+        objectives = (task.objective,)
+        data = corpus.for_task(config, task, tokenizer, rows)
+    total = optimizer.run_steps(
+        config.train.steps, config.train.epochs, data.train.epoch_batches(0)
+    )
+    return Run(
+        config=config,
+        tokenizer=tokenizer,
+        model=config.model,
+        objectives=objectives,
+        task=task,
+        train=data.train,
+        validation=data.validation,
+        mesh=mesh,
+        steps=total,
+        optimizer=optimizer.make(config.optimizer, total),
+        schedule=optimizer.schedule(config.optimizer, total),
+        data_key=data.key,
+    )
+
+
+def describe(run: Run) -> str:
+    """Parameters, rows and steps, in a few lines."""
+    count = parameters.count(run.param_shapes["backbone"], run.model)
+    heads = parameters.count({"heads": run.param_shapes["heads"]}, run.model)
+    layout = run.config.data
+    lines = [
+        f"parameters: backbone {count:,}, heads {heads:,} ({', '.join(run.heads) or 'tied'})",
+        f"rows of {layout.length} tokens, {run.steps:,} steps, {run.train.epoch_batches(0):,} a pass "
+        f"over the data; mesh {dict(run.mesh.shape)}",
+    ]
+    for fallback in rules.fallbacks(run.param_shardings, run.param_shapes)[:5]:
+        lines.append(f"replicated, since fsdp does not divide it: {fallback.path} {fallback.shape}")
+    return "\n".join(lines)
+

@@ -1,0 +1,155 @@
+"""The train step and the eval step: pure functions of state and batch.
+
+Axes: R rows of the global batch, K micro-batches.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from research.models import transformer
+from research.models.config import ModelConfig
+from research.objectives.protocol import Batch, Objective, Sums
+
+
+class State(NamedTuple):
+    """What a step changes. `step` counts finished updates."""
+
+    step: jax.Array
+    params: Any
+    opt_state: Any
+
+
+def row_keys(seed: int, step: jax.Array, rows: jax.Array) -> jax.Array:
+    """One dropout key for each row, f(seed, step, row): the same on any mesh, in any micro-batch."""
+    key = jax.random.fold_in(jax.random.key(seed), step)
+    return jax.vmap(lambda row: jax.random.fold_in(key, row))(rows)
+
+
+def forward(
+    params: Any,
+    model: ModelConfig,
+    objectives: Sequence[Objective],
+    batch: Batch,
+    keys: jax.Array | None = None,
+) -> jax.Array:
+    """Hidden states [R, L, D] for objectives of one attention pattern."""
+    return transformer.apply(params["backbone"], model, batch, objectives[0].pattern, keys)
+
+
+def loss_and_counts(
+    params: Any,
+    model: ModelConfig,
+    objectives: Sequence[Objective],
+    batch: Batch,
+    weights: Sums,
+    keys: jax.Array | None = None,
+) -> tuple[jax.Array, Sums]:
+    """Sum over objectives of (loss sum of this batch / weight of the whole batch), and counts.
+
+    Counts are named "objective/count".
+    """
+    hidden = forward(params, model, objectives, batch, keys)
+    total, counts = jnp.zeros((), jnp.float32), {}
+    for objective in objectives:
+        loss, found = objective.loss(params, model, hidden, batch, keys)
+        total += loss / weights[objective.name]
+        counts |= {f"{objective.name}/{name}": n for name, n in found.items()}
+    return total, counts
+
+
+def total_weights(objectives: Sequence[Objective], batch: Batch) -> Sums:
+    """Each loss's weight in the whole batch; 1 where there is none, so that 0 / 0 is 0."""
+    found = {o.name: o.weight(batch) for o in objectives}
+    return {name: jnp.where(w > 0, w, 1.0) for name, w in found.items()}
+
+
+def _micro_batches(batch: Batch, k: int) -> Batch:
+    """[R, ...] to [K, R / K, ...]: rows k, k + K, …, so that each micro-batch spans all devices."""
+    return {
+        name: jnp.swapaxes(x.reshape(x.shape[0] // k, k, *x.shape[1:]), 0, 1)
+        for name, x in batch.items()
+    }
+
+
+def gradients(
+    params: Any,
+    model: ModelConfig,
+    objectives: Sequence[Objective],
+    batch: Batch,
+    keys: jax.Array | None,
+    accumulation: int,
+) -> tuple[Any, Sums]:
+    """Gradient of the whole batch's loss and its counts, in `accumulation` micro-batches.
+
+    The weights are those of the whole batch, so the result does not depend on how it is cut.
+    """
+    weights = total_weights(objectives, batch)
+
+    def one(part: Batch, part_keys: jax.Array | None) -> tuple[Any, Sums]:
+        differentiate = jax.grad(loss_and_counts, has_aux=True)
+        return differentiate(params, model, objectives, part, weights, part_keys)
+
+    if accumulation == 1:
+        return one(batch, keys)
+    parts = _micro_batches(batch, accumulation)
+    part_keys = None if keys is None else _micro_batches({"keys": keys}, accumulation)["keys"]
+    first = jax.tree.map(lambda x: x[0], (parts, part_keys))
+    zero = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(one, *first))
+
+    def add(carry: Any, part: Any) -> tuple[Any, None]:
+        return jax.tree.map(jnp.add, carry, one(*part)), None
+
+    return jax.lax.scan(add, zero, (parts, part_keys))[0]
+
+
+def make_train_step(
+    model: ModelConfig,
+    objectives: Sequence[Objective],
+    optimizer: optax.GradientTransformation,
+    seed: int,
+    accumulation: int = 1,
+    uses_dropout: bool = True,
+) -> Callable[[State, Batch], tuple[State, Sums]]:
+    """(state, batch) -> (state, metrics): "loss" (sum of the mean losses), "gradient_norm", counts."""
+
+    def train_step(state: State, batch: Batch) -> tuple[State, Sums]:
+        keys = row_keys(seed, state.step, batch["rows"]) if uses_dropout else None
+        grads, counts = gradients(state.params, model, objectives, batch, keys, accumulation)
+        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        weights = total_weights(objectives, batch)
+        metrics = counts | {
+            "loss": sum(counts[f"{o.name}/loss"] / weights[o.name] for o in objectives),
+            "gradient_norm": optax.global_norm(grads),
+        }
+        return State(state.step + 1, params, opt_state), metrics
+
+    return train_step
+
+
+def make_eval_step(
+    model: ModelConfig, objectives: Sequence[Objective]
+) -> Callable[[Any, Batch], Sums]:
+    """(params, batch) -> counts named "objective/count", without dropout."""
+
+    def eval_step(params: Any, batch: Batch) -> Sums:
+        weights = {o.name: jnp.ones(()) for o in objectives}
+        return loss_and_counts(params, model, objectives, batch, weights)[1]
+
+    return eval_step
+
+
+def make_predict_step(
+    model: ModelConfig, objectives: Sequence[Objective]
+) -> Callable[[Any, Batch], dict[str, dict[str, Sums]]]:
+    """(params, batch) -> {objective: {"slot" | "token" | "predict": {name: array}}}."""
+
+    def predict_step(params: Any, batch: Batch) -> dict[str, dict[str, Sums]]:
+        hidden = forward(params, model, objectives, batch)
+        return {o.name: o.outputs(params, model, hidden, batch) for o in objectives}
+
+    return predict_step

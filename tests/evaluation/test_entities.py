@@ -1,0 +1,81 @@
+import random
+import warnings
+
+import pytest
+from seqeval import metrics as seqeval
+from seqeval.metrics.sequence_labeling import get_entities
+
+from research.evaluation import entities
+from research.evaluation.metrics import total
+
+
+@pytest.mark.parametrize(
+    ("tags", "expected"),
+    [
+        ("O B-PER I-PER O", [("PER", 1, 3)]),
+        ("B-PER B-PER", [("PER", 0, 1), ("PER", 1, 2)]),
+        ("I-PER I-PER O", [("PER", 0, 2)]),
+        ("B-PER I-LOC I-LOC", [("PER", 0, 1), ("LOC", 1, 3)]),
+        ("O O", []),
+        ("", []),
+        ("I-creative-work I-creative-work", [("creative-work", 0, 2)]),
+    ],
+)
+def test_spans(tags, expected):
+    assert entities.spans(tags.split()) == expected
+
+
+def test_hand_computed():
+    gold = "B-PER I-PER O B-LOC O B-ORG".split()
+    predicted = "B-PER I-PER O B-LOC I-LOC B-PER".split()
+    numbers = entities.finish(entities.count(gold, predicted))
+    assert numbers["precision"] == pytest.approx(1 / 3)
+    assert numbers["recall"] == pytest.approx(1 / 3)
+    assert numbers["f1"] == pytest.approx(1 / 3)
+    assert numbers["precision/PER"] == pytest.approx(1 / 2)
+    assert numbers["recall/PER"] == 1.0
+    assert numbers["f1/LOC"] == numbers["f1/ORG"] == 0.0
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_equals_seqeval(seed):
+    draw = random.Random(seed)
+    kinds = ["PER", "LOC", "creative-work"]
+    tags = ["O", "O", "O", *(f"{p}-{kind}" for p in "BI" for kind in kinds)]
+    golds = [draw.choices(tags, k=draw.randint(1, 12)) for _ in range(40)]
+    predicted = [
+        [tag if draw.random() < 0.7 else draw.choice(tags) for tag in gold] for gold in golds
+    ]
+    for sentence in golds:
+        found = [(kind, start, end - 1) for kind, start, end in entities.spans(sentence)]
+        assert found == get_entities(sentence)
+    numbers = entities.finish(total(map(entities.count, golds, predicted)))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        report = seqeval.classification_report(golds, predicted, output_dict=True)
+    assert numbers["f1"] == pytest.approx(seqeval.f1_score(golds, predicted))
+    assert numbers["precision"] == pytest.approx(seqeval.precision_score(golds, predicted))
+    assert numbers["recall"] == pytest.approx(seqeval.recall_score(golds, predicted))
+    for kind in kinds:
+        assert numbers[f"f1/{kind}"] == pytest.approx(report[kind]["f1-score"])
+        assert numbers[f"precision/{kind}"] == pytest.approx(report[kind]["precision"])
+        assert numbers[f"recall/{kind}"] == pytest.approx(report[kind]["recall"])
+
+
+def test_no_entities_at_all_is_zero():
+    assert entities.finish(entities.count(["O"], ["O"])) == {
+        "precision": 0.0,
+        "recall": 0.0,
+        "f1": 0.0,
+    }
+
+
+@pytest.mark.parametrize("tag", ["PER", "S-PER", "B", "B-", "", "o"])
+def test_other_tags_are_refused(tag):
+    with pytest.raises(ValueError, match="of token 1"):
+        entities.spans(["O", tag])
+
+
+def test_lengths_have_to_agree():
+    with pytest.raises(ValueError, match="2 gold tags but 1"):
+        entities.count(["O", "O"], ["O"])
