@@ -73,7 +73,11 @@ def read(config: SourceConfig, kind: str) -> Iterator[dict]:
         known = tfds_source.fields(rest)
         fields = {ours: theirs for ours, theirs in known.items() if ours in KINDS[kind]}
     left_out = {key for name in config.exclude for key in _ids(name)}
-    return _examples(config, kind, fields, _rows(config), left_out)
+    rows = _rows(config)
+    if prefix == "tfds" and kind == "tokens":  # conll2003 ends in a sentence without words
+        column = fields.get("tokens", "tokens")
+        rows = (row for row in rows if row.fields.get(column) != [])
+    return _examples(config, kind, fields, rows, left_out)
 
 
 def fingerprint(config: SourceConfig) -> str:

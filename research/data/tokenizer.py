@@ -127,6 +127,23 @@ class Tokenizer:
             raise IndexError(f"no token has id {token_id} (vocabulary of {self.vocab_size})")
         return token
 
+    def byte_lengths(self) -> np.ndarray:
+        """UTF-8 bytes of the text that each id stands for, int32 [vocab_size].
+
+        Special tokens stand for none, and neither do blanks that a tokenizer (WordPiece) drops.
+        """
+        decoder = json.dumps(json.loads(self.to_json())["decoder"])
+        found = np.zeros(self.vocab_size, np.int32)
+        for token, number in self._inner.get_vocab(with_added_tokens=True).items():
+            if number in self.special_ids:
+                continue
+            if '"ByteLevel"' in decoder:  # one character for each byte
+                found[number] = len(token)
+            else:
+                bare = token.removeprefix("##") if '"WordPiece"' in decoder else token
+                found[number] = len(bare.encode())
+        return found
+
     def require(self, role: str, why: str) -> int:
         """The id of a special token ("mask"). UserError, with the reason, if there is none."""
         found = getattr(self, role)

@@ -1,12 +1,13 @@
 """The backbone: one transformer for every family, as pure functions of its params.
 
 Axes: B rows, L positions of a row, S slots of a row, D width, H heads, K width of a head,
-V rows of the embedding table. Block parameters are stacked: every leaf of `params["layers"]`
-has a leading axis of length `layers`, and one block is compiled whatever the depth.
+V rows of the embedding table; in a cache N layers, M positions, G key/value heads.
+Block parameters are stacked: every leaf of `params["layers"]` has a leading axis of length
+`layers`, and one block is compiled whatever the depth.
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -242,6 +243,69 @@ def encode(
         x = attention.dropout_rows(x, config.dropout, embed_keys)
     x, _ = jax.lax.scan(layer, x, (params["layers"], jnp.arange(config.layers)))
     return finish(params, config, x)
+
+
+class Cache(NamedTuple):
+    """Keys (already rotated, in families that do so) and values of the positions seen so far."""
+
+    keys: Float[Array, "N B G M K"]
+    values: Float[Array, "N B G M K"]
+
+
+def empty_cache(config: ModelConfig, rows: int, length: int) -> Cache:
+    """A cache for `rows` rows of at most `length` positions, in the dtype of the computation."""
+    shape = (config.layers, rows, config.key_heads, length, config.head_width)
+
+    def zeros() -> Array:
+        return constrain(jnp.zeros(shape, config.dtype), None, "rows", "heads", None, None)
+
+    return Cache(zeros(), zeros())
+
+
+def encode_cached(
+    params: Params,
+    config: ModelConfig,
+    x: Float[Array, "B L D"],
+    positions: Int[Array, "B L"],
+    cache: Cache,
+    visible: int,
+) -> tuple[Float[Array, "B L D"], Cache]:
+    """Runs the blocks, causally, on the embeddings `x` of tokens that go on from a cache.
+
+    A row's index in the cache is its position. Keys and values of `x` are written at `positions`;
+    a query sees what lies at its own position and before it, so what a longer row left further
+    on is never seen and may be overwritten later.
+
+    Args:
+        visible: the first so many positions of the cache hold all that a query may see; static.
+    """
+    place = position_in_attention(config, positions)
+    mask = jnp.arange(visible) <= positions[:, :, None]
+    rows = jnp.arange(x.shape[0])[:, None]
+
+    def layer(carry: tuple[Array, Cache], scanned: tuple[Params, Array]):
+        x, cache = carry
+        block, index = scanned
+
+        def attend(query: Array, key: Array, value: Array) -> Array:
+            nonlocal cache
+            # The whole stack is carried and written at (layer, row, position), which XLA does in
+            # place; a cache that is scanned over would be copied whole at every token.
+            cache = Cache(
+                cache.keys.at[index, rows, :, positions].set(place(key)),
+                cache.values.at[index, rows, :, positions].set(value),
+            )
+            seen = [jax.lax.dynamic_index_in_dim(a, index, keepdims=False) for a in cache]
+            keys, values = (jnp.swapaxes(a[:, :, :visible], 1, 2) for a in seen)
+            return attention.attend(place(query), keys, values, mask)
+
+        x = constrain(x, "rows", None, None)
+        x = Block(config).apply({"params": block}, x, attend, lambda y, _: y)
+        return (x, cache), None
+
+    scanned = (params["layers"], jnp.arange(config.layers))
+    (x, cache), _ = jax.lax.scan(layer, (x, cache), scanned)
+    return finish(params, config, x), cache
 
 
 def apply(

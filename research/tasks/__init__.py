@@ -5,14 +5,25 @@ from typing import Any
 
 from research.data.tokenizer import Tokenizer
 from research.models.config import ModelConfig
-from research.tasks import sequence_classification
+from research.tasks import (
+    sequence_classification,
+    span_qa,
+    text_generation,
+    token_classification,
+)
 from research.tasks.protocol import Task
 
 MODULES: dict[str, ModuleType] = {
     sequence_classification.NAME: sequence_classification,
+    token_classification.NAME: token_classification,
+    span_qa.NAME: span_qa,
+    text_generation.NAME: text_generation,
 }
 TASKS: dict[str, type] = {
     sequence_classification.NAME: sequence_classification.SequenceClassificationConfig,
+    token_classification.NAME: token_classification.TokenClassificationConfig,
+    span_qa.NAME: span_qa.SpanQAConfig,
+    text_generation.NAME: text_generation.TextGenerationConfig,
 }
 
 

@@ -26,9 +26,12 @@ class Task:
         outputs of a slot are its rows of the objective's "slot" arrays and, under "token", the
         positions it lies on.
     counts: (example, prediction) -> sums that `finish` turns into the split's metrics.
-    metric: the name of the one number a table shows; higher is better.
+    metric: the name of the one number a table shows.
     show: (example, prediction) -> one readable line.
-    prompt: for tasks that generate: example -> the text to go on from; None for the others.
+    prompt: for tasks that generate: example -> the text to go on from, after one end-of-text
+        token; None for the others. What was generated joins the prediction as its "text".
+    max_new_tokens: how many tokens are generated at most.
+    higher_is_better: whether a higher value of `metric` is better.
     """
 
     name: str
@@ -42,3 +45,5 @@ class Task:
     metric: str
     show: Callable[[Example, Prediction], str]
     prompt: Callable[[Example], str] | None = None
+    max_new_tokens: int = 0
+    higher_is_better: bool = True

@@ -8,9 +8,10 @@ older one, with a line that says why. `checkpoint_folder` says what lies where.
 In a run of several processes, every process makes the same calls.
 """
 
+import contextlib
 import dataclasses
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
@@ -30,7 +31,6 @@ from research.training.checkpoint_folder import (
     absolute,
     agreed,
     first_good,
-    first_line,
     locate,
     read_about,
     steps_in,
@@ -88,7 +88,8 @@ class Checkpoints:
                 preservation_policy=checkpoint_managers.LatestN(n=keep),
                 cleanup_tmp_directories=True,
             )
-            self._manager = ocp.CheckpointManager(self.directory, options=options)
+            with self._writing():
+                self._manager = ocp.CheckpointManager(self.directory, options=options)
 
     def __enter__(self) -> "Checkpoints":
         return self
@@ -134,20 +135,23 @@ class Checkpoints:
         about = TextSave(texts_of(config, tokenizer_json, meta, arrays))
         items = {k: ocp.args.PyTreeSave(_nest(leaves)) for k, leaves in trees.items() if leaves}
         args = ocp.args.Composite(about=about, **items)
-        self._writing(self._manager.save, step, args=args, force=True)
+        with self._writing():
+            self._manager.save(step, args=args, force=True)
         self._saved = step
         return True
 
     def wait(self) -> None:
         """Returns when everything is on disk. Raises what went wrong in the background."""
         if self._manager is not None:
-            self._writing(self._manager.wait_until_finished)
+            with self._writing():
+                self._manager.wait_until_finished()
 
     def close(self) -> None:
         """Waits, and frees the threads."""
         if self._manager is not None:
-            self._writing(self._manager.close)
-            self._manager = None
+            manager, self._manager = self._manager, None
+            with self._writing():
+                manager.close()
 
     def restore(self, step: int | None, target: Mapping[str, Tree]) -> Restored:
         """Restores the newest good step, or the given one.
@@ -193,6 +197,18 @@ class Checkpoints:
             self._saved = found.step
         return found
 
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, ValueError) as error:
+            # TensorStore reports a full or forbidden disk as a ValueError, whose first line ends
+            # in the system's words and code.
+            words = str(error).split("\n")[0].rsplit(": ", 1)[-1]
+            if isinstance(error, OSError) or "os_error_code" in words:
+                raise UserError(f"cannot write to {self.directory}: {words}") from error
+            raise
+
     def _set_aside(self, damaged: list[int]) -> None:
         for step in damaged:
             if jax.process_index() == 0:
@@ -204,17 +220,6 @@ class Checkpoints:
             agreed(True)  # nobody lists the folder before the first process has renamed
             self._manager.reload()
 
-    def _writing(self, call: Callable[..., object], *args: object, **kwargs: object) -> None:
-        try:
-            call(*args, **kwargs)
-        except (OSError, ValueError) as error:
-            # TensorStore reports a full or forbidden disk as a ValueError with the system's words.
-            if isinstance(error, OSError) or "OS error" in str(error):
-                raise UserError(
-                    f"cannot write checkpoints to {self.directory}: {first_line(error)}"
-                ) from error
-            raise
-
 
 def write_checkpoint(
     directory: str, step: int, params: Tree, config: Json, tokenizer_json: str, meta: Json
@@ -222,6 +227,12 @@ def write_checkpoint(
     """Writes DIRECTORY/STEP without optimizer state, to be shipped, and waits for it."""
     with Checkpoints(directory, keep=None) as checkpoints:
         checkpoints.save(step, params, None, meta, tokenizer_json, config)
+    if jax.process_index() == 0:
+        folder = checkpoints.directory / str(step)
+        # Nothing reads these, and they name this machine's folders and devices.
+        for item in ("", "about/", "params/"):
+            (folder / f"{item}commit_success.txt").unlink(missing_ok=True)
+        (folder / "params" / "_sharding").unlink(missing_ok=True)
 
 
 def read_info(path: str, step: int | None = None) -> Info:
@@ -241,9 +252,7 @@ def read_info(path: str, step: int | None = None) -> Info:
             name: jax.ShapeDtypeStruct(tuple(entry["shape"]), jnp.dtype(entry["dtype"]))
             for name, entry in about.arrays["params"].items()
         }
-        return Info(
-            int(folder.name), about.config, about.tokenizer_json, about.meta, _nest(shapes)
-        )
+        return Info(int(folder.name), about.config, about.tokenizer_json, about.meta, _nest(shapes))
 
     return first_good(*locate(path, step), load)[0]
 
@@ -288,12 +297,21 @@ def _load(folder: epath.Path, stored: Mapping[str, Json], wanted: Tree) -> Tree:
     request = ocp.args.PyTreeRestore(
         item=_nest(leaves), restore_args=_nest(args), partial_restore=True
     )
-    found = named(together(lambda: ocp.PyTreeCheckpointHandler().restore(folder, args=request)))
+
+    def read() -> dict[str, jax.Array]:
+        found = named(ocp.PyTreeCheckpointHandler().restore(folder, args=request))
+        # What Orbax does not find it hands back as it was asked for.
+        absent = [name for name in leaves if not isinstance(found[name], jax.Array)]
+        if absent:
+            raise ValueError(f"_METADATA lacks {absent[0]}")
+        return found
+
+    found = together(folder.name, read)
     expected = {name: stored[name]["checksum"] for name in leaves}
     wrong = integrity.compare(expected, integrity.checksums(found))
     if wrong:
         more = f" and {len(wrong) - 1} more" if len(wrong) > 1 else ""
-        raise DamagedError(f"{folder.name}/{wrong[0]}{more} does not match its checksum")
+        raise DamagedError(f"{folder.name}: {wrong[0]}{more} does not match its checksum")
     cast = [_cast(found[name], leaf.dtype) for name, leaf in leaves.items()]
     return jax.tree.unflatten(jax.tree.structure(wanted), cast)
 

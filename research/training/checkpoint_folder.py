@@ -9,12 +9,17 @@
 DIRECTORY is WORKDIR/checkpoints in a run. Paths may be on a bucket (gs://…).
 """
 
+import contextlib
 import dataclasses
+import gc
 import hashlib
 import json
+import logging
 import os
 import sys
-from collections.abc import Callable
+import time
+import warnings
+from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 import jax
@@ -64,20 +69,18 @@ def read_about(folder: epath.Path) -> About:
     """The texts of one step, checked. Raises DamagedError."""
 
     def read() -> About:
-        if not any(folder.iterdir()):
-            raise ValueError("it is empty")
         for name in (*TEXTS, SUMS):
             if not (folder / "about" / name).exists():
-                raise ValueError(f"it lacks about/{name}")
+                raise ValueError(f"{name} is missing")
         sums = (folder / "about" / SUMS).read_text().splitlines()
         texts = {name: (folder / "about" / name).read_bytes().decode() for name in TEXTS}
         for name, text in texts.items():
             if _sum_line(name, text) not in sums:
-                raise ValueError(f"about/{name} does not match its SHA-256")
+                raise ValueError(f"{name} does not match its SHA-256")
         arrays = json.loads(texts["arrays.json"])
         for item, entries in arrays.items():
             if entries and not (folder / item).is_dir():
-                raise ValueError(f"it lacks {item}")
+                raise ValueError(f"the folder {item} beside it is missing")
         return About(
             config=json.loads(texts["config.json"]),
             tokenizer_json=texts["tokenizer.json"],
@@ -85,7 +88,7 @@ def read_about(folder: epath.Path) -> About:
             arrays=arrays,
         )
 
-    return together(read)
+    return together("about", read)
 
 
 def absolute(path: str) -> epath.Path:
@@ -158,22 +161,44 @@ def first_good(
     raise UserError("\n".join([f"no good checkpoint in {directory}:", *lines[:MAX_LINES]]))
 
 
-def together(read: Callable[[], T]) -> T:
+def together(what: str, read: Callable[[], T]) -> T:
     """read(), or DamagedError in every process if it fails in one, so that none waits alone.
 
     Damage shows as almost any exception of Orbax and TensorStore; only a lack of memory says
     nothing about the files.
     """
     value, reason = None, ""
-    try:
-        value = read()
-    except Exception as error:
-        if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
-            raise
-        reason = first_line(error)
+    with _quiet():
+        try:
+            value = read()
+        except Exception as error:
+            if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
+                raise
+            reason = first_line(error)
+        if reason:
+            time.sleep(0.1)
+            gc.collect()
     if not agreed(not reason):
-        raise DamagedError(reason or "another process could not read it")
+        raise DamagedError(f"{what}: {reason or 'another process could not read it'}")
     return value
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Drops what threads and abandoned coroutines print by themselves.
+
+    When one read fails, Orbax closes the event loop under the others, and each of them, and each
+    exception that nobody asked for, would put a traceback on the console.
+    """
+    hook, logger = sys.unraisablehook, logging.getLogger("asyncio")
+    disabled = logger.disabled
+    sys.unraisablehook, logger.disabled = (lambda _: None), True
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)  # "… was never awaited"
+            yield
+    finally:
+        sys.unraisablehook, logger.disabled = hook, disabled
 
 
 def agreed(good: bool) -> bool:
@@ -184,10 +209,11 @@ def agreed(good: bool) -> bool:
 
 
 def first_line(error: BaseException) -> str:
-    """An exception in one line of at most 200 characters."""
-    lines = str(error).strip().splitlines() or [""]
-    text = lines[0] if type(error) is ValueError else f"{type(error).__name__}: {lines[0]}"
-    return _short(text, 200)
+    """The root cause of an exception in one line of at most 200 characters."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    text = (str(error).strip().splitlines() or [""])[0]
+    return _short(text if type(error) is ValueError else f"{type(error).__name__}: {text}", 200)
 
 
 @dataclasses.dataclass
@@ -213,13 +239,13 @@ class TextHandler(ocp.handlers.AsyncCheckpointHandler):
                 (directory / name).write_bytes(text.encode())
 
     def save(self, directory: epath.Path, args: TextSave) -> None:
-        raise NotImplementedError("written in the background only")
+        raise NotImplementedError("texts are written in the background only")
 
-    def restore(self, directory: epath.Path, args: Any = None) -> dict[str, str]:
-        return {entry.name: entry.read_bytes().decode() for entry in directory.iterdir()}
+    def restore(self, directory: epath.Path, args: Any = None) -> None:
+        raise NotImplementedError("read_about reads the texts")
 
 
-ocp.args.register_with_handler(TextHandler, for_save=True)(TextSave)
+ocp.args.register_with_handler(TextHandler, for_save=True, for_restore=True)(TextSave)
 
 
 def _sum_line(name: str, text: str) -> str:

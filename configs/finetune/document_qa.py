@@ -1,0 +1,39 @@
+"""Answers to questions on a document, written by a causal model that has read it.
+
+    python launch.py train --config=configs/finetune/document_qa.py \
+        --config.init_from=runs/gpt_tiny --workdir=runs/document_qa
+
+Needs the checkpoint of a causal model (configs/pretrain/gpt.py makes one); the data is bundled:
+passages of the World Factbook with questions written from templates, split by country. With
+--config.init=fresh the same model starts from new weights.
+"""
+
+from ml_collections import ConfigDict
+
+from research.config import arguments
+
+
+def get_config(arg: str = "") -> ConfigDict:
+    """Takes no arguments."""
+    arguments(arg)
+    return ConfigDict(
+        dict(
+            tokenizer=dict(kind="checkpoint"),
+            data=dict(
+                train=dict(name="bundled:question_answering/factbook_train"),
+                validation=dict(name="bundled:question_answering/factbook_validation"),
+                test=dict(name="bundled:question_answering/factbook_test"),
+                length=256,
+            ),
+            model=dict(preset="checkpoint"),
+            task=dict(
+                name="text_generation",
+                kind="question",
+                prompt="{context}\nQuestion: {question}\nAnswer:",
+                completion=" {answer}",
+                max_new_tokens=48,
+            ),
+            optimizer=dict(learning_rate=5e-4),
+            train=dict(batch_size=16, epochs=4.0),
+        )
+    )

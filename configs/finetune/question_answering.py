@@ -1,0 +1,34 @@
+"""Answers cut out of a passage on a country (fields of the World Factbook, split by country).
+
+    python launch.py train --config=configs/finetune/question_answering.py \
+        --config.init_from=runs/bert_tiny --workdir=runs/question_answering
+
+Needs the checkpoint of an encoder (configs/pretrain/bert.py makes one); the data is bundled. Its
+questions are written from templates, so scores do not compare to SQuAD's. A passage longer than the
+row is read in windows that start 128 tokens apart. With --config.init=fresh the same model starts
+from new weights.
+"""
+
+from ml_collections import ConfigDict
+
+from research.config import arguments
+
+
+def get_config(arg: str = "") -> ConfigDict:
+    """Takes no arguments."""
+    arguments(arg)
+    return ConfigDict(
+        dict(
+            tokenizer=dict(kind="checkpoint"),
+            data=dict(
+                train=dict(name="bundled:question_answering/factbook_train"),
+                validation=dict(name="bundled:question_answering/factbook_validation"),
+                test=dict(name="bundled:question_answering/factbook_test"),
+                length=256,
+            ),
+            model=dict(preset="checkpoint"),
+            task=dict(name="span_qa", stride=128, max_question=24, max_answer=48),
+            optimizer=dict(learning_rate=5e-4),
+            train=dict(batch_size=16, epochs=4.0),
+        )
+    )

@@ -1,0 +1,42 @@
+"""Tales that go on from a title and an opening, learnt from the Brothers Grimm.
+
+    python launch.py train --config=configs/finetune/story.py \
+        --config.init_from=runs/gpt_tiny --workdir=runs/story
+
+Needs the checkpoint of a causal model (configs/pretrain/gpt.py makes one); the data is bundled: 48
+tales to learn from and 6 to test on. There is no third part: the six are the validation split too,
+so nothing may be chosen by it. A batch is 4 whole tales, each of several rows. With
+--config.init=fresh the same model starts from new weights.
+"""
+
+from ml_collections import ConfigDict
+
+from research.config import arguments
+
+
+def get_config(arg: str = "") -> ConfigDict:
+    """Takes no arguments."""
+    arguments(arg)
+    return ConfigDict(
+        dict(
+            tokenizer=dict(kind="checkpoint"),
+            data=dict(
+                train=dict(name="bundled:stories/grimm_train"),
+                validation=dict(name="bundled:stories/grimm_test"),
+                test=dict(name="bundled:stories/grimm_test"),
+                length=256,
+            ),
+            model=dict(preset="checkpoint"),
+            task=dict(
+                name="text_generation",
+                kind="story",
+                prompt="{title}\n\n{opening}",
+                completion="{rest}",
+                opening_words=40,
+                overlap=64,
+                max_new_tokens=100,
+            ),
+            optimizer=dict(learning_rate=5e-4),
+            train=dict(batch_size=4, epochs=5.0, log_every=5),
+        )
+    )

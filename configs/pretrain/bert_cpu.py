@@ -1,0 +1,37 @@
+"""A BERT for two CPU cores: 3 M parameters, what the checkpoint shipped with the project is.
+
+    python launch.py train --config=configs/pretrain/bert_cpu.py --workdir=runs/bert_cpu
+
+BERT's objectives on a body that learns more from few tokens: norms before the layers, rotary
+positions, no dropout, 30 % of the tokens masked, small batches.
+"""
+
+from ml_collections import ConfigDict
+
+from configs.pretrain.bert import CORPUS
+from research.config import arguments
+
+
+def get_config(arg: str = "") -> ConfigDict:
+    """Arguments: steps, of 2,048 tokens each."""
+    a = arguments(arg, steps=7000)
+    return ConfigDict(
+        dict(
+            tokenizer=dict(kind="wordpiece", vocab_size=6144),
+            data=dict(corpus=CORPUS, length=128),
+            model=dict(
+                preset="bert_tiny",
+                layers=4,
+                width=192,
+                heads=3,
+                mlp_width=768,
+                norm_place="pre",
+                positions="rope",
+                dropout=0.0,
+                attention_dropout=0.0,
+            ),
+            objective=dict(masked_lm=dict(rate=0.3), next_sentence=dict()),
+            optimizer=dict(learning_rate=2e-3, b2=0.98),
+            train=dict(batch_size=2048, steps=a.steps, eval_every=500, checkpoint_every=500),
+        )
+    )

@@ -1,0 +1,33 @@
+"""A GPT for two CPU cores: 2.6 M parameters, what the checkpoint shipped with the project is.
+
+    python launch.py train --config=configs/pretrain/gpt_cpu.py --workdir=runs/gpt_cpu
+"""
+
+from ml_collections import ConfigDict
+
+from configs.pretrain.bert import CORPUS
+from research.config import arguments
+
+
+def get_config(arg: str = "") -> ConfigDict:
+    """Arguments: steps, of 2,048 tokens each."""
+    a = arguments(arg, steps=5000)
+    return ConfigDict(
+        dict(
+            tokenizer=dict(kind="byte_bpe", vocab_size=4096),
+            data=dict(corpus=CORPUS, length=256),
+            model=dict(
+                preset="gpt2_tiny",
+                layers=4,
+                width=192,
+                heads=3,
+                mlp_width=768,
+                positions="rope",
+                dropout=0.0,
+                attention_dropout=0.0,
+            ),
+            objective=dict(causal_lm=dict()),
+            optimizer=dict(learning_rate=2e-3, b2=0.98),
+            train=dict(batch_size=2048, steps=a.steps, eval_every=500, checkpoint_every=500),
+        )
+    )

@@ -1,0 +1,253 @@
+"""Text that goes on from a prompt: the rest of a story, an answer in words (Radford et al. 2018).
+
+A slot is <end of text> prompt completion; the loss counts the completion and the <end of text>
+that closes it. It is the causal language model's loss, head and name, so a pre-trained one goes on.
+
+Axes: R rows, L positions of a row, D width, V rows of the output table.
+"""
+
+import dataclasses
+import re
+import string
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from research.data.batch import Layout, Slot
+from research.data.tokenizer import Tokenizer
+from research.errors import UserError, nearest
+from research.evaluation import answers, language
+from research.models import heads
+from research.models.config import ModelConfig
+from research.objectives import causal_lm, vocabulary
+from research.objectives.causal_lm import CausalLMConfig
+from research.objectives.protocol import Objective
+from research.tasks.protocol import Example, Outputs, Prediction, Task
+from research.tasks.windows import windows
+
+NAME = "text_generation"
+# What a prompt may name, and what only a completion may.
+PROMPT_FIELDS = {
+    "story": ("id", "title", "opening"),
+    "question": ("id", "title", "context", "question"),
+}
+COMPLETION_FIELDS = {"story": ("rest",), "question": ("answer",)}
+
+
+@dataclasses.dataclass(frozen=True)
+class TextGenerationConfig:
+    """`prompt` and `completion` are Python format strings over the fields of an example.
+
+    A story has id, title, `opening` (its first `opening_words` words) and, in the completion,
+    `rest`. A question has id, title, context, question and, in the completion, `answer` (the
+    first one).
+
+    `overlap`: tokens of the window before that each later window of a long text begins with; they
+    are read there, not predicted. `max_new_tokens` are generated at most. `chunk`: positions of a
+    row whose logits are in memory at a time.
+    """
+
+    kind: Literal["story", "question"]
+    prompt: str
+    completion: str
+    opening_words: int = 40
+    overlap: int = 64
+    max_new_tokens: int = 64
+    chunk: int = 128
+
+
+def split_opening(text: str, words: int) -> tuple[str, str]:
+    """The first `words` words of a text, and the rest with the blank before it."""
+    ends = [match.end() for _, match in zip(range(words), re.finditer(r"\S+", text), strict=False)]
+    at = ends[-1] if ends else 0
+    return text[:at], text[at:]
+
+
+def fields(example: Example, config: TextGenerationConfig) -> dict[str, str]:
+    """What the templates may name. The answer is missing where the example does not tell it."""
+    found = {"id": str(example.get("id", "")), "title": example.get("title", "")}
+    if config.kind == "story":
+        opening, rest = split_opening(example["text"], config.opening_words)
+        return found | {"opening": opening, "rest": rest}
+    found |= {"context": example["context"], "question": example["question"]}
+    if "answers" in example:
+        found["answer"] = (example["answers"]["text"] or [""])[0]
+    return found
+
+
+def token_losses(
+    features: Float[Array, "R L D"],
+    table: Float[Array, "V D"],
+    targets: Int[Array, "R L"],
+    vocab_size: int,
+    chunk: int,
+) -> Float[Array, "R L"]:
+    """Cross-entropy of each position in nats, at most `chunk` positions of a row at a time."""
+    rows, length = targets.shape
+    c = vocabulary.chunk_length(length, chunk)
+
+    def split(x: Array) -> Array:
+        return jnp.moveaxis(x.reshape(rows, length // c, c, *x.shape[2:]), 1, 0)
+
+    def one(part: tuple[Array, Array]) -> Array:
+        logits = heads.vocabulary_logits(part[0], table, None, vocab_size)
+        picked = jnp.take_along_axis(logits, part[1][..., None], axis=-1)[..., 0]
+        return jax.nn.logsumexp(logits, axis=-1) - picked
+
+    losses = jax.lax.map(one, (split(features), split(targets)))
+    return jnp.moveaxis(losses, 0, 1).reshape(rows, length)
+
+
+def make(
+    config: TextGenerationConfig, model: ModelConfig, tokenizer: Tokenizer, length: int, slots: int
+) -> Task:
+    """The task on rows of `length` tokens with at most `slots` texts or windows.
+
+    Of a prompt that leaves the completion no room the end is kept: at least half a row, and more
+    where the completion is short; to generate, what leaves room for `max_new_tokens`. A completion
+    longer than the row goes on in further windows, so each of its tokens is predicted once.
+
+    Raises UserError for a template that names what an example does not have, and sizes that
+    cannot be.
+    """
+    _check(config, length)
+    end_of_text = tokenizer.require("eos", "it begins and ends every text")
+    sizes = tokenizer.byte_lengths()
+
+    def prompt(example: Example) -> str:
+        text = config.prompt.format(**fields(example, config))
+        room = length - 1 - config.max_new_tokens
+        while len((found := tokenizer.encode(text)).ids) > room:
+            text = text[max(1, int(found.starts[-room])) :]
+        return text
+
+    def make_slots(example: Example, number: int, labelled: bool) -> list[Slot]:
+        known = fields(example, config)
+        begin = tokenizer.encode(config.prompt.format(**known)).ids
+        end = np.zeros(0, np.int32)
+        complete = labelled or bool(known.get(COMPLETION_FIELDS[config.kind][0]))
+        if complete:
+            end = tokenizer.encode(config.completion.format(**known)).ids
+        begin = begin[-max(length - 1 - len(end), length // 2) :]
+        text = np.concatenate([[end_of_text], begin, end, [end_of_text]]).astype(np.int32)
+        weights = np.zeros(len(text) - 1, np.float32)
+        if complete:
+            weights[len(begin) :] = 1.0
+        found, done = [], 0
+        for first, last in windows(len(weights), length, length - config.overlap):
+            here = weights[first:last].copy()
+            here[: max(0, done - first)] = 0.0
+            done = last
+            found.append(
+                Slot(
+                    text[first:last],
+                    np.zeros(last - first, np.int32),
+                    example=number,
+                    weight=float(labelled),
+                    targets=text[first + 1 : last + 1],
+                    target_weights=here,
+                )
+            )
+        return found
+
+    def predict(example: Example, slots: Sequence[Slot], outputs: Sequence[Outputs]) -> Prediction:
+        sums = {"loss": 0.0, "tokens": 0.0, "bytes": 0.0}
+        for slot, found in zip(slots, outputs, strict=True):
+            weights = slot.target_weights.astype(np.float64)
+            sums["loss"] += float(weights @ found["loss"])
+            sums["tokens"] += float(weights.sum())
+            sums["bytes"] += float(weights @ sizes[slot.targets])
+        return sums if sums["tokens"] else {}
+
+    story = config.kind == "story"
+
+    def counts(example: Example, prediction: Prediction) -> dict[str, float]:
+        if story:
+            return {name: prediction[name] for name in ("loss", "tokens", "bytes")}
+        return answers.count(example["answers"]["text"], prediction["text"])
+
+    def show(example: Example, prediction: Prediction) -> str:
+        asked = prompt(example) if story else example["question"]
+        if "text" in prediction:
+            return f"{asked} → {prediction['text'].strip()}"
+        measured = finish_story(prediction)["perplexity"] if prediction else float("nan")
+        return f"{asked} → (perplexity {measured:.1f})"
+
+    return Task(
+        NAME,
+        config.kind,
+        Layout(length, slots, targets=True),
+        _objective(config, model, sizes),
+        make_slots,
+        predict,
+        counts,
+        finish_story if story else answers.finish,
+        "perplexity" if story else "f1",
+        show,
+        prompt=prompt,
+        max_new_tokens=config.max_new_tokens,
+        higher_is_better=not story,
+    )
+
+
+def finish_story(counts: Mapping[str, float]) -> dict[str, float]:
+    """loss, perplexity and bits_per_byte of the completions; no bytes where all were empty."""
+    names = ("loss", "tokens", "bytes") if counts["bytes"] else ("loss", "tokens")
+    return language.finish({name: counts[name] for name in names})
+
+
+def _objective(config: TextGenerationConfig, model: ModelConfig, sizes: np.ndarray) -> Objective:
+    """Causal language modelling, with losses by position as outputs."""
+    base = causal_lm.make(model, CausalLMConfig(config.chunk))
+
+    def loss(params, model, hidden, batch, row_keys):
+        lengths = jnp.asarray(sizes, jnp.float32)[batch["targets"]]
+        return base.loss(params, model, hidden, {**batch, "target_bytes": lengths}, row_keys)
+
+    def outputs(params, model, hidden, batch):
+        table = heads.output_table(params, model, causal_lm.NAME)
+        losses = token_losses(hidden, table, batch["targets"], model.vocab_size, config.chunk)
+        return {"token": {"loss": losses}}
+
+    return dataclasses.replace(base, loss=loss, outputs=outputs)
+
+
+def _check(config: TextGenerationConfig, length: int) -> None:
+    if not 0 <= config.overlap < length:
+        raise UserError(
+            f"config.task.overlap={config.overlap} must be at least 0 and below "
+            f"config.data.length={length}"
+        )
+    if config.max_new_tokens > length - 2:
+        raise UserError(
+            f"config.task.max_new_tokens={config.max_new_tokens} leaves no room for a prompt in "
+            f"rows of config.data.length={length}"
+        )
+    for key, least in (("opening_words", 0), ("max_new_tokens", 1), ("chunk", 1)):
+        if getattr(config, key) < least:
+            raise UserError(f"config.task.{key}={getattr(config, key)} must be at least {least}")
+    allowed = PROMPT_FIELDS[config.kind]
+    _check_template("prompt", config.prompt, allowed, config.kind)
+    allowed = (*allowed, *COMPLETION_FIELDS[config.kind])
+    _check_template("completion", config.completion, allowed, config.kind)
+
+
+def _check_template(key: str, template: str, allowed: Iterable[str], kind: str) -> None:
+    try:
+        names = [name for _, name, _, _ in string.Formatter().parse(template) if name is not None]
+    except ValueError as error:
+        raise UserError(f"config.task.{key}={template!r}: {error}") from error
+    for name in names:
+        if name not in allowed:
+            raise UserError(
+                f"config.task.{key}={template!r} names {{{name}}}, which the {key} of a {kind} "
+                f"does not have{nearest(name, allowed)}"
+            )
+    try:
+        template.format(**dict.fromkeys(allowed, "x"))
+    except (ValueError, KeyError, IndexError) as error:
+        raise UserError(f"config.task.{key}={template!r}: {error}") from error

@@ -1,0 +1,177 @@
+"""One tag for each word (named entities), after section 5.3 of Devlin et al. 2018.
+
+A word's tag is learnt and read at its first word piece; the other pieces count nothing.
+"""
+
+import dataclasses
+import re
+from collections.abc import Mapping, Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from research.data.batch import Layout, Slot
+from research.data.tokenizer import Tokenizer
+from research.errors import UserError, nearest
+from research.evaluation import entities
+from research.models import attention, heads
+from research.models.config import ModelConfig
+from research.objectives.protocol import Objective
+from research.tasks.protocol import Example, Outputs, Prediction, Task
+from research.tasks.sequence_classification import segments
+from research.tasks.windows import most_context, windows
+
+NAME = "token_classification"
+# Words of a raw text: letters and digits, joined inside by - . ' ’, or one other character.
+WORD = re.compile(r"\w+(?:[-.'’]\w+)*|[^\w\s]")
+
+
+@dataclasses.dataclass(frozen=True)
+class TokenClassificationConfig:
+    """`labels` in the order of the head's outputs: O, B-TYPE and I-TYPE."""
+
+    labels: tuple[str, ...]
+    dropout: float = 0.1
+
+
+def split_words(text: str) -> list[tuple[int, int]]:
+    """(start, end) characters of the words of a raw text."""
+    return [match.span() for match in WORD.finditer(text)]
+
+
+def words_of(example: Example) -> list[str]:
+    """An example's words: its tokens, or its raw text split."""
+    if "tokens" in example:
+        return list(example["tokens"])
+    return [example["text"][start:end] for start, end in split_words(example["text"])]
+
+
+def make(
+    config: TokenClassificationConfig,
+    model: ModelConfig,
+    tokenizer: Tokenizer,
+    length: int,
+    slots: int,
+) -> Task:
+    """The task on rows of `length` tokens with at most `slots` sentences.
+
+    A sentence longer than a row is cut into windows that overlap by half; each word is learnt and
+    read in the one window that shows most of what is around it.
+
+    Raises UserError for labels that are no BIO tags, none, or twice the same.
+    """
+    _check_labels(config.labels)
+    head = heads.Classifier(model, classes=len(config.labels))
+    index = {label: i for i, label in enumerate(config.labels)}
+    room = length - 2
+
+    def logits(params, hidden, row_keys=None):
+        if row_keys is not None:
+            keys = jax.vmap(lambda k: jax.random.fold_in(k, 1 << 20))(row_keys)
+            hidden = attention.dropout_rows(hidden, config.dropout, keys)
+        return head.apply({"params": params["heads"][NAME]}, hidden)
+
+    def weight(batch):
+        return jnp.sum(batch["target_weights"])
+
+    def loss(params, model, hidden, batch, row_keys):
+        scores = logits(params, hidden, row_keys)
+        targets, weights = batch["targets"], batch["target_weights"]
+        logp = jnp.take_along_axis(jax.nn.log_softmax(scores), targets[..., None], -1)[..., 0]
+        correct = (jnp.argmax(scores, -1) == targets).astype(jnp.float32)
+        total = -jnp.sum(logp * weights)
+        return total, {"loss": total, "correct": jnp.sum(correct * weights), "count": weight(batch)}
+
+    def outputs(params, model, hidden, batch):
+        return {"token": {"probability": jax.nn.softmax(logits(params, hidden))}}
+
+    def make_slots(example: Example, number: int, labelled: bool) -> list[Slot]:
+        encoding = tokenizer.encode_words(words_of(example))
+        first = np.diff(encoding.words, prepend=-1) > 0
+        tags = np.zeros(len(encoding.ids), np.int32)
+        if labelled:
+            tags[first] = [_label(example, tag, index) for tag in example["tags"]]
+        spans = windows(len(encoding.ids), room, room - room // 2)
+        owner = most_context(len(encoding.ids), spans)
+        found = []
+        for w, (start, end) in enumerate(spans):
+            slot = segments(tokenizer, [encoding.ids[start:end]], length)
+            here = first[start:end] & (owner[start:end] == w)
+            found.append(
+                dataclasses.replace(
+                    slot,
+                    example=number,
+                    weight=float(labelled),
+                    targets=np.pad(tags[start:end], 1),
+                    target_weights=np.pad(here.astype(np.float32), 1),
+                )
+            )
+        return found
+
+    def predict(example: Example, slots: Sequence[Slot], outputs: Sequence[Outputs]) -> Prediction:
+        best = [
+            np.argmax(o["probability"], -1)[s.target_weights > 0]
+            for s, o in zip(slots, outputs, strict=True)
+        ]
+        tags = [config.labels[int(i)] for i in np.concatenate(best)]
+        words = words_of(example)
+        return {"tokens": words, "tags": tags, "entities": _entities(example, words, tags)}
+
+    def counts(example: Example, prediction: Prediction) -> dict[str, float]:
+        return entities.count(example["tags"], prediction["tags"])
+
+    def show(example: Example, prediction: Prediction) -> str:
+        text = " ".join(example["tokens"]) if "tokens" in example else example["text"]
+        named = ", ".join(f"{e['text']} ({e['type']})" for e in prediction["entities"])
+        return f"{text} → {named or 'no entity'}"
+
+    return Task(
+        NAME,
+        "tokens",
+        Layout(length, slots, targets=True),
+        Objective(NAME, "full", head, weight, loss, finish_loss, outputs),
+        make_slots,
+        predict,
+        counts,
+        entities.finish,
+        "f1",
+        show,
+    )
+
+
+def finish_loss(counts: Mapping[str, float]) -> dict[str, float]:
+    """Mean loss and share of right tags, over the words of a split."""
+    n = counts["count"]
+    return {"loss": counts["loss"] / n, "tag_accuracy": counts["correct"] / n}
+
+
+def _check_labels(labels: Sequence[str]) -> None:
+    if len(labels) < 2 or len(set(labels)) != len(labels):
+        raise UserError(f"config.task.labels={list(labels)} needs two or more different ones")
+    try:
+        entities.spans(labels)
+    except ValueError as error:
+        raise UserError(f"config.task.labels: {error}") from error
+
+
+def _label(example: Example, tag: str, index: Mapping[str, int]) -> int:
+    if tag not in index:
+        raise UserError(
+            f"example {example['id']!r}: tag {tag!r} is not one of "
+            f"config.task.labels{nearest(tag, index)}"
+        )
+    return index[tag]
+
+
+def _entities(example: Example, words: Sequence[str], tags: Sequence[str]) -> list[dict]:
+    """Each entity with its type, its text and its words [start, end)."""
+    places = [] if "tokens" in example else split_words(example["text"])
+    found = []
+    for kind, start, end in entities.spans(tags):
+        if places:
+            text = example["text"][places[start][0] : places[end - 1][1]]
+        else:
+            text = " ".join(words[start:end])
+        found.append({"type": kind, "text": text, "start": start, "end": end})
+    return found

@@ -1,0 +1,31 @@
+"""Long texts in overlapping windows that together hold every token."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+
+def windows(count: int, room: int, stride: int) -> list[tuple[int, int]]:
+    """(start, end) of windows over `count` tokens, at least one, each of at most `room` tokens.
+
+    A window starts `stride` tokens after the one before it (0 < stride <= room).
+    """
+    found = [(0, min(count, room))]
+    while found[-1][1] < count:
+        start = found[-1][0] + stride
+        found.append((start, min(count, start + room)))
+    return found
+
+
+def most_context(count: int, spans: Sequence[tuple[int, int]]) -> np.ndarray:
+    """For each token the index of the window that shows most on its narrower side, int [count].
+
+    Never falls from one token to the next, so the windows' own tokens, in order, are the text
+    (the rule of BERT's SQuAD code, Devlin et al. 2018).
+    """
+    place = np.arange(count)
+    margins = []
+    for start, end in spans:
+        inside = (place >= start) & (place < end)
+        margins.append(np.where(inside, np.minimum(place - start, end - 1 - place), -1))
+    return np.argmax(np.stack(margins), axis=0)

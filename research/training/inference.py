@@ -1,0 +1,73 @@
+"""A trained model from its checkpoint, ready to be used: without data, optimizer or training."""
+
+import dataclasses
+
+import jax
+from jax.sharding import Mesh
+
+from research.config import Config, from_values
+from research.data.tokenizer import Tokenizer
+from research.errors import UserError
+from research.models import params as parameters
+from research.models.config import ModelConfig
+from research.models.params import Params
+from research.objectives import make_objectives
+from research.objectives.protocol import Objective
+from research.sharding import mesh as meshes
+from research.sharding import rules
+from research.sharding.mesh import MeshConfig
+from research.tasks import make_task
+from research.tasks.protocol import Task
+from research.training import checkpoint
+from research.training.checkpoint import Info
+
+
+@dataclasses.dataclass(frozen=True)
+class Loaded:
+    """A checkpoint's model. `task` is None for a pre-trained one; `objectives` are never empty."""
+
+    params: Params
+    model: ModelConfig
+    tokenizer: Tokenizer
+    config: Config
+    info: Info
+    objectives: tuple[Objective, ...]
+    task: Task | None
+    mesh: Mesh
+
+
+def load_model(path: str, mesh: MeshConfig | None = None) -> Loaded:
+    """Loads the newest good step of a run, or the step that is named.
+
+    Args:
+        path: a workdir, its checkpoints folder, or the folder of one step.
+        mesh: of this machine, whatever the checkpoint was trained on; default: params on every
+            device, rows split between them.
+
+    Raises:
+        UserError: no checkpoint there, or a damaged one; or one whose parameters are not those of
+            its config, each named.
+    """
+    info = checkpoint.read_info(path)
+    config = from_values(info.config, f"the config of {path}")
+    tokenizer = Tokenizer.from_json(info.tokenizer_json)
+    model, task = config.model, None
+    if config.objective is not None:
+        objectives = make_objectives(config.objective, model)
+    else:
+        data = config.data
+        task = make_task(config.task, model, tokenizer, data.length, data.slots)
+        objectives = (task.objective,)
+    if "backbone" not in info.shapes:
+        raise UserError(f"the checkpoint {path} has no backbone, only {', '.join(info.shapes)}")
+    devices = meshes.make_mesh(mesh or MeshConfig())
+    heads = {o.name: o.head for o in objectives if o.head is not None}
+    shapes = parameters.shapes(model, heads)
+    placed = rules.shardings(parameters.logical_axes(model, heads), shapes, devices)
+    wanted = jax.tree.map(
+        lambda leaf, place: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place),
+        shapes,
+        placed,
+    )
+    params = checkpoint.restore_params(path, wanted, info.step)
+    return Loaded(params, model, tokenizer, config, info, objectives, task, devices)

@@ -1,0 +1,344 @@
+"""Sources: the bundled data, files of each format, and every fault a file can have."""
+
+import gzip
+import json
+
+import pytest
+
+from research.data import bundled, sources
+from research.data.sources import SourceConfig, fingerprint, held_out, read
+from research.errors import UserError
+
+KIND_OF = {
+    "corpus": "document",
+    "stories": "story",
+    "sentiment": "classification",
+    "named_entities": "tokens",
+    "question_answering": "question",
+}
+
+
+def write(path, *lines, compressed=False):
+    data = "".join(line if isinstance(line, str) else json.dumps(line) + "\n" for line in lines)
+    raw = data.encode()
+    path.write_bytes(gzip.compress(raw) if compressed else raw)
+    return f"files:{path}"
+
+
+def listed(name, kind, **others):
+    return list(read(SourceConfig(name, **others), kind))
+
+
+def fault(name, kind="document", **others):
+    """The message of the UserError that reading gives."""
+    with pytest.raises(UserError) as caught:
+        listed(name, kind, **others)
+    return str(caught.value)
+
+
+# --- bundled
+
+
+@pytest.mark.parametrize("name", bundled.names())
+def test_every_bundled_file_reads_as_its_kind(name):
+    kind = KIND_OF[name.partition("/")[0]]
+    first = next(read(SourceConfig(f"bundled:{name}"), kind))
+    expected = {*sources.KINDS[kind]} - (
+        {"text_a", "text_b"} if kind == "classification" else set()
+    )
+    assert set(first) == expected
+    assert first["id"]
+
+
+def test_the_bundled_data_is_there():
+    per_folder = {folder: [] for folder in KIND_OF}
+    for name in bundled.names():
+        per_folder[name.partition("/")[0]].append(name)
+    assert [len(names) for names in per_folder.values()] == [5, 2, 3, 3, 3]
+
+
+def test_bundled_answers_stand_where_they_are_said_to():
+    examples = listed("bundled:question_answering/factbook_test", "question")
+    assert len(examples) == 450  # each was checked against its context on the way
+
+
+def test_a_wrong_bundled_name_gets_the_nearest_one():
+    message = fault("bundled:corpus/braun")
+    assert "'corpus/braun'" in message and "did you mean 'corpus/brown'" in message
+
+
+# --- what a config says
+
+
+def test_take_gives_the_first_examples():
+    whole = listed("bundled:corpus/moby_dick", "document")
+    assert listed("bundled:corpus/moby_dick", "document", take=3) == whole[:3]
+    assert len(listed("bundled:corpus/moby_dick", "document", take=10_000)) == len(whole)
+
+
+def test_exclude_compares_the_last_part_of_ids(tmp_path):
+    texts = write(tmp_path / "a.jsonl", *({"id": f"brown/c{i}", "text": "t"} for i in range(4)))
+    other = write(tmp_path / "b.jsonl", {"id": "c1"}, {"id": "x/c2"}, {"id": "c2"}, {"id": "c9"})
+    left = listed(texts, "document", exclude=(other,))
+    assert [e["id"] for e in left] == ["brown/c0", "brown/c3"]
+    # take counts what is left
+    assert [e["id"] for e in listed(texts, "document", exclude=(other,), take=2)] == [
+        "brown/c0",
+        "brown/c3",
+    ]
+
+
+def test_excluding_the_entity_test_set_leaves_its_documents_out():
+    parts = [f"bundled:named_entities/brown_{split}" for split in ("validation", "test")]
+    tested = {e["id"] for name in parts for e in listed(name, "tokens")}
+    left = listed("bundled:corpus/brown", "document", exclude=tuple(parts))
+    assert len(left) == 500 - len(tested)
+    assert not tested & {e["id"].split("/")[-1] for e in left}
+
+
+def test_fields_rename_and_numbers_become_labels(tmp_path):
+    name = write(tmp_path / "r.jsonl", {"review": "good", "stars": 5, "extra": [1]})
+    fields = {"text": "review", "label": "stars"}
+    example = {"id": "r.jsonl:1", "text": "good", "label": "5"}
+    assert listed(name, "classification", fields=fields) == [example]
+
+
+def test_a_pair_is_found_by_its_first_row_or_by_fields(tmp_path):
+    name = write(tmp_path / "p.jsonl", {"id": 7, "text_a": "a", "text_b": "b", "label": "yes"})
+    assert listed(name, "classification") == [
+        {"id": "7", "text_a": "a", "text_b": "b", "label": "yes"}
+    ]
+    name = write(tmp_path / "q.jsonl", {"q1": "a", "q2": "b", "label": "yes"})
+    fields = {"text_a": "q1", "text_b": "q2"}
+    assert listed(name, "classification", fields=fields)[0]["text_b"] == "b"
+    assert "one text or a pair" in fault(name, "classification", fields={"text": "q1", **fields})
+
+
+@pytest.mark.parametrize(
+    ("config", "parts"),
+    [
+        ({"name": "corpus/brown"}, ["'corpus/brown'", "bundled:NAME"]),
+        ({"name": "bundle:corpus/brown"}, ["did you mean 'bundled'"]),
+        ({"name": "bundled:corpus/brown", "split": "train"}, ["split", "tfds"]),
+        ({"name": "bundled:corpus/brown", "data_dir": "/x"}, ["data_dir", "tfds"]),
+        ({"name": "bundled:corpus/brown", "take": -1}, ["take is -1"]),
+        ({"name": "bundled:corpus/brown", "exclude": ("tfds:squad",)}, ["exclude", "tfds:squad"]),
+        ({"name": "bundled:corpus/brown", "fields": {"txt": "a"}}, ["'txt'", "mean 'text'"]),
+    ],
+)
+def test_a_wrong_config_is_named_before_anything_is_read(config, parts):
+    with pytest.raises(UserError) as caught:
+        read(SourceConfig(**config), "document")
+    assert all(part in str(caught.value) for part in parts)
+
+
+def test_an_unknown_kind_is_named():
+    with pytest.raises(UserError, match="'documents'.*did you mean 'document'"):
+        read(SourceConfig("bundled:corpus/brown"), "documents")
+
+
+# --- formats
+
+
+def test_jsonl_plain_and_gzipped_with_blank_lines_and_a_mark(tmp_path):
+    row = {"id": "a", "title": "T", "text": "Zürich\u2028is 😀"}
+    plain = write(tmp_path / "a.jsonl", "\ufeff", row, "\n", {"id": "b", "text": "two"})
+    packed = write(tmp_path / "b.jsonl.gz", row, compressed=True)
+    assert listed(plain, "document") == [row, {"id": "b", "title": "", "text": "two"}]
+    assert listed(packed, "document") == [row]
+
+
+def test_a_glob_reads_its_files_in_order_with_ids_that_do_not_clash(tmp_path):
+    for folder, text in (("y", "second"), ("x", "first")):
+        (tmp_path / folder).mkdir()
+        write(tmp_path / folder / "same.jsonl", {"text": text})
+    got = listed(f"files:{tmp_path}/**/*.jsonl", "document")
+    assert [(e["id"], e["text"]) for e in got] == [
+        ("x.same.jsonl:1", "first"),
+        ("y.same.jsonl:1", "second"),
+    ]
+
+
+def test_a_name_with_brackets_is_a_file_before_it_is_a_glob(tmp_path):
+    name = write(tmp_path / "a[1].jsonl", {"text": "here"})
+    assert listed(name, "document")[0]["text"] == "here"
+
+
+def test_csv_with_quoted_line_ends_and_long_cells(tmp_path):
+    long = "word " * 50_000
+    name = write(
+        tmp_path / "c.csv", "\ufefftext,label\r\n", '"two\nlines, ""q""",pos\r\n', f"{long},neg\r\n"
+    )
+    got = listed(name, "classification")
+    assert got[0] == {"id": "c.csv:2", "text": 'two\nlines, "q"', "label": "pos"}
+    assert got[1] == {"id": "c.csv:4", "text": long, "label": "neg"}
+
+
+def test_csv_cells_hold_lists_as_json(tmp_path):
+    name = write(tmp_path / "c.csv", "tokens,tags\n", '"[""A"", ""b""]","[""B-X"", ""O""]"\n')
+    assert listed(name, "tokens") == [{"id": "c.csv:2", "tokens": ["A", "b"], "tags": ["B-X", "O"]}]
+    assert "line 2" in fault(write(tmp_path / "d.csv", "tokens,tags\n", "A b,O O\n"), "tokens")
+
+
+def test_a_text_file_is_one_document(tmp_path):
+    name = write(tmp_path / "novel.txt", "First.\r\n\r\nSecond.\n")
+    assert listed(name, "story") == [
+        {"id": "novel", "title": "novel", "text": "First.\n\nSecond.\n"}
+    ]
+    packed = write(tmp_path / "tale.txt.gz", "Once.", compressed=True)
+    assert listed(packed, "document") == [{"id": "tale", "title": "tale", "text": "Once."}]
+
+
+def test_questions_may_have_no_answer(tmp_path):
+    row = {"id": "1", "title": "t", "context": "Grüße!", "question": "Who?"}
+    none = {"text": [], "answer_start": []}
+    one = {"text": ["ße"], "answer_start": [3]}
+    name = write(tmp_path / "q.jsonl", {**row, "answers": none}, {**row, "answers": one})
+    assert [e["answers"] for e in listed(name, "question")] == [none, one]
+
+
+# --- faults
+
+QUESTION = {"context": "Grüße!", "question": "Who?"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "bad", "parts"),
+    [
+        ("document", '{"text": "a"\n', ["not JSON"]),
+        ("document", '["a"]\n', ["expected an object", "list"]),
+        ("document", {"txt": "a", "n": 1}, ["'text'", "txt, n", "fields"]),
+        ("document", {"text": 3}, ["'text' should be text", "int 3"]),
+        ("document", {"text": None}, ["'text' should be text"]),
+        ("document", '{"text": "\\ud83d"}\n', ["lone surrogate"]),
+        ("document", {"id": {}, "text": "a"}, ["'id'"]),
+        ("classification", {"text": "a"}, ["'label'"]),
+        ("classification", {"text": "a", "label": ""}, ["empty label"]),
+        ("classification", {"text": "a", "label": None}, ["without a label"]),
+        ("classification", {"text": "a", "label": True}, ["bool True"]),
+        ("tokens", {"tokens": ["a", "b"], "tags": ["O"]}, ["2 tokens but 1 tags"]),
+        ("tokens", {"tokens": [], "tags": []}, ["empty"]),
+        ("tokens", {"tokens": [""], "tags": ["O"]}, ["empty word"]),
+        ("tokens", {"tokens": {"a": 1}, "tags": ["O"]}, ["should be a list"]),
+        ("question", {**QUESTION, "answers": {"text": ["ße"]}}, ["answer_start"]),
+        (
+            "question",
+            {**QUESTION, "answers": {"text": ["ße"], "answer_start": [4]}},
+            ["answer_start 4", "'ße'", "'e!'"],
+        ),
+        (
+            "question",
+            {**QUESTION, "answers": {"text": ["!"], "answer_start": [-1]}},
+            ["answer_start -1"],
+        ),
+        (
+            "question",
+            {**QUESTION, "answers": {"text": ["ße"], "answer_start": []}},
+            ["one whole number"],
+        ),
+    ],
+)
+def test_a_faulty_row_names_file_line_and_what_is_wrong(tmp_path, kind, bad, parts):
+    good = {
+        "text": "a",
+        "label": "x",
+        "tokens": ["a"],
+        "tags": ["O"],
+        **QUESTION,
+        "answers": {"text": [], "answer_start": []},
+    }
+    name = write(tmp_path / "f.jsonl", good, good, bad)
+    message = fault(name, kind)
+    assert all(part in message for part in [f"{tmp_path}/f.jsonl, line 3", *parts]), message
+    assert len(message.splitlines()) <= 12
+
+
+def test_a_field_that_the_config_names_must_be_there(tmp_path):
+    name = write(tmp_path / "f.jsonl", {"text": "a"})
+    assert "no field 'key' (for our 'id')" in fault(name, fields={"id": "key"})
+
+
+def test_not_utf8_names_the_line(tmp_path):
+    (tmp_path / "l.jsonl").write_bytes(b'{"text": "a"}\n{"text": "caf\xe9"}\n')
+    assert "l.jsonl, line 2: not UTF-8" in fault(f"files:{tmp_path}/l.jsonl")
+
+
+def test_a_cut_gzip_file_is_named(tmp_path):
+    whole = gzip.compress(b'{"text": "some text that is long enough"}\n' * 100)
+    (tmp_path / "cut.jsonl.gz").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "not.jsonl.gz").write_bytes(b'{"text": "a"}\n')
+    for file in ("cut", "not"):
+        message = fault(f"files:{tmp_path}/{file}.jsonl.gz")
+        assert f"{file}.jsonl.gz" in message and "gzip" in message
+
+
+@pytest.mark.parametrize(
+    ("lines", "part"),
+    [
+        (["text,text\n", "a,b\n"], "line 1: a column name occurs twice"),
+        (["text,label\n", "a,b\n", "a\n"], "line 3: 1 fields, but the header has 2"),
+        (["text\n", '"open\n'], "line 2: not CSV"),
+    ],
+)
+def test_faulty_csv_names_the_line(tmp_path, lines, part):
+    assert part in fault(write(tmp_path / "c.csv", *lines))
+
+
+@pytest.mark.parametrize("name", ["empty.jsonl", "empty.csv", "empty.txt"])
+def test_an_empty_source_is_an_error(tmp_path, name):
+    (tmp_path / name).write_text("text,label\n" if name == "empty.csv" else "\n")
+    message = fault(f"files:{tmp_path}/{name}")
+    assert "empty" in message and name in message
+
+
+def test_excluding_everything_is_an_error(tmp_path):
+    name = write(tmp_path / "a.jsonl", {"id": "1", "text": "t"})
+    assert "leaves none of its 1 examples" in fault(name, exclude=(name,))
+
+
+def test_missing_files_are_named_with_the_nearest(tmp_path):
+    write(tmp_path / "reviews.jsonl", {"text": "a"})
+    assert "did you mean 'reviews.jsonl'" in fault(f"files:{tmp_path}/review.jsonl")
+    assert f"no folder {tmp_path}/nowhere" in fault(f"files:{tmp_path}/nowhere/a.jsonl")
+    assert "matches no file" in fault(f"files:{tmp_path}/*.csv")
+    assert "is a folder" in fault(f"files:{tmp_path}")
+    (tmp_path / "a.parquet").write_bytes(b"")
+    assert ".jsonl, .csv, .txt" in fault(f"files:{tmp_path}/a.parquet")
+
+
+# --- fingerprint and held-out part
+
+
+def test_fingerprint_follows_the_data_and_not_its_place(tmp_path):
+    rows = [{"id": str(i), "text": "t"} for i in range(3)]
+    for folder in ("x", "y"):
+        (tmp_path / folder).mkdir()
+        name = write(tmp_path / folder / "a.jsonl", *rows)
+    first = fingerprint(SourceConfig(f"files:{tmp_path}/x/a.jsonl"))
+    assert first == fingerprint(SourceConfig(name)) and len(first) == 64
+    changes = [
+        {"take": 2},
+        {"fields": {"text": "id"}},
+        {"exclude": ("bundled:corpus/moby_dick",)},
+    ]
+    all_of_them = {first, *(fingerprint(SourceConfig(name, **change)) for change in changes)}
+    rows[1]["text"] = "u"  # same size, same name
+    write(tmp_path / "y" / "a.jsonl", *rows)
+    assert len({*all_of_them, fingerprint(SourceConfig(name))}) == 5
+
+
+def test_held_out_is_a_fixed_share_by_id():
+    ids = [f"doc/{i}" for i in range(20_000)]
+    share = sum(held_out(i) for i in ids) / len(ids)
+    assert abs(share - 0.02) < 4 * (0.02 * 0.98 / len(ids)) ** 0.5
+    assert [held_out(i) for i in ids] == [held_out(i) for i in reversed(ids)][::-1]
+    assert {i for i in ids if held_out(i, 1.0)} < {i for i in ids if held_out(i, 5.0)}
+    assert not any(held_out(i, 0.0) for i in ids) and all(held_out(i, 100.0) for i in ids)
+    # The golden value: a change of the rule would move documents between the two parts.
+    assert [i for i in ids[:200] if held_out(i)] == [
+        "doc/11",
+        "doc/68",
+        "doc/70",
+        "doc/91",
+        "doc/180",
+    ]

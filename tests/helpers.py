@@ -1,0 +1,224 @@
+"""Small texts, models and batches that several test files share."""
+
+import functools
+import json
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from research.config import Config, from_values
+from research.data import store, tokenizer
+from research.data.draws import generator
+from research.data.pretraining import PretrainingBatches
+from research.data.sources import SourceConfig
+from research.data.store import Store
+from research.data.tokenizer import Tokenizer
+from research.models import params as parameters
+from research.models.config import ModelConfig
+from research.objectives import ObjectivesConfig, make_objectives
+from research.objectives.causal_lm import CausalLMConfig
+from research.objectives.masked_lm import MaskedLMConfig
+from research.objectives.next_sentence import NextSentenceConfig
+from research.objectives.protocol import Objective
+
+LENGTH, SLOTS = 32, 4
+MASKED_AND_NEXT = ObjectivesConfig(MaskedLMConfig(), NextSentenceConfig())
+CAUSAL = ObjectivesConfig(causal_lm=CausalLMConfig(chunk=8))
+LABELS = ("good", "bad", "plain")
+
+
+@functools.cache
+def words() -> tuple[str, ...]:
+    """Two hundred made-up words of two to six letters, commoner ones first."""
+    draw = generator("words")
+    made = {
+        "".join(draw.choice(list("aeioumnrstlk"), size=int(draw.integers(2, 7))))
+        for _ in range(400)
+    }
+    return tuple(sorted(made, key=lambda word: (len(word), word))[:200])
+
+
+def sentence(draw: np.random.Generator) -> str:
+    """Three to nine words, with a capital and a full stop."""
+    known = words()
+    chosen = (len(known) * draw.random(int(draw.integers(3, 10))) ** 2).astype(int)
+    return " ".join(known[i] for i in chosen).capitalize() + "."
+
+
+def document(draw: np.random.Generator, sentences: int) -> str:
+    """A text of `sentences` sentences, in paragraphs of three."""
+    made = [sentence(draw) for _ in range(sentences)]
+    return "\n\n".join(" ".join(made[i : i + 3]) for i in range(0, len(made), 3))
+
+
+def write_corpus(path: Path, documents: int = 60, seed: int = 0) -> str:
+    """A JSON Lines file of short documents; returns its source name."""
+    draw = generator("corpus", seed)
+    rows = [
+        {"id": f"d{i}", "title": "", "text": document(draw, int(draw.integers(1, 12)))}
+        for i in range(documents)
+    ]
+    return _write(path, rows)
+
+
+def write_reviews(path: Path, examples: int, seed: int = 0) -> str:
+    """A JSON Lines file of labelled texts of one to three sentences; returns its source name."""
+    draw = generator("reviews", seed)
+    rows = [
+        {
+            "id": f"r{i}",
+            "text": document(draw, int(draw.integers(1, 4))),
+            "label": LABELS[int(draw.integers(3))],
+        }
+        for i in range(examples)
+    ]
+    return _write(path, rows)
+
+
+def _write(path: Path, rows: list[dict]) -> str:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return f"files:{path}"
+
+
+@functools.cache
+def word_pieces() -> Tokenizer:
+    """A WordPiece tokenizer of the made-up words; its size is no multiple of 128."""
+    draw = generator("tokenizer")
+    return tokenizer.train_wordpiece([document(draw, 50) for _ in range(10)], 180)
+
+
+@functools.cache
+def byte_pairs() -> Tokenizer:
+    """A byte-level BPE tokenizer of the made-up words."""
+    draw = generator("tokenizer")
+    return tokenizer.train_byte_bpe([document(draw, 50) for _ in range(10)], 330)
+
+
+def make_store(folder: Path, tokens: Tokenizer, documents: int = 60) -> Store:
+    """The training split of a small corpus, in a cache below `folder`."""
+    source = SourceConfig(write_corpus(folder / f"corpus{documents}.jsonl", documents))
+    return store.build((source,), "train", 2.0, tokens, str(folder / "cache"), quiet=True)
+
+
+def batches(
+    made: Store, objectives: ObjectivesConfig, rows: int = 8, seed: int = 0, **changes: Any
+) -> PretrainingBatches:
+    """Rows of LENGTH tokens with the tokenizer that the objectives need."""
+    tokens = byte_pairs() if objectives.causal_lm else word_pieces()
+    given = {"length": LENGTH, "slots": SLOTS} | changes
+    return PretrainingBatches(
+        made, tokens, objectives, rows=rows, seed=seed, **given
+    )
+
+
+def bert(**changes: Any) -> ModelConfig:
+    """A BERT of two layers, 16 wide, without dropout."""
+    return ModelConfig(
+        **{
+            "vocab_size": word_pieces().vocab_size,
+            "width": 16,
+            "mlp_width": 32,
+            "max_positions": LENGTH,
+            "token_types": 2,
+            "embedding_norm": True,
+            "norm_place": "post",
+            "norm_epsilon": 1e-12,
+            "activation": "gelu",
+            "pooler": True,
+            "initializer_range": 0.2,
+        }
+        | changes
+    )
+
+
+def gpt(**changes: Any) -> ModelConfig:
+    """A GPT-2 of two layers, 16 wide, without dropout."""
+    return ModelConfig(
+        **{
+            "vocab_size": byte_pairs().vocab_size,
+            "width": 16,
+            "mlp_width": 32,
+            "max_positions": LENGTH,
+            "initializer_range": 0.2,
+        }
+        | changes
+    )
+
+
+def new_params(model: ModelConfig, objectives: tuple[Objective, ...], seed: int = 0) -> Any:
+    """Parameters of a backbone with the objectives' heads."""
+    heads = {o.name: o.head for o in objectives if o.head is not None}
+    return jax.jit(lambda key: parameters.init(key, model, heads))(jax.random.key(seed))
+
+
+def pretraining_model(objectives: ObjectivesConfig, **changes: Any) -> tuple[ModelConfig, tuple]:
+    """(model, objectives as functions) of the family that the objectives belong to."""
+    model = gpt(**changes) if objectives.causal_lm else bert(**changes)
+    return model, make_objectives(objectives, model)
+
+
+def run_values(kind: str, folder: Path, **train: Any) -> dict[str, Any]:
+    """A whole config of a tiny run ("bert", "gpt", "sentiment") with dropout and accumulation.
+
+    `train` changes the train group. An epoch is a few steps.
+    """
+    corpus = write_corpus(folder / "corpus.jsonl", 30)
+    model = {"width": 16, "mlp_width": 32, "max_positions": LENGTH}
+    data: dict[str, Any] = {
+        "corpus": [corpus],
+        "held_out_percent": 20.0,
+        "length": LENGTH,
+        "slots": SLOTS,
+        "cache": str(folder / "cache"),
+    }
+    common = {"batch_size": 16 * LENGTH, "accumulation": 2, "log_every": 1, "keep": 3}
+    values: dict[str, Any] = {
+        "seed": 7,
+        "data": data,
+        "optimizer": {"learning_rate": 3e-3, "warmup": 0.2},
+        "tokenizer": {"kind": "wordpiece", "vocab_size": 180},
+        "model": model | {"preset": "bert_tiny"},
+    }
+    if kind == "bert":
+        values["objective"] = {"masked_lm": {}, "next_sentence": {}}
+    elif kind == "gpt":
+        values["objective"] = {"causal_lm": {"chunk": 8}}
+        values["tokenizer"] = {"kind": "byte_bpe", "vocab_size": 330}
+        values["model"] = model | {"preset": "gpt2_tiny"}
+    else:
+        values["task"] = {"name": "sequence_classification", "labels": LABELS}
+        data["train"] = write_reviews(folder / "train.jsonl", 60)
+        data["validation"] = write_reviews(folder / "validation.jsonl", 20, seed=1)
+        common["batch_size"] = 16
+    return values | {"train": common | train}
+
+
+def run_config(kind: str, folder: Path, **train: Any) -> Config:
+    """`run_values` as a checked config."""
+    return from_values(run_values(kind, folder, **train))
+
+
+def worst(a: Any, b: Any) -> tuple[float, str]:
+    """The largest difference of two trees relative to the leaf's largest entry, and where."""
+    from_a, from_b = parameters.by_path(jax.device_get(a)), parameters.by_path(jax.device_get(b))
+    assert from_a.keys() == from_b.keys()
+    found = []
+    for path, x in from_a.items():
+        y = np.asarray(from_b[path], np.float64)
+        scale = max(float(np.abs(x).max()), 1e-6)
+        found.append((float(np.abs(np.asarray(x, np.float64) - y).max()) / scale, path))
+    return max(found)
+
+
+def identical(a: Any, b: Any) -> bool:
+    """Whether two trees have the same structure, dtypes and bits."""
+    if jax.tree.structure(a) != jax.tree.structure(b):
+        return False
+    pairs = zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
+    return all(
+        np.asarray(x).dtype == np.asarray(y).dtype
+        and np.asarray(x).tobytes() == np.asarray(y).tobytes()
+        for x, y in pairs
+    )

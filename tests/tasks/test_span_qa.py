@@ -1,0 +1,202 @@
+import numpy as np
+import pytest
+
+from research.errors import UserError
+from research.tasks.protocol import Task
+from research.tasks.span_qa import NAME, SpanQAConfig, best_span, make
+from tests.tasks import small
+
+CONTEXT = (
+    "Natural hazards: heavy rainfall causes flooding on the plateau. The coastline of Angola is "
+    "1,600 km long. The capital of the country is Luanda."
+)
+
+
+def question(text: str, answer: str | None, name: str = "q") -> dict:
+    found = {"text": [], "answer_start": []}
+    if answer is not None:
+        found = {"text": [answer], "answer_start": [CONTEXT.index(answer)]}
+    return {"id": name, "title": "", "context": CONTEXT, "question": text, "answers": found}
+
+
+COAST = question("How long is the coastline?", "1,600 km", "coast")
+CAPITAL = question("What is the capital?", "Luanda", "capital")
+NONE = question("Who wrote it?", None, "none")
+
+
+def task(length: int = 64, slots: int = 4, tokenizer=None, **options) -> Task:
+    tokenizer = tokenizer or small.word_pieces()
+    config = SpanQAConfig(**{"stride": 16, "max_question": 10, "max_answer": 12} | options)
+    return make(config, small.encoder(tokenizer, length), tokenizer, length, slots)
+
+
+def gold_outputs(slots) -> list[dict]:
+    """Logits that are high at the labels, and higher where there is an answer than where not."""
+    found = []
+    for slot in slots:
+        high = {name: np.full(len(slot), -9.0) for name in ("start", "end")}
+        for name in high:
+            high[name][slot.labels[name]] = 9.0
+        found.append(high)
+    return found
+
+
+@pytest.mark.parametrize("tokenizer", [small.word_pieces, small.byte_pairs])
+def test_labels_lie_on_the_answer(tokenizer):
+    tokenizer = tokenizer()
+    slots = task(length=200, tokenizer=tokenizer).slots(COAST, 5, True)
+    assert len(slots) == 1 and slots[0].example == 5
+    slot = slots[0]
+    marked = slot.tokens[slot.labels["start"] : slot.labels["end"] + 1]
+    assert tokenizer.decode(marked).replace(" ", "") == "1,600km"
+    assert set(slot.types[slot.labels["start"] : slot.labels["end"] + 1]) == {1}
+    asked = slot.tokens[slot.types == 0]
+    assert tokenizer.decode(asked).replace(" ", "").startswith("Howlongis")
+    assert len(asked) == 10 + 2, "the question is cut to max_question"
+    assert slot.types[-1] == 1 and slot.types[0] == 0
+
+
+def test_windows_lose_nothing_and_point_to_the_first_token_without_the_answer():
+    made = task()
+    slots = made.slots(COAST, 0, True)
+    context = small.word_pieces().encode(CONTEXT).ids
+    assert len(slots) >= 3
+    rebuilt = np.full(len(context), -1)
+    for w, slot in enumerate(slots):
+        part = slot.tokens[slot.types == 1][:-1]
+        rebuilt[16 * w : 16 * w + len(part)] = part
+    np.testing.assert_array_equal(rebuilt, context)
+    held = [s for s in slots if s.labels["start"]]
+    others = [s.labels for s in slots if not s.labels["start"]]
+    assert held and others == [{"start": 0, "end": 0}] * len(others) and others
+    texts = {
+        small.word_pieces().decode(s.tokens[s.labels["start"] : s.labels["end"] + 1]) for s in held
+    }
+    assert len(texts) == 1
+
+
+@pytest.mark.parametrize("tokenizer", [small.word_pieces, small.byte_pairs])
+@pytest.mark.parametrize("example", [COAST, CAPITAL], ids=lambda e: e["id"])
+def test_prediction_reads_gold_back_from_the_characters(tokenizer, example):
+    made = task(tokenizer=tokenizer())
+    slots = made.slots(example, 0, True)
+    found = made.predict(example, slots, gold_outputs(slots))
+    assert found["answer"] == example["answers"]["text"][0]
+    assert found["start"] == example["answers"]["answer_start"][0]
+    assert found["probability"] > 0.99
+    assert made.finish(made.counts(example, found)) == {"exact_match": 1.0, "f1": 1.0}
+    assert found["answer"] in made.show(example, found)
+
+
+def test_an_answer_that_cuts_a_word_is_covered():
+    cut = question("How long?", "600 k")
+    made = task(length=200)
+    (slot,) = made.slots(cut, 0, True)
+    found = made.predict(cut, [slot], gold_outputs([slot]))
+    assert "600 k" in found["answer"] and found["answer"] in "1,600 km"
+
+
+def test_no_answer_is_predicted_only_where_it_may_be():
+    with pytest.raises(UserError, match="'none' has no answer.*unanswerable=true"):
+        task().slots(NONE, 0, True)
+    made = task(unanswerable=True)
+    slots = made.slots(NONE, 0, True)
+    assert all(s.labels == {"start": 0, "end": 0} for s in slots)
+    found = made.predict(NONE, slots, gold_outputs(slots))
+    assert found["answer"] == "" and found["start"] == -1
+    assert made.finish(made.counts(NONE, found))["f1"] == 1.0
+    assert task().predict(NONE, slots, gold_outputs(slots))["answer"] != ""
+    # One window with the answer outweighs all that have none.
+    slots = made.slots(COAST, 0, True)
+    assert made.predict(COAST, slots, gold_outputs(slots))["answer"] == "1,600 km"
+
+
+def test_an_empty_context_has_no_answer():
+    made = task()
+    empty = {"id": "e", "context": "", "question": "Who?"}
+    slots = made.slots(empty, 0, False)
+    assert [s.weight for s in slots] == [0.0]
+    ones = [{"start": np.ones(len(slots[0])), "end": np.ones(len(slots[0]))}]
+    assert made.predict(empty, slots, ones)["answer"] == ""
+
+
+def test_best_span_by_search():
+    draw = np.random.default_rng(1)
+    for n, longest in ((1, 1), (7, 3), (12, 1), (9, 40)):
+        start, end = draw.normal(size=(2, n))
+        spans = [(i, j) for i in range(n) for j in range(i, min(n, i + longest))]
+        i, j = max(spans, key=lambda p: start[p[0]] + end[p[1]])
+        assert best_span(start, end, longest) == (pytest.approx(start[i] + end[j]), i, j)
+
+
+def test_loss_by_hand_sees_the_slots_own_positions_only():
+    made = task(length=100, max_question=4, stride=40)
+    short = [{**e, "context": e["context"][63:]} for e in (COAST, CAPITAL)]
+    for e in short:
+        e["answers"] = {
+            "text": e["answers"]["text"],
+            "answer_start": [e["answers"]["answer_start"][0] - 63],
+        }
+    examples = [
+        short[0],
+        {**short[1], "context": "Luanda.", "answers": {"text": ["Luanda"], "answer_start": [0]}},
+    ]
+    batch, places = small.rows_of(made, examples)
+    assert [(r, s) for _, r, s in places] == [(0, 0), (0, 1)], "both must share a row"
+    logits = np.random.default_rng(0).normal(size=(2, 100, 2)).astype(np.float32)
+    params = small.linear_head(NAME, 2)
+    total, counts = made.objective.loss(params, None, logits, batch, None)
+    expected = 0.0
+    for example, (_, r, s) in zip(examples, places, strict=True):
+        (slot,) = made.slots(example, 0, True)
+        here = slice(batch["first"][r, s], batch["last"][r, s] + 1)
+        for k, name in enumerate(("start", "end")):
+            expected -= small.log_softmax(logits[r, here, k])[slot.labels[name]] / 2
+    assert float(total) == pytest.approx(expected, rel=1e-5)
+    assert float(counts["count"]) == float(made.objective.weight(batch)) == 2
+    # What another slot or padding holds does not matter.
+    second = batch["slots"] != 1
+    for e in (logits, logits + 5 * second[..., None]):
+        one = {**batch, "slot_weights": batch["slot_weights"] * np.array([[1, 0, 0, 0]] * 2)}
+        value, _ = made.objective.loss(params, None, e.astype(np.float32), one, None)
+        first = small.log_softmax(np.moveaxis(logits[0, : batch["last"][0, 0] + 1], 0, 1))
+        gold = [batch["start"][0, 0], batch["end"][0, 0]]
+        assert float(value) == pytest.approx(-first[[0, 1], gold].mean(), rel=1e-5)
+
+
+def test_accuracy_counts_windows_with_both_ends_right():
+    made = task(length=100)
+    batch, places = small.rows_of(made, [COAST], packed=False)
+    logits = np.zeros((len(places), 100, 2), np.float32)
+    for _, r, s in places:
+        logits[r, batch["start"][r, s], 0] = logits[r, batch["end"][r, s], 1] = 3.0
+    right = {"loss": 0.0, "correct": len(places), "count": len(places)}
+    _, counts = made.objective.loss(small.linear_head(NAME, 2), None, logits, batch, None)
+    assert float(counts["correct"]) == right["correct"]
+    logits[0, batch["end"][0, 0], 1], logits[0, 5, 1] = 0.0, 3.0
+    _, counts = made.objective.loss(small.linear_head(NAME, 2), None, logits, batch, None)
+    assert made.objective.finish({k: float(v) for k, v in counts.items()})[
+        "window_accuracy"
+    ] == pytest.approx(1 - 1 / len(places))
+
+
+def test_packed_is_unpacked():
+    short = {**CAPITAL, "context": "Luanda.", "answers": {"text": ["Luanda"], "answer_start": [0]}}
+    made = task(length=120)
+    model = small.encoder(small.word_pieces(), 120)
+    packed, alone = small.packed_and_alone(made, model, [COAST, short])
+    assert packed[0] == pytest.approx(alone[0], rel=1e-5)
+    for example, one, other in zip([COAST, short], packed[1], alone[1], strict=True):
+        slots = made.slots(example, 0, False)
+        first, second = (made.predict(example, slots, found) for found in (one, other))
+        assert first["answer"] == second["answer"] and first["start"] == second["start"]
+        assert first["probability"] == pytest.approx(second["probability"], rel=1e-4)
+
+
+def test_errors():
+    for options in ({"stride": 60}, {"stride": 0}, {"max_question": 0}, {"max_question": 61}):
+        with pytest.raises(UserError, match="config.task.stride"):
+            task(**options)
+    broken = {**COAST, "answers": {"text": [" "], "answer_start": [CONTEXT.index(" ")]}}
+    with pytest.raises(UserError, match="'coast'.*has no token"):
+        task().slots(broken, 0, True)

@@ -1,0 +1,219 @@
+import math
+
+import numpy as np
+import pytest
+
+from research.errors import UserError
+from research.objectives import causal_lm
+from research.tasks.protocol import Task
+from research.tasks.text_generation import TextGenerationConfig, make, split_opening
+from tests.tasks import small
+
+TALE = {
+    "id": "king",
+    "title": "The King",
+    "text": "Once upon a time there was a king  who had three sons.\nThe capital is Luanda.",
+}
+ASKED = {
+    "id": "capital",
+    "title": "Angola",
+    "context": "The coastline of Angola is long. The capital is Luanda.",
+    "question": "What is the capital?",
+    "answers": {"text": ["Luanda"], "answer_start": [48]},
+}
+STORY = {"kind": "story", "prompt": "{title}\n\n{opening}", "completion": "{rest}"}
+QUESTION = {
+    "kind": "question",
+    "prompt": "{context}\nQuestion: {question}\nAnswer:",
+    "completion": " {answer}",
+}
+
+
+def task(
+    options: dict, length: int = 128, slots: int = 4, chunk: int = 16, model=None, **more
+) -> Task:
+    given = {"opening_words": 4, "overlap": 8, "max_new_tokens": 10} | options | more
+    tokenizer = small.byte_pairs()
+    model = model or small.decoder(tokenizer, length)
+    return make(TextGenerationConfig(**given, chunk=chunk), model, tokenizer, length, slots)
+
+
+def predicted(slots) -> np.ndarray:
+    """The targets that count, in order."""
+    return np.concatenate([s.targets[s.target_weights > 0] for s in slots])
+
+
+@pytest.mark.parametrize(
+    "options,example,prompt,completion",
+    [
+        (STORY, TALE, "The King\n\nOnce upon a time", TALE["text"][16:]),
+        (
+            QUESTION,
+            ASKED,
+            f"{ASKED['context']}\nQuestion: {ASKED['question']}\nAnswer:",
+            " Luanda",
+        ),
+    ],
+    ids=["story", "question"],
+)
+def test_only_the_completion_and_its_end_count(options, example, prompt, completion):
+    made, tokenizer = task(options), small.byte_pairs()
+    (slot,) = made.slots(example, 7, True)
+    assert slot.example == 7 and slot.weight == 1.0
+    assert slot.tokens[0] == tokenizer.eos and slot.targets[-1] == tokenizer.eos
+    np.testing.assert_array_equal(slot.tokens[1:], slot.targets[:-1])
+    counted = slot.targets[slot.target_weights > 0]
+    assert tokenizer.decode(counted[:-1]) == completion and counted[-1] == tokenizer.eos
+    assert tokenizer.decode(slot.targets[slot.target_weights == 0]) == prompt
+    assert made.prompt(example) == prompt
+    assert made.layout.targets and made.kind == options["kind"]
+
+
+def test_an_opening_is_cut_between_words():
+    assert split_opening("  One two\n three", 2) == ("  One two", "\n three")
+    assert split_opening("One two", 5) == ("One two", "")
+    assert split_opening("One", 0) == ("", "One")
+    assert split_opening("", 3) == ("", "")
+
+
+def test_a_long_story_goes_on_in_windows_that_predict_each_token_once():
+    whole = task(STORY, length=256).slots(TALE, 0, True)
+    made = task(STORY, length=24)
+    slots = made.slots(TALE, 0, True)
+    assert len(whole) == 1 and len(slots) > 2
+    np.testing.assert_array_equal(predicted(slots), predicted(whole))
+    assert all(len(s) == 24 for s in slots[:-1])
+    for one, other in zip(slots, slots[1:], strict=False):
+        np.testing.assert_array_equal(one.tokens[-8:], other.tokens[:8])
+        assert other.target_weights[:8].sum() == 0
+        assert (other.target_weights[8:] == 1).all()
+
+
+def test_of_a_long_prompt_the_end_is_kept():
+    made = task(QUESTION, length=32)
+    (slot,) = made.slots(ASKED, 0, True)
+    (whole,) = task(QUESTION, length=256).slots(ASKED, 0, True)
+    tokenizer = small.byte_pairs()
+    assert len(slot) == 32 and slot.tokens[0] == tokenizer.eos
+    np.testing.assert_array_equal(slot.tokens[1:], whole.tokens[-31:])
+    np.testing.assert_array_equal(predicted([slot]), predicted([whole]))
+    text = made.prompt(ASKED)
+    assert len(tokenizer.encode(text).ids) + 1 + made.max_new_tokens <= 32
+    assert task(QUESTION, length=256).prompt(ASKED).endswith(text) and text.endswith("Answer:")
+    # A long completion leaves the prompt half a row.
+    slots = task(STORY, length=16, opening_words=8, overlap=2).slots(TALE, 0, True)
+    assert [int(s.target_weights.sum()) for s in slots][0] == 16 - 8
+    (whole,) = task(STORY, length=256, opening_words=8).slots(TALE, 0, True)
+    np.testing.assert_array_equal(predicted(slots), predicted([whole]))
+
+
+def test_without_a_label_nothing_counts():
+    hidden = {k: v for k, v in ASKED.items() if k not in ("answers", "title", "id")}
+    made = task(QUESTION)
+    (slot,) = made.slots(hidden, 0, False)
+    assert slot.weight == 0.0 and slot.target_weights.sum() == 0
+    assert made.predict(hidden, [slot], [{"loss": np.ones(len(slot))}]) == {}
+    assert made.prompt(hidden) == task(QUESTION).prompt(ASKED)
+    opening = {"text": "Once upon a time", "title": "The King"}
+    (slot,) = task(STORY).slots(opening, 0, False)
+    assert task(STORY).predict(opening, [slot], [{"loss": np.ones(len(slot))}]) == {}
+    assert task(STORY).prompt(opening) == task(STORY).prompt(TALE)
+
+
+def test_a_question_without_an_answer_is_answered_by_nothing():
+    empty = {**ASKED, "answers": {"text": [], "answer_start": []}}
+    made = task(QUESTION)
+    (slot,) = made.slots(empty, 0, True)
+    assert small.byte_pairs().decode(predicted([slot])).strip() == ""
+    assert made.finish(made.counts(empty, {"text": " "}))["f1"] == 1.0
+    assert made.finish(made.counts(empty, {"text": "Luanda"}))["f1"] == 0.0
+
+
+@pytest.mark.parametrize("chunk", [16, 128])
+def test_loss_by_hand_over_packed_rows(chunk):
+    made = task(STORY, chunk=chunk)
+    other = {"id": "o", "title": "A", "text": "The capital of the country is Luanda."}
+    examples = [TALE, other]
+    batch, places = small.rows_of(made, examples)
+    assert [r for _, r, _ in places] == [0, 0], "both tales must share a row"
+    model = small.decoder(small.byte_pairs(), 128)
+    draw = np.random.default_rng(0)
+    hidden = draw.normal(size=(2, 128, 8)).astype(np.float32)
+    table = draw.normal(size=(model.padded_vocab, 8)).astype(np.float32)
+    params = {"backbone": {"embedding": {"word": table}}, "heads": {}}
+    total, counts = made.objective.loss(params, model, hidden, batch, None)
+    found = np.asarray(made.objective.outputs(params, model, hidden, batch)["token"]["loss"])
+    expected = tokens = size = 0.0
+    for example, (_, r, s) in zip(examples, places, strict=True):
+        (slot,) = made.slots(example, 0, True)
+        here = slice(batch["first"][r, s], batch["last"][r, s] + 1)
+        logp = small.log_softmax(hidden[r, here] @ table[: model.vocab_size].T)
+        by_position = -logp[np.arange(len(slot)), slot.targets]
+        np.testing.assert_allclose(found[r, here], by_position, rtol=1e-4, atol=1e-4)
+        mine = float(by_position @ slot.target_weights)
+        text = split_opening(example["text"], 4)[1].encode()
+        sums = made.predict(example, [slot], [{"loss": found[r, here]}])
+        assert sums["loss"] == pytest.approx(mine, rel=1e-4)
+        assert sums["tokens"] == slot.target_weights.sum() and sums["bytes"] == len(text)
+        assert made.counts(example, sums) == sums
+        expected, tokens, size = expected + mine, tokens + sums["tokens"], size + sums["bytes"]
+    assert float(total) == pytest.approx(expected, rel=1e-4)
+    assert float(counts["count"]) == float(made.objective.weight(batch)) == tokens
+    metrics = made.objective.finish({k: float(v) for k, v in counts.items()})
+    assert metrics["perplexity"] == pytest.approx(math.exp(expected / tokens), rel=1e-3)
+    assert metrics["bits_per_byte"] == pytest.approx(expected / math.log(2) / size, rel=1e-3)
+    numbers = made.finish({"loss": expected, "tokens": tokens, "bytes": size})
+    assert numbers["perplexity"] == pytest.approx(metrics["perplexity"], rel=1e-3)
+    assert made.metric == "perplexity" and not made.higher_is_better
+    assert "perplexity" in made.show(TALE, sums)
+
+
+def test_packed_is_unpacked():
+    made = task(QUESTION)
+    short = {**ASKED, "id": "short", "context": "Luanda."}
+    model = small.decoder(small.byte_pairs(), 128)
+    packed, alone = small.packed_and_alone(made, model, [ASKED, short])
+    assert packed[0] == pytest.approx(alone[0], rel=1e-5)
+    for (one,), (other,) in zip(packed[1], alone[1], strict=True):
+        np.testing.assert_allclose(one["loss"], other["loss"], atol=1e-4)
+
+
+def test_a_generated_answer_is_measured():
+    made = task(QUESTION)
+    assert made.metric == "f1" and made.higher_is_better and made.max_new_tokens == 10
+    found = made.finish(made.counts(ASKED, {"text": " the Luanda, they say"}))
+    assert found == {"exact_match": 0.0, "f1": pytest.approx(2 * 1 * (1 / 3) / (1 + 1 / 3))}
+    assert made.show(ASKED, {"text": " Luanda"}) == "What is the capital? → Luanda"
+
+
+def test_the_head_is_the_pretrained_one():
+    untied = small.decoder(small.byte_pairs(), tied_embeddings=False)
+    objective = task(QUESTION, model=untied).objective
+    assert objective.name == causal_lm.NAME and objective.pattern == "causal"
+    assert objective.head is not None and task(QUESTION).objective.head is None
+
+
+@pytest.mark.parametrize(
+    "changes,message",
+    [
+        ({"prompt": "{titel}"}, "names {titel}.*prompt of a question.*did you mean 'title'"),
+        ({"prompt": "{answer}"}, "prompt of a question does not have"),
+        ({"completion": "{rest}"}, "completion of a question.*valid: .*answer"),
+        ({"prompt": "{question"}, "config.task.prompt="),
+        ({"prompt": "{}"}, "config.task.prompt="),
+        ({"prompt": "{question:d}"}, "config.task.prompt="),
+        ({"overlap": 128}, "config.task.overlap=128"),
+        ({"max_new_tokens": 127}, "config.task.max_new_tokens=127 leaves no room"),
+        ({"max_new_tokens": 0}, "config.task.max_new_tokens=0"),
+        ({"opening_words": -1}, "config.task.opening_words=-1"),
+    ],
+)
+def test_errors(changes, message):
+    with pytest.raises(UserError, match=message):
+        task(QUESTION | changes)
+
+
+def test_a_tokenizer_without_an_end_of_text_cannot_generate():
+    pieces = small.word_pieces()
+    with pytest.raises(UserError, match="eos"):
+        make(TextGenerationConfig(**QUESTION), small.encoder(pieces), pieces, 128, 4)
