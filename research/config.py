@@ -6,9 +6,11 @@ below; keys it leaves out have the defaults of the dataclasses. On the command l
 """
 
 import ast
+import copy
 import dataclasses
 import importlib.util
 import json
+import traceback
 import types
 import typing
 from collections.abc import Mapping
@@ -68,15 +70,23 @@ class Config:
     mesh: MeshConfig = MeshConfig()
 
 
-def load(spec: str, overrides: Mapping[str, str] | None = None) -> Config:
-    """The checked config of "FILE.py:arg" with the command line's `overrides` ("a.b" -> text).
+def load(spec: str, overrides: Mapping[str, Any] | None = None) -> Config:
+    """The checked config of "FILE.py:arg", changed by `overrides`.
+
+    Args:
+        overrides: "group.key" -> value; a string is read as the command line's text.
 
     Raises UserError for a missing or broken file, an unknown key or argument, a wrong type.
     """
-    values = load_values(spec)
-    for path, text in (overrides or {}).items():
-        _set(values, path, _literal(text))
-    return from_values(values, spec)
+    return override(load_values(spec), overrides or {}, spec)
+
+
+def override(values: Mapping[str, Any], overrides: Mapping[str, Any], where: str) -> Config:
+    """The checked config of nested dicts, changed by `overrides` as in `load`."""
+    changed = copy.deepcopy(dict(values))
+    for path, value in overrides.items():
+        _set(changed, path, _literal(value) if isinstance(value, str) else value)
+    return from_values(changed, where)
 
 
 def load_values(spec: str) -> dict[str, Any]:
@@ -85,9 +95,19 @@ def load_values(spec: str) -> dict[str, Any]:
     module = load_module(file)
     if not hasattr(module, "get_config"):
         raise UserError(f"{file} has no get_config(arg)")
-    found = module.get_config(arg) if arg else module.get_config()
+    try:
+        found = module.get_config(arg) if arg else module.get_config()
+    except UserError:
+        raise
+    except Exception as error:  # the file is code, which may fail in any way
+        raise _broken(file, error) from error
     if isinstance(found, ml_collections.ConfigDict):
         found = found.to_dict()
+    if not isinstance(found, dict):
+        raise UserError(
+            f"{file}: get_config(arg) must return an ml_collections.ConfigDict, "
+            f"not {type(found).__name__}"
+        )
     return found
 
 
@@ -104,7 +124,22 @@ def load_module(file: str) -> types.ModuleType:
         specification.loader.exec_module(module)
     except SyntaxError as error:
         raise UserError(f"{file}, line {error.lineno}: {error.msg}") from error
+    except UserError:
+        raise
+    except Exception as error:  # the file is code, which may fail in any way
+        raise _broken(file, error) from error
     return module
+
+
+def _broken(file: str, error: Exception) -> UserError:
+    """What went wrong in a config file, and in which of its lines."""
+    lines = [
+        frame.lineno
+        for frame in traceback.extract_tb(error.__traceback__)
+        if Path(frame.filename).resolve() == Path(file).resolve()
+    ]
+    place = f", line {lines[-1]}" if lines else ""
+    return UserError(f"{file}{place}: {type(error).__name__}: {error}")
 
 
 def arguments(arg: str, **defaults: Any) -> types.SimpleNamespace:
@@ -149,7 +184,9 @@ def to_values(config: Config) -> dict[str, Any]:
     return json.loads(json.dumps(plain(config)))
 
 
-def _task(values: Mapping[str, Any]) -> Any:
+def _task(values: Any) -> Any:
+    if not isinstance(values, Mapping):
+        raise _wrong("task", values, "a group of keys, such as task.name")
     values = dict(values)
     name = values.pop("name", None)
     if name not in TASKS:

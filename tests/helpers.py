@@ -23,7 +23,7 @@ from research.objectives.masked_lm import MaskedLMConfig
 from research.objectives.next_sentence import NextSentenceConfig
 from research.objectives.protocol import Objective
 
-LENGTH, SLOTS = 32, 4
+LENGTH, SLOTS = 48, 4
 MASKED_AND_NEXT = ObjectivesConfig(MaskedLMConfig(), NextSentenceConfig())
 CAUSAL = ObjectivesConfig(causal_lm=CausalLMConfig(chunk=8))
 LABELS = ("good", "bad", "plain")
@@ -41,9 +41,9 @@ def words() -> tuple[str, ...]:
 
 
 def sentence(draw: np.random.Generator) -> str:
-    """Three to nine words, with a capital and a full stop."""
+    """Two to five words, with a capital and a full stop."""
     known = words()
-    chosen = (len(known) * draw.random(int(draw.integers(3, 10))) ** 2).astype(int)
+    chosen = (len(known) * draw.random(int(draw.integers(2, 6))) ** 2).astype(int)
     return " ".join(known[i] for i in chosen).capitalize() + "."
 
 
@@ -57,7 +57,7 @@ def write_corpus(path: Path, documents: int = 60, seed: int = 0) -> str:
     """A JSON Lines file of short documents; returns its source name."""
     draw = generator("corpus", seed)
     rows = [
-        {"id": f"d{i}", "title": "", "text": document(draw, int(draw.integers(1, 12)))}
+        {"id": f"d{i}", "title": "", "text": document(draw, int(draw.integers(1, 7)))}
         for i in range(documents)
     ]
     return _write(path, rows)
@@ -108,9 +108,7 @@ def batches(
     """Rows of LENGTH tokens with the tokenizer that the objectives need."""
     tokens = byte_pairs() if objectives.causal_lm else word_pieces()
     given = {"length": LENGTH, "slots": SLOTS} | changes
-    return PretrainingBatches(
-        made, tokens, objectives, rows=rows, seed=seed, **given
-    )
+    return PretrainingBatches(made, tokens, objectives, rows=rows, seed=seed, **given)
 
 
 def bert(**changes: Any) -> ModelConfig:

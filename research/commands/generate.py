@@ -29,7 +29,7 @@ def run(
     )
     samplers.check(sampling)
     loaded = load_model(checkpoint)
-    head = generating_head(loaded, checkpoint)
+    require_generative(loaded, checkpoint)
     tokenizer = loaded.tokenizer
     tokens = decode.encode_prompt(tokenizer, prompt)
     _warn(loaded, len(tokens) + limit)
@@ -43,7 +43,6 @@ def run(
             max_tokens=new,
             sampling=sampling,
             allowed=decode.allowed_tokens(tokenizer),
-            head=head,
             room=limit,
         )
 
@@ -62,16 +61,11 @@ def run(
     return 0
 
 
-def generating_head(loaded: Loaded, checkpoint: str) -> str:
-    """The head that predicts the next token.
-
-    Raises UserError for a model that was not trained to do so, with what it can do.
-    """
-    config, objective = loaded.config, loaded.objectives[0]
-    if loaded.task is not None and loaded.task.prompt is not None:
-        return objective.name
-    if config.objective is not None and config.objective.causal_lm:
-        return objective.name
+def require_generative(loaded: Loaded, checkpoint: str) -> None:
+    """Raises UserError for a model not trained to continue text, with what it can do."""
+    config, task = loaded.config, loaded.task
+    if (task and task.prompt) or (config.objective and config.objective.causal_lm):
+        return
     names = " and ".join(o.name for o in loaded.objectives)
     raise UserError(
         f"{checkpoint} was trained for {names}; it does not continue text. "

@@ -48,11 +48,14 @@ class Slot:
         return len(self.tokens)
 
 
-def empty(rows: int, layout: Layout, pad: int) -> Batch:
-    """A batch of `rows` rows of padding, with weight 0 everywhere."""
+def empty(rows: int, layout: Layout, pad: int | None) -> Batch:
+    """A batch of `rows` rows of padding, with weight 0 everywhere.
+
+    pad: None where the tokenizer has none (GPT-2's); nothing ever attends to it.
+    """
     wide, slots = (rows, layout.length), (rows, layout.slots)
     batch = {
-        "tokens": np.full(wide, pad, np.int32),
+        "tokens": np.full(wide, pad or 0, np.int32),
         "slots": np.zeros(wide, np.int32),
         "positions": np.zeros(wide, np.int32),
         "token_types": np.zeros(wide, np.int32),
@@ -74,7 +77,7 @@ def empty(rows: int, layout: Layout, pad: int) -> Batch:
     return batch
 
 
-def assemble(rows: Sequence[Sequence[Slot]], layout: Layout, pad: int) -> Batch:
+def assemble(rows: Sequence[Sequence[Slot]], layout: Layout, pad: int | None) -> Batch:
     """Lays the slots of each row side by side.
 
     Raises ValueError where a row's slots exceed a capacity: the packer must have seen to it.

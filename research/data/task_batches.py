@@ -9,12 +9,17 @@ from research.data.batch import Batch, Layout, Slot, assemble, pack
 from research.data.draws import generator
 
 
+@functools.lru_cache(maxsize=4)
+def _order(seed: int, epoch: int, count: int) -> np.ndarray:
+    return generator(seed, "examples", epoch).permutation(count)
+
+
 class TaskBatches:
     """Every example once an epoch, `examples` of them a batch, packed.
 
-    All slots of an example lie in one batch. The number of rows differs from batch to batch in
-    multiples of `granularity`, so that a step is compiled for a few shapes only; what is missing
-    is filled with rows of weight 0.
+    All slots of an example lie in one batch. The number of rows is one of a few, so that a step is
+    compiled for a few shapes only: what half of the first epoch's batches need, what all of them
+    need, and eighths more for later ones. What is missing is filled with rows of weight 0.
 
     Args:
         slots: for each example its slots.
@@ -33,10 +38,20 @@ class TaskBatches:
     ):
         self.slots, self.layout, self.pad = slots, layout, pad
         self.examples, self.seed, self.shuffle = examples, seed, shuffle
-        tokens = sum(len(s) for group in slots for s in group)
-        per_batch = tokens * min(1.0, examples / len(slots)) / layout.length
-        eighth = max(1, int(per_batch / 8 / row_multiple))
-        self.granularity = row_multiple * eighth
+        needed = [len(self._packed(step)) for step in range(self.epoch_batches(0))]
+        self.row_multiple = row_multiple
+        self.row_counts = sorted({self._round(n) for n in (int(np.median(needed)), max(needed))})
+
+    def _round(self, rows: int) -> int:
+        return -(-rows // self.row_multiple) * self.row_multiple
+
+    def _row_count(self, needed: int) -> int:
+        """The number of rows that a batch with `needed` ones gets."""
+        for count in self.row_counts:
+            if needed <= count:
+                return count
+        eighth = max(1, self.row_counts[-1] // 8)
+        return self._round(-(-needed // eighth) * eighth)
 
     def epoch_batches(self, epoch: int) -> int:
         """Batches of an epoch; the last one may have fewer examples."""
@@ -49,16 +64,19 @@ class TaskBatches:
     def _order(self, epoch: int) -> np.ndarray:
         if not self.shuffle:
             return np.arange(len(self.slots))
-        return generator(self.seed, "examples", epoch).permutation(len(self.slots))
+        return _order(self.seed, epoch, len(self.slots))
 
-    @functools.lru_cache(maxsize=4)  # noqa: B019  (lives as long as the run)
-    def _rows(self, step: int) -> list[list[Slot]]:
+    def _packed(self, step: int) -> list[list[Slot]]:
         epoch, index = self.locate(step)
         chosen = self._order(epoch)[index * self.examples : (index + 1) * self.examples]
         slots = [slot for example in chosen for slot in self.slots[example]]
         rows = pack([len(s) for s in slots], self.layout.length, self.layout.slots)
-        missing = -len(rows) % self.granularity
-        return [[slots[i] for i in row] for row in rows] + [[]] * missing
+        return [[slots[i] for i in row] for row in rows]
+
+    @functools.lru_cache(maxsize=4)  # noqa: B019  (lives as long as the run)
+    def _rows(self, step: int) -> list[list[Slot]]:
+        rows = self._packed(step)
+        return rows + [[]] * (self._row_count(len(rows)) - len(rows))
 
     def batch_rows(self, step: int) -> int:
         """Rows of the batch of a step."""

@@ -1,16 +1,29 @@
 """Exact metrics of a split: sums over all its batches, and predictions example by example."""
 
-from collections.abc import Callable, Mapping
+import collections
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
 import numpy as np
 
-from research.data.batch import assemble, pack
+from research.data.batch import Layout, Slot, assemble, pack
 from research.data.loader import Ahead, Batches
 from research.evaluation.metrics import Counts, total
 from research.objectives.protocol import Objective
 from research.tasks.protocol import Example, Outputs, Prediction, Task
+
+
+@dataclasses.dataclass(frozen=True)
+class Reader:
+    """What predictions need to know, named as in `Task`: a pre-trained checkpoint has this much."""
+
+    layout: Layout
+    objective: Objective
+    slots: Callable[[Example, int, bool], list[Slot]]
+    predict: Callable[[Example, Sequence[Slot], Sequence[Outputs]], Prediction]
+    show: Callable[[Example, Prediction], str]
 
 
 def losses(
@@ -51,9 +64,9 @@ def finish(counts: Mapping[str, float], objectives: tuple[Objective, ...]) -> di
 def predictions(
     predict_step: Callable,
     params: Any,
-    task: Task,
+    task: Task | Reader,
     examples: list[Example],
-    pad: int,
+    pad: int | None,
     rows: int,
     sharding: jax.sharding.NamedSharding,
     labelled: bool = False,
@@ -76,11 +89,17 @@ def predictions(
             k: arrays(v.shape, sharding, lambda index, v=v: v[index]) for k, v in batch.items()
         }
         found = jax.device_get(predict_step(params, placed))[task.objective.name]
+        read_before = collections.Counter()  # predicted positions of a row's earlier slots
         for (i, w), (r, s) in batch_slots:
             first, last = batch["first"][r, s], batch["last"][r, s]
             read = {name: array[r, s] for name, array in found.get("slot", {}).items()}
             for name, array in found.get("token", {}).items():
                 read[name] = array[r, first : last + 1]
+            places = slots[i][w].predict_positions
+            count = 0 if places is None else len(places)
+            for name, array in found.get("predict", {}).items():
+                read[name] = array[r, read_before[r] : read_before[r] + count]
+            read_before[r] += count
             outputs[i][w] = read
         done += len(batch_slots)
         progress(done)
@@ -90,7 +109,7 @@ def predictions(
     ]
 
 
-def _packed(slots, flat, task: Task, pad: int, rows: int, row_multiple: int):
+def _packed(slots, flat, task: Task | Reader, pad: int | None, rows: int, row_multiple: int):
     """Batches of `rows` packed rows, longest slots first, and where each slot lies."""
     lengths = [len(slots[i][w]) for i, w in flat]
     packed = pack(lengths, task.layout.length, task.layout.slots)

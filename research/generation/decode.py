@@ -61,7 +61,6 @@ def generate(
     sampling: Sampling,
     ids: Sequence[int] | None = None,
     allowed: Sequence[bool] | np.ndarray | None = None,
-    head: str = causal_lm.NAME,
     rows: int = ROWS,
     room: int = 0,
 ) -> Generated:
@@ -78,19 +77,19 @@ def generate(
         ids: example ids, from 0 to 2**32 - 1, that key the random draws; default: 0, 1, 2, …
         allowed: for each of the first token ids whether it may be produced; the rest may not.
             Default: all `model.vocab_size`. Rows that pad the embedding table never are.
-        head: the output table's name in `params["heads"]`, where embeddings are not tied.
         rows: prompts decoded together, at most (on a mesh, at least one for each part of it).
-        room: compile for this many new tokens if that is more than `max_tokens`, so that calls
+        room: make room for this many new tokens if that is more than `max_tokens`, so that calls
             with different limits share a program.
 
     Raises:
         UserError: a sampling value out of range, no new tokens, or more prompt and new tokens
             than the model has learned positions; before anything runs.
-        ValueError: an empty prompt, or as many ids as there are no prompts.
+        ValueError: an empty prompt, or another number of ids than of prompts.
     """
     start = time.perf_counter()
     samplers.check(sampling)
-    _check_lengths(model, prompts, max_tokens)
+    room = max(room, max_tokens)
+    _check_lengths(model, prompts, max_tokens, room)
     ids = range(len(prompts)) if ids is None else ids
     if len(ids) != len(prompts):
         raise ValueError(f"{len(ids)} ids for {len(prompts)} prompts")
@@ -108,8 +107,7 @@ def generate(
     program = functools.partial(
         _decode,
         model=model,
-        head=head,
-        new=_bucket(max(room, max_tokens)),
+        new=_bucket(room),
         greedy=sampling.greedy,
         few=0 < sampling.top_k < model.vocab_size and not sampling.greedy,
         nucleus=sampling.top_p < 1 and not sampling.greedy,
@@ -165,7 +163,6 @@ def continue_texts(
     sampling: Sampling,
     ids: Sequence[int] | None = None,
     special: bool = False,
-    head: str = causal_lm.NAME,
     rows: int = ROWS,
 ) -> list[str]:
     """The continuation of each text (without the text itself); arguments as in `generate`.
@@ -186,21 +183,19 @@ def continue_texts(
         sampling=sampling,
         ids=ids,
         allowed=allowed_tokens(tokenizer, special),
-        head=head,
         rows=rows,
     )
     pairs = zip(prompts, made.tokens, strict=True)
     return [decode_continuation(tokenizer, prompt, new) for prompt, new in pairs]
 
 
-@functools.partial(jax.jit, static_argnames=("model", "head", "new", "greedy", "few", "nucleus"))
+@functools.partial(jax.jit, static_argnames=("model", "new", "greedy", "few", "nucleus"))
 def _decode(
     params: Params,
     batch: dict[str, Array],
     knobs: dict[str, Array],
     *,
     model: ModelConfig,
-    head: str,
     new: int,
     greedy: bool,
     few: bool,
@@ -214,7 +209,7 @@ def _decode(
     """
     tokens, lengths = batch["tokens"], batch["lengths"]
     rows, width = tokens.shape
-    table = heads.output_table(params, model, head)
+    table = heads.output_table(params, model, causal_lm.NAME)
 
     def choose(hidden: Float[Array, "B D"], positions: Int[Array, " B"]) -> Int[Array, " B"]:
         logits = heads.vocabulary_logits(hidden[:, None], table, None, model.vocab_size)[:, 0]
@@ -228,7 +223,8 @@ def _decode(
             logits = samplers.top_p(logits, knobs["top_p"])
         return samplers.draw(logits, samplers.row_keys(knobs["seed"], batch["ids"], positions))
 
-    cache = transformer.empty_cache(model, rows, _positions(model, width + new))
+    length = _positions(model, width + new)
+    cache = transformer.empty_cache(model, rows, length)
     at = jnp.broadcast_to(jnp.arange(width), tokens.shape)
     hidden, cache = _forward(params, model, tokens, at, cache, visible=width)
     token = choose(transformer.gather(hidden, lengths[:, None] - 1)[:, 0], lengths)
@@ -245,9 +241,7 @@ def _decode(
     def make_one(state: tuple) -> tuple:
         step, token, done, made, cache = state
         at = (lengths + step - 1)[:, None]  # of the token made last
-        hidden, cache = _forward(
-            params, model, token[:, None], at, cache, visible=cache.keys.shape[2]
-        )
+        hidden, cache = _forward(params, model, token[:, None], at, cache, visible=length)
         token = choose(hidden[:, 0], lengths + step)
         return step + 1, *write(step, token, done, made), cache
 
@@ -270,17 +264,19 @@ def _forward(
     return transformer.encode_cached(params["backbone"], model, x, positions, cache, visible)
 
 
-def _check_lengths(model: ModelConfig, prompts: Sequence[Sequence[int]], max_tokens: int) -> None:
+def _check_lengths(
+    model: ModelConfig, prompts: Sequence[Sequence[int]], max_tokens: int, room: int
+) -> None:
     if max_tokens < 1:
         raise UserError(f"max_tokens={max_tokens} must be at least 1")
     if not all(len(prompt) for prompt in prompts):
         raise ValueError("a prompt needs at least one token, the end-of-text token")
     longest = max(map(len, prompts), default=0)
-    if model.positions == "learned" and longest + max_tokens > model.max_positions:
+    if model.positions == "learned" and longest + room > model.max_positions:
         free = model.max_positions - longest
         right = f"at most {free} new tokens fit" if free > 0 else "shorten the prompt"
         raise UserError(
-            f"{longest} prompt tokens (end-of-text token included) and {max_tokens} new tokens are "
+            f"{longest} prompt tokens (end-of-text token included) and {room} new tokens are "
             f"more than the model's {model.max_positions} positions; {right}"
         )
 

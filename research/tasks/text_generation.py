@@ -171,9 +171,9 @@ def make(
         return answers.count(example["answers"]["text"], prediction["text"])
 
     def show(example: Example, prediction: Prediction) -> str:
-        asked = prompt(example) if story else example["question"]
+        asked = " ".join((prompt(example) if story else example["question"]).split())
         if "text" in prediction:
-            return f"{asked} → {prediction['text'].strip()}"
+            return f"{asked} → {' '.join(prediction['text'].split())}"
         measured = finish_story(prediction)["perplexity"] if prediction else float("nan")
         return f"{asked} → (perplexity {measured:.1f})"
 

@@ -70,7 +70,13 @@ class _Stop:
         self.asked = True
 
 
-def train(config: Config, workdir: str, label: str = "train", quiet: bool = False) -> Result:
+def train(
+    config: Config,
+    workdir: str,
+    label: str = "train",
+    quiet: bool = False,
+    describe_run: bool = True,
+) -> Result:
     """Trains to the config's end in `workdir`, going on from its newest good checkpoint.
 
     Raises:
@@ -92,7 +98,7 @@ def train(config: Config, workdir: str, label: str = "train", quiet: bool = Fals
             (folder / "config.json").write_text(text + "\n")
         with MetricWriter(folder, active=active) as writer:
             writer.cut(start if start else -1)
-            if not quiet and active:
+            if describe_run and not quiet and active:
                 print(describe(run), flush=True)
             progress = Progress(run.steps, label, start=start, active=active and not quiet)
             with progress, _Stop() as stop:

@@ -135,13 +135,18 @@ def resolve(config: Config) -> tuple[Config, Tokenizer]:
     vocab = max(tokenizer.vocab_size, theirs.vocab_size if theirs else 0)
     model = dataclasses.replace(model, vocab_size=vocab)
     model_config.check(model)
-    if model.positions == "learned" and config.data.length > model.max_positions:
-        raise UserError(
-            f"config.data.length={config.data.length} is beyond the model's "
-            f"{model.max_positions} positions (config.model.max_positions)"
-        )
+    check_length(model, config.data.length)
     optimizer.check(config.optimizer)
     return dataclasses.replace(config, model=model), tokenizer
+
+
+def check_length(model: ModelConfig, length: int) -> None:
+    """Raises UserError for rows longer than the model has positions."""
+    if model.positions == "learned" and length > model.max_positions:
+        raise UserError(
+            f"config.data.length={length} is beyond the model's {model.max_positions} positions "
+            "(config.model.max_positions)"
+        )
 
 
 def _check_shape(model: ModelConfig, theirs: ModelConfig, config: Config) -> None:

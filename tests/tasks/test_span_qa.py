@@ -75,6 +75,17 @@ def test_windows_lose_nothing_and_point_to_the_first_token_without_the_answer():
     assert len(texts) == 1
 
 
+@pytest.mark.parametrize("stride", range(4, 17))
+def test_a_window_is_labelled_if_it_holds_the_whole_answer(stride):
+    (whole,) = task(length=200).slots(COAST, 0, True)
+    answer = whole.tokens[whole.labels["start"] : whole.labels["end"] + 1].tolist()
+    for slot in task(length=32, stride=stride).slots(COAST, 0, True):
+        text = slot.tokens[slot.types == 1].tolist()
+        held = any(text[i : i + len(answer)] == answer for i in range(len(text)))
+        marked = slot.tokens[slot.labels["start"] : slot.labels["end"] + 1].tolist()
+        assert marked == (answer if held else [small.word_pieces().cls])
+
+
 @pytest.mark.parametrize("tokenizer", [small.word_pieces, small.byte_pairs])
 @pytest.mark.parametrize("example", [COAST, CAPITAL], ids=lambda e: e["id"])
 def test_prediction_reads_gold_back_from_the_characters(tokenizer, example):

@@ -1,0 +1,31 @@
+"""The whole journey on all of the bundled data: what the shipped checkpoints and the README's table
+are made with.
+
+    python launch.py experiment --config=configs/experiments/journey.py
+"""
+
+from research.experiments.experiment import Experiment, Row, Run
+
+SEEDS = (0, 1, 2)
+TASKS = {
+    "sentiment": ("sentiment", "bert", "linear"),
+    "named entities": ("named_entities", "bert", "frequent_tag"),
+    "questions, extractive": ("question_answering", "bert", "overlapping_sentence"),
+    "story": ("story", "gpt", "bigram"),
+    "questions, generative": ("document_qa", "gpt", "overlapping_sentence"),
+}
+
+
+def get_experiment() -> Experiment:
+    """Two pre-trainings, and five tasks from them and from scratch, each with three seeds."""
+    runs = {
+        "bert": Run("configs/pretrain/bert_cpu.py"),
+        "gpt": Run("configs/pretrain/gpt_cpu.py"),
+    }
+    rows = []
+    for task, (file, start, baseline) in TASKS.items():
+        config = f"configs/finetune/{file}.py"
+        runs[file] = Run(config, start=start, seeds=SEEDS)
+        runs[f"{file}-scratch"] = Run(config, start=start, fresh=True, seeds=SEEDS)
+        rows.append(Row(task, file, f"{file}-scratch", baseline))
+    return Experiment("journey", runs, ("bert", "gpt"), tuple(rows), "bert", "gpt")

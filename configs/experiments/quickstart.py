@@ -1,0 +1,66 @@
+"""The whole journey on subsets of the bundled data, in minutes on two CPU cores.
+
+    python launch.py experiment --config=configs/experiments/quickstart.py
+
+Trains both tokenizers, pre-trains a very small BERT and GPT to show that they learn, and
+fine-tunes the five tasks from the checkpoints shipped with the project (made by
+configs/experiments/journey.py) and from scratch, with the same budget on both sides.
+"""
+
+from research.experiments.experiment import Experiment, Row, Run
+
+BERT, GPT = "research/pretrained/bert", "research/pretrained/gpt"
+# Small enough for a minute: the body of the shipped models is larger.
+SMALL = {"model.layers": 2, "model.width": 128, "model.heads": 2, "model.mlp_width": 512}
+
+# Fine-tuning: config, shipped checkpoint, baseline, and the stated subset.
+TASKS = {
+    "sentiment": ("sentiment", BERT, "linear", {"data.train.take": 1000, "train.epochs": 3}),
+    "named entities": (
+        "named_entities",
+        BERT,
+        "frequent_tag",
+        {"data.train.take": 1000, "train.epochs": 3, "data.test.take": 800},
+    ),
+    "questions, extractive": (
+        "question_answering",
+        BERT,
+        "overlapping_sentence",
+        {"data.train.take": 400, "train.epochs": 3, "data.test.take": 200},
+    ),
+    "story": ("story", GPT, "bigram", {"data.train.take": 24, "train.epochs": 3}),
+    "questions, generative": (
+        "document_qa",
+        GPT,
+        "overlapping_sentence",
+        {"data.train.take": 400, "train.epochs": 3, "data.test.take": 100},
+    ),
+}
+
+
+def get_experiment() -> Experiment:
+    """Two pre-trainings, and five tasks twice."""
+    runs = {
+        "bert": Run(
+            "configs/pretrain/bert_cpu.py",
+            SMALL | {"train.steps": 300, "train.eval_every": 100, "train.checkpoint_every": 0},
+        ),
+        "gpt": Run(
+            "configs/pretrain/gpt_cpu.py",
+            SMALL
+            | {
+                "data.length": 128,
+                "train.steps": 200,
+                "train.eval_every": 100,
+                "train.checkpoint_every": 0,
+            },
+        ),
+    }
+    rows = []
+    for task, (file, start, baseline, subset) in TASKS.items():
+        config = f"configs/finetune/{file}.py"
+        overrides = subset | {"data.validation.take": 100}
+        runs[file] = Run(config, overrides, start=start)
+        runs[f"{file}-scratch"] = Run(config, overrides, start=start, fresh=True)
+        rows.append(Row(task, file, f"{file}-scratch", baseline))
+    return Experiment("quickstart", runs, ("bert", "gpt"), tuple(rows), BERT, GPT)

@@ -1,0 +1,219 @@
+"""What a checkpoint makes of texts: the forms in which it can be asked, and its predictions."""
+
+import dataclasses
+from collections.abc import Callable, Collection, Sequence
+
+import jax
+
+from research.config import Config
+from research.data import corpus
+from research.data.batch import Layout
+from research.errors import UserError
+from research.evaluation import evaluator, pretrained
+from research.evaluation.evaluator import Reader
+from research.generation import decode
+from research.generation.samplers import Sampling
+from research.monitoring.progress import Progress
+from research.sharding import mesh as meshes
+from research.tasks.protocol import Example, Prediction, Task
+from research.training.inference import Loaded
+from research.training.step import make_predict_step
+
+TOKENS = 8192  # positions of a batch, about
+PROMPTS = 128  # prompts that are generated from between two lines of progress
+GREEDY = Sampling(temperature=0.0)
+# Greedy stories go round in circles. The seed makes them the same every time.
+TOLD = Sampling(temperature=0.8, top_p=0.9, seed=0)
+TASK_FORMS: dict[str, tuple[tuple[tuple[str, ...], str], ...]] = {
+    "classification": ((("text",), "its label"), (("text_a", "text_b"), "the label of the pair")),
+    "tokens": ((("text",), "what is named in it"), (("tokens",), "the same, for words")),
+    "question": ((("question", "context"), "the answer"),),
+    "story": ((("text",), "how the story goes on"),),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Form:
+    """One way to ask a checkpoint.
+
+    fields: what an example must have; optional: what it may have; gives: what comes out.
+    reader: examples -> how they are laid out in rows and read.
+    """
+
+    fields: tuple[str, ...]
+    gives: str
+    reader: Callable[[list[Example]], Task | Reader]
+    optional: tuple[str, ...] = ()
+
+
+def forms(loaded: Loaded) -> tuple[Form, ...]:
+    """The ways in which this checkpoint can be asked."""
+    task = loaded.task
+    if task is not None:
+        title = ("title",) if task.prompt is not None else ()
+        return tuple(
+            Form(fields, gives, lambda _: task, title) for fields, gives in TASK_FORMS[task.kind]
+        )
+    goal, tokenizer = loaded.config.objective, loaded.tokenizer
+    by_name = {o.name: o for o in loaded.objectives}
+    layout = Layout(loaded.config.data.length, loaded.config.data.slots)
+    made = []
+    if goal.masked_lm:
+        masked = by_name["masked_lm"]
+        mask = pretrained.MASK
+        made.append(
+            Form(
+                ("text",),
+                f"the five best fillings of each {mask} in it",
+                lambda examples: pretrained.fillings(masked, tokenizer, layout, examples),
+            )
+        )
+    if goal.next_sentence:
+        pair = pretrained.following(by_name["next_sentence"], tokenizer, layout)
+        made.append(
+            Form(
+                ("text_a", "text_b"), "how probably B is the sentence after A", lambda _: pair
+            )
+        )
+    if goal.causal_lm:
+        causal = pretrained.continuing(by_name["causal_lm"], tokenizer, layout)
+        made.append(Form(("text",), "the five best next tokens", lambda _: causal))
+    return tuple(made)
+
+
+def fitting(loaded: Loaded, given: Collection[str]) -> Form | None:
+    """The form whose fields are all given, more of them before fewer; None if there is none."""
+    fit = [form for form in forms(loaded) if set(form.fields) <= set(given)]
+    return max(fit, key=lambda form: len(form.fields), default=None)
+
+
+def predict(
+    loaded: Loaded, examples: Sequence[Example], quiet: bool = True, labelled: bool = False
+) -> list[Prediction]:
+    """A prediction for each example, in their order; those of other forms may be mixed.
+
+    Where the task generates, the prediction has the generated "text": greedy for questions,
+    sampled with a fixed seed for stories.
+
+    Args:
+        labelled: labels are looked at, so that one which the task does not know is an error.
+
+    Raises UserError for an example that has the fields of no form.
+    """
+    found: list[Prediction] = [{} for _ in examples]
+    by_fields: dict[tuple[str, ...], list[int]] = {}
+    for i, example in enumerate(examples):
+        form = fitting(loaded, example)
+        if form is None:
+            raise UserError(f"example {i}: {wrong_fields(loaded, example)}")
+        by_fields.setdefault(form.fields, []).append(i)
+    with Progress(None, "predict", unit="slot", active=not quiet) as progress:
+        done = 0
+        for form in forms(loaded):
+            chosen = by_fields.get(form.fields, [])
+            if chosen:
+                asked = [examples[i] for i in chosen]
+                read = _read(loaded, form, asked, labelled, _counting(progress, done))
+                for i, prediction in zip(chosen, read, strict=True):
+                    found[i] = prediction
+                done += len(chosen)
+    if loaded.task is not None and loaded.task.prompt is not None:
+        texts = _generated(loaded, examples, quiet)
+        found = [p | {"text": text} for p, text in zip(found, texts, strict=True)]
+    return found
+
+
+def _counting(progress: Progress, before: int) -> Callable[[int], None]:
+    return lambda done: progress.update(before + done)
+
+
+def wrong_fields(loaded: Loaded, given: Collection[str]) -> str:
+    """That these fields are of no use here, and which are."""
+    takes = " or ".join(" with ".join(form.fields) for form in forms(loaded))
+    there = ", ".join(given) or "nothing"
+    return f"{trained_for(loaded)} takes {takes}; given: {there}"
+
+
+def trained_for(loaded: Loaded) -> str:
+    """The checkpoint in a few words."""
+    names = loaded.task.name if loaded.task else " and ".join(o.name for o in loaded.objectives)
+    return f"a checkpoint of {names}"
+
+
+def show(loaded: Loaded, example: Example, prediction: Prediction) -> str:
+    """An example and its prediction in one readable line."""
+    return fitting(loaded, example).reader([example]).show(example, prediction)
+
+
+def show_text(loaded: Loaded, example: Example) -> str:
+    """One example with what the checkpoint makes of it, in one line."""
+    return show(loaded, example, predict(loaded, [example])[0])
+
+
+def continuation(loaded: Loaded, prompt: str, max_tokens: int = 24) -> str:
+    """How a causal model goes on from a prompt, sampled with a fixed seed."""
+    return _continue(loaded, [prompt], range(1), max_tokens, TOLD)[0]
+
+
+def split_examples(config: Config, task: Task, split: str) -> list[Example]:
+    """The examples of a task's "validation" or "test" split, of validation where it has no test."""
+    source = config.data.test if split == "test" else None
+    return corpus.examples(source or config.data.validation, task.kind)
+
+
+def _read(
+    loaded: Loaded,
+    form: Form,
+    examples: list[Example],
+    labelled: bool,
+    progress: Callable[[int], None],
+) -> list[Prediction]:
+    reader, mesh = form.reader(examples), loaded.mesh
+    step = jax.jit(
+        make_predict_step(loaded.model, (reader.objective,)), out_shardings=meshes.replicated(mesh)
+    )
+    with jax.set_mesh(mesh):
+        return evaluator.predictions(
+            step,
+            loaded.params,
+            reader,
+            examples,
+            loaded.tokenizer.pad,
+            max(1, TOKENS // reader.layout.length),
+            meshes.batch_sharding(mesh),
+            labelled,
+            row_multiple=meshes.row_multiple(mesh),
+            progress=progress,
+        )
+
+
+def _generated(loaded: Loaded, examples: Sequence[Example], quiet: bool) -> list[str]:
+    task = loaded.task
+    prompts = [task.prompt(example) for example in examples]
+    sampling = TOLD if task.kind == "story" else GREEDY
+    made: list[str] = []
+    with Progress(len(prompts), "generate", unit="text", active=not quiet) as progress:
+        for first in range(0, len(prompts), PROMPTS):
+            part = prompts[first : first + PROMPTS]
+            numbers = range(first, first + len(part))
+            made += _continue(loaded, part, numbers, task.max_new_tokens, sampling)
+            progress.update(len(made))
+    return made if task.kind == "story" else [text.strip() for text in made]
+
+
+def _continue(
+    loaded: Loaded,
+    prompts: Sequence[str],
+    numbers: Sequence[int],
+    max_tokens: int,
+    sampling: Sampling,
+) -> list[str]:
+    return decode.continue_texts(
+        loaded.params,
+        loaded.model,
+        loaded.tokenizer,
+        prompts,
+        max_tokens=max_tokens,
+        sampling=sampling,
+        ids=numbers,
+    )

@@ -1,0 +1,143 @@
+"""Metrics of a checkpoint on a split of its own config."""
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+from etils import epath
+
+from research import config as configs
+from research.config import Config
+from research.data import corpus, store
+from research.errors import UserError, nearest
+from research.evaluation import evaluator, predictor
+from research.evaluation.metrics import total
+from research.sharding import mesh as meshes
+from research.tasks import make_task
+from research.tasks.protocol import Example, Prediction
+from research.training import checkpoint_folder
+from research.training.checkpoint import read_info
+from research.training.inference import Loaded, load_model
+from research.training.run import check_length
+from research.training.step import make_eval_step
+
+SPLITS = ("validation", "test")
+GROUPS = ("data", "mesh", "train")  # what of a checkpoint's config may be changed to measure it
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """metrics: of the whole split. examples, predictions: a task's; empty for a pre-training."""
+
+    metrics: dict[str, float]
+    examples: list[Example]
+    predictions: list[Prediction]
+
+
+def load(path: str, overrides: Mapping[str, str]) -> Loaded:
+    """A checkpoint with its config changed by `overrides` ("data.test" -> text).
+
+    The mesh is not that of the training: all devices share the rows, unless overrides say more.
+
+    Raises UserError for a key outside of GROUPS, and as `load_model` and `config.load`.
+    """
+    for key in overrides:
+        group = key.partition(".")[0]
+        if group not in GROUPS:
+            raise UserError(
+                f"config.{key} belongs to the checkpoint; to evaluate, what can be changed is "
+                f"config.{', config.'.join(GROUPS)}{nearest(group, GROUPS)}"
+            )
+    values = read_info(path).config | {"mesh": {}}
+    config = configs.override(values, overrides, f"the config of {path}")
+    loaded = load_model(path, config.mesh)
+    check_length(loaded.model, config.data.length)
+    loaded = dataclasses.replace(loaded, config=config)
+    if config.task is None:
+        return loaded
+    task = make_task(
+        config.task, loaded.model, loaded.tokenizer, config.data.length, config.data.slots
+    )
+    return dataclasses.replace(loaded, task=task, objectives=(task.objective,))
+
+
+def evaluate(loaded: Loaded, split: str, quiet: bool = False) -> Evaluation:
+    """The metrics of a split: a task's by its predictions, a pre-training's by its losses.
+
+    Raises UserError for a split that the config does not have.
+    """
+    if split not in SPLITS:
+        raise UserError(f"no split {split!r}{nearest(split, SPLITS)}")
+    if loaded.task is None:
+        return Evaluation(_losses(loaded, split, quiet), [], [])
+    task, config = loaded.task, loaded.config
+    if getattr(config.data, split) is None:
+        raise UserError(
+            f"config.data.{split} is not set in this checkpoint's config; give "
+            f"--config.data.{split}=files:… (or bundled:…, tfds:…)"
+        )
+    examples = predictor.split_examples(config, task, split)
+    found = predictor.predict(loaded, examples, quiet, labelled=True)
+    metrics = task.finish(total(evaluator.task_counts(task, examples, found)))
+    return Evaluation(metrics, examples, found)
+
+
+def _losses(loaded: Loaded, split: str, quiet: bool) -> dict[str, float]:
+    config, mesh = loaded.config, loaded.mesh
+    if split != "validation":
+        raise UserError(
+            f"a pre-training holds out one split of its corpus: validation, not {split!r}"
+        )
+    data = config.data
+    held_out = store.build(
+        data.corpus, split, data.held_out_percent, loaded.tokenizer, data.cache, quiet
+    )
+    batches = corpus.evaluation_batches(
+        config, loaded.tokenizer, held_out, meshes.row_multiple(mesh)
+    )
+    step = jax.jit(
+        make_eval_step(loaded.model, loaded.objectives), out_shardings=meshes.replicated(mesh)
+    )
+    with jax.set_mesh(mesh):
+        return evaluator.losses(
+            step,
+            loaded.params,
+            batches,
+            loaded.objectives,
+            meshes.batch_sharding(mesh),
+            config.train.eval_batches,
+        )
+
+
+def record(path: str, split: str, loaded: Loaded, found: Evaluation, overrides: Any) -> str:
+    """Writes `evaluation_SPLIT.json` into the run's folder (whichever of its folders `path` is).
+
+    Returns the file's name. Raises UserError where it cannot be written.
+    """
+    folder = checkpoint_folder.locate(path, None)[0]
+    folder = folder.parent if folder.name == "checkpoints" else folder
+    content = {
+        "step": loaded.info.step,
+        "split": split,
+        "config": dict(overrides),
+        "examples": len(found.examples),
+        "metrics": found.metrics,
+    }
+    return _write(folder / f"evaluation_{split}.json", json.dumps(content, indent=1) + "\n")
+
+
+def _write(file: epath.Path, text: str) -> str:
+    try:
+        file.write_text(text)
+    except OSError as error:
+        raise UserError(f"cannot write {file}: {error.strerror}") from error
+    return str(file)
+
+
+def source_of(config: Config, split: str) -> str:
+    """Where a split comes from, by name."""
+    if config.task is None:
+        return ", ".join(source.name for source in config.data.corpus)
+    return getattr(config.data, split).name

@@ -1,0 +1,171 @@
+"""An experiment: runs by name, what each starts from, and the table that is made of them.
+
+An experiment file (configs/experiments/…) has `get_experiment() -> Experiment`.
+"""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from research import config as configs
+from research.config import Config
+from research.data import sources
+from research.errors import UserError, nearest
+from research.experiments import baselines
+from research.training.checkpoint import read_info
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """One training, repeated for each seed.
+
+    config: "FILE.py:arg"; overrides: "group.key" -> value.
+    start: the run whose checkpoint it starts from, or the path of a checkpoint.
+    fresh: only the shape and the tokenizer of `start` are taken, the weights are new.
+    """
+
+    config: str
+    overrides: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    start: str = ""
+    fresh: bool = False
+    seeds: tuple[int, ...] = (0,)
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """One task of the table: the runs compared, and the baseline's name in `BASELINES`."""
+
+    task: str
+    pretrained: str
+    scratch: str
+    baseline: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Experiment:
+    """Runs in the order in which they are made, and what the report shows of them.
+
+    pretraining: runs whose held-out losses are shown beside n-gram models.
+    rows: the tasks of the table.
+    encoder, decoder: checkpoints or runs that fill in the seed examples.
+    """
+
+    name: str
+    runs: Mapping[str, Run]
+    pretraining: tuple[str, ...] = ()
+    rows: tuple[Row, ...] = ()
+    encoder: str = ""
+    decoder: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """A run with a seed: what is trained, and where."""
+
+    run: str
+    seed: int
+    config: Config
+    workdir: Path
+
+
+BASELINES = {
+    "linear": baselines.linear,
+    "frequent_tag": baselines.frequent_tag,
+    "overlapping_sentence": baselines.overlapping_sentence,
+    "bigram": baselines.bigram,
+}
+
+
+def load(file: str) -> Experiment:
+    """The experiment of a file. Raises UserError if it has none."""
+    module = configs.load_module(file)
+    if not hasattr(module, "get_experiment"):
+        raise UserError(f"{file} has no get_experiment()")
+    return module.get_experiment()
+
+
+def jobs(experiment: Experiment, folder: Path) -> list[Job]:
+    """All jobs in an order in which each finds what it starts from, every config checked.
+
+    Raises UserError for an unknown run or baseline, a cycle, and whatever is wrong in a config.
+    """
+    runs = experiment.runs
+    for row in experiment.rows:
+        for name in (row.pretrained, row.scratch):
+            if name not in runs:
+                raise UserError(f"the table names an unknown run {name!r}{nearest(name, runs)}")
+        if row.baseline not in BASELINES:
+            raise UserError(f"no baseline {row.baseline!r}{nearest(row.baseline, BASELINES)}")
+    for name in experiment.pretraining:
+        if name not in runs:
+            raise UserError(f"pretraining names an unknown run {name!r}{nearest(name, runs)}")
+    return [
+        Job(name, seed, _config(runs[name], seed, folder, runs, name), workdir(folder, name, seed))
+        for name in _ordered(runs)
+        for seed in runs[name].seeds
+    ]
+
+
+def workdir(folder: Path, run: str, seed: int) -> Path:
+    """Where a run with a seed is made."""
+    return folder / f"{run}-seed{seed}"
+
+
+def start_of(run: Run, folder: Path, runs: Mapping[str, Run]) -> str:
+    """The checkpoint a run starts from: another run's (its first seed's), or a path."""
+    if run.start in runs:
+        return str(workdir(folder, run.start, runs[run.start].seeds[0]))
+    return run.start
+
+
+def _config(run: Run, seed: int, folder: Path, runs: Mapping[str, Run], name: str) -> Config:
+    given = dict(run.overrides) | {"seed": seed}
+    if run.start:
+        if run.start not in runs and not Path(run.start).is_dir():
+            raise UserError(
+                f"run {name!r} starts from {run.start!r}, which is neither a run nor a folder"
+                f"{nearest(run.start, runs)}"
+            )
+        given |= {"init_from": start_of(run, folder, runs)}
+        given |= {"init": "fresh" if run.fresh else "restore"}
+    try:
+        return configs.load(run.config, given)
+    except UserError as error:
+        raise UserError(f"run {name!r}: {error}") from error
+
+
+def _ordered(runs: Mapping[str, Run]) -> list[str]:
+    done: list[str] = []
+    open_: list[str] = []
+
+    def visit(name: str) -> None:
+        if name in done:
+            return
+        if name in open_:
+            raise UserError(f"runs start from each other: {' -> '.join([*open_, name])}")
+        open_.append(name)
+        if runs[name].start in runs:
+            visit(runs[name].start)
+        open_.remove(name)
+        done.append(name)
+
+    for name in runs:
+        visit(name)
+    return done
+
+
+def fingerprint(config: Config) -> str:
+    """Changes when a run's config, its data, or the checkpoint it starts from does."""
+    data = config.data
+    used = [*data.corpus, data.train, data.validation, data.test]
+    parts: dict[str, Any] = {
+        "config": configs.to_values(config),
+        "data": [sources.fingerprint(s) for s in used if s is not None],
+    }
+    if config.init_from:
+        info = read_info(config.init_from)
+        parts["start"] = [info.step, info.config, info.meta]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

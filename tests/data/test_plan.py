@@ -1,0 +1,162 @@
+"""Row plans: what they promise about tokens, rows, pairs and chance."""
+
+import functools
+import math
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+from research.data import plan
+from research.data.draws import generator
+from research.data.masking import predicted_count
+from research.errors import UserError
+
+PREDICTED = functools.partial(predicted_count, rate=0.15)
+
+
+def sentence_offsets(draw: np.random.Generator, documents: int, longest: int = 20) -> list:
+    """Random offsets: documents of 1 to `longest` sentences of 1 to 40 tokens."""
+    counts = draw.integers(1, longest + 1, documents)
+    return [[0, *np.cumsum(draw.integers(1, 41, n)).tolist()] for n in counts]
+
+
+def sizes(slots: np.ndarray) -> np.ndarray:
+    """Text tokens of each slot."""
+    return slots["end"] - slots["start"] + slots["end_b"] - slots["start_b"]
+
+
+def assert_rows_hold(slots, specials: int, length: int, most: int, predictions: int) -> None:
+    rows = slots["row"]
+    assert set(np.diff(rows)) <= {0, 1} and rows[0] == 0
+    tokens = sizes(slots) + specials
+    assert np.bincount(rows, tokens).max() <= length
+    assert np.bincount(rows).max() <= most
+    if predictions:
+        assert np.bincount(rows, [PREDICTED(int(n)) for n in tokens]).max() <= predictions
+
+
+@pytest.mark.smoke
+@pytest.mark.parametrize("specials", [0, 2], ids=["causal", "single"])
+@pytest.mark.parametrize(("length", "most", "predictions"), [(32, 4, 6), (64, 2, 64), (17, 9, 3)])
+def test_every_token_is_in_exactly_one_slice(specials, length, most, predictions):
+    draw = generator("lengths", length)
+    lengths = draw.integers(0, 150, 120)
+    slots = plan.plan_slices(lengths, length, most, draw, specials, predictions, PREDICTED)
+    seen = [np.zeros(n, int) for n in lengths]
+    for slot in slots:
+        seen[slot["doc"]][slot["start"] : slot["end"]] += 1
+    assert all((count == 1).all() for count in seen)
+    assert (slots["end"] > slots["start"]).all() and (slots["doc_b"] == -1).all()
+    assert_rows_hold(slots, specials, length, most, predictions)
+
+
+@pytest.mark.parametrize(
+    ("length", "most", "predictions"), [(64, 4, 14), (32, 2, 5), (128, 16, 20)]
+)
+def test_pairs_keep_to_rows_documents_and_sentence_order(length, most, predictions):
+    draw = generator("pairs", length)
+    sentences = sentence_offsets(draw, 80)
+    slots = plan.plan_pairs(sentences, length, most, draw, 0.1, predictions, PREDICTED)
+    assert_rows_hold(slots, plan.PAIR_SPECIALS, length, most, predictions)
+    ends = np.array([offsets[-1] for offsets in sentences])
+    for doc, start, end in (("doc", "start", "end"), ("doc_b", "start_b", "end_b")):
+        assert (slots[start] >= 0).all() and (slots[start] < slots[end]).all()
+        assert (slots[end] <= ends[slots[doc]]).all()
+    random = slots["random_next"] == 1
+    assert (slots["doc_b"][random] != slots["doc"][random]).all()
+    true = slots[~random]
+    assert (true["doc_b"] == true["doc"]).all()
+    # B follows A: between them lies only what was cut off A's end and B's front.
+    assert (true["start_b"] >= true["end"]).all()
+    for slot in true:
+        offsets = sentences[slot["doc"]]
+        between = [o for o in offsets if slot["end"] <= o <= slot["start_b"]]
+        assert between, "A and B are parts of one sentence"
+
+
+def test_every_document_is_read_to_its_end():
+    draw = generator("to the end")
+    slots = plan.plan_pairs(sentence_offsets(draw, 50), 64, 4, draw, 0.0)
+    assert set(slots["doc"]) == set(range(50))
+    for doc in range(50):
+        own = slots[slots["doc"] == doc]
+        assert (np.diff(own["start"]) > 0).all()
+
+
+@pytest.mark.parametrize("longest", [30, 3], ids=["long documents", "many lonely sentences"])
+def test_half_of_the_pairs_are_true_within_four_standard_errors(longest):
+    draw = generator("half", longest)
+    slots = plan.plan_pairs(sentence_offsets(draw, 1500, longest), 128, 16, draw)
+    n = len(slots)
+    assert n > 1000
+    assert abs(slots["random_next"].mean() - 0.5) < 4 * 0.5 / math.sqrt(n)
+
+
+def test_the_random_sentence_comes_from_every_other_document():
+    draw = generator("others")
+    sentences = sentence_offsets(draw, 6, longest=400)
+    slots = plan.plan_pairs(sentences, 64, 1, draw)
+    random = slots[slots["random_next"] == 1]
+    counts = np.zeros((6, 6))
+    np.add.at(counts, (random["doc"], random["doc_b"]), 1)
+    assert (np.diag(counts) == 0).all()
+    for row in range(6):
+        n, others = counts[row].sum(), np.delete(counts[row], row)
+        assert (np.abs(others - n / 5) < 4 * math.sqrt(n * 0.2 * 0.8)).all()
+
+
+@pytest.mark.parametrize("short", [0.0, 0.1, 0.4])
+def test_the_share_of_short_pairs_is_the_one_asked_for(short):
+    # With sentences of one token a pair has exactly the length that was drawn for it, but for
+    # the ones that meet the end of a document.
+    sentences = [list(range(40_001)) for _ in range(3)]
+    length = 35
+    slots = plan.plan_pairs(sentences, length, 1, generator("short", str(short)), short)
+    inside = slots[(slots["end"] < 40_000 - length) & (slots["end_b"] < 40_000)]
+    drawn = sizes(inside) + plan.PAIR_SPECIALS
+    room = length - plan.PAIR_SPECIALS
+    expected = short * (room - 2) / (room - 1)  # a "short" pair may draw the whole room
+    error = math.sqrt(max(expected * (1 - expected), 1e-9) / len(inside))
+    assert abs((drawn < length).mean() - expected) < 4 * error
+    if short:
+        lengths = drawn[drawn < length] - plan.PAIR_SPECIALS
+        assert lengths.min() == 2 and lengths.max() == room - 1
+        middle, spread = (2 + room - 1) / 2, (room - 3) / math.sqrt(12)
+        assert abs(lengths.mean() - middle) < 4 * spread / math.sqrt(len(lengths))
+
+
+@pytest.mark.parametrize("pairs", [True, False])
+def test_a_plan_depends_on_its_generator_alone(pairs):
+    sentences = sentence_offsets(generator("documents"), 40)
+    lengths = [offsets[-1] for offsets in sentences]
+
+    def make(*key):
+        if pairs:
+            return plan.plan_pairs(sentences, 64, 4, generator(*key))
+        return plan.plan_slices(lengths, 64, 4, generator(*key), plan.SINGLE_SPECIALS)
+
+    assert np.array_equal(make("epoch", 0), make("epoch", 0))
+    assert not np.array_equal(make("epoch", 0), make("epoch", 1))
+
+
+def test_a_block_of_one_document_has_no_random_sentence():
+    with pytest.raises(UserError, match="at least two documents"):
+        plan.plan_pairs([[0, 5, 9]], 64, 4, generator("one"))
+
+
+@pytest.mark.parametrize(("a", "b", "room"), [(1, 100, 2), (5, 5, 3), (30, 4, 20), (7, 8, 14)])
+def test_truncation_shortens_the_longer_side_first_and_leaves_both(a, b, room):
+    for seed in range(20):
+        front_a, back_a, front_b, back_b = plan._truncate(a, b, room, generator(seed))
+        assert min(front_a, back_a, front_b, back_b) >= 0
+        left_a, left_b = a - front_a - back_a, b - front_b - back_b
+        assert left_a + left_b == room and min(left_a, left_b) >= 1
+        untouched_a, untouched_b = left_a == a, left_b == b
+        assert untouched_a or untouched_b or abs(left_a - left_b) <= 1
+    assert plan._truncate(3, 4, 7, generator(0)) == (0, 0, 0, 0)
+
+
+def test_documents_follow_each_other_in_another_order_than_they_stand():
+    slots = plan.plan_slices([5] * 40, 64, 16, generator("order"), 0)
+    assert any(b < a for a, b in pairwise(slots["doc"]))

@@ -1,0 +1,272 @@
+"""Pre-training batches as a function of (seed, step)."""
+
+import json
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from research.data import corpus, pretraining, store
+from research.data.config import DataConfig, TokenizerConfig
+from research.data.pretraining import PretrainingBatches
+from research.data.sources import SourceConfig
+from research.errors import UserError
+from research.objectives import ObjectivesConfig
+from research.objectives.masked_lm import MaskedLMConfig
+from research.objectives.next_sentence import NextSentenceConfig
+from tests import helpers
+
+MASKED = ObjectivesConfig(MaskedLMConfig())
+OBJECTIVES = {
+    "masked_lm": MASKED,
+    "masked_lm+nsp": helpers.MASKED_AND_NEXT,
+    "nsp": ObjectivesConfig(next_sentence=NextSentenceConfig()),
+    "causal_lm": helpers.CAUSAL,
+}
+each_objective = pytest.mark.parametrize("name", OBJECTIVES)
+
+
+@pytest.fixture(scope="module")
+def stores(tmp_path_factory):
+    """Stores of several small blocks, with word pieces and with byte pairs."""
+    folder = tmp_path_factory.mktemp("stores")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(store, "BLOCK_BYTES", 800)
+        return {
+            causal: helpers.make_store(folder, tokens)
+            for causal, tokens in ((False, helpers.word_pieces()), (True, helpers.byte_pairs()))
+        }
+
+
+def make(stores, name: str, **changes) -> PretrainingBatches:
+    made = stores[name == "causal_lm"]
+    assert made.blocks >= 3
+    return helpers.batches(made, OBJECTIVES[name], **changes)
+
+
+def same(a, b) -> bool:
+    return a.keys() == b.keys() and all(np.array_equal(a[k], b[k]) for k in a)
+
+
+@pytest.mark.smoke
+@each_objective
+def test_a_batch_depends_on_seed_and_step_alone(stores, name):
+    data, fresh = make(stores, name), make(stores, name)
+    last = data.epoch_batches(0) + 2  # in the second epoch
+    in_order = [data.batch(step) for step in range(last + 1)]
+    for step in (last, 3, 0, last, 1):
+        assert same(fresh.batch(step), in_order[step])
+    assert not same(in_order[0], in_order[1])
+    other = make(stores, name, seed=1)
+    assert not same(other.batch(0), in_order[0])
+
+
+@each_objective
+def test_parts_of_a_batch_are_the_rows_of_the_whole(stores, name):
+    data = make(stores, name)
+    for step in (0, data.epoch_batches(0) - 1, data.epoch_batches(0)):
+        whole = data.batch(step)
+        alone = make(stores, name)
+        parts = [alone.batch(step, *span) for span in ((5, 8), (0, 2), (2, 5))]
+        joined = {k: np.concatenate([parts[i][k] for i in (1, 2, 0)]) for k in whole}
+        assert same(joined, whole)
+        assert whole["rows"].tolist() == list(range(8))
+
+
+@each_objective
+def test_an_epoch_has_each_planned_slot_once_and_fills_the_last_batch(stores, name):
+    data = make(stores, name)
+    blocks = range(data.store.blocks)
+    for epoch in (0, 1):
+        first = sum(data.epoch_batches(e) for e in range(epoch))
+        assert data.locate(first) == (epoch, 0)
+        assert data.locate(first + data.epoch_batches(epoch) - 1)[0] == epoch
+        batches = [data.batch(first + i) for i in range(data.epoch_batches(epoch))]
+        planned = sum(len(data.block_plan(epoch, b)) for b in blocks)
+        assert sum(int(b["slot_weights"].sum()) for b in batches) == planned
+        for batch in batches:
+            assert ((batch["slots"].max(1) > 0) == (batch["slot_weights"].sum(1) > 0)).all()
+        filled = data.epoch_rows(epoch) - (len(batches) - 1) * data.rows
+        last = batches[-1]
+        assert 0 < filled <= data.rows
+        for weights in ("slot_weights", "predict_weights", "target_weights"):
+            if weights in last:
+                assert last[weights][:filled].any(1).all() and not last[weights][filled:].any()
+        assert (last["tokens"][filled:] == data.tokenizer.pad).all()
+
+
+def test_every_token_is_a_causal_target_once_an_epoch(stores):
+    data = make(stores, "causal_lm")
+    blocks = [data.store.block(b) for b in range(data.store.blocks)]
+    expected = Counter(int(t) for block in blocks for t in block.tokens)
+    expected[data.tokenizer.eos] = sum(len(block.lengths) for block in blocks)
+    found = Counter()
+    for step in range(data.epoch_batches(0)):
+        batch = data.batch(step)
+        found.update(batch["targets"][batch["target_weights"] > 0].tolist())
+        real = batch["slots"] > 0
+        assert np.array_equal(batch["target_weights"] > 0, real)
+        # Within a slot the target is the next input.
+        follows = real[:, 1:] & (batch["slots"][:, 1:] == batch["slots"][:, :-1])
+        assert np.array_equal(batch["targets"][:, :-1][follows], batch["tokens"][:, 1:][follows])
+        sizes = data.tokenizer.byte_lengths()[batch["targets"]]
+        assert np.array_equal(batch["target_bytes"], sizes)
+    assert found == expected
+
+
+def test_a_pair_has_special_tokens_types_and_its_label(stores):
+    data, tokens = make(stores, "nsp"), helpers.word_pieces()
+    plans = {0: 0, 1: 0}
+    for step in range(data.epoch_batches(0)):
+        batch = data.batch(step)
+        for row, slot in zip(*np.nonzero(batch["slot_weights"]), strict=True):
+            here = slice(batch["first"][row, slot], batch["last"][row, slot] + 1)
+            ids, types = batch["tokens"][row, here], batch["token_types"][row, here]
+            assert ids[0] == tokens.cls and ids[-1] == tokens.sep
+            separators = np.flatnonzero(ids == tokens.sep)
+            assert len(separators) == 2
+            assert types.tolist() == [0] * (separators[0] + 1) + [1] * (
+                len(ids) - separators[0] - 1
+            )
+            assert batch["positions"][row, here].tolist() == list(range(len(ids)))
+            plans[int(batch["random_next"][row, slot])] += 1
+    drawn = np.concatenate([data.block_plan(0, b)["random_next"] for b in range(data.store.blocks)])
+    assert plans == {0: int((drawn == 0).sum()), 1: int((drawn == 1).sum())}
+
+
+def clean(batch) -> np.ndarray:
+    """The tokens of a batch with the masked ones put back."""
+    tokens = batch["tokens"].copy()
+    rows, places = np.nonzero(batch["predict_weights"])
+    tokens[rows, batch["predict_positions"][rows, places]] = batch["predict_targets"][rows, places]
+    return tokens
+
+
+def test_masks_are_of_the_slot_of_the_epoch_and_of_the_seed(stores):
+    data = make(stores, "masked_lm+nsp")
+    special = sorted(data.tokenizer.special_ids)
+    for step in range(data.epoch_batches(0)):
+        batch = data.batch(step)
+        real = batch["predict_weights"] > 0
+        assert not np.isin(batch["predict_targets"][real], special).any()
+        for row in np.flatnonzero(real.any(1)):
+            owners = batch["slots"][row, batch["predict_positions"][row, real[row]]]
+            for slot in np.unique(batch["slots"][row][batch["slots"][row] > 0]):
+                n = int((batch["slots"][row] == slot).sum())
+                assert (owners == slot).sum() == max(1, round(0.15 * n))
+    assert np.array_equal(clean(data.batch(0)), clean(make(stores, "masked_lm+nsp").batch(0)))
+
+
+def test_another_epoch_has_other_masks_on_the_same_slot(stores):
+    data = make(stores, "masked_lm")
+    planned = data.block_plan(0, 0)[0]
+    slots = [data._slot(epoch, 0, 0, planned) for epoch in (0, 0, 1)]
+    assert np.array_equal(slots[0].predict_positions, slots[1].predict_positions)
+    assert np.array_equal(slots[0].tokens, slots[1].tokens)
+    different = [
+        not np.array_equal(
+            data._slot(0, 0, i, p).predict_positions, data._slot(1, 0, i, p).predict_positions
+        )
+        for i, p in enumerate(data.block_plan(0, 0)[:20])
+    ]
+    assert sum(different) >= 18
+
+
+@each_objective
+def test_another_epoch_has_another_plan(stores, name):
+    data = make(stores, name)
+    for block in range(data.store.blocks):
+        assert not np.array_equal(data.block_plan(0, block), data.block_plan(1, block))
+
+
+@each_objective
+def test_a_block_is_planned_and_masked_without_the_others(tmp_path, name):
+    """Two corpora share their second block alone."""
+    tokens = helpers.byte_pairs() if name == "causal_lm" else helpers.word_pieces()
+    draw = np.random.default_rng(3)
+    texts = [helpers.document(draw, 8) for _ in range(20)]
+    changed = [text.replace("a", "u") for text in texts[:10]] + texts[10:]
+    found = []
+    for number, version in enumerate((texts, changed)):
+        folder = tmp_path / f"store{number}"
+        folder.mkdir()
+        counts = [
+            store._write_block(folder / f"block_{b:05d}", version[b * 10 : b * 10 + 10], tokens)
+            for b in range(2)
+        ]
+        whole = {k: sum(c[k] for c in counts) for k in counts[0]} | {"blocks": 2}
+        data = helpers.batches(store.Store(folder, "", whole), OBJECTIVES[name])
+        planned = data.block_plan(0, 1)
+        found.append((data.block_plan(0, 0), planned, data._slot(0, 1, 0, planned[0])))
+    (first, planned, slot), (other, again, same_slot) = found
+    assert not np.array_equal(first, other)
+    assert np.array_equal(planned, again)
+    assert np.array_equal(slot.tokens, same_slot.tokens)
+
+
+def test_the_order_of_rows_is_shuffled_across_the_blocks_of_a_window(stores):
+    data = make(stores, "masked_lm")
+    blocks = data._window(0, 0)[:, 0]
+    assert len(np.unique(blocks)) == data.store.blocks
+    changes = np.count_nonzero(np.diff(blocks))
+    assert changes > 0.4 * len(blocks)
+    straight = make(stores, "masked_lm", shuffle=False)
+    assert (np.diff(straight._window(0, 0)[:, 0]) >= 0).all()
+
+
+def test_windows_are_read_one_after_the_other(stores, monkeypatch):
+    monkeypatch.setattr(pretraining, "WINDOW", 2)
+    data = make(stores, "masked_lm")
+    windows = -(-data.store.blocks // 2)
+    assert windows >= 2
+    rows = np.concatenate([data._window(0, w) for w in range(windows)])
+    refs = data._row_refs(0, 0, len(rows) + 3)
+    assert refs[:-3] == [tuple(r) for r in rows.tolist()] and refs[-3:] == [None] * 3
+    for start, end in ((5, 9), (len(rows) - 2, len(rows) + 2), (len(data._window(0, 0)) - 1,) * 2):
+        assert data._row_refs(0, start, end) == (refs + [None])[start:end]
+
+
+@pytest.mark.parametrize(
+    ("objectives", "tokens", "role"),
+    [
+        (helpers.CAUSAL, helpers.word_pieces, "no eos token"),
+        (MASKED, helpers.byte_pairs, "no cls token"),
+    ],
+)
+def test_a_tokenizer_without_the_tokens_it_takes_is_an_error(stores, objectives, tokens, role):
+    with pytest.raises(UserError, match=role):
+        PretrainingBatches(stores[False], tokens(), objectives, 32, 4, 8, 0)
+
+
+@pytest.mark.parametrize("name", ["masked_lm", "masked_lm+nsp", "causal_lm"])
+def test_rows_of_real_text_are_full(tmp_path_factory, name):
+    sources = (
+        SourceConfig("bundled:corpus/factbook_background"),
+        SourceConfig("bundled:corpus/moby_dick", take=40),
+    )
+    folder = tmp_path_factory.getbasetemp() / "real"
+    data = DataConfig(corpus=sources, cache=str(folder))
+    kind = "byte_bpe" if name == "causal_lm" else "wordpiece"
+    tokens = corpus.make_tokenizer(TokenizerConfig(kind, 2000), data)
+    made = store.build(sources, "train", 2.0, tokens, str(folder), quiet=True)
+    for length in (64, 128, 512):
+        rows = PretrainingBatches(made, tokens, OBJECTIVES[name], length, 16, 8, 0)
+        found = pretraining.fill(rows)
+        assert found["real_tokens"] >= 0.95, json.dumps({"length": length} | found)
+        batches = [rows.batch(step) for step in range(3)]
+        measured = np.mean([np.count_nonzero(b["slots"]) / b["slots"].size for b in batches])
+        assert abs(measured - found["real_tokens"]) < 0.05
+
+
+def test_whole_words_come_from_the_store(stores):
+    words = ObjectivesConfig(MaskedLMConfig(rate=0.3, unit="word"))
+    data = helpers.batches(stores[False], words)
+    batch = data.batch(0)
+    tokens, masked = clean(batch), np.zeros(batch["tokens"].shape, bool)
+    rows, places = np.nonzero(batch["predict_weights"])
+    masked[rows, batch["predict_positions"][rows, places]] = True
+    continues = np.zeros(tokens.shape, bool)
+    for row, at in np.argwhere(batch["slots"] > 0):
+        continues[row, at] = data.tokenizer.token(tokens[row, at]).startswith("##")
+    together = [masked[row, at] == masked[row, at - 1] for row, at in np.argwhere(continues) if at]
+    assert len(together) > 30 and np.mean(together) > 0.9
