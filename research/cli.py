@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 
@@ -39,7 +40,15 @@ VERBS: dict[str, Verb] = {
         "a checkpoint's predictions for one text or a file of them",
         required=("checkpoint",),
         optional=(
-            "text", "text_a", "text_b", "question", "context", "tokens", "title", "input", "output",
+            "text",
+            "text_a",
+            "text_b",
+            "question",
+            "context",
+            "tokens",
+            "title",
+            "input",
+            "output",
         ),
     ),
     "generate": Verb(
@@ -65,27 +74,33 @@ VERBS: dict[str, Verb] = {
 }
 
 
-def usage() -> str:
-    """All verbs with their flags."""
-    lines = ["usage: python launch.py VERB --flag=value …", ""]
+PATHS = ("config", "workdir", "checkpoint", "input", "output")  # flags that are never empty
+HELP = ("help", "-h", "--help")
+
+
+def usage(only: str = "") -> str:
+    """All verbs with their flags, or one of them."""
+    lines = [] if only else ["usage: python launch.py VERB --flag=value …", ""]
     for name, verb in VERBS.items():
-        flags = [f"--{f}=…" for f in verb.required] + [f"[--{f}=…]" for f in verb.optional]
-        flags += [f"[--{f}]" for f in verb.switches]
-        flags += ["[--config.KEY=VALUE …]"] if verb.overrides else []
-        lines += [f"  {name}", f"      {verb.help}", f"      {' '.join(flags)}"]
+        if only in ("", name):
+            lines += described(name, verb)
     return "\n".join(lines)
 
 
-def parse(arguments: Sequence[str]) -> tuple[Verb, dict[str, str], dict[str, str]]:
-    """(verb, flags, overrides of the config). Raises UserError naming what is not valid."""
-    name, *rest = arguments
-    if name not in VERBS:
-        raise UserError(f"no verb {name!r}{nearest(name, VERBS)}")
-    verb = VERBS[name]
+def described(name: str, verb: Verb) -> list[str]:
+    """A verb, what it does, and its flags."""
+    flags = [f"--{f}=…" for f in verb.required] + [f"[--{f}=…]" for f in verb.optional]
+    flags += [f"[--{f}]" for f in verb.switches]
+    flags += ["[--config.KEY=VALUE …]"] if verb.overrides else []
+    return [f"  {name}", f"      {verb.help}", f"      {' '.join(flags)}"]
+
+
+def parse(name: str, verb: Verb, arguments: Sequence[str]) -> tuple[dict[str, str], dict[str, str]]:
+    """(flags, overrides of the config) of a verb. Raises UserError naming what is not valid."""
     known = (*verb.required, *verb.optional, *verb.switches)
     flags: dict[str, str] = {}
     overrides: dict[str, str] = {}
-    items = list(rest)
+    items = list(arguments)
     while items:
         item = items.pop(0)
         if not item.startswith("--"):
@@ -94,29 +109,30 @@ def parse(arguments: Sequence[str]) -> tuple[Verb, dict[str, str], dict[str, str
         if flag in verb.switches and not equals:
             flags[flag] = "true"
             continue
-        if flag not in known and not (verb.overrides and flag.startswith("config.")):
+        key = flag.removeprefix("config.")
+        is_override = verb.overrides and flag != key
+        if flag not in known and not is_override:
             raise UserError(f"{name}: no flag --{flag}{nearest(flag, known)}")
         if not equals:
             if not items or items[0].startswith("--"):
                 raise UserError(f"{name}: --{flag} needs a value: --{flag}=…")
             value = items.pop(0)
-        if flag.startswith("config."):
-            overrides[flag.removeprefix("config.")] = value
-        else:
-            flags[flag] = value
+        if not value and flag in PATHS:
+            raise UserError(f"{name}: --{flag} is empty; give a path: --{flag}=…")
+        given, where = (overrides, key) if is_override else (flags, flag)
+        if where in given:
+            raise UserError(f"{name}: --{flag} is given twice")
+        given[where] = value
     for flag in verb.required:
         if flag not in flags:
-            raise UserError(f"{name}: --{flag} is missing; see python launch.py help")
-    return verb, flags, overrides
+            raise UserError(f"{name}: --{flag} is missing; see python launch.py {name} --help")
+    return flags, overrides
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Runs a verb; returns the exit code: 0 done, 2 wrong input, 130 interrupted."""
-    if not arguments or arguments[0] in ("help", "-h", "--help"):
-        print(usage())
-        return 0
+def execute(name: str, verb: Verb, arguments: Sequence[str]) -> int:
+    """Runs a verb; returns the exit code: 0 done, 1 failed, 2 wrong input, 130 interrupted."""
     try:
-        verb, flags, overrides = parse(arguments)
+        flags, overrides = parse(name, verb, arguments)
         module, function = verb.target.split(":")
         run = getattr(importlib.import_module(module), function)
         return run(**flags, **({"overrides": overrides} if verb.overrides else {})) or 0
@@ -126,3 +142,36 @@ def main(arguments: Sequence[str]) -> int:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
+    except BrokenPipeError:  # `launch.py data … | head`: nobody reads on
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except OSError as error:  # a disk that is full, a folder that may not be written to
+        if error.filename is None:
+            raise
+        print(f"error: {error.filename}: {error.strerror}", file=sys.stderr)
+        return 2
+    except RuntimeError as error:  # jax's own errors are of this kind
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        print(
+            f"error: the device is out of memory: {str(error).splitlines()[0]:.200}\n"
+            "a lower config.train.batch_size, a higher config.train.accumulation, "
+            "config.model.remat=block or more devices in config.mesh.fsdp need less",
+            file=sys.stderr,
+        )
+        return 1
+
+
+def main(arguments: Sequence[str]) -> int:
+    """The command line after `python launch.py`; returns the exit code (see `execute`)."""
+    if not arguments or arguments[0] in HELP:
+        print(usage())
+        return 0
+    name, *rest = arguments
+    if name not in VERBS:
+        print(f"error: no verb {name!r}{nearest(name, VERBS)}", file=sys.stderr)
+        return 2
+    if rest and rest[0] in HELP:
+        print(usage(name))
+        return 0
+    return execute(name, VERBS[name], rest)

@@ -330,6 +330,9 @@ def _check(config: Config, where: str) -> None:
     if config.objective is not None:
         _check_objective(config)
     else:
+        dropout = getattr(config.task, "dropout", 0.0)
+        if not 0.0 <= dropout < 1.0:
+            raise UserError(f"config.task.dropout={dropout} must be in [0, 1)")
         for split in ("train", "validation"):
             if getattr(data, split) is None:
                 raise UserError(f"config.data.{split} is missing: a task needs its examples")

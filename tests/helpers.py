@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from research.config import Config, from_values
@@ -111,6 +112,19 @@ def batches(
     return PretrainingBatches(made, tokens, objectives, rows=rows, seed=seed, **given)
 
 
+def packed_and_padded(
+    made: Store, objectives: ObjectivesConfig, rows: int = 8
+) -> tuple[PretrainingBatches, int]:
+    """Batches and a step whose rows are some packed, some empty, and unequally many predicted."""
+    for seed in range(100):
+        data = batches(made, objectives, rows, seed)
+        last = data.epoch_batches(0) - 1
+        slots = data.batch(last)["slots"].max(1)
+        if 2 <= (slots == 0).sum() <= rows // 2 and (slots > 1).sum() >= 2:
+            return data, last
+    raise AssertionError("no such batch")
+
+
 def bert(**changes: Any) -> ModelConfig:
     """A BERT of two layers, 16 wide, without dropout."""
     return ModelConfig(
@@ -145,10 +159,19 @@ def gpt(**changes: Any) -> ModelConfig:
     )
 
 
-def new_params(model: ModelConfig, objectives: tuple[Objective, ...], seed: int = 0) -> Any:
-    """Parameters of a backbone with the objectives' heads."""
-    heads = {o.name: o.head for o in objectives if o.head is not None}
-    return jax.jit(lambda key: parameters.init(key, model, heads))(jax.random.key(seed))
+def new_params(model: ModelConfig, objectives: tuple[Objective, ...] = (), seed: int = 0) -> Any:
+    """Parameters of a backbone with the objectives' heads, drawn without compiling anything.
+
+    Biases and scales are drawn too, so that none of them can be forgotten unseen.
+    """
+    shapes = parameters.shapes(model, {o.name: o.head for o in objectives if o.head is not None})
+
+    def draw(path: str, shape: tuple[int, ...]) -> np.ndarray:
+        normal = generator("params", seed, path).normal(size=shape)
+        return (path.endswith("/scale") + 0.2 * normal).astype(np.float32)
+
+    leaves = [jnp.asarray(draw(p, s.shape)) for p, s in parameters.by_path(shapes).items()]
+    return jax.tree.unflatten(jax.tree.structure(shapes), leaves)
 
 
 def pretraining_model(objectives: ObjectivesConfig, **changes: Any) -> tuple[ModelConfig, tuple]:
@@ -199,14 +222,17 @@ def run_config(kind: str, folder: Path, **train: Any) -> Config:
 
 
 def worst(a: Any, b: Any) -> tuple[float, str]:
-    """The largest difference of two trees relative to the leaf's largest entry, and where."""
-    from_a, from_b = parameters.by_path(jax.device_get(a)), parameters.by_path(jax.device_get(b))
+    """The largest difference of two trees relative to the leaf's largest entry, and where.
+
+    Leaves that are nothing but rounding errors beside the largest one are measured against it.
+    """
+    from_a, from_b = (parameters.by_path(jax.device_get(tree)) for tree in (a, b))
     assert from_a.keys() == from_b.keys()
+    floor = 1e-3 * max(float(np.abs(x).max()) for x in from_a.values())
     found = []
     for path, x in from_a.items():
-        y = np.asarray(from_b[path], np.float64)
-        scale = max(float(np.abs(x).max()), 1e-6)
-        found.append((float(np.abs(np.asarray(x, np.float64) - y).max()) / scale, path))
+        difference = np.abs(np.float64(x) - np.float64(from_b[path])).max()
+        found.append((float(difference / max(np.abs(x).max(), floor)), path))
     return max(found)
 
 

@@ -73,9 +73,7 @@ def _from_row(loaded: Loaded, row: files.Row) -> Example:
 
 
 def _words(value: object) -> bool:
-    return (
-        isinstance(value, list) and bool(value) and all(isinstance(w, str) and w for w in value)
-    )
+    return isinstance(value, list) and bool(value) and all(isinstance(w, str) and w for w in value)
 
 
 def _details(prediction: Prediction) -> list[str]:

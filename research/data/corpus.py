@@ -67,14 +67,8 @@ def make_tokenizer(config: TokenizerConfig, data: DataConfig) -> Tokenizer:
     return made
 
 
-def pretraining(config: "Config", tokenizer: Tokenizer, mesh_rows: int, quiet: bool) -> Data:
-    """Batches of the corpus's two splits.
-
-    Args:
-        mesh_rows: devices that rows are split over.
-
-    Raises UserError where the rows of a batch do not divide.
-    """
+def batch_rows(config: "Config", mesh_rows: int) -> int:
+    """Rows of a pre-training's batch. Raises UserError where they do not divide."""
     data, train = config.data, config.train
     rows = train.batch_size // data.length
     if rows % (mesh_rows * train.accumulation):
@@ -83,6 +77,18 @@ def pretraining(config: "Config", tokenizer: Tokenizer, mesh_rows: int, quiet: b
             f"which {mesh_rows} devices x config.train.accumulation={train.accumulation} do not "
             f"divide; a multiple of {data.length * mesh_rows * train.accumulation} does"
         )
+    return rows
+
+
+def pretraining(config: "Config", tokenizer: Tokenizer, mesh_rows: int, quiet: bool) -> Data:
+    """Batches of the corpus's two splits.
+
+    Args:
+        mesh_rows: devices that rows are split over.
+
+    Raises UserError where the rows of a batch do not divide.
+    """
+    data, rows = config.data, batch_rows(config, mesh_rows)
     stores = [
         store.build(data.corpus, split, data.held_out_percent, tokenizer, data.cache, quiet)
         for split in ("train", "validation")

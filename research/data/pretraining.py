@@ -2,6 +2,7 @@
 
 import collections
 import functools
+import threading
 
 import numpy as np
 
@@ -13,6 +14,18 @@ from research.data.tokenizer import Tokenizer
 from research.objectives import ObjectivesConfig, masked_lm
 
 WINDOW = 16  # blocks whose rows are shuffled together: a bucket is read in large pieces
+
+
+def row_layout(objectives: ObjectivesConfig, length: int, slots: int) -> Layout:
+    """Capacities and arrays of the rows that these objectives learn from."""
+    masked = objectives.masked_lm
+    return Layout(
+        length,
+        slots,
+        predictions=masked_lm.capacity(length, masked.rate) if masked else 0,
+        targets=objectives.causal_lm is not None,
+        labels=("random_next",) if objectives.next_sentence else (),
+    )
 
 
 class PretrainingBatches:
@@ -40,20 +53,15 @@ class PretrainingBatches:
         self.pairs = objectives.next_sentence is not None
         self.rate = objectives.masked_lm.rate if objectives.masked_lm else 0.0
         self.causal = objectives.causal_lm is not None
-        self.layout = Layout(
-            length,
-            slots,
-            predictions=masked_lm.capacity(length, self.rate) if objectives.masked_lm else 0,
-            targets=self.causal,
-            labels=("random_next",) if self.pairs else (),
-        )
+        self.layout = row_layout(objectives, length, slots)
         self._ordinary = np.array(
             [i for i in range(tokenizer.vocab_size) if i not in tokenizer.special_ids]
         )
         self._special = np.array(sorted(tokenizer.special_ids))
         self._bytes = tokenizer.byte_lengths() if self.causal else None
+        self._lock = threading.Lock()  # the loader's thread and the loop's both ask where a step is
         self._epochs: list[int] = [0]  # first batch of each epoch known so far
-        self._rows: dict[int, int] = {}  # rows of the epochs that are known to the end
+        self._starts: dict[int, np.ndarray] = {}  # first row of each window of an epoch, its end
         if self.causal:
             self._eot = tokenizer.require("eos", "causal language modelling separates documents")
         else:
@@ -100,12 +108,17 @@ class PretrainingBatches:
             rows = generator(self.seed, "rows", epoch, index).permutation(rows)
         return rows
 
+    def _window_starts(self, epoch: int) -> np.ndarray:
+        """The first row of each window of an epoch, and the number of its rows."""
+        if epoch not in self._starts:
+            windows = range(-(-self.store.blocks // WINDOW))
+            rows = [len(self._window(epoch, w)) for w in windows]
+            self._starts[epoch] = np.cumsum([0, *rows])
+        return self._starts[epoch]
+
     def epoch_rows(self, epoch: int) -> int:
         """Rows of an epoch."""
-        if epoch not in self._rows:
-            windows = -(-self.store.blocks // WINDOW)
-            self._rows[epoch] = sum(len(self._window(epoch, w)) for w in range(windows))
-        return self._rows[epoch]
+        return int(self._window_starts(epoch)[-1])
 
     def epoch_batches(self, epoch: int) -> int:
         """Batches of an epoch, the last one filled up with rows of weight 0."""
@@ -113,21 +126,24 @@ class PretrainingBatches:
 
     def locate(self, step: int) -> tuple[int, int]:
         """(epoch, batch within it) of a step counted from 0."""
-        while self._epochs[-1] <= step:
-            self._epochs.append(self._epochs[-1] + self.epoch_batches(len(self._epochs) - 1))
+        with self._lock:
+            while self._epochs[-1] <= step:
+                known = len(self._epochs) - 1
+                self._epochs.append(self._epochs[-1] + self.epoch_batches(known))
         epoch = int(np.searchsorted(self._epochs, step, side="right")) - 1
         return epoch, step - self._epochs[epoch]
 
     def _row_refs(self, epoch: int, start: int, end: int) -> list[tuple[int, int] | None]:
         """(block, row) of the rows `start` to `end` of an epoch; None past its end."""
         refs: list[tuple[int, int] | None] = []
-        first, index = 0, 0
-        end_of_epoch = self.epoch_rows(epoch)
-        while first < min(end, end_of_epoch):
-            rows = self._window(epoch, index)
-            wanted = rows[max(0, start - first) : max(0, end - first)]
+        starts = self._window_starts(epoch)
+        first = int(np.searchsorted(starts, start, side="right")) - 1
+        for index in range(first, len(starts) - 1):
+            if starts[index] >= end:
+                break
+            at = int(starts[index])
+            wanted = self._window(epoch, index)[max(0, start - at) : max(0, end - at)]
             refs.extend((int(b), int(r)) for b, r in wanted)
-            first, index = first + len(rows), index + 1
         return refs + [None] * (end - start - len(refs))
 
     def batch_rows(self, step: int) -> int:

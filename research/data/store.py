@@ -142,11 +142,17 @@ def _blocks(texts: Iterable[str], at_most: int) -> Iterator[list[str]]:
 def documents(
     corpus: tuple[SourceConfig, ...], held_out_percent: float, split: str
 ) -> Iterator[dict]:
-    """The documents of a corpus's "train" or "validation" split, in the order of its sources."""
-    for source in corpus:
-        for example in sources.read(source, "document"):
-            held_out = sources.held_out(example["id"], held_out_percent)
-            if held_out == (split == "validation"):
+    """The documents of a corpus's "train" or "validation" split, one of each source in turn.
+
+    So a block has documents of all sources, and a random next sentence is one from anywhere.
+    """
+    streams = [sources.read(source, "document") for source in corpus]
+    while streams:
+        for stream in list(streams):
+            example = next(stream, None)
+            if example is None:
+                streams.remove(stream)
+            elif sources.held_out(example["id"], held_out_percent) == (split == "validation"):
                 yield example
 
 

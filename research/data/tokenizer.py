@@ -154,6 +154,12 @@ class Tokenizer:
             )
         return found
 
+    def with_tokens(self, names: Sequence[str]) -> "Tokenizer":
+        """The same tokenizer with special tokens appended; names it already has are left alone."""
+        grown = tokenizers.Tokenizer.from_str(self._inner.to_str())
+        grown.add_special_tokens(list(names))
+        return Tokenizer(grown)
+
     def to_json(self) -> str:
         """The whole tokenizer as one JSON document, a tokenizer.json."""
         return self._inner.to_str()

@@ -124,9 +124,6 @@ def _packed(slots, flat, task: Task | Reader, pad: int | None, rows: int, row_mu
         yield places, batch
 
 
-def task_counts(
-    task: Task, examples: list[Example], predicted: list[Prediction]
-) -> list[Counts]:
+def task_counts(task: Task, examples: list[Example], predicted: list[Prediction]) -> list[Counts]:
     """The counts of each example; their sum, finished, is the split's metrics."""
     return [task.counts(e, p) for e, p in zip(examples, predicted, strict=True)]
-

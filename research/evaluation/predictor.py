@@ -71,9 +71,7 @@ def forms(loaded: Loaded) -> tuple[Form, ...]:
     if goal.next_sentence:
         pair = pretrained.following(by_name["next_sentence"], tokenizer, layout)
         made.append(
-            Form(
-                ("text_a", "text_b"), "how probably B is the sentence after A", lambda _: pair
-            )
+            Form(("text_a", "text_b"), "how probably B is the sentence after A", lambda _: pair)
         )
     if goal.causal_lm:
         causal = pretrained.continuing(by_name["causal_lm"], tokenizer, layout)

@@ -42,9 +42,8 @@ def fillings(
                 f"{_place(example)} has no {name}; write {name} where a word is to be found"
             )
         targets = np.full(len(places), mask)
-        return [dataclasses.replace(
-            slot, example=number, weight=0.0, predict_positions=places, predict_targets=targets
-        )]  # fmt: skip
+        slot = dataclasses.replace(slot, predict_positions=places, predict_targets=targets)
+        return [dataclasses.replace(slot, example=number, weight=0.0)]
 
     def predict(example: Example, slots: Sequence[Slot], outputs: Sequence[Outputs]) -> Prediction:
         found = outputs[0]
@@ -121,5 +120,6 @@ def _choices(tokenizer: Tokenizer, ids: np.ndarray, shares: np.ndarray) -> list[
 
 
 def _listed(choices: Sequence[Mapping]) -> str:
-    return ", ".join(f"{c['token'].strip() or repr(c['token'])} {c['probability']:.1%}"
-                     for c in choices)  # fmt: skip
+    """Choices in one line; a blank, which would not be seen, is shown as it is written in code."""
+    named = ((c["token"].strip() or repr(c["token"]), c["probability"]) for c in choices)
+    return ", ".join(f"{token} {share:.1%}" for token, share in named)

@@ -114,11 +114,9 @@ def workdir(folder: Path, run: str, seed: int) -> Path:
     return folder / f"{run}-seed{seed}"
 
 
-def start_of(run: Run, folder: Path, runs: Mapping[str, Run]) -> str:
-    """The checkpoint a run starts from: another run's (its first seed's), or a path."""
-    if run.start in runs:
-        return str(workdir(folder, run.start, runs[run.start].seeds[0]))
-    return run.start
+def checkpoint_of(name: str, folder: Path, runs: Mapping[str, Run]) -> str:
+    """The checkpoint that a run's name (its first seed's) or a path stands for."""
+    return str(workdir(folder, name, runs[name].seeds[0])) if name in runs else name
 
 
 def _config(run: Run, seed: int, folder: Path, runs: Mapping[str, Run], name: str) -> Config:
@@ -129,7 +127,7 @@ def _config(run: Run, seed: int, folder: Path, runs: Mapping[str, Run], name: st
                 f"run {name!r} starts from {run.start!r}, which is neither a run nor a folder"
                 f"{nearest(run.start, runs)}"
             )
-        given |= {"init_from": start_of(run, folder, runs)}
+        given |= {"init_from": checkpoint_of(run.start, folder, runs)}
         given |= {"init": "fresh" if run.fresh else "restore"}
     try:
         return configs.load(run.config, given)

@@ -13,7 +13,7 @@ from research.evaluation import language, predictor
 from research.evaluation.bootstrap import Gap, paired_bootstrap
 from research.evaluation.metrics import Counts, total
 from research.experiments import baselines
-from research.experiments.experiment import BASELINES, Experiment, Job, Row, start_of
+from research.experiments.experiment import BASELINES, Experiment, Job, Row, checkpoint_of
 from research.experiments.runner import finished, scored
 from research.tasks.protocol import Example, Task
 from research.training.inference import Loaded, load_model
@@ -32,7 +32,7 @@ def make(experiment: Experiment, planned: list[Job], folder: Path) -> str:
         table, samples = _tasks(experiment, planned)
         parts += ["## Fine-tuning, on the test split", table, _legend(), samples]
     if experiment.encoder:
-        parts += ["## Seed examples", _seeds(experiment, planned, folder)]
+        parts += ["## Seed examples", _seeds(experiment, folder)]
     seconds = sum(finished(job)["seconds"] for job in planned)
     parts.append(f"All runs together took {seconds / 60:.1f} minutes.")
     return "\n\n".join(parts) + "\n"
@@ -191,9 +191,9 @@ def _sample(task: Task, examples: list[Example], lines: list[dict]) -> str:
 # Seed examples
 
 
-def _seeds(experiment: Experiment, planned: list[Job], folder: Path) -> str:
-    encoder = load_model(_path(experiment, experiment.encoder, folder))
-    decoder = load_model(_path(experiment, experiment.decoder, folder))
+def _seeds(experiment: Experiment, folder: Path) -> str:
+    encoder = load_model(checkpoint_of(experiment.encoder, folder, experiment.runs))
+    decoder = load_model(checkpoint_of(experiment.decoder, folder, experiment.runs))
     return "\n".join(
         [
             f"- {predictor.show_text(encoder, {'text': MASKED})}",
@@ -201,9 +201,3 @@ def _seeds(experiment: Experiment, planned: list[Job], folder: Path) -> str:
             f"- {PROMPT}{predictor.continuation(decoder, PROMPT)}",
         ]
     )
-
-
-def _path(experiment: Experiment, name: str, folder: Path) -> str:
-    from research.experiments.experiment import Run
-
-    return start_of(Run(config="", start=name), folder, experiment.runs)

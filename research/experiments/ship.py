@@ -1,6 +1,6 @@
 """Makes a small checkpoint to be shipped: the newest step of a run, params alone, in bfloat16.
 
-    python -m research.experiments.ship runs/journey/bert-seed0 research/pretrained/bert
+python -m research.experiments.ship runs/journey/bert-seed0 research/pretrained/bert
 """
 
 import sys

@@ -125,6 +125,11 @@ def check(model: ModelConfig) -> None:
     for key in ("layers", "width", "heads", "mlp_width", "max_positions"):
         if getattr(model, key) < 1:
             raise UserError(f"model.{key}={getattr(model, key)} must be at least 1")
+    for key in ("kv_heads", "token_types"):
+        if getattr(model, key) < 0:
+            raise UserError(f"model.{key}={getattr(model, key)} must be at least 0")
+    if model.initializer_range <= 0:
+        raise UserError(f"model.initializer_range={model.initializer_range} must be above 0")
     if model.width % model.heads:
         fits = [h for h in range(1, model.width + 1) if model.width % h == 0]
         near = sorted(fits, key=lambda h: abs(h - model.heads))[:3]

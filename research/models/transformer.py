@@ -133,14 +133,16 @@ class Embedding(nn.Module):
         c = self.config
         init = _kernel(c, "vocab", "embed")
         table = self.param("word", init, (c.padded_vocab, c.width))
-        # A table sharded in both dimensions would be re-materialised whole for the lookup.
+        # A table whose width is sharded would be re-materialised whole for the lookup.
         x = constrain(table, "vocab", None)[tokens]
         if c.positions == "learned":
             shape = (c.max_positions, c.width)
-            x = x + self.param("position", _kernel(c, "positions", "embed"), shape)[positions]
+            table = self.param("position", _kernel(c, "positions", "embed"), shape)
+            x = x + constrain(table, None, None)[positions]
         if c.token_types:
             shape = (c.token_types, c.width)
-            x = x + self.param("token_type", _kernel(c, "types", "embed"), shape)[types]
+            table = self.param("token_type", _kernel(c, "types", "embed"), shape)
+            x = x + constrain(table, None, None)[types]
         x = x.astype(c.dtype)
         return norm(c, "norm")(x) if c.embedding_norm else x
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 import jax
 import jax.numpy as jnp
 
+from research.errors import UserError
 from research.evaluation import language
 from research.models import heads, transformer
 from research.models.config import ModelConfig
@@ -22,7 +23,15 @@ class NextSentenceConfig:
 
 
 def make(model: ModelConfig) -> Objective:
-    """A classifier on the pooled first token of each pair."""
+    """A classifier on the pooled first token of each pair.
+
+    Raises UserError where the backbone has no pooler.
+    """
+    if not model.pooler:
+        raise UserError(
+            "config.objective.next_sentence reads the pooler, which the backbone lacks; set "
+            "config.model.pooler=true, or config.objective.next_sentence=none"
+        )
     head = heads.Classifier(model, classes=2)
 
     def logits(params, config, hidden, batch):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import os
 from collections.abc import Sequence
 
 import jax
@@ -34,9 +35,9 @@ def make_mesh(config: MeshConfig, devices: Sequence[jax.Device] | None = None) -
 
     Raises:
         UserError: a size that is neither positive nor -1, more than one -1, or sizes that do not
-            multiply to the number of devices.
+            multiply to the number of devices; or no device at all, with the reason.
     """
-    devices = jax.devices() if devices is None else list(devices)
+    devices = _all_devices() if devices is None else list(devices)
     sizes = _sizes(config, len(devices))
     return jax.make_mesh(sizes, AXES, (AxisType.Auto,) * len(AXES), devices=devices)
 
@@ -54,6 +55,17 @@ def replicated(mesh: Mesh) -> NamedSharding:
 def row_multiple(mesh: Mesh) -> int:
     """The rows of a batch must be a multiple of this: data * fsdp."""
     return mesh.shape["data"] * mesh.shape["fsdp"]
+
+
+def _all_devices() -> list[jax.Device]:
+    try:
+        return jax.devices()
+    except (RuntimeError, AssertionError) as error:  # a driver that is missing, a chip in use
+        asked = os.environ.get("JAX_PLATFORMS", "")
+        reason = (str(error).splitlines() or [f"nothing answers for JAX_PLATFORMS={asked}"])[0]
+        raise UserError(
+            f"jax finds no device to run on: {reason:.300}\nJAX_PLATFORMS=cpu runs on the processor"
+        ) from error
 
 
 def _sizes(config: MeshConfig, count: int) -> tuple[int, ...]:

@@ -42,6 +42,11 @@ def check(config: OptimizerConfig) -> None:
     """Raises UserError for rates and shares out of range."""
     if config.learning_rate <= 0:
         raise UserError(f"config.optimizer.learning_rate={config.learning_rate} must be above 0")
+    if config.epsilon <= 0:
+        raise UserError(f"config.optimizer.epsilon={config.epsilon} must be above 0")
+    for key in ("clip", "weight_decay"):
+        if getattr(config, key) < 0:
+            raise UserError(f"config.optimizer.{key}={getattr(config, key)} must be at least 0")
     for key in ("warmup", "decay", "end_share"):
         if not 0.0 <= getattr(config, key) <= 1.0:
             raise UserError(f"config.optimizer.{key}={getattr(config, key)} must be in [0, 1]")

@@ -1,6 +1,7 @@
 """Decoding with a cache is the full forward pass, whatever else is in the batch."""
 
 import dataclasses
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jaxtyping import Array
 
 from research import cli, config
 from research.errors import UserError
@@ -24,217 +26,197 @@ from research.training.checkpoint import write_checkpoint
 from research.training.inference import load_model
 from tests import helpers
 
-SMALL = {"vocab_size": 50, "width": 16, "mlp_width": 32, "initializer_range": 0.4}
-GPT = ModelConfig(**SMALL, layers=2, heads=2, max_positions=64)
-LLAMA = ModelConfig(
-    **SMALL,
-    layers=2,
+# Most tests share these shapes, and so their programs: compiling is what takes time here.
+GPT = helpers.gpt(max_positions=21, initializer_range=0.4)  # no power of two
+LLAMA = dataclasses.replace(
+    GPT,
+    positions="rope",
     heads=4,
     kv_heads=2,
-    positions="rope",
     norm="rmsnorm",
     activation="silu",
     gated=True,
     bias=False,
     tied_embeddings=False,
 )
-POST = ModelConfig(
-    **SMALL, layers=1, heads=2, max_positions=64, norm_place="post", embedding_norm=True,
-    token_types=2,
-)  # fmt: skip
-FAMILIES = {"learned": GPT, "rope": dataclasses.replace(GPT, positions="rope"),
-            "grouped": LLAMA, "post": POST}  # fmt: skip
-EOS = 1
+POST = dataclasses.replace(GPT, norm_place="post", embedding_norm=True, token_types=2)
+VOCAB = GPT.vocab_size
+EOS, NEVER = 1, 0  # NEVER is given as the end of text where none may come
 GREEDY = Sampling(temperature=0.0)
-SAMPLED = Sampling(temperature=1.3, top_k=30, top_p=0.95, seed=5)
+SAMPLED = Sampling(temperature=1.3, top_k=100, top_p=0.95, seed=5)
 PROMPTS = [[1, 7, 9], [1, 4], [1, 30, 31, 32, 33, 34, 35, 36, 37, 38], [1, 2, 3, 5, 8, 13]]
 
 
+@functools.cache
 def new_params(model: ModelConfig) -> Any:
     head = {} if model.tied_embeddings else {"causal_lm": heads.OutputTable(model)}
     return jax.jit(lambda key: parameters.init(key, model, head))(jax.random.key(0))
 
 
-def full_logits(params: Any, model: ModelConfig, tokens: list[int]) -> np.ndarray:
-    """[L, V], by the forward pass of training."""
-    row = jnp.asarray([tokens])
+def to_logits(params: Any, model: ModelConfig, hidden: Array) -> Array:
+    table = heads.output_table(params, model, "causal_lm")
+    return heads.vocabulary_logits(hidden, table, None, model.vocab_size)
+
+
+def full_logits(params: Any, model: ModelConfig, tokens: Array) -> Array:
+    """[B, L, V], by the forward pass of training."""
     batch = {
-        "tokens": row,
-        "slots": jnp.ones_like(row),
-        "positions": jnp.arange(len(tokens))[None],
-        "token_types": jnp.zeros_like(row),
+        "tokens": tokens,
+        "slots": jnp.ones_like(tokens),
+        "positions": jnp.broadcast_to(jnp.arange(tokens.shape[1]), tokens.shape),
+        "token_types": jnp.zeros_like(tokens),
     }
     hidden = transformer.apply(params["backbone"], model, batch, "causal")
-    table = heads.output_table(params, model, "causal_lm")
-    return np.asarray(heads.vocabulary_logits(hidden, table, None, model.vocab_size)[0])
+    return to_logits(params, model, hidden)
 
 
-def generate(params: Any, model: ModelConfig, prompts: Any = PROMPTS, **changes: Any):
-    given = {"eos": EOS, "max_tokens": 9, "sampling": GREEDY} | changes
-    return decode.generate(params, model, prompts, **given)
+def generate(
+    model: ModelConfig, prompts: Any = PROMPTS, sampling: Sampling = GREEDY, **changes: Any
+) -> decode.Generated:
+    params = changes.pop("params", None) or new_params(model)
+    given = {"eos": EOS, "max_tokens": 9} | changes
+    return decode.generate(params, model, prompts, sampling=sampling, **given)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-def test_cached_logits_are_those_of_the_full_pass(family):
-    model = FAMILIES[family]
-    params = new_params(model)
-    rows = [list(np.random.default_rng(n).integers(0, 50, 14)) for n in range(3)]
-    lengths, width = np.array([3, 8, 5]), 8
-    prompt = np.stack([np.pad(r[:n], (0, width - n)) for r, n in zip(rows, lengths, strict=True)])
-    table = heads.output_table(params, model, "causal_lm")
+@pytest.mark.parametrize("model", [GPT, LLAMA, POST], ids=["learned", "rope_grouped", "post_norm"])
+def test_cached_logits_are_those_of_the_full_pass(model):
+    lengths, width, length = jnp.array([3, 8, 5]), 8, 14
 
-    @jax.jit(static_argnames="visible")
-    def step(tokens, positions, cache, visible):
-        x = transformer.embed(params["backbone"], model, tokens, positions, jnp.zeros_like(tokens))
+    def forward(params, tokens, positions, cache, visible):
+        types = jnp.zeros_like(tokens)
+        x = transformer.embed(params["backbone"], model, tokens, positions, types)
         hidden, cache = transformer.encode_cached(
             params["backbone"], model, x, positions, cache, visible
         )
-        return heads.vocabulary_logits(hidden, table, None, model.vocab_size), cache
+        return to_logits(params, model, hidden), cache
 
-    expected = [full_logits(params, model, row) for row in rows]
-    cache = transformer.empty_cache(model, 3, 14)
-    at = np.broadcast_to(np.arange(width), prompt.shape)
-    logits, cache = step(prompt, at, cache, visible=width)
-    for row, length in enumerate(lengths):
-        np.testing.assert_allclose(logits[row, :length], expected[row][:length], atol=1e-4)
-    for more in range(6):  # each row goes on at its own position, over what the padding left
-        at = lengths + more
-        tokens = np.array([[row[n]] for row, n in zip(rows, at, strict=True)])
-        logits, cache = step(tokens, at[:, None], cache, visible=14)
-        for row, position in enumerate(at):
-            np.testing.assert_allclose(logits[row, 0], expected[row][position], atol=1e-4)
+    @jax.jit
+    def both(params: Any, rows: Array) -> tuple[Array, Array, Array]:
+        """Logits of the full pass, of the prompts, and of six steps after them."""
+        at = jnp.broadcast_to(jnp.arange(width), (3, width))
+        padded = jnp.where(at < lengths[:, None], rows[:, :width], 0)
+        cache = transformer.empty_cache(model, 3, length)
+        prompt, cache = forward(params, padded, at, cache, width)
+
+        def step(cache: transformer.Cache, more: Array) -> tuple[transformer.Cache, Array]:
+            at = (lengths + more)[:, None]  # each row goes on over what its padding left
+            tokens = jnp.take_along_axis(rows, at, axis=1)
+            logits, cache = forward(params, tokens, at, cache, length)
+            return cache, logits[:, 0]
+
+        steps = jax.lax.scan(step, cache, jnp.arange(6))[1]
+        return full_logits(params, model, rows), prompt, steps
+
+    rows = np.random.default_rng(0).integers(0, VOCAB, (3, length))
+    expected, prompt, steps = (np.asarray(x) for x in both(new_params(model), rows))
+    assert np.abs(expected[..., :VOCAB]).max() > 1
+    for row, size in enumerate(lengths):
+        np.testing.assert_allclose(prompt[row, :size], expected[row, :size], atol=1e-4)
+        np.testing.assert_allclose(steps[:, row], expected[row, size : size + 6], atol=1e-4)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-def test_greedy_takes_the_most_probable_token_of_the_full_pass(family):
-    model = FAMILIES[family]
-    params = new_params(model)
-    made = generate(params, model, [PROMPTS[0]], max_tokens=6, eos=0, allowed=np.arange(50) > 0)
-    known = list(PROMPTS[0])
-    for _ in range(6):
-        known.append(1 + int(np.argmax(full_logits(params, model, known)[-1, 1:])))
-    assert made.tokens == [known[3:]]
+def test_greedy_takes_the_most_probable_token_of_the_full_pass():
+    prompt, length = list(range(16)), 32  # full buckets; rotary positions know no end
+    made = generate(LLAMA, [prompt], eos=NEVER, allowed=np.arange(VOCAB) > 0, max_tokens=16)
+    full = jax.jit(lambda tokens: full_logits(new_params(LLAMA), LLAMA, tokens))
+    known = list(prompt)
+    while len(known) < length:
+        logits = full(np.array([known + [0] * (length - len(known))]))[0, len(known) - 1, 1:]
+        known.append(1 + int(np.argmax(logits)))
+    assert made.tokens == [known[16:]]
     assert made.ended == [False]
 
 
 @pytest.mark.parametrize("sampling", [GREEDY, SAMPLED], ids=["greedy", "sampled"])
-@pytest.mark.parametrize("model", [GPT, LLAMA], ids=["learned", "grouped"])
-def test_a_batch_is_each_prompt_alone(model, sampling):
-    params, ids = new_params(model), [11, 12, 13, 14]
-    together = generate(params, model, sampling=sampling, ids=ids)
+def test_a_batch_is_each_prompt_alone(sampling):
+    ids = [11, 12, 13, 14]
+    together = generate(GPT, sampling=sampling, ids=ids)
     assert len({tuple(t) for t in together.tokens}) == 4
     for i, prompt in enumerate(PROMPTS):
-        alone = generate(params, model, [prompt], sampling=sampling, ids=[ids[i]])
-        assert alone.tokens == [together.tokens[i]]
-        assert alone.ended == [together.ended[i]]
-    split = generate(params, model, PROMPTS[::-1], sampling=sampling, ids=ids[::-1], rows=3)
+        alone = generate(GPT, [prompt], sampling, ids=[ids[i]])
+        assert (alone.tokens, alone.ended) == ([together.tokens[i]], [together.ended[i]])
+    split = generate(GPT, PROMPTS[::-1], sampling, ids=ids[::-1], rows=3)
     assert split.tokens == together.tokens[::-1]
 
 
 def test_draws_depend_on_seed_and_id():
-    params = new_params(GPT)
-    kinds = [
-        generate(params, GPT, [[1, 7]] * 2, sampling=SAMPLED, ids=[3, 4]),
-        generate(params, GPT, [[1, 7]], sampling=SAMPLED, ids=[3]),
-        generate(params, GPT, [[1, 7]], sampling=dataclasses.replace(SAMPLED, seed=6), ids=[3]),
-    ]
-    (first, second), (again,), (other,) = (k.tokens for k in kinds)
-    assert first == again
-    assert first != second and first != other
+    ids = [3, 4, 5, 3]
+    first = generate(GPT, [[1, 7]] * 4, SAMPLED, ids=ids).tokens
+    assert first[0] == first[3] and len({tuple(t) for t in first}) == 3
+    other = dataclasses.replace(SAMPLED, seed=6)
+    assert generate(GPT, [[1, 7]] * 4, other, ids=ids).tokens[0] != first[0]
 
 
 def test_one_program_for_a_bucket():
-    params = new_params(dataclasses.replace(GPT, mlp_width=24))
-    model = dataclasses.replace(GPT, mlp_width=24)
+    generate(GPT, PROMPTS[:3], SAMPLED)
+    programs = decode._decode._cache_size()
+    assert programs > 0
+    other = Sampling(temperature=2.0, top_k=7, top_p=0.5, seed=9)
+    generate(GPT, PROMPTS, other, max_tokens=11, eos=2, ids=[5, 6, 7, 8])
+    generate(GPT, PROMPTS, SAMPLED, max_tokens=1, room=11)
+    assert decode._decode._cache_size() == programs
 
-    def programs() -> int:
-        return decode._decode._cache_size()
 
-    before = programs()
-    warm = Sampling(temperature=0.7, seed=1)
-    generate(params, model, PROMPTS[:3], sampling=warm, max_tokens=5)
-    assert programs() == before + 1
-    generate(params, model, PROMPTS, sampling=dataclasses.replace(warm, temperature=2.0, seed=9))
-    generate(params, model, PROMPTS, sampling=warm, max_tokens=16, eos=2)
-    generate(params, model, PROMPTS, sampling=warm, max_tokens=1, room=16)
-    assert programs() == before + 1
-    generate(params, model, PROMPTS, sampling=warm, max_tokens=17)
-    assert programs() == before + 2
+def test_going_on_in_two_calls_to_the_last_position_is_one_call():
+    whole = generate(GPT, PROMPTS[2:3], SAMPLED, max_tokens=11, eos=NEVER).tokens[0]
+    part = generate(GPT, [PROMPTS[2] + whole[:5]], SAMPLED, max_tokens=6, eos=NEVER).tokens[0]
+    assert len(PROMPTS[2] + whole) == GPT.max_positions and part == whole[5:]
 
 
 def test_stops_at_the_end_of_text():
-    params = new_params(GPT)
-    free = generate(params, GPT, [PROMPTS[0]], eos=49).tokens[0]
-    stop = free[4]
-    made = generate(params, GPT, PROMPTS[:2], eos=stop)
-    assert made.tokens[0] == free[: free.index(stop)]
-    assert made.ended[0]
-    rest = generate(params, GPT, [PROMPTS[1]], eos=49).tokens[0]
-    assert made.tokens[1] == (rest[: rest.index(stop)] if stop in rest else rest)
+    free = generate(GPT, eos=NEVER).tokens
+    stop = free[0][4]
+    made = generate(GPT, eos=stop)
+    expected = [row[: row.index(stop)] if stop in row else row for row in free]
+    assert made.tokens == expected and made.ended == [stop in row for row in free]
+    assert made.ended[0] and not all(made.ended)
 
 
 def test_only_allowed_tokens_are_produced():
-    params = new_params(GPT)
     allowed = np.zeros(40, bool)  # shorter than the vocabulary: the rest is not allowed
     allowed[[3, 17, 39]] = True
-    hot = Sampling(temperature=1e6, seed=2)
-    made = generate(params, GPT, PROMPTS, sampling=hot, allowed=allowed, max_tokens=16)
+    hot = Sampling(temperature=1e6, top_k=VOCAB - 1, top_p=0.99999, seed=2)
+    made = generate(GPT, PROMPTS, hot, allowed=allowed)
     assert {t for row in made.tokens for t in row} == {3, 17, 39}
-    everything = generate(params, GPT, PROMPTS * 4, sampling=hot, max_tokens=32)
-    seen = {t for row in everything.tokens for t in row}
-    assert max(seen) < GPT.vocab_size < GPT.padded_vocab and len(seen) > 40
-
-
-def test_the_last_position_can_be_used():
-    model = dataclasses.replace(GPT, max_positions=21)  # no power of two
-    params = new_params(model)
-    whole = generate(params, model, [PROMPTS[0]], max_tokens=18, eos=49).tokens[0]
-    part = generate(params, model, [PROMPTS[0] + whole[:17]], max_tokens=1, eos=49).tokens[0]
-    assert len(whole) == 18 and part == whole[17:]
+    many = [generate(GPT, PROMPTS, hot, ids=range(i, i + 4)).tokens for i in range(0, 160, 4)]
+    seen = {t for rows in many for row in rows for t in row}
+    assert max(seen) < VOCAB < GPT.padded_vocab and len(seen) > 0.9 * VOCAB
 
 
 def test_no_prompts_no_texts():
-    assert generate(new_params(GPT), GPT, []).tokens == []
+    assert generate(GPT, []).tokens == []
 
 
 def test_on_a_mesh_as_on_one_device():
-    params = new_params(GPT)
-    expected = [generate(params, GPT, sampling=s) for s in (GREEDY, SAMPLED)]
     mesh = meshes.make_mesh(MeshConfig(data=2, fsdp=2, tensor=2))
     placed = rules.shardings(parameters.logical_axes(GPT, {}), parameters.shapes(GPT, {}), mesh)
-    params = jax.device_put(params, placed)
-    for known, sampling in zip(expected, (GREEDY, SAMPLED), strict=True):
-        assert generate(params, GPT, sampling=sampling).tokens == known.tokens
+    params = jax.device_put(new_params(GPT), placed)
+    expected = generate(GPT, PROMPTS[:3], SAMPLED).tokens
+    assert generate(GPT, PROMPTS[:3], SAMPLED, params=params).tokens == expected
 
 
 def test_errors_come_before_anything_runs():
-    with pytest.raises(UserError, match=r"10 prompt tokens.* 60 new tokens.* 64 positions.* 54"):
-        generate(None, GPT, max_tokens=60)
-    with pytest.raises(UserError, match="70 prompt tokens.*shorten the prompt"):
-        generate(None, GPT, [[1] * 70])
-    with pytest.raises(UserError, match="max_tokens=0"):
-        generate(None, GPT, max_tokens=0)
-    with pytest.raises(UserError, match="top_p=2"):
-        generate(None, GPT, sampling=Sampling(top_p=2.0))
-    with pytest.raises(ValueError, match="at least one token"):
-        generate(None, GPT, [[]])
-    with pytest.raises(ValueError, match="1 ids for 4 prompts"):
-        generate(None, GPT, ids=[1])
+    def refused(kind: type[Exception], said: str, prompts: Any = PROMPTS, **changes: Any) -> None:
+        with pytest.raises(kind, match=said):
+            generate(GPT, prompts, params={"none": None}, **changes)
+
+    refused(UserError, "10 prompt tokens.* 12 new tokens.* 21 positions.* 11", max_tokens=12)
+    refused(UserError, "30 prompt tokens.*shorten the prompt", [[1] * 30])
+    refused(UserError, "max_tokens=0", max_tokens=0)
+    refused(UserError, "top_p=2", sampling=Sampling(top_p=2.0))
+    refused(ValueError, "at least one token", [[]])
+    refused(ValueError, "1 ids for 4 prompts", ids=[1])
 
 
 def test_texts_go_on_from_an_end_of_text_token():
-    model, tokenizer = helpers.gpt(), helpers.byte_pairs()
-    params = new_params(model)
-    texts = ["naïve text", "", "two  words "]
-    options = {"max_tokens": 8, "sampling": GREEDY}
-    made = decode.continue_texts(params, model, tokenizer, texts, **options)
-    for text, new in zip(texts, made, strict=True):
-        prompt = [tokenizer.eos, *tokenizer.encode(text).ids.tolist()]
-        allowed = decode.allowed_tokens(tokenizer)
-        tokens = generate(
-            params, model, [prompt], eos=tokenizer.eos, max_tokens=8, allowed=allowed
-        ).tokens[0]
-        assert new == tokenizer.decode(tokens) and not set(tokens) & tokenizer.special_ids
+    tokenizer, params = helpers.byte_pairs(), new_params(GPT)
+    texts = ["naïve", "", "two  ", "a"]
+    made = decode.continue_texts(params, GPT, tokenizer, texts, max_tokens=8, sampling=GREEDY)
+    prompts = [[tokenizer.eos, *tokenizer.encode(text).ids.tolist()] for text in texts]
+    allowed = decode.allowed_tokens(tokenizer)
+    found = generate(GPT, prompts, eos=tokenizer.eos, max_tokens=8, allowed=allowed).tokens
+    assert made == [tokenizer.decode(tokens) for tokens in found]
+    assert not {t for tokens in found for t in tokens} & tokenizer.special_ids
 
 
 def test_special_tokens_may_be_allowed_and_end_of_text_always_is():
@@ -277,10 +259,10 @@ def test_the_verb_prints_continuations_and_speed(tmp_path, capsys):
     assert "tokens/s" in err
     loaded = load_model(path)
     expected = decode.continue_texts(
-        loaded.params, loaded.model, loaded.tokenizer, [prompt], max_tokens=12,
+        loaded.params, loaded.model, loaded.tokenizer, [prompt] * 2, max_tokens=12,
         sampling=Sampling(temperature=0.8, seed=4),
     )  # fmt: skip
-    assert texts[0] == f"{prompt}{expected[0]}\n"
+    assert texts == [f"{prompt}{new}\n" for new in expected]
 
 
 def test_an_encoder_is_refused_with_what_it_can_do(tmp_path, capsys):

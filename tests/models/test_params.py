@@ -81,12 +81,24 @@ def test_parameters_have_the_names_that_are_documented():
     }
 
 
-def test_initial_values():
-    model = helpers.bert(width=64, heads=4, mlp_width=256, layers=3)
-    tree = parameters.by_path(
-        parameters.init(jax.random.key(1), model, {"masked_lm": heads.MaskedLM(model)})
-    )
-    for path, leaf in tree.items():
+MODEL = helpers.bert(width=64, heads=4, mlp_width=256, layers=3)
+
+
+@pytest.fixture(scope="module")
+def made():
+    """Parameters with one head, with two, and from another key."""
+    one = {"masked_lm": heads.MaskedLM(MODEL)}
+    two = one | {"next_sentence": heads.Classifier(MODEL, 2)}
+
+    def make(key, other):
+        found = [parameters.init(key, MODEL, h) for h in (one, two)]
+        return *found, parameters.init(other, MODEL, {})
+
+    return jax.jit(make)(jax.random.key(0), jax.random.key(1))
+
+
+def test_initial_values(made):
+    for path, leaf in parameters.by_path(made[0]).items():
         name = path.rsplit("/", 1)[-1]
         assert leaf.dtype == "float32"
         if name == "bias":
@@ -95,21 +107,18 @@ def test_initial_values():
             assert (np.asarray(leaf) == 1).all(), path
         else:
             # The standard deviation of n normal draws has a relative error of 1 / sqrt(2 n).
-            share = float(np.std(leaf)) / model.initializer_range
+            share = float(np.std(leaf)) / MODEL.initializer_range
             assert abs(share - 1) < 5 / np.sqrt(2 * leaf.size), path
             if path.startswith("backbone/layers/"):
                 assert not np.array_equal(leaf[0], leaf[1]), f"layers alike: {path}"
 
 
-def test_a_head_starts_alike_whatever_heads_are_beside_it():
-    model = helpers.bert()
-    one = {"masked_lm": heads.MaskedLM(model)}
-    two = one | {"next_sentence": heads.Classifier(model, 2)}
-    alone, beside = (parameters.init(jax.random.key(0), model, h) for h in (one, two))
+def test_a_head_starts_alike_whatever_heads_are_beside_it(made):
+    alone, beside, other = made
     assert helpers.identical(alone["heads"]["masked_lm"], beside["heads"]["masked_lm"])
     assert helpers.identical(alone["backbone"], beside["backbone"])
-    other = parameters.init(jax.random.key(1), model, one)
-    assert not helpers.identical(alone["backbone"], other["backbone"])
+    word = [params["backbone"]["embedding"]["word"] for params in (alone, other)]
+    assert not np.array_equal(*word)
 
 
 def test_a_head_without_parameters_has_no_entry():

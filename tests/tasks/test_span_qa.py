@@ -21,6 +21,7 @@ def question(text: str, answer: str | None, name: str = "q") -> dict:
 
 COAST = question("How long is the coastline?", "1,600 km", "coast")
 CAPITAL = question("What is the capital?", "Luanda", "capital")
+RAIN = question("What does rain cause?", "flooding on", "rain")
 NONE = question("Who wrote it?", None, "none")
 
 
@@ -75,11 +76,12 @@ def test_windows_lose_nothing_and_point_to_the_first_token_without_the_answer():
     assert len(texts) == 1
 
 
-@pytest.mark.parametrize("stride", range(4, 17))
-def test_a_window_is_labelled_if_it_holds_the_whole_answer(stride):
-    (whole,) = task(length=200).slots(COAST, 0, True)
+@pytest.mark.parametrize("example", [COAST, CAPITAL, RAIN], ids=lambda e: e["id"])
+@pytest.mark.parametrize("stride", range(4, 20))
+def test_a_window_is_labelled_if_it_holds_the_whole_answer(stride, example):
+    (whole,) = task(length=200).slots(example, 0, True)
     answer = whole.tokens[whole.labels["start"] : whole.labels["end"] + 1].tolist()
-    for slot in task(length=32, stride=stride).slots(COAST, 0, True):
+    for slot in task(length=32, stride=stride).slots(example, 0, True):
         text = slot.tokens[slot.types == 1].tolist()
         held = any(text[i : i + len(answer)] == answer for i in range(len(text)))
         marked = slot.tokens[slot.labels["start"] : slot.labels["end"] + 1].tolist()

@@ -1,0 +1,249 @@
+"""Speed, compile time and memory of a config's train step, on whatever device is there.
+
+    python -m benchmarks.train_step --config=configs/pretrain/bert.py:size=tiny
+    python -m benchmarks.train_step --config=configs/pretrain/bert.py:size=base \
+        --config.train.batch_size=2048 --repeats=3
+
+The step is the one that `launch.py train` would run: same model, optimizer, mesh, dropout and
+accumulation. Its batch lies on the device already, so reading data is not in the time. With
+--data=synthetic (pre-training's default: nothing is tokenised, and no value changes the time) it
+has full rows of random tokens; with --data=real, which tasks always have, it is the first batch.
+
+Times are the median of the repeats, each of at least a second of steps. Tokens are positions of
+rows. MFU is after Kaplan et al. 2020 (see research/training/flops.py): 3 x the forward pass's
+matrix products, over the time and over what a large matrix product reaches on the same devices.
+"""
+
+import dataclasses
+import math
+import resource
+import statistics
+import sys
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from research import cli
+from research import config as configs
+from research.config import Config
+from research.data import corpus, pretraining
+from research.data import tokenizer as tokenizers
+from research.data.batch import Batch, empty
+from research.data.draws import generator
+from research.data.loader import device_batch
+from research.errors import UserError, nearest
+from research.models import config as model_config
+from research.objectives import make_objectives
+from research.sharding import mesh as meshes
+from research.training import flops, optimizer, restore
+from research.training import run as runs
+from research.training.run import Run
+from research.training.step import State
+
+VERB = cli.Verb(
+    "benchmarks.train_step:run",
+    "speed, compile time and memory of a config's train step",
+    required=("config",),
+    optional=("data", "repeats"),
+    overrides=True,
+)
+DATA = ("synthetic", "real")
+LEAST_SECONDS = 1.0  # of a repeat
+STEPS = 1000  # of the schedule; the time does not depend on it
+
+
+@dataclasses.dataclass(frozen=True)
+class SyntheticBatches:
+    """One batch of full rows, a slot each, of random tokens; the same for every step."""
+
+    content: Batch
+    layout: pretraining.Layout
+
+    def batch(self, step: int, start: int = 0, end: int | None = None) -> Batch:
+        return {name: array[start:end] for name, array in self.content.items()}
+
+    def batch_rows(self, step: int) -> int:
+        return len(self.content["tokens"])
+
+    def locate(self, step: int) -> tuple[int, int]:
+        return 0, step
+
+    def epoch_batches(self, epoch: int) -> int:
+        return STEPS
+
+
+@dataclasses.dataclass(frozen=True)
+class Measured:
+    """seconds: of a step, one for each repeat. memory: bytes by name."""
+
+    compile_seconds: float
+    seconds: list[float]
+    memory: dict[str, int]
+    peak_flops: float  # FLOP/s of all devices in a matrix product
+
+
+def run(config: str, overrides: dict[str, str], data: str = "", repeats: str = "5") -> int:
+    """Measures, and prints it."""
+    if not repeats.isdecimal() or int(repeats) < 1:
+        raise UserError(f"--repeats={repeats} must be a whole number from 1")
+    if data and data not in DATA:
+        raise UserError(f"--data={data}{nearest(data, DATA)}")
+    loaded = configs.load(config, overrides)
+    if loaded.task is not None and data == "synthetic":
+        raise UserError("--data=synthetic is for pre-training; a task's rows are its examples")
+    synthetic = data == "synthetic" or (not data and loaded.task is None)
+    built = synthetic_run(loaded) if synthetic else runs.build(loaded)
+    print(f"{config}, {'synthetic' if synthetic else 'real'} data")
+    print(runs.describe(built), flush=True)
+    for line in report(built, measure(built, int(repeats))):
+        print(line)
+    return 0
+
+
+def synthetic_run(config: Config) -> Run:
+    """A pre-training run without its data: rows are random, the vocabulary is of the size asked.
+
+    Raises UserError for what does not fit, as `research.training.run.build` does.
+    """
+    if config.init_from:
+        raise UserError("--data=synthetic starts from no checkpoint; use --data=real")
+    mesh = meshes.make_mesh(config.mesh)
+    model = dataclasses.replace(config.model, vocab_size=config.tokenizer.vocab_size)
+    model_config.check(model)
+    runs.check_length(model, config.data.length)
+    optimizer.check(config.optimizer)
+    rows = corpus.batch_rows(config, meshes.row_multiple(mesh))
+    layout = pretraining.row_layout(config.objective, config.data.length, config.data.slots)
+    batches = SyntheticBatches(random_batch(rows, layout, model.vocab_size), layout)
+    return Run(
+        config=config,
+        tokenizer=tokenizers.byte_tokenizer(),  # none is asked for
+        model=model,
+        objectives=make_objectives(config.objective, model),
+        task=None,
+        train=batches,
+        validation=batches,
+        mesh=mesh,
+        steps=STEPS,
+        optimizer=optimizer.make(config.optimizer, STEPS),
+        schedule=optimizer.schedule(config.optimizer, STEPS),
+        data_key="",
+    )
+
+
+def random_batch(rows: int, layout: pretraining.Layout, vocab_size: int) -> Batch:
+    """A batch in which every position of every row counts."""
+    draw = generator("benchmark", rows, layout.length, vocab_size)
+
+    def tokens(*shape: int) -> np.ndarray:
+        return draw.integers(vocab_size, size=shape, dtype=np.int32)
+
+    batch = empty(rows, layout, 0)
+    batch["tokens"] = tokens(rows, layout.length)
+    batch["slots"][:] = 1
+    batch["positions"][:] = np.arange(layout.length)
+    batch["last"][:, 0] = layout.length - 1
+    batch["slot_weights"][:, 0] = 1.0
+    if layout.predictions:
+        places = np.linspace(0, layout.length - 1, layout.predictions).astype(np.int32)
+        batch["predict_positions"][:] = places
+        batch["predict_targets"] = tokens(rows, layout.predictions)
+        batch["predict_weights"][:] = 1.0
+    if layout.targets:
+        batch["targets"] = tokens(rows, layout.length)
+        batch["target_weights"][:] = 1.0
+        batch["target_bytes"] = np.ones((rows, layout.length), np.float32)
+    batch["rows"] = np.arange(rows, dtype=np.int32)
+    return batch
+
+
+def measure(run: Run, repeats: int) -> Measured:
+    """Compiles the step and runs it."""
+    with jax.set_mesh(run.mesh):
+        params = restore.initial_params(run)[0]
+        opt_state = jax.jit(run.optimizer.init, out_shardings=run.state_shardings.opt_state)(params)
+        step = jax.device_put(jnp.zeros((), jnp.int32), run.state_shardings.step)
+        state = State(step, params, opt_state)
+        batch = device_batch(run.train, 0, run.batch_sharding)
+        start = time.perf_counter()
+        compiled = run.train_step.lower(state, batch).compile()
+        compile_seconds = time.perf_counter() - start
+        state, first = _steps(compiled, state, batch, 1)  # memory is touched for the first time
+        state, warm = _steps(compiled, state, batch, 1) if first < LEAST_SECONDS else (state, first)
+        count = max(1, math.ceil(LEAST_SECONDS / warm))
+        seconds = []
+        for _ in range(repeats):
+            state, spent = _steps(compiled, state, batch, count)
+            seconds.append(spent / count)
+    peak = flops.matmul_peak(run.model.dtype, LEAST_SECONDS) * run.mesh.size
+    return Measured(compile_seconds, seconds, _memory(compiled), peak)
+
+
+def _steps(compiled: Any, state: State, batch: Any, count: int) -> tuple[State, float]:
+    """The state after `count` steps, and the seconds they took."""
+    start = time.perf_counter()
+    for _ in range(count):
+        state, _ = compiled(state, batch)
+    jax.block_until_ready(state)
+    return state, time.perf_counter() - start
+
+
+def _memory(compiled: Any) -> dict[str, int]:
+    """Bytes of one device as the compiler planned them, and what was really used."""
+    planned = compiled.memory_analysis()
+    kept = planned.argument_size_in_bytes + planned.output_size_in_bytes
+    found = {
+        "arguments": planned.argument_size_in_bytes,
+        "temporaries": planned.temp_size_in_bytes,
+        "step": kept - planned.alias_size_in_bytes + planned.temp_size_in_bytes,
+    }
+    in_use = jax.local_devices()[0].memory_stats() or {}
+    if "peak_bytes_in_use" in in_use:
+        found["device"] = in_use["peak_bytes_in_use"]
+    unit = 1 if sys.platform == "darwin" else 1024  # macOS counts bytes, Linux kibibytes
+    found["process"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    return found
+
+
+def report(run: Run, found: Measured) -> Iterator[str]:
+    """The lines that are printed."""
+    rows, layout = run.train.batch_rows(0), run.train.layout
+    tokens = rows * layout.length
+    operations = flops.train_step(run.model, layout, rows, run.objectives[0].name == "causal_lm")
+    step = statistics.median(found.seconds)
+    low, high = min(found.seconds), max(found.seconds)
+    memory = {name: f"{size / 2**20:,.0f} MiB" for name, size in found.memory.items()}
+    device = jax.devices()[0]
+    yield f"device        {jax.device_count()} x {device.device_kind} ({device.platform})"
+    yield f"batch         {rows} rows of {layout.length} tokens, {run.model.dtype}"
+    yield f"compile       {found.compile_seconds:.1f} s, tracing included"
+    yield (
+        f"step          {1e3 * step:,.1f} ms (median of {len(found.seconds)}; "
+        f"{1e3 * low:,.1f} to {1e3 * high:,.1f})"
+    )
+    yield f"speed         {tokens / step:,.0f} tokens/s"
+    reached, peak = operations / step, found.peak_flops
+    yield (
+        f"MFU           {reached / peak:.1%}: {reached / 1e9:,.1f} of {peak / 1e9:,.1f} GFLOP/s, "
+        "what a large matrix product reaches here"
+    )
+    yield (
+        f"memory        step {memory['step']} of a device: arguments {memory['arguments']}, "
+        f"temporaries {memory['temporaries']}"
+    )
+    used = f", device {memory['device']}" if "device" in memory else ""
+    yield f"peak          process {memory['process']}{used}"
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] and sys.argv[1] in cli.HELP:
+        print("\n".join(cli.described("python -m benchmarks.train_step", VERB)))
+        sys.exit(0)
+    # Compiling is measured, so nothing may be taken from an earlier process. jax looks at this
+    # when it compiles for the first time.
+    jax.config.update("jax_enable_compilation_cache", False)
+    sys.exit(cli.execute("train_step", VERB, sys.argv[1:]))

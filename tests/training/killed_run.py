@@ -1,0 +1,67 @@
+"""Runs a tiny training in a process of its own, which may kill itself.
+
+    python -m tests.training.killed_run KIND FOLDER KILL_AT WORKDIR...
+
+Each WORKDIR is trained to the end (or resumed), one after the other, and the digest of every
+batch goes to WORKDIR/batches.txt. With KILL_AT > 0 the process ends by SIGKILL when the batch of
+step KILL_AT is asked for, once the first checkpoint is on disk.
+"""
+
+import hashlib
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from research.data.loader import Ahead
+from research.training import loop
+from tests import helpers
+
+STEPS, CHECKPOINT = 8, 3  # an epoch is two batches, four for the task
+
+
+def config(kind: str, folder: Path):
+    """The run that is killed: dropout and accumulation on, two devices, parameters sharded."""
+    changes = {"steps": STEPS, "checkpoint_every": CHECKPOINT, "log_every": 3, "eval_every": 2}
+    values = helpers.run_values(kind, folder, **changes)
+    return helpers.from_values(values | {"mesh": {"data": 1, "fsdp": 2}})
+
+
+def main(kind: str, folder: str, kill_at: str, *workdirs: str) -> None:
+    """See the module's text."""
+    for workdir in map(Path, workdirs):
+
+        class Watched(Ahead):
+            def __init__(self, data, start, *rest):
+                super().__init__(data, start, *rest)
+                self.watched = start if type(self).training else None
+                type(self).training = False  # those of the evaluations are not watched
+
+            training = True
+
+            def __next__(self, workdir=workdir):
+                if self.watched is None:
+                    return super().__next__()
+                self.watched += 1
+                if self.watched == int(kill_at):
+                    while not (workdir / "checkpoints" / str(CHECKPOINT)).is_dir():
+                        time.sleep(0.01)
+                    os.kill(os.getpid(), signal.SIGKILL)
+                batch = super().__next__()
+                digest = hashlib.sha256()
+                for name, array in sorted(jax.device_get(batch).items()):
+                    digest.update(name.encode() + np.ascontiguousarray(array).tobytes())
+                with open(workdir / "batches.txt", "a") as file:
+                    file.write(f"{self.watched} {digest.hexdigest()}\n")
+                return batch
+
+        loop.Ahead = Watched
+        loop.train(config(kind, Path(folder)), str(workdir), quiet=True)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,118 @@
+"""Invariant: a run that was killed and resumed is the run that was not, bit for bit."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from research import config as configs
+from research.errors import UserError
+from research.training import loop
+from research.training.checkpoint_folder import absolute, read_about
+from tests import helpers
+from tests.training import killed_run
+
+ROOT = Path(__file__).parents[2]
+KINDS = ["bert", "gpt", "sentiment"]
+
+
+def child(folder: Path, *arguments: str) -> subprocess.Popen:
+    env = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
+    env.setdefault("JAX_COMPILATION_CACHE_DIR", str(folder / "compiled"))
+    command = [sys.executable, "-m", "tests.training.killed_run", *arguments]
+    return subprocess.Popen(command, cwd=ROOT, env=env, stderr=subprocess.PIPE, text=True)
+
+
+@pytest.fixture(scope="module")
+def processes(tmp_path_factory):
+    """Folder and killed process of each kind, all at once; what follows waits for its own."""
+    made = {}
+    for kind in KINDS:
+        folder = tmp_path_factory.mktemp(kind)
+        helpers.run_values(kind, folder)  # writes the data that all three runs read
+        made[kind] = folder, child(folder, kind, str(folder), "6", str(folder / "killed"))
+    yield made
+    for _, process in made.values():
+        process.kill()
+        process.communicate()
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def runs(request, processes):
+    """(kind, folder) with the workdirs "whole" and "killed", the latter resumed to the end."""
+    folder, killed = processes[request.param]
+    _, errors = killed.communicate(timeout=300)
+    assert killed.returncode == -signal.SIGKILL, errors
+    before = (folder / "killed" / "metrics.jsonl").read_text()
+    (folder / "before.jsonl").write_text(before)
+    both = [str(folder / "whole"), str(folder / "killed")]
+    process = child(folder, request.param, str(folder), "0", *both)
+    _, errors = process.communicate(timeout=300)
+    assert process.returncode == 0, errors
+    return request.param, folder
+
+
+@pytest.mark.smoke
+def test_every_bit_of_params_and_optimizer_is_the_same(runs):
+    _, folder = runs
+    whole, killed = (
+        read_about(absolute(str(folder / name / "checkpoints" / str(killed_run.STEPS))))
+        for name in ("whole", "killed")
+    )
+    assert whole.arrays["params"] and whole.arrays["opt_state"]
+    assert killed.arrays == whole.arrays, "checksums of params or optimizer state"
+    assert killed.meta == whole.meta and killed.config == whole.config
+    assert killed.tokenizer_json == whole.tokenizer_json
+
+
+def test_metrics_are_the_same_byte_for_byte(runs):
+    _, folder = runs
+    whole = (folder / "whole" / "metrics.jsonl").read_text()
+    assert (folder / "killed" / "metrics.jsonl").read_text() == whole
+    steps = [json.loads(line)["step"] for line in whole.splitlines()]
+    assert steps == sorted(steps) and steps[-1] == killed_run.STEPS
+    before = (folder / "before.jsonl").read_text()
+    last = json.loads(before.splitlines()[-1])["step"]
+    assert last > killed_run.CHECKPOINT, "nothing had to be cut"
+
+
+def test_the_batches_after_the_kill_are_those_of_the_whole_run(runs):
+    kind, folder = runs
+    whole, killed = (
+        (folder / name / "batches.txt").read_text().splitlines() for name in ("whole", "killed")
+    )
+    assert len(whole) == len(set(whole)) == killed_run.STEPS
+    # Steps 1 to 5, the kill, then on from the step after the checkpoint.
+    assert killed == whole[:5] + whole[killed_run.CHECKPOINT :]
+    meta = json.loads((folder / "killed/checkpoints/3/about/meta.json").read_text())
+    assert meta["epoch"] == (0 if kind == "sentiment" else 1), "the kill is to be in epoch two"
+
+
+CHANGES = [
+    ({"train.batch_size": 32 * helpers.LENGTH}, "train.batch_size"),
+    ({"train.steps": 9}, "train.steps"),
+    ({"train.accumulation": 1}, "train.accumulation"),
+    ({"optimizer.schedule": "cosine"}, "optimizer.schedule"),
+    ({"optimizer.learning_rate": 1e-3}, "optimizer.learning_rate"),
+    ({"seed": 8}, "seed"),
+    ({"data.slots": 3}, "data.slots"),
+    ({"model.dropout": 0.3}, "model.dropout"),
+]
+
+
+@pytest.mark.parametrize(("changes", "key"), CHANGES, ids=[key for _, key in CHANGES])
+def test_resuming_another_run_is_an_error_that_names_the_key(processes, runs, changes, key):
+    kind, folder = runs
+    if kind != "bert":
+        pytest.skip("once is enough")
+    values = configs.to_values(killed_run.config(kind, folder))
+    values["mesh"] = {}  # may change
+    changed = configs.override(values, changes, "test")
+    with pytest.raises(UserError) as error:
+        loop.train(changed, str(folder / "whole"), quiet=True)
+    assert f"config.{key}:" in str(error.value) and "another config" in str(error.value)
+    assert len(str(error.value).splitlines()) <= 12
