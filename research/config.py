@@ -240,7 +240,7 @@ def _convert(kind: Any, value: Any, path: str) -> Any:
         return tuple(_convert(args[0], v, f"{path}[{i}]") for i, v in enumerate(value))
     if origin is not None and issubclass(origin, Mapping):
         if not value:
-            return {}
+            return ()  # as the default, which has to be hashable
         if not isinstance(value, Mapping):
             raise _wrong(path, value, "a dict")
         return {k: _convert(args[1], v, f"{path}.{k}") for k, v in value.items()}
@@ -284,6 +284,9 @@ def _dataclass(kind: type, value: Any, path: str) -> Any:
     ]
     if missing:
         raise UserError(f"config.{dot}{missing[0]} is missing")
+    if kind is ModelConfig and found.get("preset") == "checkpoint":
+        # A key set to its default changes the checkpoint's value as any other does.
+        found.setdefault("given", tuple(sorted(found.keys() - {"preset"})))
     if kind is ModelConfig and found.get("preset", "") not in ("", "checkpoint"):
         return dataclasses.replace(model_config.preset(found["preset"]), **found)
     return kind(**found)

@@ -212,7 +212,7 @@ def run_values(kind: str, folder: Path, **train: Any) -> dict[str, Any]:
         values["task"] = {"name": "sequence_classification", "labels": LABELS}
         data["train"] = write_reviews(folder / "train.jsonl", 60)
         data["validation"] = write_reviews(folder / "validation.jsonl", 20, seed=1)
-        common["batch_size"] = 16
+        common["batch_size"] = 32
     return values | {"train": common | train}
 
 

@@ -41,6 +41,8 @@ class SourceConfig:
       fields: our field name -> theirs, such as {"text": "review", "label": "stars"}.
       exclude: names of other sources whose ids are left out. Only the part of an id after its
         last "/" is compared: "brown/ca02" and "ca02" are the same document.
+      percent: the share of the examples that is kept, chosen by a hash of their ids; a set that is
+        sorted by something stays representative, which `take` does not promise.
       take: the first n examples, 0 for all.
       data_dir: where TFDS keeps its sets (its own default when empty).
     """
@@ -49,6 +51,7 @@ class SourceConfig:
     split: str = ""
     fields: Mapping[str, str] | tuple[()] = ()
     exclude: tuple[str, ...] = ()
+    percent: float = 100.0
     take: int = 0
     data_dir: str = ""
 
@@ -101,6 +104,7 @@ def fingerprint(config: SourceConfig) -> str:
         "content": content,
         "fields": sorted(dict(config.fields).items()),
         "exclude": [fingerprint(SourceConfig(name)) for name in config.exclude],
+        "percent": config.percent,
         "take": config.take,
     }
     return hashlib.sha256(json.dumps(whole).encode()).hexdigest()
@@ -108,8 +112,12 @@ def fingerprint(config: SourceConfig) -> str:
 
 def held_out(example_id: str, percent: float = 2.0) -> bool:
     """Whether an id belongs to the validation part: by its hash, so whatever the order is."""
-    number = int.from_bytes(hashlib.sha256(example_id.encode()).digest()[:8], "big")
-    return number < percent / 100 * 2**64
+    return _percentile(example_id) < percent
+
+
+def _percentile(key: str) -> float:
+    """Where in [0, 100) the hash of a key lies."""
+    return int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big") / 2**64 * 100
 
 
 def _check(config: SourceConfig) -> None:
@@ -123,6 +131,8 @@ def _check(config: SourceConfig) -> None:
                 )
     if config.take < 0:
         raise UserError(f"source {config.name}: take is {config.take}; 0 takes all, n the first n")
+    if not 0.0 < config.percent <= 100.0:
+        raise UserError(f"source {config.name}: percent is {config.percent}; it is in (0, 100]")
     for name in config.exclude:
         if _parts(name)[0] == "tfds":
             raise UserError(f"source {config.name}: exclude names {name}; only bundled: or files:")
@@ -176,6 +186,9 @@ def _examples(
         example = {ours: _value(row, ours, fields) for ours in wanted}
         if _last_part(example["id"]) in left_out:
             continue
+        # Salted: the share must not be the one that `held_out` takes.
+        if config.percent < 100.0 and _percentile(f"percent {example['id']}") >= config.percent:
+            continue
         if kind == "tokens" and len(example["tokens"]) != len(example["tags"]):
             raise UserError(
                 f"{row.where}: {len(example['tokens'])} tokens but {len(example['tags'])} tags"
@@ -190,8 +203,8 @@ def _examples(
         raise UserError(f"source {config.name} is empty: there is not one example in it")
     if not given:
         raise UserError(
-            f"source {config.name}: exclude leaves none of its {seen} examples "
-            f"({', '.join(config.exclude)})"
+            f"source {config.name}: exclude ({', '.join(config.exclude)}) and percent "
+            f"({config.percent}) leave none of its {seen} examples"
         )
 
 

@@ -42,6 +42,7 @@ class ModelConfig:
     initializer_range: float = 0.02
     dtype: Literal["float32", "bfloat16"] = "float32"  # of the computation; params are float32
     remat: Literal["none", "block"] = "none"
+    given: tuple[str, ...] = ()  # set by itself: the keys written beside preset "checkpoint"
 
     @property
     def head_width(self) -> int:
@@ -62,7 +63,15 @@ SHAPE_KEYS = tuple(
     f.name
     for f in dataclasses.fields(ModelConfig)
     if f.name
-    not in ("preset", "dropout", "attention_dropout", "dtype", "remat", "initializer_range")
+    not in (
+        "preset",
+        "given",
+        "dropout",
+        "attention_dropout",
+        "dtype",
+        "remat",
+        "initializer_range",
+    )
 )
 
 

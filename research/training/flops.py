@@ -32,7 +32,7 @@ def train_step(model: ModelConfig, layout: Layout, rows: int, causal_vocabulary:
 
 
 def matmul_peak(dtype: str, seconds: float = 0.2) -> float:
-    """FLOP/s of one device in a large square matrix product, the best of several: the 100 % of MFU."""
+    """FLOP/s of one device in a large square matrix product, the best of several: MFU's 100 %."""
     size = 1024 if jax.default_backend() == "cpu" else 8192
     a = jnp.ones((size, size), dtype)
     product = jax.jit(lambda x: x @ x)

@@ -198,7 +198,7 @@ def _loop(
             state, found = run.train_step(state, batch)
             clock.add(batch)
             last = step == run.steps
-            if step % train.log_every == 0 or last or step == start + 1:
+            if step % train.log_every == 0 or last or step == 1:
                 _log(run, step, found, clock, writer, progress)
             if last or (train.eval_every and step % train.eval_every == 0):
                 with clock.paused():
@@ -258,7 +258,7 @@ def _log(
 
 
 class _Clock:
-    """Tokens per second, MFU and the share of time spent waiting for data since the last reading."""
+    """Tokens per second, MFU and the share of time waiting for data since the last reading."""
 
     def __init__(self, run: Run):
         self._run = run

@@ -21,8 +21,8 @@ class OptimizerConfig:
     """AdamW (Loshchilov & Hutter 2019) or LAMB (You et al. 2020, arXiv:1904.00962).
 
     `warmup` is a share of the run's steps. "wsd" holds the rate and decays it to `end_share` of
-    the peak over the last `decay` share of the steps; "linear" and "cosine" decay from the warm-up's
-    end. `clip` bounds the global norm of the gradient; 0 does not.
+    the peak over the last `decay` share of the steps; "linear" and "cosine" decay from the end of
+    the warm-up. `clip` bounds the global norm of the gradient; 0 does not.
     """
 
     name: Literal["adamw", "lamb"] = "adamw"

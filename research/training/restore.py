@@ -1,4 +1,4 @@
-"""Where a run's parameters come from: fresh, or from another run's checkpoint, with a table of it."""
+"""Where a run's parameters come from, fresh or from another run's checkpoint, and a table of it."""
 
 import dataclasses
 from typing import Any
@@ -48,7 +48,7 @@ def initial_params(run: Run) -> tuple[Any, Table]:
     if "backbone" not in info.shapes:
         raise UserError(f"the checkpoint {config.init_from} has no backbone to put a head on")
     theirs = info.shapes
-    wanted, resized = _wanted(run, theirs)
+    wanted, resized = _wanted(run, theirs, info.config["model"]["vocab_size"])
     restored = checkpoint.restore_params(config.init_from, wanted, info.step)
     new = _new_parts(run, restored["heads"].keys(), bool(resized))
     backbone, heads = restored["backbone"], new["heads"] | restored["heads"]
@@ -66,8 +66,8 @@ def initial_params(run: Run) -> tuple[Any, Table]:
     return params, Table(parts)
 
 
-def _wanted(run: Run, theirs: Any) -> tuple[Any, dict[str, tuple[int, int]]]:
-    """Target shapes of what is restored, and the leaves whose vocabulary grows."""
+def _wanted(run: Run, theirs: Any, entries: int) -> tuple[Any, dict[str, tuple[int, int]]]:
+    """Target shapes of what is restored, and the leaves whose vocabulary grows from `entries`."""
     shared = {n: s for n, s in run.param_shapes["heads"].items() if n in theirs.get("heads", {})}
     ours = {"backbone": run.param_shapes["backbone"], "heads": shared}
     placed = {
@@ -79,11 +79,11 @@ def _wanted(run: Run, theirs: Any) -> tuple[Any, dict[str, tuple[int, int]]]:
 
     def target(path: str, shape: Any, sharding: Any) -> jax.ShapeDtypeStruct:
         size = tuple(shape.shape)
-        there = stored[path].shape if path in stored else size
-        grows = path.endswith(VOCABULARY_LEAVES) and there[0] < size[0]
-        if grows and run.config.tokenizer.add_tokens:
-            resized[path] = (there[0], size[0])
-            size = tuple(there)
+        # A table may have room for the new entries already: its rows are padded.
+        grows = path.endswith(VOCABULARY_LEAVES) and entries < run.model.vocab_size
+        if grows and path in stored:
+            resized[path] = (entries, run.model.vocab_size)
+            size = (stored[path].shape[0], *size[1:])
         return jax.ShapeDtypeStruct(size, shape.dtype, sharding=sharding)
 
     leaves = [
@@ -118,7 +118,8 @@ def _resize(run: Run, params: Any, new: Any, resized: dict[str, tuple[int, int]]
             return old
         before = resized[path][0]
         rows = jnp.arange(fresh_leaf.shape[0])
-        padded = jnp.pad(old, [(0, fresh_leaf.shape[0] - before)] + [(0, 0)] * (old.ndim - 1))
+        missing = fresh_leaf.shape[0] - old.shape[0]
+        padded = jnp.pad(old, [(0, missing)] + [(0, 0)] * (old.ndim - 1))
         old_rows = (rows < before).reshape(-1, *[1] * (old.ndim - 1))
         return jnp.where(old_rows, padded, fresh_leaf)
 

@@ -120,9 +120,7 @@ def resolve(config: Config) -> tuple[Config, Tokenizer]:
     tokenizer = _tokenizer(config, info.tokenizer_json if info else None)
     model = config.model
     if model.preset == "checkpoint":
-        given = dataclasses.asdict(model)
-        defaults = dataclasses.asdict(ModelConfig(preset="checkpoint"))
-        changed = {k: v for k, v in given.items() if v != defaults[k] and k != "preset"}
+        changed = {key: getattr(model, key) for key in model.given}
         model = dataclasses.replace(theirs, **changed)
     if theirs is not None:
         _check_shape(model, theirs, config)
@@ -222,8 +220,8 @@ def describe(run: Run) -> str:
     layout = run.config.data
     lines = [
         f"parameters: backbone {count:,}, heads {heads:,} ({', '.join(run.heads) or 'tied'})",
-        f"rows of {layout.length} tokens, {run.steps:,} steps, {run.train.epoch_batches(0):,} a pass "
-        f"over the data; mesh {dict(run.mesh.shape)}",
+        f"rows of {layout.length} tokens, {run.steps:,} steps, {run.train.epoch_batches(0):,} "
+        f"a pass over the data; mesh {dict(run.mesh.shape)}",
     ]
     for fallback in rules.fallbacks(run.param_shardings, run.param_shapes)[:5]:
         lines.append(f"replicated, since fsdp does not divide it: {fallback.path} {fallback.shape}")

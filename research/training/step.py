@@ -24,7 +24,7 @@ class State(NamedTuple):
 
 
 def row_keys(seed: int, step: jax.Array, rows: jax.Array) -> jax.Array:
-    """One dropout key for each row, f(seed, step, row): the same on any mesh, in any micro-batch."""
+    """A dropout key for each row, f(seed, step, row): the same on any mesh, in any micro-batch."""
     key = jax.random.fold_in(jax.random.key(seed), step)
     return jax.vmap(lambda row: jax.random.fold_in(key, row))(rows)
 
@@ -114,7 +114,7 @@ def make_train_step(
     accumulation: int = 1,
     uses_dropout: bool = True,
 ) -> Callable[[State, Batch], tuple[State, Sums]]:
-    """(state, batch) -> (state, metrics): "loss" (sum of the mean losses), "gradient_norm", counts."""
+    """(state, batch) -> (state, metrics): "loss" (sum of mean losses), "gradient_norm", counts."""
 
     def train_step(state: State, batch: Batch) -> tuple[State, Sums]:
         keys = row_keys(seed, state.step, batch["rows"]) if uses_dropout else None

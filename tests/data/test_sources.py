@@ -293,7 +293,7 @@ def test_an_empty_source_is_an_error(tmp_path, name):
 
 def test_excluding_everything_is_an_error(tmp_path):
     name = write(tmp_path / "a.jsonl", {"id": "1", "text": "t"})
-    assert "leaves none of its 1 examples" in fault(name, exclude=(name,))
+    assert "leave none of its 1 examples" in fault(name, exclude=(name,))
 
 
 def test_missing_files_are_named_with_the_nearest(tmp_path):
@@ -342,3 +342,20 @@ def test_held_out_is_a_fixed_share_by_id():
         "doc/91",
         "doc/180",
     ]
+
+
+def test_percent_keeps_a_share_spread_over_the_whole_set():
+    name = "bundled:sentiment/customer_reviews_train"
+    every = [e["id"] for e in read(SourceConfig(name), "classification")]
+    some = [e["id"] for e in read(SourceConfig(name, percent=10.0), "classification")]
+    assert abs(len(some) / len(every) - 0.1) < 4 * (0.1 * 0.9 / len(every)) ** 0.5
+    places = [every.index(i) for i in some]
+    assert places == sorted(places)
+    assert abs(sum(places) / len(places) / len(every) - 0.5) < 0.05
+    assert fingerprint(SourceConfig(name)) != fingerprint(SourceConfig(name, percent=10.0))
+
+
+@pytest.mark.parametrize("percent", [0.0, -1.0, 100.5])
+def test_a_percent_out_of_range_is_refused(percent):
+    with pytest.raises(UserError, match="percent"):
+        read(SourceConfig("bundled:corpus/brown", percent=percent), "document")

@@ -1,6 +1,6 @@
 """The commands of README and docs, run as they are written, in the tier that their block names.
 
-A block starts with ```bash TIER: "suite" and "long" are run here, "ci" by .ci/run, "not-run" nowhere.
+A block starts with ```bash TIER: "suite" and "long" are run here, "ci" by .ci/run, "not-run" never.
 """
 
 import os

@@ -47,6 +47,7 @@ def test_keys_that_no_parameter_depends_on_are_no_shape():
     free = {f.name for f in dataclasses.fields(ModelConfig)} - set(model_config.SHAPE_KEYS)
     assert free == {
         "preset",
+        "given",
         "dropout",
         "attention_dropout",
         "dtype",

@@ -21,7 +21,7 @@ from research.data.loader import Ahead
 from research.training import loop
 from tests import helpers
 
-STEPS, CHECKPOINT = 8, 3  # an epoch is two batches, four for the task
+STEPS, CHECKPOINT = 8, 3  # an epoch is two batches
 
 
 def config(kind: str, folder: Path):

@@ -81,7 +81,7 @@ def test_metrics_are_the_same_byte_for_byte(runs):
 
 
 def test_the_batches_after_the_kill_are_those_of_the_whole_run(runs):
-    kind, folder = runs
+    _, folder = runs
     whole, killed = (
         (folder / name / "batches.txt").read_text().splitlines() for name in ("whole", "killed")
     )
@@ -89,7 +89,7 @@ def test_the_batches_after_the_kill_are_those_of_the_whole_run(runs):
     # Steps 1 to 5, the kill, then on from the step after the checkpoint.
     assert killed == whole[:5] + whole[killed_run.CHECKPOINT :]
     meta = json.loads((folder / "killed/checkpoints/3/about/meta.json").read_text())
-    assert meta["epoch"] == (0 if kind == "sentiment" else 1), "the kill is to be in epoch two"
+    assert (meta["epoch"], meta["batch"]) == (1, 1), "the checkpoint is to be inside epoch two"
 
 
 CHANGES = [
@@ -104,11 +104,10 @@ CHANGES = [
 ]
 
 
+@pytest.mark.parametrize("runs", ["bert"], indirect=True)
 @pytest.mark.parametrize(("changes", "key"), CHANGES, ids=[key for _, key in CHANGES])
-def test_resuming_another_run_is_an_error_that_names_the_key(processes, runs, changes, key):
+def test_resuming_another_run_is_an_error_that_names_the_key(runs, changes, key):
     kind, folder = runs
-    if kind != "bert":
-        pytest.skip("once is enough")
     values = configs.to_values(killed_run.config(kind, folder))
     values["mesh"] = {}  # may change
     changed = configs.override(values, changes, "test")
@@ -116,3 +115,17 @@ def test_resuming_another_run_is_an_error_that_names_the_key(processes, runs, ch
         loop.train(changed, str(folder / "whole"), quiet=True)
     assert f"config.{key}:" in str(error.value) and "another config" in str(error.value)
     assert len(str(error.value).splitlines()) <= 12
+
+
+@pytest.mark.parametrize("runs", ["bert"], indirect=True)
+def test_resuming_on_other_data_is_an_error(runs, tmp_path):
+    kind, folder = runs
+    values = configs.to_values(killed_run.config(kind, folder)) | {"mesh": {}}
+    corpus = Path(values["data"]["corpus"][0]["name"].removeprefix("files:"))
+    before = corpus.read_text()
+    try:
+        corpus.write_text(before.replace("a", "u"))
+        with pytest.raises(UserError, match="the data .or the tokenizer. has changed"):
+            loop.train(configs.override(values, {}, "test"), str(folder / "whole"), quiet=True)
+    finally:
+        corpus.write_text(before)
