@@ -10,6 +10,8 @@ PYTHON ?= python3
 VENV ?= .venv
 REQUIREMENTS ?= requirements.txt
 PYTEST_ARGS ?=
+# Most of a test is compiling, on one core: two processes take half the time of one on two cores.
+WORKERS ?= 2
 # Compiled programs are kept between runs; jax reads this variable by itself.
 JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/.cache/jax
 
@@ -58,13 +60,13 @@ $(DEV_SETUP): requirements-dev.txt $(SETUP)
 	@touch $@
 
 test: $(DEV_SETUP)  ## run the test suite, without the tests marked long
-	$(PYTEST) $(PYTEST_ARGS)
+	$(PYTEST) -n $(WORKERS) --dist loadfile $(PYTEST_ARGS)
 
 test-long: $(DEV_SETUP)  ## run the tests marked long, and only those
 	$(PYTEST) -m long $(PYTEST_ARGS)
 
 smoke: $(DEV_SETUP)  ## run the few tests that stand for all on another Python
-	$(PYTEST) -m "smoke and not long" $(PYTEST_ARGS)
+	$(PYTEST) -n $(WORKERS) --dist loadfile -m "smoke and not long" $(PYTEST_ARGS)
 
 lint: $(DEV_SETUP)  ## check the style
 	$(BIN)/ruff check .

@@ -328,6 +328,8 @@ def _check(config: Config, where: str) -> None:
         if getattr(group, key) < least:
             name = "train" if group is train else "data"
             raise UserError(f"config.{name}.{key}={getattr(group, key)} must be at least {least}")
+    if not 0 <= config.seed < 2**32:  # jax would drop the higher bits without a word
+        raise UserError(f"config.seed={config.seed} must be from 0 to {2**32 - 1}")
     if config.model.preset != "checkpoint":
         model_config.check(config.model)
     if config.objective is not None:
@@ -354,6 +356,14 @@ def _check_objective(config: Config) -> None:
         )
     if goal.masked_lm and not 0.0 < goal.masked_lm.rate < 1.0:
         raise UserError(f"config.objective.masked_lm.rate={goal.masked_lm.rate} must be in (0, 1)")
+    if goal.next_sentence and not 0.0 <= goal.next_sentence.short <= 1.0:
+        raise UserError(
+            f"config.objective.next_sentence.short={goal.next_sentence.short} must be in [0, 1]"
+        )
+    if goal.causal_lm and goal.causal_lm.chunk < 1:
+        raise UserError(
+            f"config.objective.causal_lm.chunk={goal.causal_lm.chunk} must be at least 1"
+        )
     if not data.corpus:
         raise UserError("config.data.corpus is empty: pre-training needs at least one source")
     if config.train.batch_size % data.length:

@@ -14,7 +14,7 @@ from research.config import arguments
 
 def get_config(arg: str = "") -> ConfigDict:
     """Arguments: steps, of 2,048 tokens each."""
-    a = arguments(arg, steps=7000)
+    a = arguments(arg, steps=3000)
     return ConfigDict(
         dict(
             tokenizer=dict(kind="wordpiece", vocab_size=6144),

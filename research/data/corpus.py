@@ -136,5 +136,6 @@ def for_task(config: "Config", task: Task, tokenizer: Tokenizer, mesh_rows: int)
                 slots, task.layout, tokenizer.pad, train.batch_size, config.seed, shuffle, multiple
             )
         )
-    key = json.dumps([sources.fingerprint(data.train), sources.fingerprint(data.validation)])
+    parts = [sources.fingerprint(data.train), sources.fingerprint(data.validation)]
+    key = json.dumps([*parts, tokenizer.fingerprint()])
     return Data(made[0], made[1], hashlib.sha256(key.encode()).hexdigest()[:16])

@@ -206,10 +206,12 @@ def _loop(
                     writer.metrics(step, {f"validation/{k}": v for k, v in metrics.items()})
                     progress.note(f"step {step:,}  {_line(metrics)}")
             periodic = train.checkpoint_every and step % train.checkpoint_every == 0
-            if last or periodic or stop.asked:
+            stopping = stop.asked  # once, or what is asked after the save would not be saved
+            if last or periodic or stopping:
                 with clock.paused():
+                    _check_finite(run, step, found)
                     save(step)
-            if stop.asked and not last:
+            if stopping and not last:
                 checkpoints.wait()
                 raise Interrupted(step)
     finally:
@@ -233,19 +235,25 @@ def _line(metrics: dict[str, float]) -> str:
     return f"validation: {shown}"
 
 
+def _check_finite(run: Run, step: int, found: dict) -> None:
+    """Raises UserError where loss or gradient is not finite: such a state is never saved."""
+    loss, norm = float(found["loss"]), float(found["gradient_norm"])
+    if not (math.isfinite(loss) and math.isfinite(norm)):
+        raise UserError(
+            f"the loss of step {step} is {loss}, the norm of its gradient {norm}: training has "
+            "diverged; try a lower config.optimizer.learning_rate than "
+            f"{run.config.optimizer.learning_rate} or more config.optimizer.warmup"
+        )
+
+
 def _log(
     run: Run, step: int, found: dict, clock: "_Clock", writer: MetricWriter, progress: Progress
 ) -> None:
     """Writes the numbers of this step; those of speed are since the line before."""
+    _check_finite(run, step, found)
     found = {k: float(v) for k, v in jax.device_get(found).items()}
     learning_rate = float(run.schedule(step - 1))
     loss, norm = found.pop("loss"), found.pop("gradient_norm")
-    if not math.isfinite(loss):
-        raise UserError(
-            f"the loss of step {step} is {loss}: training has diverged; try a lower "
-            f"config.optimizer.learning_rate than {run.config.optimizer.learning_rate} or more "
-            "config.optimizer.warmup"
-        )
     means = {
         f"{o.name}/loss": found[f"{o.name}/loss"] / max(found[f"{o.name}/count"], 1.0)
         for o in run.objectives

@@ -40,8 +40,12 @@ class OptimizerConfig:
 
 def check(config: OptimizerConfig) -> None:
     """Raises UserError for rates and shares out of range."""
-    if config.learning_rate <= 0:
-        raise UserError(f"config.optimizer.learning_rate={config.learning_rate} must be above 0")
+    for key in ("learning_rate", "epsilon"):
+        if not 0.0 < getattr(config, key) < math.inf:
+            raise UserError(f"config.optimizer.{key}={getattr(config, key)} must be above 0")
+    for key in ("weight_decay", "clip"):
+        if not 0.0 <= getattr(config, key) < math.inf:
+            raise UserError(f"config.optimizer.{key}={getattr(config, key)} must be at least 0")
     if config.epsilon <= 0:
         raise UserError(f"config.optimizer.epsilon={config.epsilon} must be above 0")
     for key in ("clip", "weight_decay"):

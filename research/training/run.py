@@ -130,6 +130,14 @@ def resolve(config: Config) -> tuple[Config, Tokenizer]:
                 f"{config.init_from} has {theirs.vocab_size:,} rows; use its own tokenizer "
                 "(tokenizer.kind='checkpoint') or list new tokens in tokenizer.add_tokens"
             )
+        own = Tokenizer.from_json(info.tokenizer_json).with_tokens(config.tokenizer.add_tokens)
+        if config.init == "restore" and tokenizer.fingerprint() != own.fingerprint():
+            raise UserError(
+                f"the tokenizer (tokenizer.kind={config.tokenizer.kind!r}) is not the one that "
+                f"{config.init_from} was trained with, so its ids would stand for other texts; "
+                "use its own (--config.tokenizer.kind=checkpoint), or new weights "
+                "(--config.init=fresh)"
+            )
     vocab = max(tokenizer.vocab_size, theirs.vocab_size if theirs else 0)
     model = dataclasses.replace(model, vocab_size=vocab)
     model_config.check(model)

@@ -13,7 +13,6 @@ def make(tokens, types=None, **given) -> Slot:
     return Slot(tokens, types, **given)
 
 
-@pytest.mark.smoke
 def test_slots_lie_side_by_side():
     layout = Layout(length=8, slots=3, predictions=3, labels=("label", "start"))
     rows = [

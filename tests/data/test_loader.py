@@ -35,7 +35,6 @@ class Recorded:
         return self.data.batch(step, start, end)
 
 
-@pytest.mark.smoke
 @pytest.mark.parametrize(
     ("mesh", "spans"),
     [

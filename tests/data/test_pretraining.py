@@ -1,6 +1,8 @@
 """Pre-training batches as a function of (seed, step)."""
 
 import json
+import threading
+import time
 from collections import Counter
 
 import numpy as np
@@ -270,3 +272,22 @@ def test_whole_words_come_from_the_store(stores):
         continues[row, at] = data.tokenizer.token(tokens[row, at]).startswith("##")
     together = [masked[row, at] == masked[row, at - 1] for row, at in np.argwhere(continues) if at]
     assert len(together) > 30 and np.mean(together) > 0.9
+
+
+def test_two_threads_may_ask_where_a_step_is(stores):
+    data = make(stores, "masked_lm")
+    slow = data.epoch_batches
+
+    def epoch_batches(epoch):
+        time.sleep(0.02)
+        return slow(epoch)
+
+    data.epoch_batches = epoch_batches
+    last = 5 * slow(0)
+    found = []
+    threads = [threading.Thread(target=lambda: found.append(data.locate(last))) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == [make(stores, "masked_lm").locate(last)] * 4

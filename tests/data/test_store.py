@@ -31,7 +31,6 @@ def build(folder: Path, source: SourceConfig, split="train", percent=0.001, toke
     return store.build((source,), split, percent, tokens, str(folder / "cache"), quiet=True)
 
 
-@pytest.mark.smoke
 def test_a_block_gives_back_documents_sentences_and_words(tmp_path):
     tokens = helpers.word_pieces()
     draw = np.random.default_rng(0)

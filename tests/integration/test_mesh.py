@@ -26,9 +26,7 @@ class Case:
     def __init__(self, family: str, folder):
         chosen = FAMILIES[family]
         tokens = helpers.word_pieces() if family == "bert" else helpers.byte_pairs()
-        self.data, self.step = helpers.packed_and_padded(
-            helpers.make_store(folder, tokens), chosen
-        )
+        self.data, self.step = helpers.packed_and_padded(helpers.make_store(folder, tokens), chosen)
         self.model, self.objectives = helpers.pretraining_model(chosen)
         self.params = helpers.new_params(self.model, self.objectives)
         self.alone = self.gradients(make_mesh(MeshConfig(), jax.devices()[:1]))

@@ -15,7 +15,11 @@ import pytest
 ROOT = Path(__file__).parents[2]
 TIERS = ("suite", "long", "ci", "not-run")
 BLOCK = re.compile(r"^```bash *([a-z-]*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [
+    ROOT / "README.md",
+    ROOT / "research" / "pretrained" / "README.md",
+    *sorted((ROOT / "docs").glob("*.md")),
+]
 
 
 def blocks() -> list[tuple[str, str, str]]:

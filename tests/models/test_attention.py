@@ -11,7 +11,6 @@ from research.models import attention
 SLOTS = np.array([[1, 1, 2, 2, 2, 0], [1, 1, 1, 1, 1, 1]])
 
 
-@pytest.mark.smoke
 @pytest.mark.parametrize("pattern", ["full", "causal"])
 def test_a_query_sees_its_own_slot(pattern):
     mask = np.asarray(attention.slot_mask(jnp.array(SLOTS), pattern))

@@ -13,7 +13,6 @@ from research.models import params as parameters
 from tests import helpers
 
 
-@pytest.mark.smoke
 @pytest.mark.parametrize("bias", [True, False])
 def test_padding_of_the_vocabulary_is_never_predicted(bias):
     draw = generator("padding")
@@ -48,9 +47,7 @@ def test_the_transform_before_the_vocabulary():
     x = draw.normal(size=(1, 2, 16))
     params = head.init(jax.random.key(0), jnp.asarray(x, jnp.float32))["params"]
     params = jax.tree.map(lambda box: box.value, params, is_leaf=parameters._is_box)
-    params = jax.tree.map(
-        lambda p: jnp.asarray(draw.normal(size=p.shape), jnp.float32), params
-    )
+    params = jax.tree.map(lambda p: jnp.asarray(draw.normal(size=p.shape), jnp.float32), params)
     found, bias = head.apply({"params": params}, jnp.asarray(x, jnp.float32))
     y = x @ np.asarray(params["transform"]["kernel"]) + np.asarray(params["transform"]["bias"])
     y = y * 0.5 * (1 + np.vectorize(math.erf)(y / math.sqrt(2)))

@@ -159,9 +159,7 @@ def test_the_scan_runs_the_layers_one_after_the_other():
     batch = assemble([make_slots()], LAYOUT, pad=0)
     found = jax.jit(lambda p: transformer.apply(p, model, batch, "full"))(params)
     one = dataclasses.replace(model, layers=1)
-    x = transformer.embed(
-        params, model, batch["tokens"], batch["positions"], batch["token_types"]
-    )
+    x = transformer.embed(params, model, batch["tokens"], batch["positions"], batch["token_types"])
     step = jax.jit(
         lambda p, x: transformer.encode(p, one, x, batch["slots"], batch["positions"], "full")
     )
@@ -179,9 +177,7 @@ def test_embeddings_are_the_sum_of_three_tables_and_a_norm():
     where = [batch[name] for name in ("tokens", "positions", "token_types")]
     found = transformer.embed(params, model, *where)
     names = ("word", "position", "token_type")
-    x = sum(
-        np.asarray(tables[name], np.float64)[w] for name, w in zip(names, where, strict=True)
-    )
+    x = sum(np.asarray(tables[name], np.float64)[w] for name, w in zip(names, where, strict=True))
     x = (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + 1e-12)
     x = x * np.asarray(tables["norm"]["scale"]) + np.asarray(tables["norm"]["bias"])
     assert np.allclose(found, x, atol=1e-4)
@@ -231,9 +227,7 @@ def test_rematerialising_blocks_changes_no_gradient():
 
     def gradient(remat: str):
         model = helpers.bert(remat=remat)
-        return jax.grad(
-            lambda p: jnp.sum(transformer.apply(p, model, batch, "full") * direction)
-        )
+        return jax.grad(lambda p: jnp.sum(transformer.apply(p, model, batch, "full") * direction))
 
     found = jax.jit(lambda p: [gradient(remat)(p) for remat in ("none", "block")])(params)
     difference, where = helpers.worst(*found)

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from research.errors import UserError
 from research.models import heads, transformer
 from research.objectives import (
     ObjectivesConfig,
@@ -131,3 +132,8 @@ def test_objectives_come_in_a_fixed_order_with_their_heads():
     assert [o.name for o in causal] == ["causal_lm"] and causal[0].head is None
     untied = make_objectives(helpers.CAUSAL, helpers.gpt(tied_embeddings=False))
     assert isinstance(untied[0].head, heads.OutputTable)
+
+
+def test_next_sentence_prediction_needs_a_pooler():
+    with pytest.raises(UserError, match="config.model.pooler=true"):
+        make_objectives(helpers.MASKED_AND_NEXT, helpers.bert(pooler=False))

@@ -1,7 +1,6 @@
 """Cross-entropy over the vocabulary: against NumPy, and in chunks."""
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -38,16 +37,13 @@ def test_sums_are_the_weighted_cross_entropy_and_hits():
     assert correct > 0
 
 
-@pytest.mark.smoke
 @pytest.mark.parametrize("chunk", [1, 7, 8, 24, 1000])
 def test_chunks_change_neither_sums_nor_gradients(chunk):
     features, table, bias, targets, weights = arrays()
 
     def loss(chunk):
         def of(features, table, bias):
-            return vocabulary.chunked_sums(
-                features, table, bias, targets, weights, REAL, chunk
-            )
+            return vocabulary.chunked_sums(features, table, bias, targets, weights, REAL, chunk)
 
         return jax.jit(jax.value_and_grad(of, argnums=(0, 1, 2), has_aux=True))
 

@@ -17,18 +17,30 @@ from pathlib import Path
 import jax
 import numpy as np
 
+from research.config import Config, from_values
 from research.data.loader import Ahead
 from research.training import loop
 from tests import helpers
+from tests.integration.conftest import TASKS, write_lines
 
 STEPS, CHECKPOINT = 8, 3  # an epoch is two batches
 
 
-def config(kind: str, folder: Path):
-    """The run that is killed: dropout and accumulation on, two devices, parameters sharded."""
+def config(kind: str, folder: Path) -> Config:
+    """The run that is killed: dropout and accumulation on, two devices, parameters sharded.
+
+    Kinds are those of the helpers, and the tasks that the tests of the command line know.
+    """
     changes = {"steps": STEPS, "checkpoint_every": CHECKPOINT, "log_every": 3, "eval_every": 2}
-    values = helpers.run_values(kind, folder, **changes)
-    return helpers.from_values(values | {"mesh": {"data": 1, "fsdp": 2}})
+    family, rows, task = TASKS.get(kind, (kind, [], {}))
+    values = helpers.run_values(family, folder, **changes)
+    if task:
+        del values["objective"]
+        name = "files:" + write_lines(folder / "examples.jsonl", rows)
+        values["data"] |= {"train": name, "validation": name}
+        values["task"] = task
+        values["train"]["batch_size"] = 2  # of three examples
+    return from_values(values | {"mesh": {"data": 1, "fsdp": 2}})
 
 
 def main(kind: str, folder: str, kill_at: str, *workdirs: str) -> None:

@@ -153,8 +153,9 @@ def test_a_backbone_of_other_parameters_is_refused_by_name(folder, stored, tmp_p
     else:
         dense["bias"] = dense["bias"][:7]
     write(tmp_path / "odd", run, params)
+    values = values_of("sentiment", folder, init_from=str(tmp_path / "odd"))
     with pytest.raises(UserError) as error:
-        restore.initial_params(built(values_of("sentiment", folder, init_from=str(tmp_path / "odd"))))
+        restore.initial_params(built(values))
     name = "scale" if change == "extra" else "bias"
     line = next(x for x in str(error.value).splitlines() if f"backbone/pooler/dense/{name}:" in x)
     expected = {
@@ -178,6 +179,29 @@ def test_a_larger_tokenizer_without_listed_tokens_is_refused(folder):
     larger = {"kind": "wordpiece", "vocab_size": 190}
     with pytest.raises(UserError, match="190 entries.*180 rows.*add_tokens"):
         built(values_of("sentiment", folder, tokenizer=larger))
+
+
+@pytest.mark.parametrize("init", ["restore", "fresh"])
+def test_another_tokenizer_of_the_same_size_is_refused_where_weights_are_restored(folder, init):
+    lower = {"kind": "wordpiece", "vocab_size": 120, "lowercase": True}
+    values = values_of("sentiment", folder, tokenizer=lower, init=init)
+    if init == "fresh":
+        assert built(values).tokenizer.vocab_size <= 180
+        return
+    with pytest.raises(UserError, match="not the one that .*checkpoint was trained with"):
+        built(values)
+
+
+def test_the_data_of_a_task_are_its_examples_and_its_tokenizer(folder):
+    keys = {
+        built(values_of("sentiment", folder, **changes)).data_key
+        for changes in (
+            {},
+            {"tokenizer": PRETRAINED | {"add_tokens": ["<x>"]}},
+            {"seed": 3},
+        )
+    }
+    assert len(keys) == 2
 
 
 def test_keys_beside_the_preset_change_the_checkpoints_shape_even_to_their_defaults(folder):

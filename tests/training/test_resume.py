@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -12,51 +13,59 @@ import pytest
 from research import config as configs
 from research.errors import UserError
 from research.training import loop
-from research.training.checkpoint_folder import absolute, read_about
+from research.training.checkpoint_folder import absolute, read_about, steps_in
 from tests import helpers
+from tests.integration.conftest import TASKS
 from tests.training import killed_run
 
 ROOT = Path(__file__).parents[2]
 KINDS = ["bert", "gpt", "sentiment"]
+MORE = [pytest.param(kind, marks=pytest.mark.long) for kind in TASKS]
 
 
 def child(folder: Path, *arguments: str) -> subprocess.Popen:
-    env = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
+    flags = re.sub(r"device_count=\d+", "device_count=2", os.environ["XLA_FLAGS"])
+    env = os.environ | {"XLA_FLAGS": flags}
     env.setdefault("JAX_COMPILATION_CACHE_DIR", str(folder / "compiled"))
     command = [sys.executable, "-m", "tests.training.killed_run", *arguments]
     return subprocess.Popen(command, cwd=ROOT, env=env, stderr=subprocess.PIPE, text=True)
 
 
+def kill(kind: str, folder: Path) -> tuple[Path, subprocess.Popen]:
+    """Starts the run that kills itself at step 6, after its data is written for all three runs."""
+    killed_run.config(kind, folder)
+    return folder, child(folder, kind, str(folder), "6", str(folder / "killed"))
+
+
 @pytest.fixture(scope="module")
 def processes(tmp_path_factory):
     """Folder and killed process of each kind, all at once; what follows waits for its own."""
-    made = {}
-    for kind in KINDS:
-        folder = tmp_path_factory.mktemp(kind)
-        helpers.run_values(kind, folder)  # writes the data that all three runs read
-        made[kind] = folder, child(folder, kind, str(folder), "6", str(folder / "killed"))
+    made = {kind: kill(kind, tmp_path_factory.mktemp(kind)) for kind in KINDS}
     yield made
     for _, process in made.values():
         process.kill()
         process.communicate()
 
 
-@pytest.fixture(scope="module", params=KINDS)
-def runs(request, processes):
+@pytest.fixture(scope="module", params=KINDS + MORE)
+def runs(request, tmp_path_factory):
     """(kind, folder) with the workdirs "whole" and "killed", the latter resumed to the end."""
-    folder, killed = processes[request.param]
+    kind = request.param
+    if kind in KINDS:
+        folder, killed = request.getfixturevalue("processes")[kind]
+    else:
+        folder, killed = kill(kind, tmp_path_factory.mktemp(kind))
     _, errors = killed.communicate(timeout=300)
     assert killed.returncode == -signal.SIGKILL, errors
     before = (folder / "killed" / "metrics.jsonl").read_text()
     (folder / "before.jsonl").write_text(before)
     both = [str(folder / "whole"), str(folder / "killed")]
-    process = child(folder, request.param, str(folder), "0", *both)
+    process = child(folder, kind, str(folder), "0", *both)
     _, errors = process.communicate(timeout=300)
     assert process.returncode == 0, errors
-    return request.param, folder
+    return kind, folder
 
 
-@pytest.mark.smoke
 def test_every_bit_of_params_and_optimizer_is_the_same(runs):
     _, folder = runs
     whole, killed = (
@@ -115,6 +124,16 @@ def test_resuming_another_run_is_an_error_that_names_the_key(runs, changes, key)
         loop.train(changed, str(folder / "whole"), quiet=True)
     assert f"config.{key}:" in str(error.value) and "another config" in str(error.value)
     assert len(str(error.value).splitlines()) <= 12
+
+
+@pytest.mark.long
+def test_a_run_that_diverges_ends_without_saving_what_is_not_finite(tmp_path):
+    values = helpers.run_values("gpt", tmp_path, steps=8, checkpoint_every=1, log_every=100)
+    values["optimizer"] = {"learning_rate": 1e30, "warmup": 0.0, "clip": 0.0}
+    with pytest.raises(UserError, match="diverged.*config.optimizer.learning_rate"):
+        loop.train(configs.from_values(values), str(tmp_path / "run"), quiet=True)
+    saved = steps_in(absolute(str(tmp_path / "run" / "checkpoints")))
+    assert saved and max(saved) < 8
 
 
 @pytest.mark.parametrize("runs", ["bert"], indirect=True)

@@ -70,8 +70,7 @@ def test_the_same_step_gives_the_same_bits_and_another_step_other_dropout(run):
 def test_metrics_are_the_mean_losses_and_what_they_are_made_of(run):
     _, metrics = run.train_step(golden.start(run), batch_of(run, 0))
     means = [
-        float(metrics[f"{o.name}/loss"]) / float(metrics[f"{o.name}/count"])
-        for o in run.objectives
+        float(metrics[f"{o.name}/loss"]) / float(metrics[f"{o.name}/count"]) for o in run.objectives
     ]
     assert float(metrics["loss"]) == pytest.approx(sum(means), rel=1e-6)
     # At the start an objective knows nothing: about the logarithm of what it chooses among.
@@ -107,7 +106,10 @@ def stores(tmp_path_factory):
     }
 
 
-@pytest.mark.parametrize(("family", "dropout"), [("bert", 0.1), ("gpt", 0.0)])
+@pytest.mark.parametrize(
+    ("family", "dropout"),
+    [("bert", 0.0), ("gpt", 0.0), pytest.param("bert", 0.1, marks=pytest.mark.long)],
+)
 def test_micro_batches_add_up_to_the_batch(stores, family, dropout):
     """Invariant: K micro-batches = one batch, with unequal counts and two losses; dropout has
     its keys by row, so that it may be on."""

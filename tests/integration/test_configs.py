@@ -1,0 +1,138 @@
+"""Invariant: every config file builds. At its own size as far as no data is needed, and tiny."""
+
+import dataclasses
+import re
+from pathlib import Path
+
+import jax
+import pytest
+
+from research import config as configs
+from research.data import corpus
+from research.data.config import DataConfig, TokenizerConfig
+from research.data.sources import SourceConfig
+from research.errors import UserError
+from research.models import config as model_config
+from research.models import params as parameters
+from research.objectives import make_objectives
+from research.training import checkpoint
+from research.training import run as runs
+from tests import helpers
+
+ROOT = Path(__file__).parents[2]
+PRETRAIN = sorted((ROOT / "configs/pretrain").glob("*.py"))
+FINETUNE = sorted((ROOT / "configs/finetune").glob("*.py"))
+LENGTH = 64
+
+
+def named(files: list[Path]):
+    return pytest.mark.parametrize("file", files, ids=[f.stem for f in files])
+
+
+def test_there_are_config_files():
+    assert {"bert", "gpt"} <= {f.stem for f in PRETRAIN}
+    assert {"sentiment", "question_answering", "story"} <= {f.stem for f in FINETUNE}
+
+
+def shrunk(values: dict, folder: Path) -> dict:
+    """The same run on little text, with short rows and a narrow model."""
+    values["data"] |= {"length": LENGTH, "slots": 4, "cache": str(folder / "cache")}
+    for split in ("train", "validation", "test"):
+        if split in values["data"]:
+            values["data"][split] = dict(values["data"][split]) | {"take": 4}
+    values["train"] |= {"batch_size": 4}
+    if "objective" in values:
+        # Documents enough for both splits; the first two sources stand for all.
+        sources = [dict(source) | {"take": 12} for source in values["data"]["corpus"][:2]]
+        values["data"] |= {"corpus": sources, "held_out_percent": 30.0}
+        values["tokenizer"]["vocab_size"] = 800
+        shape = {"layers": 2, "width": 16, "heads": 2, "mlp_width": 32, "max_positions": LENGTH}
+        values["model"] |= shape
+        values["train"]["batch_size"] = 8 * LENGTH
+    return values
+
+
+def builds(values: dict, file: Path) -> runs.Run:
+    """Builds a run and traces its train step on its first batch."""
+    run = runs.build(configs.from_values(values, file.name), jax.devices()[:1], quiet=True)
+    shapes = run.param_shapes
+    optimizer = jax.eval_shape(run.optimizer.init, shapes)
+    state = runs.State(jax.ShapeDtypeStruct((), "int32"), shapes, optimizer)
+    after, metrics = jax.eval_shape(run.train_step, state, run.train.batch(0))
+    assert jax.tree.map(lambda x: x.shape, after) == jax.tree.map(lambda x: x.shape, state)
+    assert {"loss", "gradient_norm"} <= metrics.keys()
+    assert run.validation.epoch_batches(0) >= 1 and run.steps >= 1
+    assert "parameters: backbone" in runs.describe(run)
+    return run
+
+
+@named(PRETRAIN)
+def test_a_pre_training_builds(file, tmp_path):
+    own = configs.load(str(file))
+    vocab = own.tokenizer.vocab_size
+    model = dataclasses.replace(own.model, vocab_size=vocab)
+    model_config.check(model)
+    runs.check_length(model, own.data.length)
+    assert corpus.batch_rows(own, 8) % 8 == 0, "a host of eight devices"
+    heads = {o.name: o.head for o in make_objectives(own.objective, model) if o.head}
+    assert parameters.count(parameters.shapes(model, heads), model) > 1e6
+    arg = ":size=tiny" if "a.size" in file.read_text() else ""
+    builds(shrunk(configs.load_values(f"{file}{arg}"), tmp_path), file)
+
+
+@pytest.mark.parametrize("size", ["tiny", "mini", "small", "medium", "base", "large"])
+def test_bert_has_all_its_sizes(size):
+    found = configs.load(f"{ROOT}/configs/pretrain/bert.py:size={size}")
+    assert found.model.preset == f"bert_{size}" and found.objective.next_sentence
+    alone = configs.load(f"{ROOT}/configs/pretrain/bert.py:size={size},nsp=false")
+    assert alone.objective.next_sentence is None
+
+
+@pytest.mark.parametrize("size", ["tiny", "mini", "small", "medium", "large", "xl"])
+def test_gpt_has_all_its_sizes(size):
+    found = configs.load(f"{ROOT}/configs/pretrain/gpt.py:size={size}")
+    assert found.model.preset == f"gpt2_{size}" and found.objective.causal_lm
+
+
+@pytest.mark.parametrize("file", ["bert.py", "gpt.py"])
+def test_an_unknown_size_is_named_with_the_sizes_there_are(file):
+    with pytest.raises(UserError) as error:
+        configs.load(f"{ROOT}/configs/pretrain/{file}:size=tinny")
+    assert "tinny" in str(error.value) and "_tiny'" in str(error.value)
+
+
+@pytest.fixture(scope="module")
+def checkpoints(tmp_path_factory):
+    """A tiny checkpoint of each family, with a tokenizer of English."""
+    folder = tmp_path_factory.mktemp("checkpoints")
+    text = DataConfig(
+        corpus=(SourceConfig("bundled:corpus/factbook_background", take=40),),
+        cache=str(folder / "cache"),
+    )
+    for kind, tokens in (("bert", "wordpiece"), ("gpt", "byte_bpe")):
+        tokenizer = corpus.make_tokenizer(TokenizerConfig(tokens, 600), text)
+        run = helpers.run_config(kind, folder, steps=1)
+        model = dataclasses.replace(
+            run.model, vocab_size=tokenizer.vocab_size, max_positions=LENGTH
+        )
+        params = helpers.new_params(model, make_objectives(run.objective, model))
+        saved = configs.to_values(dataclasses.replace(run, model=model))
+        place = str(folder / kind)
+        checkpoint.write_checkpoint(place, 1, params, saved, tokenizer.to_json(), {"data": ""})
+    return folder
+
+
+@named(FINETUNE)
+def test_a_fine_tuning_builds_on_the_family_its_header_names(file, checkpoints, tmp_path):
+    family = re.search(r"--config.init_from=runs/(bert|gpt)_", file.read_text()).group(1)
+    values = configs.load_values(str(file)) | {"init_from": str(checkpoints / family)}
+    own = configs.from_values(values, file.name)
+    values = shrunk(values, tmp_path)
+    if own.task.__class__.__name__ == "SpanQAConfig":
+        values["task"] |= {"stride": 16}
+    if own.task.__class__.__name__ == "TextGenerationConfig":
+        values["task"] |= {"overlap": 16, "max_new_tokens": 16}
+    run = builds(values, file)
+    assert run.task.metric and set(run.heads) <= {run.task.name}
+    with pytest.raises(UserError, match=r"config\.\w+\.\w+='checkpoint' takes the"):
+        configs.load(str(file))
