@@ -2,6 +2,8 @@
 
 import os
 
+import pytest
+
 FLAGS = (
     "--xla_force_host_platform_device_count=8",
     # The suite's time is compile time: models are tiny, so slow code is fast enough.
@@ -10,3 +12,12 @@ FLAGS = (
 )
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ["XLA_FLAGS"] = " ".join([os.environ.get("XLA_FLAGS", ""), *FLAGS]).strip()
+
+
+@pytest.fixture(autouse=True, scope="module")
+def programs_of_one_file():
+    """Compiled programs are forgotten after each file: together they take ten gigabytes."""
+    yield
+    import jax
+
+    jax.clear_caches()

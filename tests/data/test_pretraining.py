@@ -174,6 +174,20 @@ def test_another_epoch_has_other_masks_on_the_same_slot(stores):
     assert sum(different) >= 18
 
 
+def test_a_random_token_is_never_a_special_one(stores):
+    data = make(stores, "masked_lm")
+    special = data.tokenizer.special_ids - {data.tokenizer.mask}
+    found = []
+    for epoch in range(25):
+        for index, planned in enumerate(data.block_plan(epoch, 0)):
+            slot = data._slot(epoch, 0, index, planned)
+            there = slot.tokens[slot.predict_positions]
+            replaced = (there != data.tokenizer.mask) & (there != slot.predict_targets)
+            found += there[replaced].tolist()
+    assert len(found) > 150 and not special & set(found)
+    assert data.tokenizer.mask not in data._ordinary
+
+
 @each_objective
 def test_another_epoch_has_another_plan(stores, name):
     data = make(stores, name)
