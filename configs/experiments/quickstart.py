@@ -32,14 +32,14 @@ TASKS = {
         "question_answering",
         BERT,
         "overlapping_sentence",
-        {"data.train.percent": 10.0, "train.epochs": 4, "data.test.percent": 50.0},
+        {"data.train.percent": 10.0, "train.epochs": 3, "data.test.percent": 50.0},
     ),
     "story": ("story", GPT, "bigram", {"data.train.percent": 50.0, "train.epochs": 2}),
     "questions, generative": (
         "document_qa",
         GPT,
         "overlapping_sentence",
-        {"data.train.percent": 10.0, "train.epochs": 4, "data.test.percent": 25.0},
+        {"data.train.percent": 10.0, "train.epochs": 3, "data.test.percent": 25.0},
     ),
 }
 
@@ -49,15 +49,15 @@ def get_experiment() -> Experiment:
     runs = {
         "bert": Run(
             "configs/pretrain/bert_cpu.py",
-            SMALL | {"train.steps": 300, "train.eval_every": 100, "train.checkpoint_every": 0},
+            SMALL | {"train.steps": 240, "train.eval_every": 80, "train.checkpoint_every": 0},
         ),
         "gpt": Run(
             "configs/pretrain/gpt_cpu.py",
             SMALL
             | {
                 "data.length": 128,
-                "train.steps": 200,
-                "train.eval_every": 100,
+                "train.steps": 120,
+                "train.eval_every": 40,
                 "train.checkpoint_every": 0,
             },
         ),
