@@ -49,15 +49,15 @@ def get_experiment() -> Experiment:
     runs = {
         "bert": Run(
             "configs/pretrain/bert_cpu.py",
-            SMALL | {"train.steps": 240, "train.eval_every": 80, "train.checkpoint_every": 0},
+            SMALL | {"train.steps": 180, "train.eval_every": 90, "train.checkpoint_every": 0},
         ),
         "gpt": Run(
             "configs/pretrain/gpt_cpu.py",
             SMALL
             | {
                 "data.length": 128,
-                "train.steps": 120,
-                "train.eval_every": 40,
+                "train.steps": 90,
+                "train.eval_every": 45,
                 "train.checkpoint_every": 0,
             },
         ),
