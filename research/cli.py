@@ -4,7 +4,7 @@ import dataclasses
 import importlib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from research.errors import UserError, nearest
 
@@ -68,7 +68,7 @@ VERBS: dict[str, Verb] = {
         "research.commands.experiment:run",
         "the runs of an experiment file in their order, and its table",
         required=("config",),
-        optional=("only", "workdir"),
+        optional=("only", "parallel", "workdir"),
         switches=("dry_run",),
     ),
 }
@@ -131,11 +131,20 @@ def parse(name: str, verb: Verb, arguments: Sequence[str]) -> tuple[dict[str, st
 
 def execute(name: str, verb: Verb, arguments: Sequence[str]) -> int:
     """Runs a verb; returns the exit code: 0 done, 1 failed, 2 wrong input, 130 interrupted."""
-    try:
+
+    def run() -> int:
         flags, overrides = parse(name, verb, arguments)
         module, function = verb.target.split(":")
-        run = getattr(importlib.import_module(module), function)
-        return run(**flags, **({"overrides": overrides} if verb.overrides else {})) or 0
+        command = getattr(importlib.import_module(module), function)
+        return command(**flags, **({"overrides": overrides} if verb.overrides else {})) or 0
+
+    return guarded(run)
+
+
+def guarded(run: Callable[[], int]) -> int:
+    """The exit code of `run`, what went wrong told in a few lines where users can mend it."""
+    try:
+        return run()
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -11,14 +11,17 @@ from ml_collections import ConfigDict
 from configs.pretrain.bert import CORPUS
 from research.config import arguments
 
+# The reviews' training sentences, without their labels: the only opinions among the texts.
+REVIEWS = dict(name="bundled:sentiment/customer_reviews_train")
+
 
 def get_config(arg: str = "") -> ConfigDict:
     """Arguments: steps, of 2,048 tokens each."""
-    a = arguments(arg, steps=3000)
+    a = arguments(arg, steps=4500)
     return ConfigDict(
         dict(
             tokenizer=dict(kind="wordpiece", vocab_size=6144),
-            data=dict(corpus=CORPUS, length=128),
+            data=dict(corpus=(*CORPUS, REVIEWS), length=128),
             model=dict(
                 preset="bert_tiny",
                 layers=4,

@@ -11,7 +11,7 @@ from research.config import arguments
 
 def get_config(arg: str = "") -> ConfigDict:
     """Arguments: steps, of 2,048 tokens each."""
-    a = arguments(arg, steps=2500)
+    a = arguments(arg, steps=4000)
     return ConfigDict(
         dict(
             tokenizer=dict(kind="byte_bpe", vocab_size=4096),

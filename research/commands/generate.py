@@ -2,6 +2,7 @@
 
 import sys
 
+from research.commands.numbers import number, whole
 from research.data.tokenizer import Tokenizer
 from research.errors import UserError
 from research.generation import decode, samplers
@@ -20,12 +21,12 @@ def run(
     samples: str = "1",
 ) -> int:
     """Prints `samples` texts that go on from the prompt, and how fast they came."""
-    limit, count = _whole("max_tokens", max_tokens), _whole("samples", samples)
+    limit, count = whole("max_tokens", max_tokens), whole("samples", samples)
     sampling = Sampling(
-        temperature=_number("temperature", temperature),
-        top_k=_whole("top_k", top_k, least=0),
-        top_p=_number("top_p", top_p),
-        seed=_whole("seed", seed, least=0),
+        temperature=number("temperature", temperature),
+        top_k=whole("top_k", top_k, least=0),
+        top_p=number("top_p", top_p),
+        seed=whole("seed", seed, least=0),
     )
     samplers.check(sampling)
     loaded = load_model(checkpoint)
@@ -48,9 +49,9 @@ def run(
 
     generate(1)  # compiles the program, so that the figures are those of decoding
     first, made = generate(1), generate(limit)
-    for number, new in enumerate(made.tokens):
+    for index, new in enumerate(made.tokens):
         if count > 1:
-            print(f"--- {number + 1} of {count}")
+            print(f"--- {index + 1} of {count}")
         print(prompt + decode.decode_continuation(tokenizer, tokens, new))
     size = sum(map(len, made.tokens))
     print(
@@ -100,16 +101,3 @@ def _warn(loaded: Loaded, length: int) -> None:
             f"of {trained}; what comes after is not to be trusted",
             file=sys.stderr,
         )
-
-
-def _whole(flag: str, text: str, least: int = 1) -> int:
-    if not text.isdecimal() or int(text) < least:
-        raise UserError(f"generate: --{flag}={text} must be a whole number from {least}")
-    return int(text)
-
-
-def _number(flag: str, text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        raise UserError(f"generate: --{flag}={text} must be a number") from None

@@ -63,12 +63,13 @@ class Experiment:
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-    """A run with a seed: what is trained, and where."""
+    """A run with a seed: what is trained, where, and the workdir of the run it starts from."""
 
     run: str
     seed: int
     config: Config
     workdir: Path
+    after: Path | None
 
 
 BASELINES = {
@@ -103,7 +104,13 @@ def jobs(experiment: Experiment, folder: Path) -> list[Job]:
         if name not in runs:
             raise UserError(f"pretraining names an unknown run {name!r}{nearest(name, runs)}")
     return [
-        Job(name, seed, _config(runs[name], seed, folder, runs, name), workdir(folder, name, seed))
+        Job(
+            name,
+            seed,
+            _config(runs[name], seed, folder, runs, name),
+            workdir(folder, name, seed),
+            _after(runs[name].start, folder, runs),
+        )
         for name in _ordered(runs)
         for seed in runs[name].seeds
     ]
@@ -117,6 +124,10 @@ def workdir(folder: Path, run: str, seed: int) -> Path:
 def checkpoint_of(name: str, folder: Path, runs: Mapping[str, Run]) -> str:
     """The checkpoint that a run's name (its first seed's) or a path stands for."""
     return str(workdir(folder, name, runs[name].seeds[0])) if name in runs else name
+
+
+def _after(start: str, folder: Path, runs: Mapping[str, Run]) -> Path | None:
+    return Path(checkpoint_of(start, folder, runs)) if start in runs else None
 
 
 def _config(run: Run, seed: int, folder: Path, runs: Mapping[str, Run], name: str) -> Config:

@@ -14,7 +14,7 @@ from research.evaluation.bootstrap import Gap, paired_bootstrap
 from research.evaluation.metrics import Counts, total
 from research.experiments import baselines
 from research.experiments.experiment import BASELINES, Experiment, Job, Row, checkpoint_of
-from research.experiments.runner import finished, scored
+from research.experiments.job import finished, scored
 from research.tasks.protocol import Example, Task
 from research.training.inference import Loaded, load_model
 
@@ -34,7 +34,7 @@ def make(experiment: Experiment, planned: list[Job], folder: Path) -> str:
     if experiment.encoder:
         parts += ["## Seed examples", _seeds(experiment, folder)]
     seconds = sum(finished(job)["seconds"] for job in planned)
-    parts.append(f"All runs together took {seconds / 60:.1f} minutes.")
+    parts.append(f"The runs took {seconds / 60:.1f} minutes, added up.")
     return "\n\n".join(parts) + "\n"
 
 

@@ -1,82 +1,243 @@
-"""Makes the runs of an experiment one after the other; what is finished is not made again."""
+"""Makes the runs of an experiment, each in a process of its own, several at a time.
 
+A run starts when what it starts from is done. What is finished is not made again; what fails is
+reported, and the others go on.
+"""
+
+import dataclasses
 import json
+import os
+import signal
+import subprocess
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from fnmatch import fnmatchcase
 from pathlib import Path
 
-from research.errors import UserError
-from research.evaluation import predictor
+import research
+from research.errors import UserError, nearest
 from research.experiments.experiment import Experiment, Job, fingerprint, jobs
-from research.training import loop
-from research.training.inference import load_model
+from research.experiments.job import DONE
+from research.experiments.view import View
+from research.monitoring.progress import duration
 
-DONE = "done.json"
-SCORED = "test.jsonl"  # one line for each test example: prediction and counts
+PROGRAM = (sys.executable, "-m", "research.experiments.job")
+LOG = "log.txt"
+MOST = 4  # runs at a time on CPU unless told: each has its own memory
+SECONDS_BETWEEN_LOOKS = 0.2
+SHOWN_LINES = 10  # of the log of a run that failed
+
+
+@dataclasses.dataclass
+class Outcome:
+    """The jobs of the experiment, and those that are not done by their workdir's name."""
+
+    jobs: list[Job]
+    failed: list[str]
+    left: list[str]  # start from a failed run, or come after an interrupt
+    interrupted: bool = False
 
 
 def run(
-    experiment: Experiment, folder: Path, only: str = "", say: Callable[[str], None] = print
-) -> list[Job]:
-    """Trains every job and scores the tasks on their test split; returns the jobs.
+    experiment: Experiment,
+    file: str,
+    folder: Path,
+    only: str = "",
+    parallel: int = 0,
+    say: Callable[[str], None] = print,
+) -> Outcome:
+    """Trains every job and scores the tasks on their test split.
 
     Args:
-        only: runs whose name contains this; their dependencies must be finished.
+        file: the experiment's file, which the processes of the runs load again.
+        only: runs whose name fits this pattern ("sentiment*"); what they start from must be done.
+        parallel: runs at a time; 0: one on an accelerator, on CPU one for each core, at most 4.
         say: where progress is told.
 
     Raises UserError for anything wrong in the experiment, before the first run starts.
     """
     planned = jobs(experiment, folder)
-    chosen = [job for job in planned if only in job.run]
+    chosen = [job for job in planned if not only or fnmatchcase(job.run, only)]
     if not chosen:
-        raise UserError(f"--only={only!r} fits no run; runs: {', '.join(experiment.runs)}")
-    for number, job in enumerate(chosen, 1):
-        key = fingerprint(job.config)
-        done = job.workdir / DONE
-        if done.exists():
-            found = json.loads(done.read_text())
-            if found["fingerprint"] == key:
-                say(f"[{number}/{len(chosen)}] {job.workdir.name}: finished before")
+        raise UserError(f"--only={only!r} fits no run{nearest(only, experiment.runs)}")
+    missing = {job.after for job in chosen if job.after and not (job.after / DONE).exists()}
+    for workdir in sorted(missing - {job.workdir for job in chosen}):
+        raise UserError(
+            f"--only={only!r}: {workdir} is not done, and a run of these starts from it"
+        )
+    waiting = []
+    for job in chosen:
+        if job.after not in missing and _done(job):
+            say(f"{job.workdir.name}: finished before")
+        else:
+            waiting.append(job)
+    if not waiting:
+        return Outcome(planned, [], [])
+    lanes = min(parallel or _lanes(), len(waiting))
+    say(f"to make: {len(waiting)}, {lanes} at a time; each prints to its {folder}/RUN/{LOG}")
+    return _Runner(planned, waiting, file, folder, lanes, say).run()
+
+
+def _done(job: Job) -> bool:
+    """Whether the job is finished. Raises UserError where another run is in its folder."""
+    done = job.workdir / DONE
+    if not done.exists():
+        return False
+    if json.loads(done.read_text())["fingerprint"] != fingerprint(job.config):
+        raise UserError(
+            f"{job.workdir} holds a finished run with another config or other data; remove it, or "
+            "give another --workdir"
+        )
+    return True
+
+
+def _lanes() -> int:
+    """How many runs share the machine. A process of its own asks, and lets go of the device."""
+    ask = "import jax; print(jax.default_backend())"
+    answer = subprocess.run(
+        [sys.executable, "-c", ask], capture_output=True, text=True, check=False
+    )
+    return min(MOST, len(_cores())) if answer.stdout.strip() == "cpu" else 1
+
+
+def _cores() -> list[int]:
+    if hasattr(os, "sched_getaffinity"):
+        return sorted(os.sched_getaffinity(0))
+    return list(range(os.cpu_count() or 1))
+
+
+@dataclasses.dataclass
+class _Running:
+    job: Job
+    process: subprocess.Popen
+    since: float
+
+
+class _Runner:
+    def __init__(self, planned, waiting, file, folder, lanes, say):
+        self.planned, self.waiting, self.file, self.folder = planned, list(waiting), file, folder
+        self.lanes: list[_Running | None] = [None] * lanes
+        self.number, self.total = 0, len(waiting)
+        self.outcome = Outcome(planned, [], [])
+        self.view = View(lanes, say)
+
+    def run(self) -> Outcome:
+        with self.view, _terminated_as_interrupted():
+            try:
+                while self.waiting or any(self.lanes):
+                    self._start_ready()
+                    time.sleep(SECONDS_BETWEEN_LOOKS)
+                    self._look()
+            except KeyboardInterrupt:
+                self._stop()
+        return self.outcome
+
+    def _start_ready(self) -> None:
+        """Starts what can start; drops what waits for a run that will not be done."""
+        coming = {job.workdir for job in self.waiting} | {r.job.workdir for r in self.lanes if r}
+        for job in list(self.waiting):
+            if job.after in coming:
                 continue
-            raise UserError(
-                f"{job.workdir} holds a finished run with another config or other data; remove "
-                "it, or give another --workdir"
+            if job.after and not (job.after / DONE).exists():
+                self.waiting.remove(job)
+                self.outcome.left.append(job.workdir.name)
+                self.view.say(f"{job.workdir.name}: not made, {job.after.name} is not done")
+            elif None in self.lanes:
+                self.waiting.remove(job)
+                lane = self.lanes.index(None)
+                self.lanes[lane] = self._begin(job, lane)
+
+    def _begin(self, job: Job, lane: int) -> _Running:
+        self.number += 1
+        self.view.say(f"[{self.number}/{self.total}] {job.workdir.name}")
+        job.workdir.mkdir(parents=True, exist_ok=True)
+        command = [*PROGRAM, self.file, str(self.folder), job.run, str(job.seed)]
+        command.append(self._share(lane))
+        root = str(Path(research.__file__).parents[1])
+        path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
+        with open(job.workdir / LOG, "a", encoding="utf-8") as log:
+            # In a session of its own: Ctrl-C reaches it once, through this process.
+            process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=os.environ | {"PYTHONPATH": path},
+                start_new_session=True,
             )
-        say(f"[{number}/{len(chosen)}] {job.workdir.name}")
-        start = time.perf_counter()
-        result = loop.train(job.config, str(job.workdir), label=job.run, describe_run=False)
-        if job.config.task is not None:
-            _score(job)
-        record = {
-            "fingerprint": key,
-            "step": result.step,
-            "metrics": result.metrics,
-            "seconds": time.perf_counter() - start,
-        }
-        done.write_text(json.dumps(record, indent=1) + "\n")
-    return planned
+        return _Running(job, process, time.monotonic())
+
+    def _share(self, lane: int) -> str:
+        """The lane's part of the cores: runs that share all of them wait for each other."""
+        cores, lanes = _cores(), len(self.lanes)
+        if lanes == 1 or len(cores) < lanes:
+            return ""
+        part = cores[lane * len(cores) // lanes : (lane + 1) * len(cores) // lanes]
+        return ",".join(map(str, part))
+
+    def _look(self) -> None:
+        for lane, running in enumerate(self.lanes):
+            if running is None:
+                continue
+            self.view.show(lane, _last_lines(running.job, 1))
+            code = running.process.poll()
+            if code is not None:
+                self.lanes[lane] = None
+                self.view.show(lane, [])
+                self._end(running, code)
+
+    def _end(self, running: _Running, code: int) -> None:
+        name = running.job.workdir.name
+        if code == 0:
+            self.view.say(f"{name}: done in {duration(time.monotonic() - running.since)}")
+            return
+        self.outcome.failed.append(name)
+        self.view.say(f"{name}: FAILED, exit code {code}; the end of {running.job.workdir / LOG}:")
+        for line in _last_lines(running.job, SHOWN_LINES):
+            self.view.say(f"    {line}")
+
+    def _stop(self) -> None:
+        """Lets every run save its checkpoint and end; a second Ctrl-C does not wait for that."""
+        self.outcome.interrupted = True
+        self.outcome.left += [job.workdir.name for job in self.waiting]
+        self.view.say("stopping; the runs save their checkpoints")
+        for running in filter(None, self.lanes):
+            running.process.send_signal(signal.SIGINT)
+        try:
+            for running in filter(None, self.lanes):
+                running.process.wait()
+        except KeyboardInterrupt:
+            for running in filter(None, self.lanes):
+                running.process.kill()
+        for running in filter(None, self.lanes):
+            last = " ".join(_last_lines(running.job, 1))
+            self.view.say(f"{running.job.workdir.name}: {last}")
+            self.outcome.left.append(running.job.workdir.name)
 
 
-def _score(job: Job) -> None:
-    """Predicts the test split (the validation split where there is none) and keeps the counts."""
-    loaded = load_model(str(job.workdir))
-    examples = predictor.split_examples(job.config, loaded.task, "test")
-    predicted = predictor.predict(loaded, examples)
-    lines = [
-        json.dumps({"prediction": p, "counts": loaded.task.counts(e, p)}, ensure_ascii=False)
-        for e, p in zip(examples, predicted, strict=True)
-    ]
-    part = job.workdir / f"{SCORED}.part"
-    part.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    part.replace(job.workdir / SCORED)
+@contextmanager
+def _terminated_as_interrupted() -> Iterator[None]:
+    """SIGTERM is a Ctrl-C here, so that the runs are stopped in the same way."""
+
+    def interrupt(number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
-def scored(job: Job) -> list[dict]:
-    """What `_score` wrote: {"prediction", "counts"} of each test example."""
-    text = (job.workdir / SCORED).read_text(encoding="utf-8")
-    return [json.loads(line) for line in text.splitlines()]
-
-
-def finished(job: Job) -> dict:
-    """The record of a finished job: step, validation metrics, seconds."""
-    return json.loads((job.workdir / DONE).read_text())
+def _last_lines(job: Job, count: int) -> list[str]:
+    """The last lines of a run's log that are not empty."""
+    try:
+        with open(job.workdir / LOG, "rb") as log:
+            size = log.seek(0, os.SEEK_END)
+            log.seek(max(0, size - 8192))
+            text = log.read().decode("utf-8", errors="replace")
+    except FileNotFoundError:
+        return []
+    return [line for line in text.splitlines() if line.strip()][-count:]

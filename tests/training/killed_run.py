@@ -1,10 +1,10 @@
 """Runs a tiny training in a process of its own, which may kill itself.
 
-    python -m tests.training.killed_run KIND FOLDER KILL_AT WORKDIR...
+    python -m tests.training.killed_run KILL_AT KIND FOLDER/WORKDIR [KIND FOLDER/WORKDIR ...]
 
-Each WORKDIR is trained to the end (or resumed), one after the other, and the digest of every
-batch goes to WORKDIR/batches.txt. With KILL_AT > 0 the process ends by SIGKILL when the batch of
-step KILL_AT is asked for, once the first checkpoint is on disk.
+Each WORKDIR is trained to the end (or resumed), one after the other, on the data that lies in
+FOLDER, and the digest of every batch goes to WORKDIR/batches.txt. With KILL_AT > 0 the process
+ends by SIGKILL when the batch of step KILL_AT is asked for, once the first checkpoint is on disk.
 """
 
 import hashlib
@@ -43,36 +43,41 @@ def config(kind: str, folder: Path) -> Config:
     return from_values(values | {"mesh": {"data": 1, "fsdp": 2}})
 
 
-def main(kind: str, folder: str, kill_at: str, *workdirs: str) -> None:
+def watched(workdir: Path, kill_at: int) -> type[Ahead]:
+    """An `Ahead` that notes every batch of the training, or ends the process at one of them."""
+
+    class Watched(Ahead):
+        training = True  # the first one of a run; those of its evaluations follow
+
+        def __init__(self, data, start, *rest):
+            super().__init__(data, start, *rest)
+            self.step = start if Watched.training else None
+            Watched.training = False
+
+        def __next__(self):
+            if self.step is None:
+                return super().__next__()
+            self.step += 1
+            if self.step == kill_at:
+                while not (workdir / "checkpoints" / str(CHECKPOINT)).is_dir():
+                    time.sleep(0.01)
+                os.kill(os.getpid(), signal.SIGKILL)
+            batch = super().__next__()
+            digest = hashlib.sha256()
+            for name, array in sorted(jax.device_get(batch).items()):
+                digest.update(name.encode() + np.ascontiguousarray(array).tobytes())
+            with open(workdir / "batches.txt", "a") as file:
+                file.write(f"{self.step} {digest.hexdigest()}\n")
+            return batch
+
+    return Watched
+
+
+def main(kill_at: str, *runs: str) -> None:
     """See the module's text."""
-    for workdir in map(Path, workdirs):
-
-        class Watched(Ahead):
-            def __init__(self, data, start, *rest):
-                super().__init__(data, start, *rest)
-                self.watched = start if type(self).training else None
-                type(self).training = False  # those of the evaluations are not watched
-
-            training = True
-
-            def __next__(self, workdir=workdir):
-                if self.watched is None:
-                    return super().__next__()
-                self.watched += 1
-                if self.watched == int(kill_at):
-                    while not (workdir / "checkpoints" / str(CHECKPOINT)).is_dir():
-                        time.sleep(0.01)
-                    os.kill(os.getpid(), signal.SIGKILL)
-                batch = super().__next__()
-                digest = hashlib.sha256()
-                for name, array in sorted(jax.device_get(batch).items()):
-                    digest.update(name.encode() + np.ascontiguousarray(array).tobytes())
-                with open(workdir / "batches.txt", "a") as file:
-                    file.write(f"{self.watched} {digest.hexdigest()}\n")
-                return batch
-
-        loop.Ahead = Watched
-        loop.train(config(kind, Path(folder)), str(workdir), quiet=True)
+    for kind, workdir in zip(runs[::2], map(Path, runs[1::2]), strict=True):
+        loop.Ahead = watched(workdir, int(kill_at))
+        loop.train(config(kind, workdir.parent), str(workdir), quiet=True)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,10 @@
 """Invariant: a run that was killed and resumed is the run that was not, bit for bit."""
 
+import itertools
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -23,47 +25,46 @@ KINDS = ["bert", "gpt", "sentiment"]
 MORE = [pytest.param(kind, marks=pytest.mark.long) for kind in TASKS]
 
 
-def child(folder: Path, *arguments: str) -> subprocess.Popen:
+def child(compiled: Path, kill_at: int, *runs: str | Path) -> subprocess.Popen:
+    """A process with these runs, on two devices; `compiled` keeps its programs for the next."""
     flags = re.sub(r"device_count=\d+", "device_count=2", os.environ["XLA_FLAGS"])
     env = os.environ | {"XLA_FLAGS": flags}
-    env.setdefault("JAX_COMPILATION_CACHE_DIR", str(folder / "compiled"))
-    command = [sys.executable, "-m", "tests.training.killed_run", *arguments]
+    env.setdefault("JAX_COMPILATION_CACHE_DIR", str(compiled))
+    command = [sys.executable, "-m", "tests.training.killed_run", str(kill_at), *map(str, runs)]
     return subprocess.Popen(command, cwd=ROOT, env=env, stderr=subprocess.PIPE, text=True)
 
 
-def kill(kind: str, folder: Path) -> tuple[Path, subprocess.Popen]:
-    """Starts the run that kills itself at step 6, after its data is written for all three runs."""
-    killed_run.config(kind, folder)
-    return folder, child(folder, kind, str(folder), "6", str(folder / "killed"))
+def kill_and_resume(kinds: list[str], folder: Path) -> dict[str, tuple[str, Path]]:
+    """Kind -> (kind, its folder) with the workdirs "whole" and "killed", the latter killed at
+    step 6 and resumed to the end. "before.jsonl" is what its metrics were at the kill."""
+    places = {kind: folder / kind for kind in kinds}
+    killed = {}
+    for kind, place in places.items():
+        place.mkdir()
+        killed_run.config(kind, place)  # writes the data, once for all processes
+        killed[kind] = child(folder / "compiled", 6, kind, place / "killed")
+    for kind, process in killed.items():
+        _, errors = process.communicate(timeout=300)
+        assert process.returncode == -signal.SIGKILL, errors
+        shutil.copy(places[kind] / "killed" / "metrics.jsonl", places[kind] / "before.jsonl")
+    both = [(k, place / name) for k, place in places.items() for name in ("whole", "killed")]
+    process = child(folder / "compiled", 0, *itertools.chain(*both))
+    _, errors = process.communicate(timeout=300)
+    assert process.returncode == 0, errors
+    return {kind: (kind, place) for kind, place in places.items()}
 
 
 @pytest.fixture(scope="module")
-def processes(tmp_path_factory):
-    """Folder and killed process of each kind, all at once; what follows waits for its own."""
-    made = {kind: kill(kind, tmp_path_factory.mktemp(kind)) for kind in KINDS}
-    yield made
-    for _, process in made.values():
-        process.kill()
-        process.communicate()
+def usual(tmp_path_factory):
+    return kill_and_resume(KINDS, tmp_path_factory.mktemp("runs"))
 
 
 @pytest.fixture(scope="module", params=KINDS + MORE)
 def runs(request, tmp_path_factory):
-    """(kind, folder) with the workdirs "whole" and "killed", the latter resumed to the end."""
-    kind = request.param
-    if kind in KINDS:
-        folder, killed = request.getfixturevalue("processes")[kind]
-    else:
-        folder, killed = kill(kind, tmp_path_factory.mktemp(kind))
-    _, errors = killed.communicate(timeout=300)
-    assert killed.returncode == -signal.SIGKILL, errors
-    before = (folder / "killed" / "metrics.jsonl").read_text()
-    (folder / "before.jsonl").write_text(before)
-    both = [str(folder / "whole"), str(folder / "killed")]
-    process = child(folder, kind, str(folder), "0", *both)
-    _, errors = process.communicate(timeout=300)
-    assert process.returncode == 0, errors
-    return kind, folder
+    """(kind, folder) of one kind."""
+    if request.param in KINDS:
+        return request.getfixturevalue("usual")[request.param]
+    return kill_and_resume([request.param], tmp_path_factory.mktemp("run"))[request.param]
 
 
 def test_every_bit_of_params_and_optimizer_is_the_same(runs):

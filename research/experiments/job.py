@@ -1,0 +1,83 @@
+"""One run of an experiment in a process of its own.
+
+    python -m research.experiments.job FILE FOLDER RUN SEED [CORES]
+
+The runner of the same experiment gives the arguments.
+"""
+
+import ctypes
+import json
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+from research.cli import guarded
+from research.evaluation import predictor
+from research.experiments.experiment import Job, fingerprint, jobs, load
+from research.training import loop
+from research.training.inference import load_model
+
+DONE = "done.json"
+SCORED = "test.jsonl"  # one line for each test example: prediction and counts
+
+
+def make(job: Job) -> None:
+    """Trains (or goes on), scores the test split if there is a task, and says that it is done."""
+    start = time.perf_counter()
+    result = loop.train(job.config, str(job.workdir), label=job.workdir.name, describe_run=False)
+    if job.config.task is not None:
+        _score(job)
+    record = {
+        "fingerprint": fingerprint(job.config),
+        "step": result.step,
+        "metrics": result.metrics,
+        "seconds": time.perf_counter() - start,
+    }
+    (job.workdir / DONE).write_text(json.dumps(record, indent=1) + "\n")
+
+
+def _score(job: Job) -> None:
+    """Predicts the test split (the validation split where there is none) and keeps the counts."""
+    loaded = load_model(str(job.workdir))
+    examples = predictor.split_examples(job.config, loaded.task, "test")
+    predicted = predictor.predict(loaded, examples)
+    lines = [
+        json.dumps({"prediction": p, "counts": loaded.task.counts(e, p)}, ensure_ascii=False)
+        for e, p in zip(examples, predicted, strict=True)
+    ]
+    part = job.workdir / f"{SCORED}.part"
+    part.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    part.replace(job.workdir / SCORED)
+
+
+def scored(job: Job) -> list[dict]:
+    """What `_score` wrote: {"prediction", "counts"} of each test example."""
+    text = (job.workdir / SCORED).read_text(encoding="utf-8")
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def finished(job: Job) -> dict:
+    """The record of a finished job: step, validation metrics, seconds."""
+    return json.loads((job.workdir / DONE).read_text())
+
+
+def main(file: str, folder: str, run: str, seed: str, cores: str = "") -> int:
+    """See the module's text; `cores` are the numbers of those it may use, with commas."""
+    if sys.platform == "linux":
+        # When the runner dies, so that it cannot stop its runs any more, this one saves and stops.
+        ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # 1: PR_SET_PDEATHSIG
+        if cores:
+            os.sched_setaffinity(0, map(int, cores.split(",")))
+    found = [j for j in jobs(load(file), Path(folder)) if (j.run, j.seed) == (run, int(seed))]
+    try:
+        make(found[0])
+    except loop.Interrupted as stopped:
+        print(f"{stopped}; its checkpoint is saved", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(guarded(lambda: main(*sys.argv[1:])))

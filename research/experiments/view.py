@@ -1,0 +1,69 @@
+"""What the terminal shows of several runs at once: a line for each, or lines now and then."""
+
+import re
+import sys
+import time
+from collections.abc import Callable
+
+from tqdm import tqdm
+
+SECONDS_BETWEEN_LINES = 15.0
+BAR = 12  # characters
+# A line of research/monitoring/progress.py: what, how far, how many in all, and the rest.
+STATE = re.compile(r"(\S+  \w+) ([\d,]+)/([\d,]+)  (.*)")
+
+
+class View:
+    """A context manager. On a terminal each lane has a bar at the bottom; where output is piped,
+    the newest line of each lane is printed every 15 seconds.
+    """
+
+    def __init__(self, lanes: int, say: Callable[[str], None]):
+        self._say = say
+        self._texts = [""] * lanes
+        self._printed = [time.monotonic()] * lanes
+        self._bars: list[tqdm] = []
+        if sys.stderr.isatty():
+            self._bars = [
+                tqdm(bar_format="{desc}", position=lane, leave=False, dynamic_ncols=True)
+                for lane in range(lanes)
+            ]
+
+    def __enter__(self) -> "View":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for bar in self._bars:
+            bar.close()
+
+    def say(self, text: str) -> None:
+        """A line of its own, above those of the lanes."""
+        if self._bars:
+            with tqdm.external_write_mode(file=sys.stderr):
+                self._say(text)
+        else:
+            self._say(text)
+
+    def show(self, lane: int, lines: list[str]) -> None:
+        """The newest line of a lane; an empty list clears it."""
+        text = lines[-1] if lines else ""
+        if text == self._texts[lane]:
+            return
+        if self._bars:
+            self._texts[lane] = text
+            self._bars[lane].set_description_str(with_bar(text))
+        elif not text or time.monotonic() - self._printed[lane] >= SECONDS_BETWEEN_LINES:
+            self._texts[lane], self._printed[lane] = text, time.monotonic()
+            if text:
+                self._say(text)
+
+
+def with_bar(text: str) -> str:
+    """A line of progress with a bar in it; any other line as it is."""
+    state = STATE.fullmatch(text)
+    if state is None:
+        return text
+    label, done, total, rest = state.groups()
+    share = int(done.replace(",", "")) / max(int(total.replace(",", "")), 1)
+    filled = round(BAR * min(share, 1.0))
+    return f"{label} {done}/{total} |{'█' * filled}{' ' * (BAR - filled)}| {rest}"
