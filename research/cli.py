@@ -57,6 +57,16 @@ VERBS: dict[str, Verb] = {
         required=("checkpoint", "prompt"),
         optional=("max_tokens", "temperature", "top_k", "top_p", "seed", "samples"),
     ),
+    "import": Verb(
+        "research.commands.import_checkpoint:run",
+        "a public checkpoint (safetensors folder, GGUF file, hub name) into one of ours",
+        required=("source", "output"),
+    ),
+    "export": Verb(
+        "research.commands.export:run",
+        "a checkpoint into a folder that transformers loads",
+        required=("checkpoint", "output"),
+    ),
     "data": Verb(
         "research.commands.data:run",
         "what the model will see: sources, counts, fill, rows decoded back to text",
@@ -74,7 +84,14 @@ VERBS: dict[str, Verb] = {
 }
 
 
-PATHS = ("config", "workdir", "checkpoint", "input", "output")  # flags that are never empty
+PATHS = (
+    "config",
+    "workdir",
+    "checkpoint",
+    "source",
+    "input",
+    "output",
+)  # flags that are never empty
 HELP = ("help", "-h", "--help")
 
 

@@ -158,14 +158,18 @@ def arguments(arg: str, **defaults: Any) -> types.SimpleNamespace:
     return types.SimpleNamespace(**found)
 
 
-def from_values(values: Mapping[str, Any], where: str = "config") -> Config:
-    """Nested dicts to `Config`. Raises UserError naming the key and the nearest valid one."""
+def from_values(values: Mapping[str, Any], where: str = "config", to_run: bool = True) -> Config:
+    """Nested dicts to `Config`. Raises UserError naming the key and the nearest valid one.
+
+    to_run False: the config in a checkpoint, which may name no data and no loss (an imported one).
+    """
     values = dict(values)
     task = values.pop("task", None)
     config = _convert(Config, values, "")
     if task is not None:
         config = dataclasses.replace(config, task=_task(task))
-    _check(config, where)
+    if to_run:
+        _check(config, where)
     return config
 
 

@@ -61,6 +61,8 @@ def get_experiment() -> Experiment:
     for suffix, fresh in (("", False), ("-scratch", True)):
         for file, start, _, subset in TASKS.values():
             overrides = subset | {"train.eval_batches": 4}
+            if fresh:  # what new weights learn best at
+                overrides |= {"optimizer.learning_rate": 1e-3 if start == BERT else 2e-3}
             config = f"configs/finetune/{file}.py"
             runs[file + suffix] = Run(config, overrides, start=start, fresh=fresh)
     rows = tuple(

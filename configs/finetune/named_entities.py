@@ -31,6 +31,6 @@ def get_config(arg: str = "") -> ConfigDict:
             model=dict(preset="checkpoint"),
             task=dict(name="token_classification", labels=LABELS),
             optimizer=dict(learning_rate=5e-4),
-            train=dict(batch_size=32, epochs=3.0),
+            train=dict(batch_size=32, epochs=2.0),
         )
     )

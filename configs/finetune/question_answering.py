@@ -5,7 +5,7 @@
 
 Needs the checkpoint of an encoder (configs/pretrain/bert.py makes one); the data is bundled. Its
 questions are written from templates, so scores do not compare to SQuAD's. A passage longer than the
-row is read in windows that start 128 tokens apart. With --config.init=fresh the same model starts
+row is read in windows that start 64 tokens apart. With --config.init=fresh the same model starts
 from new weights.
 """
 
@@ -24,11 +24,11 @@ def get_config(arg: str = "") -> ConfigDict:
                 train=dict(name="bundled:question_answering/factbook_train"),
                 validation=dict(name="bundled:question_answering/factbook_validation"),
                 test=dict(name="bundled:question_answering/factbook_test"),
-                length=256,
+                length=128,
             ),
             model=dict(preset="checkpoint"),
-            task=dict(name="span_qa", stride=128, max_question=24, max_answer=48),
+            task=dict(name="span_qa", stride=64, max_question=24, max_answer=48),
             optimizer=dict(learning_rate=5e-4),
-            train=dict(batch_size=16, epochs=4.0),
+            train=dict(batch_size=16, epochs=2.0),
         )
     )

@@ -37,6 +37,6 @@ def get_config(arg: str = "") -> ConfigDict:
                 max_new_tokens=100,
             ),
             optimizer=dict(learning_rate=5e-4),
-            train=dict(batch_size=4, epochs=5.0, log_every=5),
+            train=dict(batch_size=4, epochs=3.0, log_every=5),
         )
     )

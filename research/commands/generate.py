@@ -7,7 +7,7 @@ from research.data.tokenizer import Tokenizer
 from research.errors import UserError
 from research.generation import decode, samplers
 from research.generation.samplers import Sampling
-from research.training.inference import Loaded, load_model
+from research.training.inference import Loaded, load_model, require_head
 
 
 def run(
@@ -29,7 +29,7 @@ def run(
         seed=whole("seed", seed, least=0),
     )
     samplers.check(sampling)
-    loaded = load_model(checkpoint)
+    loaded = require_head(load_model(checkpoint), checkpoint)
     require_generative(loaded, checkpoint)
     tokenizer = loaded.tokenizer
     tokens = decode.encode_prompt(tokenizer, prompt)

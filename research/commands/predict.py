@@ -4,7 +4,7 @@ from research.data import files, jsonl
 from research.errors import UserError
 from research.evaluation import predictor
 from research.tasks.protocol import Example, Prediction
-from research.training.inference import Loaded, load_model
+from research.training.inference import Loaded, load_model, require_head
 
 
 def run(checkpoint: str, input: str = "", output: str = "", **fields: str) -> int:
@@ -16,7 +16,7 @@ def run(checkpoint: str, input: str = "", output: str = "", **fields: str) -> in
     rows = list(files.rows(files.find(input))) if input else []
     if output:
         jsonl.check_writable(output)
-    loaded = load_model(checkpoint)
+    loaded = require_head(load_model(checkpoint), checkpoint)
     examples = [_from_row(loaded, row) for row in rows] if input else [_from_flags(loaded, fields)]
     if not examples:
         raise UserError(f"{input} is empty: there is not one example in it")

@@ -27,7 +27,7 @@ def slot_mask(slots: Int[Array, "B L"], pattern: Pattern) -> Bool[Array, "B L L"
 
 
 def rotate(
-    x: Float[Array, "B L H K"], positions: Int[Array, "B L"], base: float
+    x: Float[Array, "B L H K"], positions: Int[Array, "B L"], base: float | Float[Array, ""]
 ) -> Float[Array, "B L H K"]:
     """Rotary position embedding in the half-split layout (Su et al. 2021, arXiv:2104.09864)."""
     half = x.shape[-1] // 2

@@ -27,16 +27,22 @@ class ModelConfig:
     max_positions: int = 512
     positions: Literal["learned", "rope"] = "learned"
     rope_base: float = 10_000.0
+    window: int = 0  # a local layer sees keys at most window // 2 positions away; 0: none is local
+    global_every: int = 1  # with a window: layers 0, n, 2 n, … see the whole slot
+    local_rope_base: float = 10_000.0  # of the local layers
     token_types: int = 0
     embedding_norm: bool = False
     norm: Literal["layernorm", "rmsnorm"] = "layernorm"
     norm_place: Literal["pre", "post"] = "pre"
     norm_epsilon: float = 1e-5
+    first_attention_norm: bool = True  # False: layer 0's is there, stacked, but not used
     activation: Literal["gelu", "gelu_tanh", "silu"] = "gelu_tanh"
     gated: bool = False
     bias: bool = True
     tied_embeddings: bool = True
     pooler: bool = False
+    pooler_activation: Literal["tanh", "relu"] = "tanh"
+    head_transform: bool = False  # a dense layer, activation and norm before a classifier's output
     dropout: float = 0.0
     attention_dropout: float = 0.0
     initializer_range: float = 0.02
@@ -106,6 +112,53 @@ def _gpt2(layers: int, width: int, heads: int, max_positions: int = 1024) -> Mod
     )
 
 
+def _llama(
+    layers: int, width: int, heads: int, kv_heads: int, mlp_width: int, **changed
+) -> ModelConfig:
+    """Llama (Touvron et al. 2023, arXiv:2302.13971, 2307.09288) and what has its shape."""
+    given = dict(
+        max_positions=4096,
+        positions="rope",
+        norm="rmsnorm",
+        activation="silu",
+        gated=True,
+        bias=False,
+        tied_embeddings=False,
+    )
+    return ModelConfig(
+        layers=layers,
+        width=width,
+        heads=heads,
+        kv_heads=kv_heads,
+        mlp_width=mlp_width,
+        **given | changed,
+    )
+
+
+def _modernbert(layers: int, width: int, heads: int, mlp_width: int) -> ModelConfig:
+    """ModernBERT (Warner et al. 2024, arXiv:2412.13663)."""
+    return ModelConfig(
+        layers=layers,
+        width=width,
+        heads=heads,
+        mlp_width=mlp_width,
+        max_positions=8192,
+        positions="rope",
+        rope_base=160_000.0,
+        window=128,
+        global_every=3,
+        embedding_norm=True,
+        first_attention_norm=False,
+        activation="gelu",
+        gated=True,
+        bias=False,
+        head_transform=True,
+    )
+
+
+# SmolLM2 (Allal et al. 2025, arXiv:2502.02737) is a small Llama that ties its embeddings.
+_SMOLLM2 = dict(max_positions=8192, rope_base=100_000.0, tied_embeddings=True)
+
 PRESETS: dict[str, ModelConfig] = {
     "bert_tiny": _bert(2, 128, 2),
     "bert_mini": _bert(4, 256, 4),
@@ -119,6 +172,11 @@ PRESETS: dict[str, ModelConfig] = {
     "gpt2_medium": _gpt2(24, 1024, 16),
     "gpt2_large": _gpt2(36, 1280, 20),
     "gpt2_xl": _gpt2(48, 1600, 25),
+    "smollm2_135m": _llama(30, 576, 9, 3, 1536, **_SMOLLM2),
+    "llama_7b": _llama(32, 4096, 32, 32, 11_008),
+    "llama_70b": _llama(80, 8192, 64, 8, 28_672),
+    "modernbert_base": _modernbert(22, 768, 12, 1152),
+    "modernbert_large": _modernbert(28, 1024, 16, 2624),
 }
 
 
@@ -134,7 +192,9 @@ def check(model: ModelConfig) -> None:
     for key in ("layers", "width", "heads", "mlp_width", "max_positions"):
         if getattr(model, key) < 1:
             raise UserError(f"model.{key}={getattr(model, key)} must be at least 1")
-    for key in ("kv_heads", "token_types"):
+    if model.global_every < 1:
+        raise UserError(f"model.global_every={model.global_every} must be at least 1")
+    for key in ("kv_heads", "token_types", "window"):
         if getattr(model, key) < 0:
             raise UserError(f"model.{key}={getattr(model, key)} must be at least 0")
     if model.initializer_range <= 0:

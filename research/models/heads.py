@@ -20,7 +20,7 @@ class MaskedLM(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "B N D"]) -> tuple[Float[Array, "B N D"], Array]:
         c = self.config
-        x = dense(c, "transform", c.width, ("embed", "embed"), bias=True)(x)
+        x = dense(c, "transform", c.width, ("embed", "embed"))(x)
         x = norm(c, "norm")(ACTIVATIONS[c.activation](x))
         init = nn.with_logical_partitioning(nn.initializers.zeros, ("vocab",))
         return x, self.param("bias", init, (c.padded_vocab,))
@@ -40,14 +40,19 @@ class OutputTable(nn.Module):
 
 
 class Classifier(nn.Module):
-    """A linear layer to `classes` outputs, in float32."""
+    """A linear layer to `classes` outputs, in float32; ModernBERT has a transform before it."""
 
     config: ModelConfig
     classes: int
+    bias: bool = True
 
     @nn.compact
     def __call__(self, x: Float[Array, "B N D"]) -> Float[Array, "B N C"]:
-        logits = dense(self.config, "output", self.classes, ("embed", "classes"), bias=True)(x)
+        c = self.config
+        if c.head_transform:
+            x = dense(c, "transform", c.width, ("embed", "embed"))(x)
+            x = norm(c, "norm")(ACTIVATIONS[c.activation](x))
+        logits = dense(c, "output", self.classes, ("embed", "classes"), bias=self.bias)(x)
         return logits.astype(jnp.float32)
 
 

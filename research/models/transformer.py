@@ -13,7 +13,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from flax.linen.spmd import LogicallyPartitioned
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from research.models import attention
 from research.models.config import ModelConfig
@@ -110,12 +110,17 @@ class Block(nn.Module):
     config: ModelConfig
 
     @nn.compact
-    def __call__(self, x: Float[Array, "B L D"], attend: Attend, drop: Drop):
+    def __call__(
+        self, x: Float[Array, "B L D"], attend: Attend, drop: Drop, first: Bool[Array, ""] | bool
+    ):
         c = self.config
         attention_norm, mlp_norm = norm(c, "attention_norm"), norm(c, "mlp_norm")
         heads, mlp = Attention(c, name="attention"), Mlp(c, name="mlp")
         if c.norm_place == "pre":
-            x = x + drop(heads(attention_norm(x), attend), 0)
+            normed = attention_norm(x)
+            if not c.first_attention_norm:
+                normed = jnp.where(first, x, normed)
+            x = x + drop(heads(normed, attend), 0)
             return x + drop(mlp(mlp_norm(x)), 1)
         x = attention_norm(x + drop(heads(x, attend), 0))
         return mlp_norm(x + drop(mlp(x), 1))
@@ -142,20 +147,22 @@ class Embedding(nn.Module):
         if c.token_types:
             shape = (c.token_types, c.width)
             table = self.param("token_type", _kernel(c, "types", "embed"), shape)
-            x = x + constrain(table, None, None)[types]
+            # A family with one type (RoBERTa) does not tell the parts of a pair apart.
+            x = x + constrain(table, None, None)[jnp.minimum(types, c.token_types - 1)]
         x = x.astype(c.dtype)
         return norm(c, "norm")(x) if c.embedding_norm else x
 
 
 class Pooler(nn.Module):
-    """BERT's pooler: a dense layer and tanh on the first token of a slot."""
+    """BERT's pooler: a dense layer and tanh (DistilBERT: relu) on the first token of a slot."""
 
     config: ModelConfig
 
     @nn.compact
     def __call__(self, first: Float[Array, "B S D"]) -> Float[Array, "B S D"]:
         c = self.config
-        return jnp.tanh(dense(c, "dense", c.width, ("embed", "embed"), bias=True)(first))
+        act = {"tanh": jnp.tanh, "relu": jax.nn.relu}[c.pooler_activation]
+        return act(dense(c, "dense", c.width, ("embed", "embed"), bias=True)(first))
 
 
 def _stack_names(tree: Params) -> Params:
@@ -174,7 +181,8 @@ def init(key: Array, config: ModelConfig) -> Params:
     hidden = jnp.zeros((1, 2, config.width), config.dtype)
 
     def one_block(block_key: Array) -> Params:
-        return Block(config).init(block_key, hidden, lambda q, k, v: q, lambda x, _: x)["params"]
+        made = Block(config).init(block_key, hidden, lambda q, k, v: q, lambda x, _: x, False)
+        return made["params"]
 
     params = {
         "embedding": Embedding(config).init(embed_key, ids, ids, ids)["params"],
@@ -199,11 +207,35 @@ def finish(params: Params, config: ModelConfig, x: Float[Array, "B L D"]) -> Flo
     return norm(config, "final_norm").apply({"params": params["final_norm"]}, x)
 
 
-def position_in_attention(config: ModelConfig, positions: Int[Array, "B L"]) -> Callable:
+def is_local(config: ModelConfig, index: Int[Array, ""]) -> Bool[Array, ""] | bool:
+    """Whether layer `index` sees only what is near."""
+    return index % config.global_every != 0 if config.window else False
+
+
+def position_in_attention(
+    config: ModelConfig, positions: Int[Array, "B L"], local: Bool[Array, ""] | bool
+) -> Callable:
     """What the family does to queries and keys so that they know their positions."""
-    if config.positions == "rope":
-        return lambda x: attention.rotate(x, positions, config.rope_base)
-    return lambda x: x
+    if config.positions != "rope":
+        return lambda x: x
+    base = config.rope_base
+    if config.window:
+        base = jnp.where(local, config.local_rope_base, base)
+    return lambda x: attention.rotate(x, positions, base)
+
+
+def visible_keys(
+    config: ModelConfig,
+    mask: Bool[Array, "B L M"],
+    queries: Int[Array, "B L"],
+    keys: Int[Array, "B M"],
+    local: Bool[Array, ""] | bool,
+) -> Bool[Array, "B L M"]:
+    """The mask of a layer: a local one sees of `mask` what is at most half a window away."""
+    if not config.window:
+        return mask
+    distance = jnp.abs(queries[:, :, None] - keys[:, None, :])
+    return mask & (jnp.logical_not(local) | (distance <= config.window // 2))
 
 
 def encode(
@@ -217,10 +249,12 @@ def encode(
 ) -> Float[Array, "B L D"]:
     """Runs the blocks on embeddings `x`; `row_keys` [B] turn dropout on."""
     mask = attention.slot_mask(slots, pattern)
-    place = position_in_attention(config, positions)
 
     def layer(x: Array, scanned: tuple[Params, Array]) -> tuple[Array, None]:
         block, index = scanned
+        local = is_local(config, index)
+        place = position_in_attention(config, positions, local)
+        seen = visible_keys(config, mask, positions, positions, local)
 
         def keys(purpose: int) -> Array | None:
             if row_keys is None:
@@ -229,14 +263,14 @@ def encode(
 
         def attend(query: Array, key: Array, value: Array) -> Array:
             return attention.attend(
-                place(query), place(key), value, mask, config.attention_dropout, keys(2)
+                place(query), place(key), value, seen, config.attention_dropout, keys(2)
             )
 
         def drop(y: Array, purpose: int) -> Array:
             return attention.dropout_rows(y, config.dropout, keys(purpose))
 
-        x = Block(config).apply({"params": block}, constrain(x, "rows", None, None), attend, drop)
-        return x, None
+        x = constrain(x, "rows", None, None)
+        return Block(config).apply({"params": block}, x, attend, drop, index == 0), None
 
     if config.remat == "block":
         layer = jax.checkpoint(layer)
@@ -285,13 +319,15 @@ def encode_cached(
     Args:
         visible: the first so many positions of the cache hold all that a query may see; static.
     """
-    place = position_in_attention(config, positions)
     mask = jnp.arange(visible) <= positions[:, :, None]
     rows = jnp.arange(x.shape[0])[:, None]
 
     def layer(carry: tuple[Array, Cache], scanned: tuple[Params, Array]):
         x, cache = carry
         block, index = scanned
+        local = is_local(config, index)
+        place = position_in_attention(config, positions, local)
+        allowed = visible_keys(config, mask, positions, jnp.arange(visible)[None], local)
 
         def attend(query: Array, key: Array, value: Array) -> Array:
             nonlocal cache
@@ -303,10 +339,10 @@ def encode_cached(
             )
             seen = [jax.lax.dynamic_index_in_dim(a, index, keepdims=False) for a in cache]
             keys, values = (jnp.swapaxes(a[:, :, :visible], 1, 2) for a in seen)
-            return attention.attend(place(query), keys, values, mask)
+            return attention.attend(place(query), keys, values, allowed)
 
         x = constrain(x, "rows", None, None)
-        x = Block(config).apply({"params": block}, x, attend, lambda y, _: y)
+        x = Block(config).apply({"params": block}, x, attend, lambda y, _: y, index == 0)
         return (x, cache), None
 
     scanned = (params["layers"], jnp.arange(config.layers))

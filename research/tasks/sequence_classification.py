@@ -24,12 +24,13 @@ NAME = "sequence_classification"
 class SequenceClassificationConfig:
     """`labels` in the order of the head's outputs; `pooling` is what the head sees of a slot.
 
-    "pooler" is BERT's ([CLS] through the pooler), "mean" the mean over the slot's tokens, "last"
-    its last token (the choice for a causal backbone, which the attention then is too).
+    "pooler" is BERT's ([CLS] through the pooler), "first" that token as it is, "mean" the mean over
+    the slot's tokens, "last" its last token (the choice for a causal backbone, which the attention
+    then is too; the head has no bias then, as GPT-2's and Llama's).
     """
 
     labels: tuple[str, ...]
-    pooling: Literal["pooler", "mean", "last"] = "pooler"
+    pooling: Literal["pooler", "first", "mean", "last"] = "pooler"
     dropout: float = 0.1
 
 
@@ -60,8 +61,8 @@ def pooled(
     """One vector for each slot, [R, S, D]."""
     if pooling == "pooler":
         return transformer.pool(params["backbone"], model, hidden, batch["first"])
-    if pooling == "last":
-        return transformer.gather(hidden, batch["last"])
+    if pooling in ("first", "last"):
+        return transformer.gather(hidden, batch[pooling])
     count = batch["first"].shape[1]
     member = jax.nn.one_hot(batch["slots"] - 1, count, dtype=hidden.dtype)  # [R, L, S]
     sums = jnp.einsum("rld,rls->rsd", hidden, member)
@@ -81,13 +82,14 @@ def make(
     """
     if config.pooling == "pooler" and not model.pooler:
         raise UserError(
-            "config.task.pooling='pooler' but the backbone has no pooler; valid: 'mean', 'last'"
+            "config.task.pooling='pooler' but the backbone has no pooler; valid: 'first', 'mean', "
+            "'last'"
         )
     if len(config.labels) < 2 or len(set(config.labels)) != len(config.labels):
         raise UserError(
             f"config.task.labels={list(config.labels)} needs two or more different ones"
         )
-    head = heads.Classifier(model, classes=len(config.labels))
+    head = heads.Classifier(model, len(config.labels), bias=config.pooling != "last")
     index = {label: i for i, label in enumerate(config.labels)}
 
     def logits(params, model, hidden, batch, row_keys=None):

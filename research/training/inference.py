@@ -24,7 +24,8 @@ from research.training.checkpoint import Info
 
 @dataclasses.dataclass(frozen=True)
 class Loaded:
-    """A checkpoint's model. `task` is None for a pre-trained one; `objectives` are never empty."""
+    """A checkpoint's model. `task` is None for a pre-trained one; `objectives` are empty for an
+    imported one without heads."""
 
     params: Params
     model: ModelConfig
@@ -34,6 +35,17 @@ class Loaded:
     objectives: tuple[Objective, ...]
     task: Task | None
     mesh: Mesh
+
+
+def make_objectives_of(
+    config: Config, tokenizer: Tokenizer
+) -> tuple[tuple[Objective, ...], Task | None]:
+    """The objectives of a config with a known shape, and its task if it has one."""
+    if config.objective is not None:
+        return make_objectives(config.objective, config.model), None
+    data = config.data
+    task = make_task(config.task, config.model, tokenizer, data.length, data.slots)
+    return (task.objective,), task
 
 
 def load_model(path: str, mesh: MeshConfig | None = None) -> Loaded:
@@ -49,15 +61,10 @@ def load_model(path: str, mesh: MeshConfig | None = None) -> Loaded:
             its config, each named.
     """
     info = checkpoint.read_info(path)
-    config = from_values(info.config, f"the config of {path}")
+    config = from_values(info.config, f"the config of {path}", to_run=False)
     tokenizer = Tokenizer.from_json(info.tokenizer_json)
-    model, task = config.model, None
-    if config.objective is not None:
-        objectives = make_objectives(config.objective, model)
-    else:
-        data = config.data
-        task = make_task(config.task, model, tokenizer, data.length, data.slots)
-        objectives = (task.objective,)
+    model = config.model
+    objectives, task = make_objectives_of(config, tokenizer)
     if "backbone" not in info.shapes:
         raise UserError(f"the checkpoint {path} has no backbone, only {', '.join(info.shapes)}")
     devices = meshes.make_mesh(mesh or MeshConfig())
@@ -71,3 +78,13 @@ def load_model(path: str, mesh: MeshConfig | None = None) -> Loaded:
     )
     params = checkpoint.restore_params(path, wanted, info.step)
     return Loaded(params, model, tokenizer, config, info, objectives, task, devices)
+
+
+def require_head(loaded: Loaded, path: str) -> Loaded:
+    """Returns `loaded`. Raises UserError where it was imported without a head."""
+    if not loaded.objectives:
+        raise UserError(
+            f"{path} has no head, so it predicts nothing; give it one by fine-tuning: "
+            f"--config.init_from={path}"
+        )
+    return loaded

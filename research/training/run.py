@@ -116,7 +116,7 @@ def resolve(config: Config) -> tuple[Config, Tokenizer]:
     Raises UserError where they do not fit the checkpoint or each other.
     """
     info = checkpoint.read_info(config.init_from) if config.init_from else None
-    theirs = from_values(info.config, "checkpoint").model if info else None
+    theirs = from_values(info.config, "checkpoint", to_run=False).model if info else None
     tokenizer = _tokenizer(config, info.tokenizer_json if info else None)
     model = config.model
     if model.preset == "checkpoint":
@@ -234,4 +234,3 @@ def describe(run: Run) -> str:
     for fallback in rules.fallbacks(run.param_shardings, run.param_shapes)[:5]:
         lines.append(f"replicated, since fsdp does not divide it: {fallback.path} {fallback.shape}")
     return "\n".join(lines)
-

@@ -1,0 +1,12 @@
+"""`launch.py export`."""
+
+from research.convert import exporter
+
+
+def run(checkpoint: str, output: str) -> int:
+    """Writes a checkpoint as a folder for transformers' from_pretrained."""
+    done = exporter.export(checkpoint, output)
+    for path in done.left_out:
+        print(f"left out, {done.architecture} has no place for it: {path}")
+    print(f"written to {output}: {done.architecture}.from_pretrained({output!r}) loads it")
+    return 0

@@ -1,0 +1,22 @@
+"""`launch.py import`."""
+
+from research.convert import importer
+from research.models import params as parameters
+
+
+def run(source: str, output: str) -> int:
+    """Reads a public checkpoint, writes one of ours, and says what can be done with it."""
+    imported = importer.read(source)
+    importer.save(imported, output)
+    model = imported.config.model
+    heads = imported.params["heads"]
+    print(
+        f"{imported.architecture} from {imported.source.where}: "
+        f"{parameters.count(imported.params['backbone'], model):,} parameters in {model.layers} "
+        f"layers, {model.width} wide"
+    )
+    for name, tree in heads.items():
+        count = parameters.count({"heads": {name: tree}}, model)
+        print(f"  head {name}: {count:,} parameters")
+    print(f"written to {output}; fine-tune it with --config.init_from={output}")
+    return 0

@@ -1,0 +1,62 @@
+"""The model card of an exported checkpoint."""
+
+import json
+
+from research.config import to_values
+from research.training.inference import Loaded
+
+
+def model_card(loaded: Loaded, architecture: str, name: str) -> str:
+    """README.md: what the model is, what it was trained on and how, and what was measured."""
+    config = loaded.config
+    data = config.data
+    named = {
+        "corpus": ", ".join(source.name for source in data.corpus),
+        "training": data.train.name if data.train else "",
+        "validation": data.validation.name if data.validation else "",
+        "test": data.test.name if data.test else "",
+        "imported from": str(loaded.info.meta.get("source", "")),
+        "started from": config.init_from,
+    }
+    what = config.task and to_values(config)["task"]["name"].replace("_", " ")
+    what = what or " and ".join(o.name.replace("_", " ") for o in loaded.objectives)
+    lines = [
+        "---",
+        "library_name: transformers",
+        "---",
+        "",
+        f"# {name.rstrip('/').rsplit('/', 1)[-1]}",
+        "",
+        f"`{architecture}`, trained for {what or 'features'}, exported after step "
+        f"{loaded.info.step:,}.",
+        "",
+        "```python",
+        f"from transformers import AutoTokenizer, {architecture}",
+        "",
+        f'model = {architecture}.from_pretrained("{name}")',
+        f'tokenizer = AutoTokenizer.from_pretrained("{name}")',
+        "```",
+        "",
+        "## Data",
+        "",
+        *[f"- {key}: `{value}`" for key, value in named.items() if value],
+        "",
+        "## Metrics",
+        "",
+        *_metrics(loaded),
+        "",
+        "## Config",
+        "",
+        "```json",
+        json.dumps(to_values(config), indent=1),
+        "```",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _metrics(loaded: Loaded) -> list[str]:
+    metrics = loaded.info.meta.get("metrics") or {}
+    if not metrics:
+        return ["None was measured by this code base."]
+    rows = [f"| {key.replace('_', ' ')} | {value:.4f} |" for key, value in sorted(metrics.items())]
+    return ["| on the validation split | |", "| --- | --- |", *rows]

@@ -1,0 +1,194 @@
+"""One of our checkpoints into a folder that the Hugging Face library loads."""
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from safetensors.numpy import save_file
+
+from research.convert import mapping
+from research.convert.card import model_card
+from research.convert.families import FAMILIES
+from research.convert.family import Family
+from research.data.tokenizer import Tokenizer
+from research.errors import UserError
+from research.models import params as parameters
+from research.models.config import SHAPE_KEYS, ModelConfig
+from research.training.inference import Loaded, load_model
+
+
+@dataclasses.dataclass(frozen=True)
+class Exported:
+    """What was written: the library's class, and the parameters that it has no place for."""
+
+    architecture: str
+    left_out: tuple[str, ...]
+
+
+def export(path: str, output: str) -> Exported:
+    """Writes config.json, model.safetensors, the tokenizer's files and a model card to OUTPUT.
+
+    Raises UserError where the library has no class for the shape or the heads, or OUTPUT holds
+    something already; then nothing is written.
+    """
+    folder = Path(output)
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UserError(f"{output} is there already; give another --output, or remove it")
+    loaded = load_model(path)
+    family, name = find_class(loaded)
+    params = parameters.by_path(loaded.params)
+    pooler = [p for p in params if p.startswith("backbone/pooler/")]
+    left_out = tuple(pooler) if name not in family.pooled else ()
+    kept = {p: np.asarray(jax.device_get(x)) for p, x in params.items() if p not in left_out}
+    model = dataclasses.replace(loaded.model, pooler=bool(pooler) and not left_out)
+    rules = mapping.active(family.rules(model, name), kept)
+    tensors = mapping.write(
+        kept, rules, model.layers, lambda path, layer: family.skip(model, path, layer)
+    )
+    config = {"architectures": [name], "model_type": family.model_type, "dtype": "float32"}
+    config |= family.to_hf(model) | _labels(loaded, family) | _special_ids(loaded.tokenizer)
+    card = model_card(loaded, name, output)
+
+    part = folder.with_name(f"{folder.name}.part")
+    part.mkdir(parents=True, exist_ok=True)
+    (part / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    save_file(tensors, part / "model.safetensors", metadata={"format": "pt"})
+    (part / "tokenizer.json").write_text(_tokenizer_json(loaded), encoding="utf-8")
+    text = json.dumps(_tokenizer_config(loaded), indent=2)
+    (part / "tokenizer_config.json").write_text(text + "\n", encoding="utf-8")
+    (part / "README.md").write_text(card, encoding="utf-8")
+    if folder.exists():
+        folder.rmdir()
+    part.rename(folder)
+    return Exported(name, left_out)
+
+
+def find_class(loaded: Loaded) -> tuple[Family, str]:
+    """The family and class that hold this model. Raises UserError, saying what does not fit."""
+    fitting, differences = [], {}
+    for family in FAMILIES.values():
+        differ = _differences(loaded.model, family)
+        differences[family.model_type] = differ
+        if not differ:
+            fitting.append(family)
+    if not fitting:
+        nearest = min(differences, key=lambda name: len(differences[name]))
+        raise UserError(
+            f"no public architecture has this shape; nearest: {nearest}, but for "
+            f"{'; '.join(differences[nearest])}"
+        )
+    heads = [o.name for o in loaded.objectives]
+    heads = ["causal_lm" if name == "text_generation" else name for name in heads]
+    for family in fitting:
+        name = family.class_with(heads)
+        if name is not None:
+            _check_pooling(loaded, family, name)
+            return family, name
+    raise UserError(
+        f"{fitting[0].model_type} has no class with the heads {', '.join(heads)}; it has "
+        f"{', '.join(fitting[0].classes)}"
+    )
+
+
+def _differences(model: ModelConfig, family: Family) -> list[str]:
+    """What this family would make of the shape, where that is something else."""
+    try:
+        hf = family.to_hf(model)
+        theirs = family.to_model(hf, frozenset())
+    except (UserError, KeyError) as error:
+        return [str(error)]
+    theirs = dataclasses.replace(theirs, pooler=model.pooler)
+    if not model.pooler:
+        theirs = dataclasses.replace(theirs, pooler_activation=model.pooler_activation)
+    if not theirs.window:
+        theirs = dataclasses.replace(
+            theirs, global_every=model.global_every, local_rope_base=model.local_rope_base
+        )
+    if theirs.positions != "rope" and model.positions != "rope":
+        theirs = dataclasses.replace(theirs, rope_base=model.rope_base)
+    if theirs.key_heads == model.key_heads:
+        theirs = dataclasses.replace(theirs, kv_heads=model.kv_heads)
+    return [
+        f"{key} {getattr(model, key)!r} (there {getattr(theirs, key)!r})"
+        for key in SHAPE_KEYS
+        if getattr(model, key) != getattr(theirs, key)
+    ]
+
+
+def _check_pooling(loaded: Loaded, family: Family, name: str) -> None:
+    pooling = getattr(loaded.config.task, "pooling", None)
+    if pooling is not None and pooling not in family.poolings:
+        raise UserError(
+            f"{name} has no pooling {pooling!r}; it has {', '.join(map(repr, family.poolings))} "
+            "(config.task.pooling)"
+        )
+
+
+def _labels(loaded: Loaded, family: Family) -> dict[str, Any]:
+    task = loaded.config.task
+    labels = getattr(task, "labels", None)
+    if labels is None:
+        return {}
+    found: dict[str, Any] = {
+        "id2label": {str(i): label for i, label in enumerate(labels)},
+        "label2id": {label: i for i, label in enumerate(labels)},
+    }
+    if family.model_type == "modernbert" and hasattr(task, "pooling"):
+        found["classifier_pooling"] = family.poolings[task.pooling]
+    return found
+
+
+def _special_ids(tokenizer: Tokenizer) -> dict[str, int]:
+    """Ids that the library reads from config.json; a classifier finds the last token by pad."""
+    ids = {"pad": tokenizer.pad, "bos": tokenizer.bos, "eos": tokenizer.eos}
+    if tokenizer.cls is not None:
+        ids |= {"cls": tokenizer.cls, "sep": tokenizer.sep}
+    return {f"{role}_token_id": number for role, number in ids.items() if number is not None}
+
+
+def _tokenizer_config(loaded: Loaded) -> dict[str, Any]:
+    tokenizer = loaded.tokenizer
+    roles = ("pad", "unk", "cls", "sep", "mask", "bos", "eos")
+    ids = {role: getattr(tokenizer, role) for role in roles}
+    names = {f"{role}_token": tokenizer.token(i) for role, i in ids.items() if i is not None}
+    return {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "model_max_length": loaded.model.max_positions,
+        **names,
+    }
+
+
+def _tokenizer_json(loaded: Loaded) -> str:
+    """Our tokenizer.json, with the special tokens that the model was trained with around a text."""
+    values = json.loads(loaded.tokenizer.to_json())
+    causal = loaded.objectives[0].pattern == "causal" if loaded.objectives else False
+    tokenizer = loaded.tokenizer
+    if values.get("post_processor") is None and not causal and tokenizer.cls is not None:
+        values["post_processor"] = _template(tokenizer)
+    return json.dumps(values, ensure_ascii=False)
+
+
+def _template(tokenizer: Tokenizer) -> Mapping[str, Any]:
+    """[CLS] A [SEP] and [CLS] A [SEP] B [SEP], as the `tokenizers` library writes it."""
+    names = {role: tokenizer.token(getattr(tokenizer, role)) for role in ("cls", "sep")}
+
+    def special(role: str, kind: int) -> dict[str, Any]:
+        return {"SpecialToken": {"id": names[role], "type_id": kind}}
+
+    def text(name: str, kind: int) -> dict[str, Any]:
+        return {"Sequence": {"id": name, "type_id": kind}}
+
+    single = [special("cls", 0), text("A", 0), special("sep", 0)]
+    return {
+        "type": "TemplateProcessing",
+        "single": single,
+        "pair": [*single, text("B", 1), special("sep", 1)],
+        "special_tokens": {
+            name: {"id": name, "ids": [getattr(tokenizer, role)], "tokens": [name]}
+            for role, name in names.items()
+        },
+    }

@@ -1,0 +1,99 @@
+"""What a family of public checkpoints is: its config both ways, and where its tensors lie."""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from research.convert.mapping import Rule
+from research.errors import UserError, nearest
+from research.models.config import ModelConfig
+
+HfConfig = Mapping[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Family:
+    """One architecture of the Hugging Face library under its `model_type`.
+
+    classes: the library's class -> our heads in it; the one without heads is the bare model.
+    prefix: what stands before the backbone's tensors in the classes with heads.
+    pooled: the classes that have a pooler, or a dense layer in its place.
+    poolings: of a sequence classification, as in config.task.pooling -> the library's name for
+        it under "classifier_pooling"; the first is its default.
+    to_model: config.json and the names of the tensors -> our shape.
+    to_hf: our shape -> the keys of config.json that say it.
+    rules: our shape and class -> rules for the backbone (with the prefix) and all heads.
+    ignored: patterns of tensors that hold nothing learnt, or a copy of a tied table.
+    skip: (model, path, layer) -> whether the family has no such tensor in that layer.
+    """
+
+    model_type: str
+    classes: Mapping[str, tuple[str, ...]]
+    prefix: str
+    pooled: tuple[str, ...]
+    poolings: Mapping[str, str]
+    to_model: Callable[[HfConfig, frozenset[str]], ModelConfig]
+    to_hf: Callable[[ModelConfig], dict[str, Any]]
+    rules: Callable[[ModelConfig, str], Sequence[Rule]]
+    ignored: tuple[str, ...] = ()
+    skip: Callable[[ModelConfig, str, int], bool] = lambda model, path, layer: False
+
+    def heads_of(self, name: str) -> tuple[str, ...]:
+        """Our heads in one of the library's classes. Raises UserError for an unknown class."""
+        if name not in self.classes:
+            raise UserError(
+                f"architecture {name!r} is not known for model_type "
+                f"{self.model_type!r}{nearest(name, self.classes)}"
+            )
+        return self.classes[name]
+
+    def pooling(self, config: HfConfig) -> str:
+        """Our name of the pooling that config.json says. Raises UserError for an unknown one."""
+        given = config.get("classifier_pooling")
+        for ours, theirs in self.poolings.items():
+            if given is None or given == theirs:
+                return ours
+        raise UserError(f"config.json: classifier_pooling={given!r} is not supported")
+
+    def class_with(self, heads: Sequence[str]) -> str | None:
+        """The class with exactly these of our heads; None if the library has none."""
+        for name, its in self.classes.items():
+            if set(its) == set(heads):
+                return name
+        return None
+
+
+def only(config: HfConfig, key: str, *allowed: Any) -> None:
+    """Raises UserError where a key of config.json has a value that our backbone does not do."""
+    if key in config and config[key] not in allowed:
+        raise UserError(
+            f"config.json: {key}={config[key]!r} is not supported; supported: "
+            f"{', '.join(map(repr, allowed))}"
+        )
+
+
+def need(config: HfConfig, key: str) -> Any:
+    """The value of a key. Raises UserError where config.json lacks it."""
+    if key not in config:
+        raise UserError(f"config.json lacks {key!r}")
+    return config[key]
+
+
+ACTIVATIONS = {
+    "gelu": "gelu",
+    "gelu_python": "gelu",
+    "gelu_new": "gelu_tanh",
+    "gelu_pytorch_tanh": "gelu_tanh",
+    "gelu_fast": "gelu_tanh",
+    "silu": "silu",
+    "swish": "silu",
+}
+NAMES = {"gelu": "gelu", "gelu_tanh": "gelu_new", "silu": "silu"}  # as they are exported
+
+
+def activation(config: HfConfig, key: str, default: str) -> str:
+    """Our name of an activation."""
+    name = config.get(key, default)
+    if name not in ACTIVATIONS:
+        raise UserError(f"config.json: {key}={name!r} is not supported{nearest(name, ACTIVATIONS)}")
+    return ACTIVATIONS[name]

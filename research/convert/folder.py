@@ -1,0 +1,130 @@
+"""A folder in the Hugging Face library's layout: config.json, safetensors, tokenizer files."""
+
+import dataclasses
+import json
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import ml_dtypes  # noqa: F401  (numpy learns of bfloat16 by it)
+import numpy as np
+from safetensors import SafetensorError, safe_open
+
+from research.data import tokenizer as tokenizers
+from research.data.tokenizer import Tokenizer
+from research.errors import UserError
+
+WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
+WANTED = ("*.json", "*.safetensors", "*.txt")  # of a repository of the hub
+
+
+@dataclasses.dataclass(frozen=True)
+class Public:
+    """A public checkpoint: its config.json, its tensors by name (read when called), tokenizer."""
+
+    where: str
+    config: dict[str, Any]
+    tensors: dict[str, Callable[[], np.ndarray]]
+    tokenizer: Tokenizer
+
+
+def read_folder(path: Path) -> Public:
+    """Raises UserError for what is missing, damaged, or pickled."""
+    config = _json(path / "config.json")
+    return Public(str(path), config, _tensors(path, config), _tokenizer(path))
+
+
+def download(name: str) -> Path:
+    """The folder of a hub name ("bert-base-uncased"), by huggingface_hub.
+
+    Raises UserError where that is not installed or the hub cannot be reached.
+    """
+    try:
+        import huggingface_hub
+    except ModuleNotFoundError as error:
+        raise UserError(
+            f"there is no folder or file {name!r}; for a name of the Hugging Face hub: "
+            "pip install huggingface_hub"
+        ) from error
+    try:
+        return Path(huggingface_hub.snapshot_download(name, allow_patterns=list(WANTED)))
+    except Exception as error:  # of many kinds: no network, no such name, no permission
+        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise UserError(
+            f"there is no folder or file {name!r}, and the Hugging Face hub says: {first:.200}"
+        ) from error
+
+
+def _json(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise UserError(f"{path} is missing; a checkpoint's folder has config.json, {WEIGHTS} and "
+                        "the tokenizer's files")  # fmt: skip
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"{path}: no JSON ({error})") from error
+    if not isinstance(found, dict):
+        raise UserError(f"{path}: expected an object of keys")
+    return found
+
+
+def _tensors(folder: Path, config: dict[str, Any]) -> dict[str, Callable[[], np.ndarray]]:
+    if (folder / INDEX).is_file():
+        files = sorted(set(_json(folder / INDEX).get("weight_map", {}).values()))
+        missing = [name for name in files if not (folder / name).is_file()]
+        if missing:
+            raise UserError(f"{folder / missing[0]} is missing; {INDEX} names it")
+    elif (folder / WEIGHTS).is_file():
+        files = [WEIGHTS]
+    else:
+        raise UserError(_no_weights(folder, config))
+    found: dict[str, Callable[[], np.ndarray]] = {}
+    for name in files:
+        found |= _opened(folder / name)
+    return found
+
+
+def _opened(path: Path) -> dict[str, Callable[[], np.ndarray]]:
+    try:
+        with safe_open(path, framework="numpy") as file:
+            names: Iterable[str] = list(file.keys())
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"{path}: truncated, or no safetensors file ({error})") from error
+
+    def reader(name: str) -> Callable[[], np.ndarray]:
+        def read() -> np.ndarray:
+            with safe_open(path, framework="numpy") as file:
+                return file.get_tensor(name)
+
+        return read
+
+    return {_named(name): reader(name) for name in names}
+
+
+def _named(name: str) -> str:
+    """Old checkpoints call a norm's weight gamma and its bias beta."""
+    for old, new in ((".gamma", ".weight"), (".beta", ".bias")):
+        if name.endswith(f"LayerNorm{old}"):
+            return name.removesuffix(old) + new
+    return name
+
+
+def _no_weights(folder: Path, config: dict[str, Any]) -> str:
+    pickled = sorted(path.name for path in folder.glob("pytorch_model*.bin"))
+    if not pickled:
+        return f"{folder / WEIGHTS} is missing"
+    kind = (config.get("architectures") or ["AutoModel"])[0]
+    return (
+        f"{folder / pickled[0]} is pickled, which can run any code when it is read; where "
+        "transformers and torch are installed, convert it once:\n"
+        f"  python -c \"import transformers; transformers.{kind}.from_pretrained('{folder}')"
+        f".save_pretrained('{folder}-safetensors')\"\n"
+        f"  cp {folder}/*token* {folder}/vocab* {folder}-safetensors/"
+    )
+
+
+def _tokenizer(folder: Path) -> Tokenizer:
+    lowercase = None
+    if (folder / "tokenizer_config.json").is_file():
+        lowercase = _json(folder / "tokenizer_config.json").get("do_lower_case")
+    return tokenizers.load(folder, lowercase)

@@ -1,0 +1,130 @@
+"""A GGUF file of the Llama family as a public checkpoint: dequantised, names as in safetensors.
+
+Format: ggml's docs/gguf.md. llama.cpp stores queries and keys with the two halves of a head
+interleaved, which is undone here.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import gguf
+import numpy as np
+import tokenizers
+from tokenizers import AddedToken, decoders, models, pre_tokenizers
+
+from research.convert.folder import Public
+from research.data.tokenizer import Tokenizer
+from research.errors import UserError, nearest
+
+NAMES = {
+    "token_embd": "model.embed_tokens",
+    "output_norm": "model.norm",
+    "output": "lm_head",
+}
+BLOCK_NAMES = {
+    "attn_norm": "input_layernorm",
+    "attn_q": "self_attn.q_proj",
+    "attn_k": "self_attn.k_proj",
+    "attn_v": "self_attn.v_proj",
+    "attn_output": "self_attn.o_proj",
+    "ffn_norm": "post_attention_layernorm",
+    "ffn_gate": "mlp.gate_proj",
+    "ffn_up": "mlp.up_proj",
+    "ffn_down": "mlp.down_proj",
+}
+CONTROL = 3  # a token's type in the file: it stands for no text
+
+# How a text is cut before the merges, by the file's name for it.
+_BYTES = dict(add_prefix_space=False, use_regex=True)
+CUTS = {
+    "gpt-2": lambda: pre_tokenizers.ByteLevel(**_BYTES),
+    "smollm": lambda: pre_tokenizers.Sequence(
+        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(**_BYTES)]
+    ),
+}
+
+
+def read_gguf(path: Path) -> Public:
+    """Raises UserError for a damaged file, another architecture or another tokenizer."""
+    try:
+        reader = gguf.GGUFReader(str(path))
+    except (ValueError, IndexError, OSError) as error:
+        raise UserError(f"{path}: truncated, or no GGUF file ({error})") from error
+    fields = {name: field.contents() for name, field in reader.fields.items()}
+    kind = fields.get("general.architecture")
+    if kind != "llama":
+        raise UserError(f"{path}: architecture {kind!r} is not supported; supported: 'llama'")
+    config = _config(fields)
+    tensors = {_name(t.name, path): _reader(t, config) for t in reader.tensors}
+    config["tie_word_embeddings"] = "lm_head.weight" not in tensors
+    return Public(str(path), config, tensors, _tokenizer(fields, path))
+
+
+def _config(fields: Mapping[str, Any]) -> dict[str, Any]:
+    def field(name: str, default: Any = None) -> Any:
+        return fields.get(f"llama.{name}", default)
+
+    heads = field("attention.head_count")
+    return dict(
+        model_type="llama",
+        architectures=["LlamaForCausalLM"],
+        vocab_size=len(fields["tokenizer.ggml.tokens"]),
+        hidden_size=field("embedding_length"),
+        num_hidden_layers=field("block_count"),
+        num_attention_heads=heads,
+        num_key_value_heads=field("attention.head_count_kv", heads),
+        intermediate_size=field("feed_forward_length"),
+        max_position_embeddings=field("context_length"),
+        # The file keeps float32; the number that was meant is the one with few digits.
+        rms_norm_eps=float(f"{field('attention.layer_norm_rms_epsilon'):.6g}"),
+        rope_theta=float(field("rope.freq_base", 10_000.0)),
+        rope_scaling={"type": kind} if (kind := field("rope.scaling.type")) else None,
+        hidden_act="silu",
+    )
+
+
+def _name(name: str, path: Path) -> str:
+    stem, _, kind = name.rpartition(".")
+    if stem in NAMES:
+        return f"{NAMES[stem]}.{kind}"
+    if stem.startswith("blk."):
+        _, layer, part = stem.split(".", 2)
+        if part in BLOCK_NAMES:
+            return f"model.layers.{layer}.{BLOCK_NAMES[part]}.{kind}"
+    raise UserError(f"{path}: the tensor {name!r} is not known")
+
+
+def _reader(tensor: Any, config: Mapping[str, Any]) -> Callable[[], np.ndarray]:
+    heads = {"attn_q": "num_attention_heads", "attn_k": "num_key_value_heads"}
+    part = tensor.name.split(".")[-2]
+
+    def read() -> np.ndarray:
+        shape = tuple(int(size) for size in reversed(tensor.shape))
+        found = gguf.quants.dequantize(tensor.data, tensor.tensor_type).reshape(shape)
+        if part not in heads:
+            return found
+        count = config[heads[part]]
+        half = shape[0] // count // 2
+        return found.reshape(count, half, 2, shape[1]).swapaxes(1, 2).reshape(shape)
+
+    return read
+
+
+def _tokenizer(fields: Mapping[str, Any], path: Path) -> Tokenizer:
+    kind, cut = fields.get("tokenizer.ggml.model"), fields.get("tokenizer.ggml.pre", "gpt-2")
+    if kind != "gpt2" or cut not in CUTS:
+        raise UserError(
+            f"{path}: the tokenizer {kind!r} with the cut {cut!r} is not supported"
+            f"{nearest(str(cut), CUTS)}"
+        )
+    tokens = fields["tokenizer.ggml.tokens"]
+    merges = [tuple(merge.split(" ")) for merge in fields["tokenizer.ggml.merges"]]
+    vocab = {token: number for number, token in enumerate(tokens)}
+    inner = tokenizers.Tokenizer(models.BPE(vocab=vocab, merges=merges))
+    inner.pre_tokenizer, inner.decoder = CUTS[cut](), decoders.ByteLevel()
+    types = fields["tokenizer.ggml.token_type"]
+    special = [t for t, kind in zip(tokens, types, strict=True) if kind == CONTROL]
+    inner.add_special_tokens([AddedToken(name, normalized=False, special=True) for name in special])
+    return Tokenizer.from_json(json.dumps(json.loads(inner.to_str())))

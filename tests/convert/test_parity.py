@@ -1,0 +1,126 @@
+"""Invariant: logits and losses equal the reference's, for every family and class."""
+
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from research.convert import importer
+from research.models import heads, transformer
+from research.tasks.sequence_classification import pooled
+from research.training.inference import make_objectives_of
+
+GOLDEN = Path(__file__).parent / "golden"
+CLASSES = sorted(path.name for path in GOLDEN.iterdir())
+
+
+def close(ours, theirs):
+    """Within 1e-4 of the largest logit, or of 1."""
+    scale = max(1.0, float(np.abs(theirs).max()))
+    np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-4 * scale)
+
+
+class Answers:
+    """The reference's inputs and outputs, and our batch with one slot a row."""
+
+    def __init__(self, name: str):
+        arrays = np.load(GOLDEN / name / "answers.npz")
+        self.given = {k[3:]: arrays[k] for k in arrays if k.startswith("in_")}
+        self.found = {k[4:]: arrays[k] for k in arrays if k.startswith("out_")}
+        ids, self.mask = self.given["input_ids"], self.given["attention_mask"]
+        rows, length = ids.shape
+        self.batch = {
+            "tokens": ids,
+            "slots": self.mask,
+            "positions": np.broadcast_to(np.arange(length), ids.shape) * self.mask,
+            "token_types": self.given.get("token_type_ids", np.zeros_like(ids)),
+            "first": np.zeros((rows, 1), int),
+            "last": self.mask.sum(1, keepdims=True) - 1,
+            "slot_weights": np.ones((rows, 1), np.float32),
+            "predict_positions": np.broadcast_to(np.arange(length), ids.shape),
+        } | self._labels()
+        self.batch = {k: jnp.asarray(v) for k, v in self.batch.items()}
+
+    def _labels(self) -> dict[str, np.ndarray]:
+        made = {}
+        given = self.given.get("labels")
+        if given is not None and given.ndim == 2:
+            known = given >= 0
+            shifted = np.pad(given[:, 1:], [(0, 0), (0, 1)], constant_values=-100)
+            made |= {
+                "predict_targets": given * known,
+                "predict_weights": known.astype(np.float32),
+                "targets": given * known,
+                "target_weights": known.astype(np.float32),
+                "next_targets": shifted * (shifted >= 0),
+                "next_weights": (shifted >= 0).astype(np.float32),
+            }
+        elif given is not None:
+            made |= {"label": given[:, None], "random_next": given[:, None]}
+        if "next_sentence_label" in self.given:
+            made["random_next"] = self.given["next_sentence_label"][:, None]
+        if "start_positions" in self.given:
+            made["start"] = self.given["start_positions"][:, None]
+            made["end"] = self.given["end_positions"][:, None]
+        return made
+
+
+def logits_of(name, imported, hidden, batch):
+    """Our logits as the reference lays them out."""
+    params, model = imported.params, imported.config.model
+    if name in ("masked_lm", "causal_lm"):
+        x, bias, table = hidden, None, heads.output_table(params, model, name)
+        if name == "masked_lm":
+            head = {"params": params["heads"][name]}
+            x, bias = heads.MaskedLM(model).apply(head, hidden)
+        return heads.vocabulary_logits(x, table, bias, model.vocab_size)[..., : model.vocab_size]
+    head = {"params": params["heads"][name]}
+    classes = {"next_sentence": 2, "span_qa": 2}.get(name, 3)
+    if name in ("next_sentence", "sequence_classification"):
+        pooling = getattr(imported.config.task, "pooling", "pooler")
+        hidden = pooled(params, model, hidden, batch, pooling)[:, 0]
+        return heads.Classifier(model, classes, bias=pooling != "last").apply(head, hidden)
+    return heads.Classifier(model, classes).apply(head, hidden)
+
+
+@pytest.mark.parametrize("name", CLASSES)
+def test_logits_and_losses_equal_the_references(name):
+    imported = importer.read(str(GOLDEN / name))
+    assert imported.architecture == name
+    model = imported.config.model
+    objectives, _ = make_objectives_of(imported.config, imported.source.tokenizer)
+    reference = Answers(name)
+    batch = reference.batch
+    causal = name.startswith(("GPT2", "Llama"))
+    pattern = objectives[0].pattern if objectives else ("causal" if causal else "full")
+
+    @jax.jit
+    def forward(params, batch):
+        hidden = transformer.apply(params["backbone"], model, batch, pattern)
+        return hidden, {o.name: o.loss(params, model, hidden, batch, None)[0] for o in objectives}
+
+    if pattern == "causal" and "next_targets" in batch:
+        batch |= {"targets": batch["next_targets"], "target_weights": batch["next_weights"]}
+    hidden, losses = forward(imported.params, batch)
+    real = reference.mask.astype(bool)
+    if not objectives:
+        close(np.asarray(hidden)[real], reference.found["last_hidden_state"][real])
+        if "pooler_output" in reference.found:
+            first = pooled(imported.params, model, hidden, batch, "pooler")[:, 0]
+            close(first, reference.found["pooler_output"])
+        return
+    for objective in objectives:
+        logits = np.asarray(logits_of(objective.name, imported, hidden, batch))
+        if objective.name == "span_qa":
+            theirs = [reference.found[f"{end}_logits"] for end in ("start", "end")]
+            close(logits, np.stack(theirs, -1))
+            continue
+        key = "logits"
+        if len(objectives) > 1:
+            key = {"masked_lm": "prediction_logits"}.get(objective.name, "seq_relationship_logits")
+        places = real if logits.ndim == 3 else slice(None)
+        close(logits[places], reference.found[key][places])
+    total = sum(float(losses[o.name]) / float(o.weight(batch)) for o in objectives)
+    np.testing.assert_allclose(total, float(reference.found["loss"]), rtol=1e-5)

@@ -1,0 +1,218 @@
+"""Import, export, import: the same bits, and wrong checkpoints named for what is wrong."""
+
+import json
+import shutil
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from research import cli
+from research.convert import exporter, importer
+from research.convert.families import family_of
+from research.errors import UserError
+from research.models import params as parameters
+from research.training.inference import load_model
+from tests.convert.test_parity import CLASSES, GOLDEN
+
+
+@pytest.fixture(scope="module")
+def imported(tmp_path_factory):
+    """name -> the folder of the imported checkpoint."""
+    root = tmp_path_factory.mktemp("imported")
+
+    def get(name: str) -> str:
+        path = root / name
+        if not path.exists():
+            importer.save(importer.read(str(GOLDEN / name)), str(path))
+        return str(path)
+
+    return get
+
+
+@pytest.mark.parametrize("name", CLASSES)
+def test_what_is_exported_is_what_was_imported(imported, tmp_path, name):
+    done = exporter.export(imported(name), str(tmp_path / "out"))
+    assert (done.architecture, done.left_out) == (name, ())
+    source = load_file(GOLDEN / name / "model.safetensors")
+    again = load_file(tmp_path / "out" / "model.safetensors")
+    assert source.keys() == again.keys()
+    for key, array in source.items():
+        same = array[2:] if "Roberta" in name and "position_embeddings" in key else array
+        found = again[key][2:] if same is not array else again[key]
+        assert found.dtype == array.dtype and np.array_equal(found, same), key
+    before, after = (importer.read(str(p)) for p in (GOLDEN / name, tmp_path / "out"))
+    assert before.config.model == after.config.model and before.config.task == after.config.task
+    paths = parameters.by_path(before.params)
+    assert paths.keys() == parameters.by_path(after.params).keys()
+    jax.tree.map(np.testing.assert_array_equal, before.params, after.params)
+    theirs, ours = (
+        json.loads((p / "config.json").read_text()) for p in (GOLDEN / name, tmp_path / "out")
+    )
+    family = family_of(theirs)
+    wrong = {
+        key: (value, theirs[key])
+        for key, value in ours.items()
+        if theirs.get(key) not in (value, None) and key in family.to_hf(before.config.model)
+    }
+    assert not wrong
+
+
+def test_an_exported_tokenizer_puts_the_special_tokens_around_a_text(imported, tmp_path):
+    from tokenizers import Tokenizer
+
+    exporter.export(imported("BertForMaskedLM"), str(tmp_path / "out"))
+    found = Tokenizer.from_file(str(tmp_path / "out" / "tokenizer.json"))
+    pair = found.encode("w1 w2", "w3")
+    assert pair.tokens == ["[CLS]", "w1", "w2", "[SEP]", "w3", "[SEP]"]
+    assert pair.type_ids == [0, 0, 0, 0, 1, 1]
+
+
+def test_the_commands(tmp_path, capsys):
+    source, ours, theirs = GOLDEN / "BertForSequenceClassification", tmp_path / "a", tmp_path / "b"
+    assert cli.main(["import", f"--source={source}", f"--output={ours}"]) == 0
+    assert "head sequence_classification: 51 parameters" in capsys.readouterr().out
+    assert cli.main(["predict", f"--checkpoint={ours}", "--text=w1 w2"]) == 0
+    assert "B-LOC" in capsys.readouterr().out
+    assert cli.main(["export", f"--checkpoint={ours}", f"--output={theirs}"]) == 0
+    config = json.loads((theirs / "config.json").read_text())
+    assert config["id2label"] == {"0": "O", "1": "B-LOC", "2": "I-LOC"}
+    card = (theirs / "README.md").read_text()
+    assert "BertForSequenceClassification.from_pretrained" in card and str(source) in card
+    assert cli.main(["export", f"--checkpoint={ours}", f"--output={theirs}"]) == 2
+    assert "is there already" in capsys.readouterr().err
+    assert cli.main(["import", f"--source={source}", f"--output={ours}"]) == 2
+
+
+def test_a_checkpoint_without_a_head_says_so(imported, capsys):
+    path = imported("BertModel")
+    assert cli.main(["predict", f"--checkpoint={path}", "--text=w1"]) == 2
+    assert "has no head" in capsys.readouterr().err
+
+
+# What is wrong with a public checkpoint
+
+
+@pytest.fixture
+def copy(tmp_path):
+    """A function: (class, change of its config, change of its tensors) -> the changed folder."""
+
+    def make(name="BertForMaskedLM", config=None, tensors=None):
+        folder = tmp_path / name
+        shutil.copytree(GOLDEN / name, folder)
+        values = json.loads((folder / "config.json").read_text())
+        (folder / "config.json").write_text(json.dumps(values | (config or {})))
+        if tensors is not None:
+            arrays = load_file(folder / "model.safetensors")
+            tensors(arrays)
+            save_file(arrays, folder / "model.safetensors")
+        return folder
+
+    return make
+
+
+QUERY = "bert.encoder.layer.1.attention.self.query.weight"
+
+
+@pytest.mark.parametrize(
+    ("config", "tensors", "said"),
+    [
+        ({"model_type": "bird"}, None, ["model_type 'bird' is not known", "bert"]),
+        ({"architectures": ["BertForMaskedLLM"]}, None, ["BertForMaskedLLM", "BertForMaskedLM"]),
+        ({"hidden_act": "swoosh"}, None, ["hidden_act='swoosh'"]),
+        ({"position_embedding_type": "relative_key"}, None, ["relative_key", "absolute"]),
+        ({"hidden_size": 24}, None, ["shape [41, 16], expected [41, 24]"]),
+        ({}, lambda t: t.pop(QUERY), ["lacks", QUERY]),
+        ({}, lambda t: t.update(extra=np.ones(2, np.float32)), ["extra"]),
+        ({"vocab_size": 40}, None, ["tokenizer has 41 entries, the embedding 40 rows"]),
+        ({}, lambda t: t.update({QUERY: t[QUERY][:8]}), [QUERY, "[8, 16], expected [16, 16]"]),
+    ],
+)  # fmt: skip
+def test_what_does_not_fit_is_named(copy, tmp_path, capsys, config, tensors, said):
+    folder = copy(config=config, tensors=tensors)
+    status = cli.main(["import", f"--source={folder}", f"--output={tmp_path / 'out'}"])
+    error = capsys.readouterr().err
+    assert status == 2 and not (tmp_path / "out").exists()
+    assert len(error.splitlines()) <= 12
+    for text in said:
+        assert text in error
+
+
+def test_label_ids_that_are_not_in_a_row(copy):
+    folder = copy("BertForSequenceClassification", {"id2label": {"0": "a", "5": "b"}})
+    with pytest.raises(UserError, match="id2label has the ids 0, 5, expected 0 to 1"):
+        importer.read(str(folder))
+
+
+def test_damaged_and_missing_files(copy, tmp_path):
+    folder = copy()
+    weights = folder / "model.safetensors"
+    whole = weights.read_bytes()
+    weights.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(UserError, match="model.safetensors: truncated"):
+        importer.read(str(folder))
+    weights.unlink()
+    with pytest.raises(UserError, match="model.safetensors is missing"):
+        importer.read(str(folder))
+    (folder / "pytorch_model.bin").write_bytes(b"")
+    with pytest.raises(UserError, match="is pickled.*\n.*BertForMaskedLM.from_pretrained"):
+        importer.read(str(folder))
+    index = {"weight_map": {"a": "one.safetensors", "b": "two.safetensors"}}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    weights.with_name("one.safetensors").write_bytes(whole)
+    with pytest.raises(UserError, match="two.safetensors is missing"):
+        importer.read(str(folder))
+    (folder / "config.json").unlink()
+    with pytest.raises(UserError, match="config.json is missing"):
+        importer.read(str(folder))
+    with pytest.raises(UserError, match="no folder or file .*nowhere"):
+        importer.read(str(tmp_path / "nowhere"))
+
+
+def test_shards_are_read_as_one(copy):
+    folder = copy()
+    arrays = load_file(folder / "model.safetensors")
+    names = sorted(arrays)
+    halves = {"one.safetensors": names[::2], "two.safetensors": names[1::2]}
+    for file, chosen in halves.items():
+        save_file({name: arrays[name] for name in chosen}, folder / file)
+    (folder / "model.safetensors").unlink()
+    index = {"weight_map": {name: file for file, part in halves.items() for name in part}}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    found, whole = (importer.read(str(p)) for p in (folder, GOLDEN / "BertForMaskedLM"))
+    jax.tree.map(np.testing.assert_array_equal, found.params, whole.params)
+
+
+def test_old_names_and_names_without_prefix(copy):
+    def rename(tensors):
+        for name in list(tensors):
+            new = name.removeprefix("bert.")
+            if "LayerNorm" in new:
+                new = new.replace(".weight", ".gamma").replace(".bias", ".beta")
+            tensors[new] = tensors.pop(name)
+
+    found = importer.read(str(copy(tensors=rename)))
+    whole = importer.read(str(GOLDEN / "BertForMaskedLM"))
+    jax.tree.map(np.testing.assert_array_equal, found.params, whole.params)
+
+
+def test_heads_that_config_json_does_not_name_are_found(copy):
+    """As in the first BERT checkpoints, which say masked LM and hold next sentence too."""
+    folder = copy("BertForPreTraining", {"architectures": ["BertForMaskedLM"]})
+    found = importer.read(str(folder))
+    assert found.architecture == "BertForPreTraining"
+    assert set(found.params["heads"]) == {"masked_lm", "next_sentence"}
+
+
+def test_a_shape_that_the_library_does_not_have(tmp_path):
+    with pytest.raises(UserError, match="no public architecture has this shape; nearest: "):
+        exporter.export("research/pretrained/gpt", str(tmp_path / "out"))
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_loaded_import_computes_in_float32(imported):
+    loaded = load_model(imported("GPT2LMHeadModel"))
+    assert all(x.dtype == np.float32 for x in jax.tree.leaves(loaded.params))
+    assert loaded.task is None and Path(loaded.info.meta["source"]).name == "GPT2LMHeadModel"
