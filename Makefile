@@ -12,6 +12,8 @@ REQUIREMENTS ?= requirements.txt
 PYTEST_ARGS ?=
 # Most of a test is compiling, on one core: two processes take half the time of one on two cores.
 WORKERS ?= 2
+REFERENCE_VENV ?= .venv-reference
+REFERENCE := torch==2.13.0 transformers==5.23.0 gguf==0.19.0 accelerate
 # Compiled programs are kept between runs; jax reads this variable by itself.
 JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/.cache/jax
 
@@ -24,7 +26,7 @@ DEV_SETUP := $(VENV)/.installed-requirements-dev.txt
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup dev-setup test test-long smoke lint format quickstart clean
+.PHONY: help setup dev-setup reference-setup test test-long smoke lint format quickstart clean
 
 help:  ## print this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' \
@@ -62,8 +64,16 @@ $(DEV_SETUP): requirements-dev.txt $(SETUP)
 test: $(DEV_SETUP)  ## run the test suite, without the tests marked long
 	$(PYTEST) -n $(WORKERS) --dist loadfile $(PYTEST_ARGS)
 
-test-long: $(DEV_SETUP)  ## run the tests marked long, and only those
-	$(PYTEST) -m long $(PYTEST_ARGS)
+test-long: $(DEV_SETUP) reference-setup  ## run the tests marked long, and only those
+	REFERENCE_VENV="$(REFERENCE_VENV)" $(PYTEST) -n $(WORKERS) --dist loadfile -m long $(PYTEST_ARGS)
+
+# The library that we are compared with lives apart: nothing here needs torch to run.
+$(REFERENCE_VENV)/.installed:
+	"$(PYTHON)" -m venv --clear "$(REFERENCE_VENV)"
+	"$(REFERENCE_VENV)/bin/python" -m pip install -qq --disable-pip-version-check $(REFERENCE)
+	@touch $@
+
+reference-setup: $(REFERENCE_VENV)/.installed  ## make the environment of the parity tests (torch)
 
 smoke: $(DEV_SETUP)  ## run the few tests that stand for all on another Python
 	$(PYTEST) -n $(WORKERS) --dist loadfile -m "smoke and not long" $(PYTEST_ARGS)

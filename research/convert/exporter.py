@@ -147,6 +147,10 @@ def _special_ids(tokenizer: Tokenizer) -> dict[str, int]:
     ids = {"pad": tokenizer.pad, "bos": tokenizer.bos, "eos": tokenizer.eos}
     if tokenizer.cls is not None:
         ids |= {"cls": tokenizer.cls, "sep": tokenizer.sep}
+        # The library's defaults for these are ids of its own vocabularies.
+        for role, stand_in in (("bos", "cls"), ("eos", "sep")):
+            if ids[role] is None:
+                ids[role] = ids[stand_in]
     return {f"{role}_token_id": number for role, number in ids.items() if number is not None}
 
 

@@ -6,7 +6,8 @@ answer. It needs torch and transformers, which nothing else here does:
     /tmp/reference/bin/python -m tests.convert.make_golden tests/convert/golden
 
 Each class gets a folder as `save_pretrained` writes it, and answers.npz: the ids of two texts of
-different length, what the model gives for them, and its losses for labels drawn at random.
+different length, what the model gives for them, and its losses for labels drawn at random. A number
+after the folder is another seed than 0.
 """
 
 import json
@@ -103,14 +104,14 @@ def labels(name: str, rng: np.random.Generator, inputs: dict) -> dict[str, torch
     return found if name[-5:] != "Model" or "LMHead" in name else {}
 
 
-def make(family: str, kind: str, folder: Path) -> None:
+def make(family: str, kind: str, folder: Path, seed: int) -> None:
     name = family + kind
-    torch.manual_seed(0)
+    torch.manual_seed(seed)
     config = CONFIGS[family]()
     if kind == "ForQuestionAnswering":
         config.id2label, config.label2id = {0: "start", 1: "end"}, {"start": 0, "end": 1}
     model = getattr(transformers, name)(config).eval()
-    rng = np.random.default_rng(len(name))
+    rng = np.random.default_rng([seed, len(name)])
     for parameter in model.parameters():  # as drawn, biases are 0 and norms 1
         parameter.data += torch.tensor(rng.normal(0, 0.2, parameter.shape), dtype=torch.float32)
     padding = model.get_input_embeddings().padding_idx
@@ -144,8 +145,8 @@ def make(family: str, kind: str, folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    root = Path(sys.argv[1])
+    root, seed = Path(sys.argv[1]), int((*sys.argv, 0)[2])
     for family, kinds in CLASSES.items():
         for kind in kinds:
-            make(family, kind, root)
+            make(family, kind, root, seed)
             print(family + kind)

@@ -1,0 +1,76 @@
+"""The reference itself, in an environment of its own: new random weights, and what we export.
+
+`make reference-setup` makes the environment, `make test-long` uses it.
+"""
+
+import os
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from research.convert import exporter, importer
+from tests.convert import test_parity
+from tests.convert.test_parity import CLASSES
+
+ROOT = Path(__file__).parents[2]
+PYTHON = ROOT / os.environ.get("REFERENCE_VENV", ".venv-reference") / "bin" / "python"
+pytestmark = [
+    pytest.mark.long,
+    pytest.mark.skipif(not PYTHON.exists(), reason="make reference-setup has not been run"),
+]
+LOADS = """
+import sys, numpy as np, torch, transformers
+for folder, name in zip(sys.argv[1::2], sys.argv[2::2]):
+    kind = getattr(transformers, name)
+    model, report = kind.from_pretrained(folder, output_loading_info=True)
+    assert not any(report[k] for k in ("missing_keys", "unexpected_keys")), (name, report)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    assert len(tokenizer("w1 w2")["input_ids"]) >= 2
+    arrays = np.load(sys.argv[1].rsplit("/", 2)[0] + "/golden/" + name + "/answers.npz")
+    given = {k[3:]: torch.tensor(arrays[k]) for k in arrays if k.startswith("in_")}
+    with torch.no_grad():
+        found = model.eval()(**given)
+    real = arrays["in_attention_mask"] > 0
+    for key in arrays:
+        if key.startswith("out_"):
+            ours, theirs = found[key[4:]].numpy(), arrays[key]
+            if theirs.shape[:2] == real.shape:  # what stands on padding depends on the kernel
+                ours, theirs = ours[real], theirs[real]
+            np.testing.assert_allclose(ours, theirs, atol=1e-5, err_msg=name + key)
+"""
+
+
+@pytest.fixture(scope="module")
+def fresh(tmp_path_factory):
+    """What make_golden makes with another seed."""
+    folder = tmp_path_factory.mktemp("live") / "golden"
+    command = [str(PYTHON), "-m", "tests.convert.make_golden", str(folder), "1"]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    return folder
+
+
+@pytest.mark.parametrize("name", CLASSES)
+def test_other_random_weights(fresh, name, monkeypatch):
+    monkeypatch.setattr(test_parity, "GOLDEN", fresh)
+    test_parity.test_logits_and_losses_equal_the_references(name)
+
+
+def test_the_reference_loads_what_is_exported_and_answers_the_same(fresh):
+    exported = fresh.parent / "exported"
+    arguments = []
+    for name in CLASSES:
+        ours = str(fresh.parent / "ours" / name)
+        importer.save(importer.read(str(fresh / name)), ours)
+        exporter.export(ours, str(exported / name))
+        arguments += [str(exported / name), name]
+    done = subprocess.run(
+        [str(PYTHON), "-c", LOADS, *arguments], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+def test_the_seed_changes_the_weights(fresh):
+    new, old = (np.load(p / "BertModel" / "answers.npz") for p in (fresh, test_parity.GOLDEN))
+    assert not np.allclose(new["out_last_hidden_state"], old["out_last_hidden_state"])
