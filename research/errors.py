@@ -11,9 +11,12 @@ class UserError(Exception):
     """
 
 
-def nearest(name: str, valid: Iterable[str]) -> str:
-    """Says which valid name is meant: "; did you mean 'x'? valid: a, b, x"."""
+def nearest(name: str, valid: Iterable[str], shown: int = 100) -> str:
+    """Says which valid name is meant: "; did you mean 'x'? valid: a, b, x", `shown` at most."""
     names = sorted(str(v) for v in valid)
     close = difflib.get_close_matches(str(name), names, n=1, cutoff=0.5)
     hint = f"; did you mean {close[0]!r}?" if close else ";"
-    return f"{hint} valid: {', '.join(names)}" if names else f"{hint} there are none"
+    if not names:
+        return f"{hint} there are none"
+    more = f" and {len(names) - shown} more" if len(names) > shown else ""
+    return f"{hint} valid: {', '.join(names[:shown])}{more}"

@@ -16,6 +16,7 @@ from research.convert.families import FAMILIES
 from research.convert.family import Family
 from research.data.tokenizer import Tokenizer
 from research.errors import UserError
+from research.models import lora
 from research.models import params as parameters
 from research.models.config import SHAPE_KEYS, ModelConfig
 from research.training.inference import Loaded, load_model
@@ -38,7 +39,7 @@ def export(path: str, output: str) -> Exported:
     folder = Path(output)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"{output} is there already; give another --output, or remove it")
-    loaded = load_model(path)
+    loaded = _merged(load_model(path))
     family, name = find_class(loaded)
     params = parameters.by_path(loaded.params)
     pooler = [p for p in params if p.startswith("backbone/pooler/")]
@@ -65,6 +66,13 @@ def export(path: str, output: str) -> Exported:
         folder.rmdir()
     part.rename(folder)
     return Exported(name, left_out)
+
+
+def _merged(loaded: Loaded) -> Loaded:
+    """The same model with its adapters in the kernels."""
+    model = dataclasses.replace(loaded.model, lora_rank=0, lora_alpha=ModelConfig.lora_alpha,
+                                lora=ModelConfig.lora)  # fmt: skip
+    return dataclasses.replace(loaded, model=model, params=lora.merged(loaded.params, loaded.model))
 
 
 def find_class(loaded: Loaded) -> tuple[Family, str]:

@@ -170,9 +170,12 @@ class _Runner:
         return _Running(job, process, time.monotonic())
 
     def _share(self, lane: int) -> str:
-        """The lane's part of the cores: runs that share all of them wait for each other."""
+        """The lane's part of the cores: runs that share all of them wait for each other.
+
+        The last run to start has all of them, since those before it end and leave theirs.
+        """
         cores, lanes = _cores(), len(self.lanes)
-        if lanes == 1 or len(cores) < lanes:
+        if lanes == 1 or len(cores) < lanes or not self.waiting:
             return ""
         part = cores[lane * len(cores) // lanes : (lane + 1) * len(cores) // lanes]
         return ",".join(map(str, part))

@@ -46,6 +46,10 @@ class ModelConfig:
     dropout: float = 0.0
     attention_dropout: float = 0.0
     initializer_range: float = 0.02
+    lora_rank: int = 0  # of the adapters (`lora`), which then learn alone with the heads; 0: none
+    lora_alpha: float = 16.0
+    lora_dropout: float = 0.0
+    lora: tuple[str, ...] = ("attention/(query|value)",)  # patterns of what is adapted
     dtype: Literal["float32", "bfloat16"] = "float32"  # of the computation; params are float32
     remat: Literal["none", "block"] = "none"
     given: tuple[str, ...] = ()  # set by itself: the keys written beside preset "checkpoint"
@@ -77,6 +81,7 @@ SHAPE_KEYS = tuple(
         "dtype",
         "remat",
         "initializer_range",
+        "lora_dropout",
     )
 )
 

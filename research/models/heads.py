@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from research.models.config import ModelConfig
-from research.models.transformer import ACTIVATIONS, Params, dense, norm
+from research.models.layers import ACTIVATIONS, Params, dense, norm
 
 
 class MaskedLM(nn.Module):

@@ -25,6 +25,7 @@ RULES: Mapping[str, str | None] = {
     "positions": None,
     "types": None,
     "classes": None,
+    "rank": None,
     "layers": None,
 }
 

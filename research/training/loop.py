@@ -18,7 +18,7 @@ from research.errors import UserError
 from research.evaluation import evaluator
 from research.monitoring.progress import Progress
 from research.monitoring.writers import MetricWriter
-from research.training import flops, restore
+from research.training import averaging, flops, restore
 from research.training.checkpoint import Checkpoints, read_info
 from research.training.run import Run, build, describe
 from research.training.step import State
@@ -133,7 +133,7 @@ def _start(run: Run, checkpoints: Checkpoints, quiet: bool) -> tuple[State, dict
     if not quiet:
         print(f"resuming {checkpoints.directory} at step {restored.step}", flush=True)
     step = jax.device_put(jnp.asarray(restored.step, jnp.int32), run.state_shardings.step)
-    return State(step, restored.params, restored.opt_state), restored.meta
+    return State(step, *averaging.exchanged(restored.params, restored.opt_state)), restored.meta
 
 
 def _flat(values: Any, prefix: str = "") -> dict[str, Any]:
@@ -185,9 +185,9 @@ def _loop(
     def save(step: int) -> None:
         epoch, batch = run.train.locate(step)
         found = {"metrics": metrics, "data": run.data_key, "epoch": epoch, "batch": batch}
+        params, opt_state = averaging.exchanged(state.params, state.opt_state)
         checkpoints.save(
-            step, state.params, state.opt_state, found, run.tokenizer.to_json(),
-            to_values(run.config),
+            step, params, opt_state, found, run.tokenizer.to_json(), to_values(run.config)
         )
 
     ahead = Ahead(run.train, start, run.steps, run.batch_sharding)
@@ -202,7 +202,7 @@ def _loop(
                 _log(run, step, found, clock, writer, progress)
             if last or (train.eval_every and step % train.eval_every == 0):
                 with clock.paused():
-                    metrics = _evaluate(run, state.params)
+                    metrics = _evaluate(run, averaging.exchanged(*state[1:])[0])
                     writer.metrics(step, {f"validation/{k}": v for k, v in metrics.items()})
                     progress.note(f"step {step:,}  {_line(metrics)}")
             periodic = train.checkpoint_every and step % train.checkpoint_every == 0

@@ -6,26 +6,35 @@ trust ratio) is taken for each layer.
 
 import dataclasses
 import math
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from research.errors import UserError
 from research.models.params import by_path
+from research.training import averaging, groups, matrices
 
 
 @dataclasses.dataclass(frozen=True)
 class OptimizerConfig:
-    """AdamW (Loshchilov & Hutter 2019) or LAMB (You et al. 2020, arXiv:1904.00962).
+    """AdamW (Loshchilov & Hutter 2019), LAMB (You et al. 2020, arXiv:1904.00962), Adafactor or Muon
+    (`matrices`).
+
+    `rates`: pattern -> multiplier of the learning rate, `freeze`: patterns of what does not learn,
+    `layer_decay`: multiplier from each layer to the one below it (`groups`). `average`: the decay
+    of an exponential moving average of the params, which is what is evaluated and what a
+    checkpoint gives; 0: none.
 
     `warmup` is a share of the run's steps. "wsd" holds the rate and decays it to `end_share` of
     the peak over the last `decay` share of the steps; "linear" and "cosine" decay from the end of
     the warm-up. `clip` bounds the global norm of the gradient; 0 does not.
     """
 
-    name: Literal["adamw", "lamb"] = "adamw"
+    name: Literal["adamw", "lamb", "adafactor", "muon"] = "adamw"
     learning_rate: float = 1e-4
     schedule: Literal["linear", "cosine", "wsd", "constant"] = "linear"
     warmup: float = 0.1
@@ -36,6 +45,10 @@ class OptimizerConfig:
     b2: float = 0.999
     epsilon: float = 1e-6
     clip: float = 1.0
+    rates: Mapping[str, float] = ()
+    freeze: tuple[str, ...] = ()
+    layer_decay: float = 1.0
+    average: float = 0.0
 
 
 def check(config: OptimizerConfig) -> None:
@@ -46,15 +59,11 @@ def check(config: OptimizerConfig) -> None:
     for key in ("weight_decay", "clip"):
         if not 0.0 <= getattr(config, key) < math.inf:
             raise UserError(f"config.optimizer.{key}={getattr(config, key)} must be at least 0")
-    if config.epsilon <= 0:
-        raise UserError(f"config.optimizer.epsilon={config.epsilon} must be above 0")
-    for key in ("clip", "weight_decay"):
-        if getattr(config, key) < 0:
-            raise UserError(f"config.optimizer.{key}={getattr(config, key)} must be at least 0")
     for key in ("warmup", "decay", "end_share"):
         if not 0.0 <= getattr(config, key) <= 1.0:
             raise UserError(f"config.optimizer.{key}={getattr(config, key)} must be in [0, 1]")
-    for key in ("b1", "b2"):
+    groups.check(config.rates, config.freeze, config.layer_decay)
+    for key in ("b1", "b2", "average"):
         if not 0.0 <= getattr(config, key) < 1.0:
             raise UserError(f"config.optimizer.{key}={getattr(config, key)} must be in [0, 1)")
 
@@ -116,16 +125,51 @@ def _scale_by_trust_ratio(epsilon: float = 0.0) -> optax.GradientTransformation:
     return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
 
 
-def make(config: OptimizerConfig, steps: int) -> optax.GradientTransformation:
-    """The update rule of a run of `steps` steps."""
+def make(config: OptimizerConfig, steps: int, shapes: Any) -> optax.GradientTransformation:
+    """The update rule of a run of `steps` steps for params of these shapes.
+
+    Raises UserError for a pattern that fits none of them.
+    """
+    rates = groups.multipliers(shapes, config.rates, config.freeze, config.layer_decay)
     chain = [optax.clip_by_global_norm(config.clip)] if config.clip else []
-    chain.append(optax.scale_by_adam(config.b1, config.b2, config.epsilon))
+    chain += _rule(config, schedule(config, steps))
+    if any((values != 1.0).any() for values in rates.values()):
+        chain.append(_scale_by(rates))
+    if config.average:
+        chain.append(averaging.average(config.average))
+    labels = groups.labels(shapes, rates)
+    rule = optax.chain(*chain)
+    if groups.FROZEN not in jax.tree.leaves(labels):
+        return rule
+    return optax.partition({groups.TRAINED: rule, groups.FROZEN: optax.set_to_zero()}, labels)
+
+
+def _rule(config: OptimizerConfig, rate: optax.Schedule) -> list[optax.GradientTransformation]:
+    moments = (config.b1, config.b2, config.epsilon)
+    if config.name == "muon":
+        chain = [matrices.muon(*moments)]
+    elif config.name == "adafactor":
+        chain = [matrices.adafactor()]
+    else:
+        chain = [optax.scale_by_adam(*moments)]
     if config.weight_decay:
         chain.append(optax.add_decayed_weights(config.weight_decay, _decay_mask))
     if config.name == "lamb":
         chain.append(_scale_by_trust_ratio())
-    chain.append(optax.scale_by_learning_rate(schedule(config, steps)))
-    return optax.chain(*chain)
+    return [*chain, optax.scale_by_learning_rate(rate)]
+
+
+def _scale_by(rates: Mapping[str, np.ndarray]) -> optax.GradientTransformation:
+    """Multiplies the updates, those of a stacked parameter layer by layer."""
+
+    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
+        leaves = [
+            u * rates[path].reshape(rates[path].shape + (1,) * (u.ndim - rates[path].ndim))
+            for path, u in by_path(updates).items()
+        ]
+        return jax.tree.unflatten(jax.tree.structure(updates), leaves), state
+
+    return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
 
 
 def run_steps(steps: int, epochs: float, batches_per_epoch: int) -> int:

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from research.errors import UserError
+from research.models import lora
 from research.models import params as parameters
 from research.training import checkpoint
 from research.training.run import Run
@@ -50,12 +51,17 @@ def initial_params(run: Run) -> tuple[Any, Table]:
     theirs = info.shapes
     wanted, resized = _wanted(run, theirs, info.config["model"]["vocab_size"])
     restored = checkpoint.restore_params(config.init_from, wanted, info.step)
-    new = _new_parts(run, restored["heads"].keys(), bool(resized))
-    backbone, heads = restored["backbone"], new["heads"] | restored["heads"]
+    added = sorted(parameters.by_path(run.param_shapes["backbone"]).keys()
+                   - parameters.by_path(wanted["backbone"]).keys())  # fmt: skip
+    new = _new_parts(run, restored["heads"].keys(), bool(resized) or bool(added))
+    backbone = _with_added(run, restored["backbone"], new, added)
+    heads = new["heads"] | restored["heads"]
     params = {"backbone": backbone, "heads": heads}
     if resized:
-        params = _resize(run, params, new["resized"], resized)
+        params = _resize(run, params, new["whole"], resized)
     parts = {"backbone": f"restored from {config.init_from}, step {info.step}"}
+    for path in added:
+        parts[f"backbone/{path}"] = "new"
     for name in run.param_shapes["heads"]:
         parts[f"head {name}"] = "restored" if name in restored["heads"] else "new"
     for name in theirs.get("heads", {}):
@@ -68,13 +74,13 @@ def initial_params(run: Run) -> tuple[Any, Table]:
 
 def _wanted(run: Run, theirs: Any, entries: int) -> tuple[Any, dict[str, tuple[int, int]]]:
     """Target shapes of what is restored, and the leaves whose vocabulary grows from `entries`."""
+    stored = parameters.by_path(theirs)
     shared = {n: s for n, s in run.param_shapes["heads"].items() if n in theirs.get("heads", {})}
-    ours = {"backbone": run.param_shapes["backbone"], "heads": shared}
+    ours = {"backbone": _stored_part(run.param_shapes["backbone"], stored), "heads": shared}
     placed = {
-        "backbone": run.param_shardings["backbone"],
+        "backbone": _stored_part(run.param_shardings["backbone"], stored),
         "heads": {name: run.param_shardings["heads"][name] for name in shared},
     }
-    stored = parameters.by_path(theirs)
     resized = {}
 
     def target(path: str, shape: Any, sharding: Any) -> jax.ShapeDtypeStruct:
@@ -95,6 +101,30 @@ def _wanted(run: Run, theirs: Any, entries: int) -> tuple[Any, dict[str, tuple[i
     return jax.tree.unflatten(jax.tree.structure(ours), leaves), resized
 
 
+def _stored_part(tree: Any, stored: Any, path: str = "backbone") -> Any:
+    """The tree without what can be added and the checkpoint does not have: adapters, a pooler."""
+    found = {}
+    for name, child in tree.items():
+        inner = f"{path}/{name}"
+        addable = name.endswith(lora.SUFFIX) or inner == "backbone/pooler"
+        if addable and not any(p.startswith(f"{inner}/") for p in stored):
+            continue
+        found[name] = _stored_part(child, stored, inner) if isinstance(child, dict) else child
+    return found
+
+
+def _with_added(run: Run, restored: Any, new: Any, added: list[str]) -> Any:
+    """The restored backbone and, where it lacks them, the new parameters at the paths `added`."""
+    if not added:
+        return restored
+    have = parameters.by_path(restored) | {
+        path: x for path, x in parameters.by_path(new["whole"]["backbone"]).items() if path in added
+    }
+    shapes = run.param_shapes["backbone"]
+    leaves = [have[path] for path in parameters.by_path(shapes)]
+    return jax.tree.unflatten(jax.tree.structure(shapes), leaves)
+
+
 def _new_parts(run: Run, restored_heads: Any, with_backbone: bool) -> Any:
     """Fresh heads that the checkpoint lacks, and all of it where leaves must grow."""
     names = [n for n in run.param_shapes["heads"] if n not in restored_heads]
@@ -102,11 +132,11 @@ def _new_parts(run: Run, restored_heads: Any, with_backbone: bool) -> Any:
     def make(key: jax.Array) -> Any:
         params = parameters.init(key, run.model, run.heads)
         made = {"heads": {name: params["heads"][name] for name in names}}
-        return made | ({"resized": params} if with_backbone else {})
+        return made | ({"whole": params} if with_backbone else {})
 
     shardings = {"heads": {name: run.param_shardings["heads"][name] for name in names}}
     if with_backbone:
-        shardings["resized"] = run.param_shardings
+        shardings["whole"] = run.param_shardings
     return jax.jit(make, out_shardings=shardings)(jax.random.key(run.config.seed))
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import flax.linen as nn
 import jax
+import numpy as np
 import optax
 from jax.sharding import Mesh, NamedSharding
 
@@ -17,6 +18,7 @@ from research.data.loader import Batches
 from research.data.tokenizer import Tokenizer
 from research.errors import UserError
 from research.models import config as model_config
+from research.models import lora
 from research.models import params as parameters
 from research.models.config import ModelConfig
 from research.objectives import make_objectives
@@ -25,7 +27,7 @@ from research.sharding import mesh as meshes
 from research.sharding import rules
 from research.tasks import make_task
 from research.tasks.protocol import Task
-from research.training import checkpoint, optimizer
+from research.training import checkpoint, groups, optimizer
 from research.training import step as steps
 from research.training.step import State
 
@@ -71,6 +73,19 @@ class Run:
         return meshes.batch_sharding(self.mesh)
 
     @functools.cached_property
+    def rates(self) -> dict[str, np.ndarray]:
+        """Path -> multiplier of the learning rate, for each layer of a stacked parameter."""
+        c = self.config.optimizer
+        return groups.multipliers(self.param_shapes, c.rates, c.freeze, c.layer_decay)
+
+    @functools.cached_property
+    def frozen(self) -> Any:
+        """Which parameters do not learn at all; None if all do."""
+        labels = groups.labels(self.param_shapes, self.rates)
+        found = jax.tree.map(lambda label: label == groups.FROZEN, labels)
+        return found if any(jax.tree.leaves(found)) else None
+
+    @functools.cached_property
     def train_step(self) -> Callable:
         """The jitted step; the state is donated."""
         function = steps.make_train_step(
@@ -80,6 +95,7 @@ class Run:
             self.config.seed,
             self.config.train.accumulation,
             uses_dropout=self.uses_dropout,
+            frozen=self.frozen,
         )
         return jax.jit(
             function,
@@ -107,7 +123,8 @@ class Run:
     @property
     def uses_dropout(self) -> bool:
         head = getattr(self.config.task, "dropout", 0.0) if self.task else 0.0
-        return max(self.model.dropout, self.model.attention_dropout, head) > 0.0
+        adapters = self.model.lora_dropout if self.model.lora_rank else 0.0
+        return max(self.model.dropout, self.model.attention_dropout, head, adapters) > 0.0
 
 
 def resolve(config: Config) -> tuple[Config, Tokenizer]:
@@ -141,8 +158,13 @@ def resolve(config: Config) -> tuple[Config, Tokenizer]:
     vocab = max(tokenizer.vocab_size, theirs.vocab_size if theirs else 0)
     model = dataclasses.replace(model, vocab_size=vocab)
     model_config.check(model)
+    lora.check(model)
     check_length(model, config.data.length)
     optimizer.check(config.optimizer)
+    frozen = config.optimizer.freeze
+    if model.lora_rank and lora.FREEZE not in frozen:
+        changed = dataclasses.replace(config.optimizer, freeze=(*frozen, lora.FREEZE))
+        config = dataclasses.replace(config, optimizer=changed)
     return dataclasses.replace(config, model=model), tokenizer
 
 
@@ -159,7 +181,7 @@ def _check_shape(model: ModelConfig, theirs: ModelConfig, config: Config) -> Non
     differ = [
         f"  model.{key}: {getattr(theirs, key)!r} in the checkpoint, {getattr(model, key)!r} here"
         for key in model_config.SHAPE_KEYS
-        if key != "vocab_size" and getattr(model, key) != getattr(theirs, key)
+        if getattr(model, key) != getattr(theirs, key) and not _may_differ(key, model, theirs)
     ]
     if differ:
         raise UserError(
@@ -171,6 +193,15 @@ def _check_shape(model: ModelConfig, theirs: ModelConfig, config: Config) -> Non
                 ]
             )
         )
+
+
+def _may_differ(key: str, model: ModelConfig, theirs: ModelConfig) -> bool:
+    """What can be added to a restored backbone: rows, adapters, a pooler."""
+    if key.startswith("lora"):
+        return not theirs.lora_rank
+    if key.startswith("pooler"):
+        return not theirs.pooler
+    return key == "vocab_size"
 
 
 def _tokenizer(config: Config, from_checkpoint: str | None) -> Tokenizer:
@@ -205,6 +236,8 @@ def build(config: Config, devices: Sequence[jax.Device] | None = None, quiet: bo
     total = optimizer.run_steps(
         config.train.steps, config.train.epochs, data.train.epoch_batches(0)
     )
+    heads = {o.name: o.head for o in objectives if o.head is not None}
+    shapes = parameters.shapes(config.model, heads)
     return Run(
         config=config,
         tokenizer=tokenizer,
@@ -215,7 +248,7 @@ def build(config: Config, devices: Sequence[jax.Device] | None = None, quiet: bo
         validation=data.validation,
         mesh=mesh,
         steps=total,
-        optimizer=optimizer.make(config.optimizer, total),
+        optimizer=optimizer.make(config.optimizer, total, shapes),
         schedule=optimizer.schedule(config.optimizer, total),
         data_key=data.key,
     )
@@ -231,6 +264,7 @@ def describe(run: Run) -> str:
         f"rows of {layout.length} tokens, {run.steps:,} steps, {run.train.epoch_batches(0):,} "
         f"a pass over the data; mesh {dict(run.mesh.shape)}",
     ]
+    lines += groups.table(run.param_shapes, run.rates, run.config.optimizer.learning_rate)
     for fallback in rules.fallbacks(run.param_shardings, run.param_shapes)[:5]:
         lines.append(f"replicated, since fsdp does not divide it: {fallback.path} {fallback.shape}")
     return "\n".join(lines)

@@ -82,16 +82,27 @@ def gradients(
     batch: Batch,
     keys: jax.Array | None,
     accumulation: int,
+    frozen: Any = None,
 ) -> tuple[Any, Sums]:
     """Gradient of the whole batch's loss and its counts, in `accumulation` micro-batches.
 
     The weights are those of the whole batch, so the result does not depend on how it is cut.
+
+    Args:
+        frozen: a tree of bools in the structure of params: what gets a gradient of 0, for which
+            nothing is computed.
     """
     weights = total_weights(objectives, batch)
 
+    def loss(params: Any, part: Batch, part_keys: jax.Array | None) -> tuple[jax.Array, Sums]:
+        if frozen is not None:
+            params = jax.tree.map(
+                lambda p, held: jax.lax.stop_gradient(p) if held else p, params, frozen
+            )
+        return loss_and_counts(params, model, objectives, part, weights, part_keys)
+
     def one(part: Batch, part_keys: jax.Array | None) -> tuple[Any, Sums]:
-        differentiate = jax.grad(loss_and_counts, has_aux=True)
-        return differentiate(params, model, objectives, part, weights, part_keys)
+        return jax.grad(loss, has_aux=True)(params, part, part_keys)
 
     if accumulation == 1:
         return one(batch, keys)
@@ -113,12 +124,18 @@ def make_train_step(
     seed: int,
     accumulation: int = 1,
     uses_dropout: bool = True,
+    frozen: Any = None,
 ) -> Callable[[State, Batch], tuple[State, Sums]]:
-    """(state, batch) -> (state, metrics): "loss" (sum of mean losses), "gradient_norm", counts."""
+    """(state, batch) -> (state, metrics): "loss" (sum of mean losses), "gradient_norm", counts.
+
+    frozen: as in `gradients`.
+    """
 
     def train_step(state: State, batch: Batch) -> tuple[State, Sums]:
         keys = row_keys(seed, state.step, batch["rows"]) if uses_dropout else None
-        grads, counts = gradients(state.params, model, objectives, batch, keys, accumulation)
+        grads, counts = gradients(
+            state.params, model, objectives, batch, keys, accumulation, frozen
+        )
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         weights = total_weights(objectives, batch)

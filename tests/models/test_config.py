@@ -50,6 +50,7 @@ def test_keys_that_no_parameter_depends_on_are_no_shape():
         "given",
         "dropout",
         "attention_dropout",
+        "lora_dropout",
         "dtype",
         "remat",
         "initializer_range",

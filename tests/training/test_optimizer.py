@@ -39,7 +39,7 @@ def drawn(*key) -> dict:
 
 def updated(config: OptimizerConfig, grads: dict, params: dict) -> tuple[dict, tuple]:
     """(updates, state) of the first step."""
-    rule = optimizer.make(config, STEPS)
+    rule = optimizer.make(config, STEPS, params)
     return jax.jit(lambda g, p: rule.update(g, rule.init(p), p))(grads, params)
 
 
@@ -119,13 +119,14 @@ def unstacked(tree: dict) -> dict:
     return tree | {"backbone": tree["backbone"] | {"layers": {}, "unstacked": split}}
 
 
-def test_lamb_on_stacked_layers_is_lamb_on_each_layer():
+@pytest.mark.parametrize("name", ["lamb", "adafactor"])
+def test_a_rule_on_stacked_layers_is_the_rule_on_each_layer(name):
     params = drawn("params")
-    config = OptimizerConfig(name="lamb", learning_rate=0.1, warmup=0.0)
-    rule = optimizer.make(config, STEPS)
+    config = OptimizerConfig(name=name, learning_rate=0.1, warmup=0.0)
     found = []
     for trees in (lambda t: t, unstacked):
         now = trees(params)
+        rule = optimizer.make(config, STEPS, now)
         state, update = rule.init(now), jax.jit(rule.update)
         for step in range(3):
             updates, state = update(trees(drawn("grads", step)), state, now)

@@ -1,0 +1,102 @@
+"""Low-rank adaptation (Hu et al. 2021, arXiv:2106.09685) of linear layers in the blocks.
+
+Beside a layer's kernel W stand A and B, of rank r, and the layer computes x W + (alpha / r) x A B.
+B starts at zero, so a model with new adapters computes what it did without.
+"""
+
+import math
+import re
+from typing import Any
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from research.errors import UserError, nearest
+from research.models.config import ModelConfig
+
+SUFFIX = "_lora"
+# The linear layers of a block, by path, and the number of each for its dropout key.
+LAYERS = {
+    "attention/query": 0,
+    "attention/key": 1,
+    "attention/value": 2,
+    "attention/output": 3,
+    "mlp/up": 4,
+    "mlp/gate": 5,
+    "mlp/down": 6,
+}
+# What a run with adapters freezes by itself: all of the backbone but them.
+FREEZE = rf"^backbone/(?!.*{SUFFIX}/)"
+
+
+def adapted(config: ModelConfig, path: str) -> bool:
+    """Whether the linear layer "attention/query" has an adapter."""
+    return bool(config.lora_rank) and any(re.search(p, path) for p in config.lora)
+
+
+def check(config: ModelConfig) -> None:
+    """Raises UserError for a pattern that fits no linear layer, or numbers out of range."""
+    if config.lora_rank < 0:
+        raise UserError(f"config.model.lora_rank={config.lora_rank} must be at least 0")
+    if not 0.0 <= config.lora_dropout < 1.0:
+        raise UserError(f"config.model.lora_dropout={config.lora_dropout} must be in [0, 1)")
+    if not config.lora_rank:
+        return
+    names = [n for n in LAYERS if config.gated or n != "mlp/gate"]
+    for pattern in config.lora:
+        try:
+            fits = any(re.search(pattern, name) for name in names)
+        except re.error as error:
+            raise UserError(
+                f"config.model.lora: {pattern!r} is no regular expression ({error})"
+            ) from error
+        if not fits:
+            raise UserError(
+                f"config.model.lora: {pattern!r} fits no linear layer{nearest(pattern, names)}"
+            )
+
+
+class Adapter(nn.Module):
+    """(alpha / r) x A B; A [inputs…, r], B [r, features…]."""
+
+    config: ModelConfig
+    features: tuple[int, ...]
+    axes: tuple[str, ...]  # logical axes of the kernel that it stands beside
+    contract: int = 1
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "..."]) -> Float[Array, "..."]:
+        c, inputs = self.config, x.shape[-self.contract :]
+        draw = nn.initializers.normal(1.0 / math.sqrt(math.prod(inputs)))
+        named = nn.with_logical_partitioning
+        a = self.param(
+            "a", named(draw, (*self.axes[: self.contract], "rank")), (*inputs, c.lora_rank)
+        )
+        b = self.param(
+            "b",
+            named(nn.initializers.zeros, ("rank", *self.axes[self.contract :])),
+            (c.lora_rank, *self.features),
+        )
+        down = jnp.tensordot(x, a.astype(c.dtype), self.contract)
+        return jnp.tensordot(down, b.astype(c.dtype), 1) * (c.lora_alpha / c.lora_rank)
+
+
+def merged(params: Any, config: ModelConfig) -> Any:
+    """The same function without adapters: W + (alpha / r) A B in the place of each kernel."""
+    if not config.lora_rank:
+        return params
+    layers = {name: dict(module) for name, module in params["backbone"]["layers"].items()}
+    for path in LAYERS:
+        part, name = path.split("/")
+        adapter = layers[part].pop(f"{name}{SUFFIX}", None)
+        if adapter is None:
+            continue
+        linear = layers[part][name]
+        a, b = adapter["a"], adapter["b"]
+        count, rank = a.shape[0], a.shape[-1]
+        product = jnp.einsum("nir,nro->nio", a.reshape(count, -1, rank), b.reshape(count, rank, -1))
+        kernel = linear["kernel"]
+        change = (config.lora_alpha / rank) * product.reshape(kernel.shape)
+        layers[part][name] = linear | {"kernel": kernel + change}
+    return params | {"backbone": params["backbone"] | {"layers": layers}}
