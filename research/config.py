@@ -19,6 +19,7 @@ from typing import Any, Literal
 
 import ml_collections
 
+from research import config_check
 from research.data.config import DataConfig, TokenizerConfig
 from research.data.sources import SourceConfig
 from research.errors import UserError, nearest
@@ -34,17 +35,25 @@ from research.training.optimizer import OptimizerConfig
 class TrainConfig:
     """Length and rhythm of a run, in steps unless said otherwise.
 
-    `batch_size` counts tokens in pre-training and examples in tasks. One of `steps`, `epochs` is
-    given, the other is 0. `every` 0: only at the end. `eval_batches` 0: the whole split.
+    `batch_size` counts tokens in pre-training and examples in tasks. One of `steps`, `epochs`,
+    `examples` (of a task) and `tokens` (of a pre-training) is given, the others are 0. `every` 0:
+    only at the end; `eval_epochs` says the same as `eval_every` in epochs. `eval_batches` 0: the
+    whole split. `best`: the metric by which the best checkpoint is kept beside the newest ones;
+    `patience`: so many evaluations without a better one end the run, 0 none do.
     """
 
     batch_size: int = 4096
     steps: int = 0
     epochs: float = 0.0
+    examples: int = 0
+    tokens: int = 0
     accumulation: int = 1
     log_every: int = 20
     eval_every: int = 0
+    eval_epochs: float = 0.0
     eval_batches: int = 0
+    best: str = ""
+    patience: int = 0
     checkpoint_every: int = 0
     keep: int = 2
 
@@ -169,7 +178,7 @@ def from_values(values: Mapping[str, Any], where: str = "config", to_run: bool =
     if task is not None:
         config = dataclasses.replace(config, task=_task(task))
     if to_run:
-        _check(config, where)
+        config_check.check(config, where)
     return config
 
 
@@ -294,86 +303,3 @@ def _dataclass(kind: type, value: Any, path: str) -> Any:
     if kind is ModelConfig and found.get("preset", "") not in ("", "checkpoint"):
         return dataclasses.replace(model_config.preset(found["preset"]), **found)
     return kind(**found)
-
-
-def _check(config: Config, where: str) -> None:
-    """What single keys cannot say: how they fit together."""
-    if (config.objective is None) == (config.task is None):
-        raise UserError(f"{where}: give either objective (pre-training) or task (fine-tuning)")
-    for name, group, value in (
-        ("model.preset", "shape", config.model.preset),
-        ("tokenizer.kind", "tokenizer", config.tokenizer.kind),
-    ):
-        if value == "checkpoint" and not config.init_from:
-            raise UserError(
-                f"config.{name}='checkpoint' takes the {group} from init_from, which is empty; "
-                "give --config.init_from=CHECKPOINT"
-            )
-    if config.init == "fresh" and not config.init_from:
-        raise UserError("config.init='fresh' needs config.init_from=CHECKPOINT")
-    train, data = config.train, config.data
-    if (train.steps > 0) == (train.epochs > 0):
-        raise UserError(
-            f"give one of config.train.steps={train.steps} and config.train.epochs={train.epochs}"
-        )
-    for group, key, least in (
-        (train, "batch_size", 1),
-        (train, "accumulation", 1),
-        (train, "log_every", 1),
-        (train, "keep", 1),
-        (train, "steps", 0),
-        (train, "epochs", 0),
-        (train, "eval_every", 0),
-        (train, "checkpoint_every", 0),
-        (train, "eval_batches", 0),
-        (data, "length", 8),
-        (data, "slots", 1),
-    ):
-        if getattr(group, key) < least:
-            name = "train" if group is train else "data"
-            raise UserError(f"config.{name}.{key}={getattr(group, key)} must be at least {least}")
-    if not 0 <= config.seed < 2**32:  # jax would drop the higher bits without a word
-        raise UserError(f"config.seed={config.seed} must be from 0 to {2**32 - 1}")
-    if config.model.preset != "checkpoint":
-        model_config.check(config.model)
-    if config.objective is not None:
-        _check_objective(config)
-    else:
-        dropout = getattr(config.task, "dropout", 0.0)
-        if not 0.0 <= dropout < 1.0:
-            raise UserError(f"config.task.dropout={dropout} must be in [0, 1)")
-        for split in ("train", "validation"):
-            if getattr(data, split) is None:
-                raise UserError(f"config.data.{split} is missing: a task needs its examples")
-
-
-def _check_objective(config: Config) -> None:
-    goal, data = config.objective, config.data
-    if goal.causal_lm and (goal.masked_lm or goal.next_sentence):
-        raise UserError(
-            "config.objective: causal_lm sees only the past, masked_lm and next_sentence both "
-            "sides; they cannot share a step: set one side to None"
-        )
-    if not (goal.causal_lm or goal.masked_lm or goal.next_sentence):
-        raise UserError(
-            "config.objective names no loss; valid: masked_lm, next_sentence, causal_lm"
-        )
-    if goal.masked_lm and not 0.0 < goal.masked_lm.rate < 1.0:
-        raise UserError(f"config.objective.masked_lm.rate={goal.masked_lm.rate} must be in (0, 1)")
-    if goal.next_sentence and not 0.0 <= goal.next_sentence.short <= 1.0:
-        raise UserError(
-            f"config.objective.next_sentence.short={goal.next_sentence.short} must be in [0, 1]"
-        )
-    if goal.causal_lm and goal.causal_lm.chunk < 1:
-        raise UserError(
-            f"config.objective.causal_lm.chunk={goal.causal_lm.chunk} must be at least 1"
-        )
-    if not data.corpus:
-        raise UserError("config.data.corpus is empty: pre-training needs at least one source")
-    if config.train.batch_size % data.length:
-        raise UserError(
-            f"config.train.batch_size={config.train.batch_size} tokens is not a whole number of "
-            f"rows of config.data.length={data.length}"
-        )
-    if not 0.0 < data.held_out_percent < 100.0:
-        raise UserError(f"config.data.held_out_percent={data.held_out_percent} must be in (0, 100)")

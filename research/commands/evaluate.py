@@ -1,8 +1,12 @@
 """`launch.py evaluate`."""
 
+import numpy as np
+
 from research.data import jsonl
 from research.errors import UserError
-from research.evaluation import splits
+from research.evaluation import classification, evaluator, splits
+from research.evaluation.metrics import total
+from research.tasks import sequence_classification
 
 
 def run(
@@ -23,6 +27,9 @@ def run(
     width = max(map(len, found.metrics))
     for name, value in found.metrics.items():
         print(f"  {name:<{width}}  {value:.4f}")
+    if loaded.task is not None and loaded.task.name == sequence_classification.NAME:
+        counts = total(evaluator.task_counts(loaded.task, found.examples, found.predictions))
+        print("\n".join(_matrix(*classification.confusion(counts))))
     written = [splits.record(checkpoint, split, loaded, found, overrides)]
     if output:
         pairs = zip(found.examples, found.predictions, strict=True)
@@ -30,3 +37,14 @@ def run(
         written.append(output)
     print(f"written: {', '.join(written)}")
     return 0
+
+
+def _matrix(labels: list[str], cells: np.ndarray) -> list[str]:
+    """The confusion matrix: a row for each label in the data, a column for each predicted."""
+    width = max(map(len, (*labels, f"{cells.max():,.0f}")))
+    corner = "in the data   predicted:"
+    indent = max(len(corner), *map(len, labels))
+    rows = [f"{label:<{indent}}" + "".join(f"  {n:>{width},.0f}" for n in row)
+            for label, row in zip(labels, cells, strict=True)]  # fmt: skip
+    head = f"{corner:<{indent}}" + "".join(f"  {label:>{width}}" for label in labels)
+    return [f"  {line}" for line in (head, *rows)]

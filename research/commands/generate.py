@@ -5,37 +5,57 @@ import sys
 from research.commands.numbers import number, whole
 from research.data.tokenizer import Tokenizer
 from research.errors import UserError
-from research.generation import decode, samplers
+from research.generation import beams as searching
+from research.generation import decode, samplers, stopping
+from research.generation.beams import Beams
 from research.generation.samplers import Sampling
 from research.training.inference import Loaded, load_model, require_head
+
+TEMPERATURE = 0.8  # where none is given; a beam search has none
+TYPED = 4  # tokens between two pieces of text on a terminal
 
 
 def run(
     checkpoint: str,
     prompt: str,
     max_tokens: str = "64",
-    temperature: str = "0.8",
+    temperature: str | None = None,
     top_k: str = "0",
     top_p: str = "1.0",
+    min_p: str = "0",
+    repetition_penalty: str = "1",
     seed: str = "0",
     samples: str = "1",
+    beams: str = "1",
+    length_penalty: str | None = None,
+    stop: str | None = None,
 ) -> int:
-    """Prints `samples` texts that go on from the prompt, and how fast they came."""
+    """Prints `samples` texts that go on from the prompt, and how fast they came.
+
+    One text that a terminal shows appears while it is made.
+    """
     limit, count = whole("max_tokens", max_tokens), whole("samples", samples)
+    search = _beams(beams, length_penalty, count)
+    cold = 0.0 if search else TEMPERATURE
     sampling = Sampling(
-        temperature=number("temperature", temperature),
+        temperature=cold if temperature is None else number("temperature", temperature),
         top_k=whole("top_k", top_k, least=0),
         top_p=number("top_p", top_p),
+        min_p=number("min_p", min_p),
+        repetition_penalty=number("repetition_penalty", repetition_penalty),
         seed=whole("seed", seed, least=0),
     )
     samplers.check(sampling)
+    if search:
+        searching.check(search, sampling)
+    end = None if stop is None else stopping.unescape(stop)
     loaded = require_head(load_model(checkpoint), checkpoint)
     require_generative(loaded, checkpoint)
     tokenizer = loaded.tokenizer
     tokens = decode.encode_prompt(tokenizer, prompt)
     _warn(loaded, len(tokens) + limit)
 
-    def generate(new: int) -> decode.Generated:
+    def generate(new: int, watch: decode.Watch | None = None) -> decode.Generated:
         return decode.generate(
             loaded.params,
             loaded.model,
@@ -43,16 +63,37 @@ def run(
             eos=tokenizer.require("eos", "generation ends with it"),
             max_tokens=new,
             sampling=sampling,
+            beams=search,
             allowed=decode.allowed_tokens(tokenizer),
             room=limit,
+            watch=watch,
+            every=TYPED if typed else decode.EVERY,
         )
 
+    def text(new: list[int]) -> str:
+        return decode.decode_continuation(tokenizer, tokens, new)
+
+    typed = sys.stdout.isatty() and count == 1 and search is None
     generate(1)  # compiles the program, so that the figures are those of decoding
-    first, made = generate(1), generate(limit)
-    for index, new in enumerate(made.tokens):
-        if count > 1:
-            print(f"--- {index + 1} of {count}")
-        print(prompt + decode.decode_continuation(tokenizer, tokens, new))
+    first = generate(1)
+    if typed:
+        stream = stopping.Stream(_type, end)
+        _type(prompt)
+
+        def watch(_: int, new: list[int]) -> bool:
+            stream.update(text(new))
+            return end is not None and end in text(new)
+
+        made = generate(limit, watch)
+        stream.finish(text(made.tokens[0]))
+        print()
+    else:
+        ends = decode.stopping_watch(tokenizer, [tokens] * count, end) if end else None
+        made = generate(limit, None if search else ends)
+        for index, new in enumerate(made.tokens):
+            if count > 1:
+                print(f"--- {index + 1} of {count}")
+            print(prompt + stopping.cut(text(new), end))
     size = sum(map(len, made.tokens))
     print(
         f"{size:,} tokens in {made.seconds:.2f} s: {made.tokens_per_second:,.0f} tokens/s, the "
@@ -60,6 +101,28 @@ def run(
         file=sys.stderr,
     )
     return 0
+
+
+def _beams(beams: str, length_penalty: str | None, samples: int) -> Beams | None:
+    """None for one beam: that is greedy or drawn, as the other flags say."""
+    count = whole("beams", beams)
+    if count == 1:
+        if length_penalty is not None:
+            raise UserError(
+                f"--length_penalty={length_penalty} compares the texts of a beam search; "
+                "give --beams=4 with it, or leave it out"
+            )
+        return None
+    if samples > 1:
+        raise UserError(
+            f"--beams={count} finds one text, so --samples={samples} would print it {samples} "
+            "times; leave one of them out"
+        )
+    return Beams(count, number("length_penalty", length_penalty or "1"))
+
+
+def _type(text: str) -> None:
+    print(text, end="", flush=True)
 
 
 def require_generative(loaded: Loaded, checkpoint: str) -> None:

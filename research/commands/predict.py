@@ -1,25 +1,65 @@
 """`launch.py predict`."""
 
+import dataclasses
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from research.commands.numbers import number
 from research.data import files, jsonl
 from research.errors import UserError
 from research.evaluation import predictor
 from research.tasks.protocol import Example, Prediction
-from research.training.inference import Loaded, load_model, require_head
+from research.training.inference import Loaded, load_model, make_objectives_of, require_head
+
+LISTS = {"tokens": "a list of words", "choices": "a list of texts"}  # fields; the others are text
 
 
-def run(checkpoint: str, input: str = "", output: str = "", **fields: str) -> int:
-    """Predicts for one example given by flags, or for those of a file."""
+def run(
+    checkpoint: str,
+    input: str = "",
+    output: str = "",
+    skip_malformed: str = "",
+    null_threshold: str = "",
+    **fields: str,
+) -> int:
+    """Predicts for one example given by flags, or for those of a file.
+
+    Every line of the file is looked at before the first one is predicted. A malformed one is an
+    error, or with `skip_malformed` left out and told on standard error.
+
+    Args:
+        null_threshold: in place of config.task.null_threshold.
+    """
     if input and fields:
         raise UserError(
             f"predict: give --input or --{next(iter(fields))}, not both: a file has its own texts"
         )
-    rows = list(files.rows(files.find(input))) if input else []
+    threshold = _threshold(null_threshold)
+    if skip_malformed and not input:
+        raise UserError("predict: --skip_malformed is for the lines of a file: give --input too")
+    skipped: list[UserError] = []
+    malformed = _skip(skipped) if skip_malformed else files.refuse
+    paths = files.find(input) if input else []
     if output:
         jsonl.check_writable(output)
-    loaded = require_head(load_model(checkpoint), checkpoint)
-    examples = [_from_row(loaded, row) for row in rows] if input else [_from_flags(loaded, fields)]
+        if Path(output).resolve() in [path.resolve() for path in paths]:
+            raise UserError(f"predict: --output={output} would overwrite the file of --input")
+    rows = list(files.rows(paths, malformed)) if paths else []
+    loaded = _with_threshold(require_head(load_model(checkpoint), checkpoint), threshold)
+    if input:
+        examples = _from_rows(loaded, rows, malformed)
+        if skipped:
+            lines = len(skipped) + len(examples)
+            print(f"skipped {len(skipped):,} of {lines:,} lines", file=sys.stderr)
+    else:
+        examples = [_from_flags(loaded, fields)]
     if not examples:
-        raise UserError(f"{input} is empty: there is not one example in it")
+        raise UserError(
+            f"{input}: not one line of it can be used"
+            if skipped
+            else f"{input} is empty: there is not one example in it"
+        )
     found = predictor.predict(loaded, examples, quiet=not input)
     if input or output:
         pairs = zip(examples, found, strict=True)
@@ -35,6 +75,40 @@ def run(checkpoint: str, input: str = "", output: str = "", **fields: str) -> in
         for text in _details(found[0]):
             print(f"  {text}")
     return 0
+
+
+def _skip(skipped: list[UserError]) -> Callable[[UserError], None]:
+    """Tells of a malformed line and keeps what was wrong with it."""
+
+    def skip(error: UserError) -> None:
+        print(f"skipped: {error}", file=sys.stderr)
+        skipped.append(error)
+
+    return skip
+
+
+def _threshold(text: str) -> float | None:
+    value = number("null_threshold", text) if text else None
+    if value != value:
+        raise UserError(f"--null_threshold={text} must be a number")
+    return value
+
+
+def _with_threshold(loaded: Loaded, value: float | None) -> Loaded:
+    """The checkpoint with another config.task.null_threshold, if there is a value."""
+    if value is None:
+        return loaded
+    task = loaded.config.task
+    if not getattr(task, "unanswerable", False):
+        raise UserError(
+            "predict: --null_threshold is for checkpoints of questions that may have no answer "
+            f"(config.task.unanswerable=true); this is {predictor.trained_for(loaded)}"
+        )
+    config = dataclasses.replace(
+        loaded.config, task=dataclasses.replace(task, null_threshold=value)
+    )
+    objectives, changed = make_objectives_of(config, loaded.tokenizer)
+    return dataclasses.replace(loaded, config=config, objectives=objectives, task=changed)
 
 
 def _from_flags(loaded: Loaded, fields: dict[str, str]) -> Example:
@@ -58,6 +132,18 @@ def _flags(loaded: Loaded) -> str:
     return "\n".join([*lines, "  --input=FILE.jsonl: the same, with these fields in each line"])
 
 
+def _from_rows(
+    loaded: Loaded, rows: list[files.Row], malformed: Callable[[UserError], None]
+) -> list[Example]:
+    examples = []
+    for row in rows:
+        try:
+            examples.append(_from_row(loaded, row))
+        except UserError as error:
+            malformed(error)
+    return examples
+
+
 def _from_row(loaded: Loaded, row: files.Row) -> Example:
     """The fields of the row that this checkpoint reads, and an id."""
     form = predictor.fitting(loaded, row.fields)
@@ -65,9 +151,9 @@ def _from_row(loaded: Loaded, row: files.Row) -> Example:
         raise UserError(f"{row.where}: {predictor.wrong_fields(loaded, row.fields)}")
     example = {n: row.fields[n] for n in (*form.fields, *form.optional) if n in row.fields}
     for name, value in example.items():
-        right = _words(value) if name == "tokens" else isinstance(value, str)
+        right = _words(value) if name in LISTS else isinstance(value, str)
         if not right:
-            wanted = "a list of words" if name == "tokens" else "text"
+            wanted = LISTS.get(name, "text")
             raise UserError(f"{row.where}: {name!r} should be {wanted}, found {value!r:.60}")
     return example | {"id": row.fields.get("id", row.fallback_id)}
 
@@ -77,7 +163,9 @@ def _words(value: object) -> bool:
 
 
 def _details(prediction: Prediction) -> list[str]:
-    """The probabilities of all labels, where there are any."""
+    """The probabilities of all labels, or of the best answers, where there are any."""
     shares = prediction.get("probabilities", {})
     width = max(map(len, shares), default=0)
-    return [f"{name:<{width}}  {share:6.1%}" for name, share in shares.items()]
+    labels = [f"{name:<{width}}  {share:6.1%}" for name, share in shares.items()]
+    answers = prediction.get("answers", [])
+    return labels + [f"{a['probability']:6.1%}  {a['text'] or 'no answer'}" for a in answers]

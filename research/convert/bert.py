@@ -61,6 +61,7 @@ def _bert_rules(model: ModelConfig, name: str) -> list[Rule]:
     classifier = {
         "BertForSequenceClassification": "sequence_classification",
         "BertForTokenClassification": "token_classification",
+        "BertForMultipleChoice": "multiple_choice",
     }.get(name, "")
     transform = "cls.predictions.transform"
     return [
@@ -74,24 +75,24 @@ def _bert_rules(model: ModelConfig, name: str) -> list[Rule]:
     ]
 
 
-def _bert_model(config: HfConfig, tensors: frozenset[str]) -> ModelConfig:
-    only(config, "position_embedding_type", "absolute")
-    only(config, "is_decoder", False)
-    only(config, "tie_word_embeddings", True)
+def _bert_model(hf: HfConfig, tensors: frozenset[str]) -> ModelConfig:
+    only(hf, "position_embedding_type", "absolute")
+    only(hf, "is_decoder", False)
+    only(hf, "tie_word_embeddings", True)
     return _encoder(
         dict(
-            vocab_size=need(config, "vocab_size"),
-            layers=need(config, "num_hidden_layers"),
-            width=need(config, "hidden_size"),
-            heads=need(config, "num_attention_heads"),
-            mlp_width=need(config, "intermediate_size"),
-            max_positions=config.get("max_position_embeddings", 512),
-            token_types=config.get("type_vocab_size", 2),
-            norm_epsilon=config.get("layer_norm_eps", 1e-12),
-            activation=activation(config, "hidden_act", "gelu"),
+            vocab_size=need(hf, "vocab_size"),
+            layers=need(hf, "num_hidden_layers"),
+            width=need(hf, "hidden_size"),
+            heads=need(hf, "num_attention_heads"),
+            mlp_width=need(hf, "intermediate_size"),
+            max_positions=hf.get("max_position_embeddings", 512),
+            token_types=hf.get("type_vocab_size", 2),
+            norm_epsilon=hf.get("layer_norm_eps", 1e-12),
+            activation=activation(hf, "hidden_act", "gelu"),
             pooler=any(name.endswith("pooler.dense.weight") for name in tensors),
-            dropout=config.get("hidden_dropout_prob", 0.1),
-            attention_dropout=config.get("attention_probs_dropout_prob", 0.1),
+            dropout=hf.get("hidden_dropout_prob", 0.1),
+            attention_dropout=hf.get("attention_probs_dropout_prob", 0.1),
         )
     )
 
@@ -122,6 +123,7 @@ BERT = Family(
         "BertForNextSentencePrediction": ("next_sentence",),
         "BertForSequenceClassification": ("sequence_classification",),
         "BertForTokenClassification": ("token_classification",),
+        "BertForMultipleChoice": ("multiple_choice",),
         "BertForQuestionAnswering": ("span_qa",),
     },
     prefix="bert.",
@@ -130,6 +132,7 @@ BERT = Family(
         "BertForPreTraining",
         "BertForNextSentencePrediction",
         "BertForSequenceClassification",
+        "BertForMultipleChoice",
     ),
     poolings={"pooler": ""},
     to_model=_bert_model,
@@ -147,25 +150,28 @@ def _roberta_rules(model: ModelConfig, name: str) -> list[Rule]:
     # Its sequence classifier brings the dense layer that BERT has in the pooler.
     sequence = name == "RobertaForSequenceClassification"
     pooler = "classifier.dense" if sequence else f"{prefix}pooler.dense"
-    tagger = name == "RobertaForTokenClassification"
+    classifier = {
+        "RobertaForTokenClassification": "token_classification",
+        "RobertaForMultipleChoice": "multiple_choice",
+    }.get(name, "")
     return [
         *_embeddings(model, prefix, OFFSET),
         *_blocks(prefix),
         *dense(pooler, "backbone/pooler/dense"),
         *_masked_lm(model, "lm_head.dense", "lm_head.layer_norm", "lm_head.bias"),
         *(dense("classifier.out_proj", "heads/sequence_classification/output") if sequence else []),
-        *(dense("classifier", "heads/token_classification/output") if tagger else []),
+        *(dense("classifier", f"heads/{classifier}/output") if classifier else []),
         *dense("qa_outputs", "heads/span_qa/output"),
     ]
 
 
-def _roberta_model(config: HfConfig, tensors: frozenset[str]) -> ModelConfig:
-    only(config, "pad_token_id", 1)
-    positions = config.get("max_position_embeddings", 514) - OFFSET
+def _roberta_model(hf: HfConfig, tensors: frozenset[str]) -> ModelConfig:
+    only(hf, "pad_token_id", 1)
+    positions = hf.get("max_position_embeddings", 514) - OFFSET
     own = {"max_position_embeddings": positions, "type_vocab_size": 1}
     if "classifier.dense.weight" in tensors:
         tensors |= {"pooler.dense.weight"}
-    return _bert_model({**config, **own}, tensors)
+    return _bert_model({**hf, **own}, tensors)
 
 
 def _roberta_hf(model: ModelConfig) -> dict[str, Any]:
@@ -185,10 +191,11 @@ ROBERTA = Family(
         "RobertaForMaskedLM": ("masked_lm",),
         "RobertaForSequenceClassification": ("sequence_classification",),
         "RobertaForTokenClassification": ("token_classification",),
+        "RobertaForMultipleChoice": ("multiple_choice",),
         "RobertaForQuestionAnswering": ("span_qa",),
     },
     prefix="roberta.",
-    pooled=("RobertaModel", "RobertaForSequenceClassification"),
+    pooled=("RobertaModel", "RobertaForSequenceClassification", "RobertaForMultipleChoice"),
     poolings={"pooler": ""},
     to_model=_roberta_model,
     to_hf=_roberta_hf,
@@ -207,6 +214,7 @@ def _distilbert_rules(model: ModelConfig, name: str) -> list[Rule]:
     classifier = {
         "DistilBertForSequenceClassification": "sequence_classification",
         "DistilBertForTokenClassification": "token_classification",
+        "DistilBertForMultipleChoice": "multiple_choice",
     }.get(name, "")
     return [
         Rule(f"{prefix}embeddings.word_embeddings.weight", (f"{e}/word",), Table(model.vocab_size)),
@@ -231,22 +239,22 @@ def _distilbert_rules(model: ModelConfig, name: str) -> list[Rule]:
     ]
 
 
-def _distilbert_model(config: HfConfig, tensors: frozenset[str]) -> ModelConfig:
-    only(config, "sinusoidal_pos_embds", False)  # they are stored as learnt ones if it is true
+def _distilbert_model(hf: HfConfig, tensors: frozenset[str]) -> ModelConfig:
+    only(hf, "sinusoidal_pos_embds", False)  # they are stored as learnt ones if it is true
     return _encoder(
         dict(
-            vocab_size=need(config, "vocab_size"),
-            layers=need(config, "n_layers"),
-            width=need(config, "dim"),
-            heads=need(config, "n_heads"),
-            mlp_width=need(config, "hidden_dim"),
-            max_positions=config.get("max_position_embeddings", 512),
+            vocab_size=need(hf, "vocab_size"),
+            layers=need(hf, "n_layers"),
+            width=need(hf, "dim"),
+            heads=need(hf, "n_heads"),
+            mlp_width=need(hf, "hidden_dim"),
+            max_positions=hf.get("max_position_embeddings", 512),
             norm_epsilon=1e-12,
-            activation=activation(config, "activation", "gelu"),
+            activation=activation(hf, "activation", "gelu"),
             pooler="pre_classifier.weight" in tensors,
             pooler_activation="relu",
-            dropout=config.get("dropout", 0.1),
-            attention_dropout=config.get("attention_dropout", 0.1),
+            dropout=hf.get("dropout", 0.1),
+            attention_dropout=hf.get("attention_dropout", 0.1),
         )
     )
 
@@ -274,10 +282,11 @@ DISTILBERT = Family(
         "DistilBertForMaskedLM": ("masked_lm",),
         "DistilBertForSequenceClassification": ("sequence_classification",),
         "DistilBertForTokenClassification": ("token_classification",),
+        "DistilBertForMultipleChoice": ("multiple_choice",),
         "DistilBertForQuestionAnswering": ("span_qa",),
     },
     prefix="distilbert.",
-    pooled=("DistilBertForSequenceClassification",),
+    pooled=("DistilBertForSequenceClassification", "DistilBertForMultipleChoice"),
     poolings={"pooler": ""},
     to_model=_distilbert_model,
     to_hf=_distilbert_hf,

@@ -136,15 +136,21 @@ def _check_pooling(loaded: Loaded, family: Family, name: str) -> None:
         )
 
 
+PROBLEMS = {"regression": "regression", "multi_label": "multi_label_classification"}
+
+
 def _labels(loaded: Loaded, family: Family) -> dict[str, Any]:
+    """What config.json says of the classes."""
     task = loaded.config.task
-    labels = getattr(task, "labels", None)
-    if labels is None:
+    if task is None:
         return {}
-    found: dict[str, Any] = {
-        "id2label": {str(i): label for i, label in enumerate(labels)},
-        "label2id": {label: i for i, label in enumerate(labels)},
-    }
+    found: dict[str, Any] = {}
+    labels = ("LABEL_0",) if loaded.task.name == "regression" else getattr(task, "labels", ())
+    if labels:
+        found["id2label"] = {str(i): label for i, label in enumerate(labels)}
+        found["label2id"] = {label: i for i, label in enumerate(labels)}
+    if loaded.task.name in PROBLEMS:
+        found["problem_type"] = PROBLEMS[loaded.task.name]
     if family.model_type == "modernbert" and hasattr(task, "pooling"):
         found["classifier_pooling"] = family.poolings[task.pooling]
     return found

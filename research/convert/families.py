@@ -13,9 +13,9 @@ FAMILIES: dict[str, Family] = {
 }
 
 
-def family_of(config: HfConfig) -> Family:
+def family_of(hf: HfConfig) -> Family:
     """The family of a config.json. Raises UserError for an unknown one."""
-    kind = config.get("model_type")
+    kind = hf.get("model_type")
     if kind not in FAMILIES:
         raise UserError(
             f"config.json: model_type {kind!r} is not known{nearest(str(kind), FAMILIES)}"

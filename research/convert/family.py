@@ -6,6 +6,7 @@ from typing import Any
 
 from research.convert.mapping import Rule
 from research.errors import UserError, nearest
+from research.models.attention import Pattern
 from research.models.config import ModelConfig
 
 HfConfig = Mapping[str, Any]
@@ -23,6 +24,7 @@ class Family:
     to_model: config.json and the names of the tensors -> our shape.
     to_hf: our shape -> the keys of config.json that say it.
     rules: our shape and class -> rules for the backbone (with the prefix) and all heads.
+    pattern: of the attention, for the class without heads.
     ignored: patterns of tensors that hold nothing learnt, or a copy of a tied table.
     skip: (model, path, layer) -> whether the family has no such tensor in that layer.
     """
@@ -35,6 +37,7 @@ class Family:
     to_model: Callable[[HfConfig, frozenset[str]], ModelConfig]
     to_hf: Callable[[ModelConfig], dict[str, Any]]
     rules: Callable[[ModelConfig, str], Sequence[Rule]]
+    pattern: Pattern = "full"
     ignored: tuple[str, ...] = ()
     skip: Callable[[ModelConfig, str, int], bool] = lambda model, path, layer: False
 
@@ -47,9 +50,9 @@ class Family:
             )
         return self.classes[name]
 
-    def pooling(self, config: HfConfig) -> str:
+    def pooling(self, hf: HfConfig) -> str:
         """Our name of the pooling that config.json says. Raises UserError for an unknown one."""
-        given = config.get("classifier_pooling")
+        given = hf.get("classifier_pooling")
         for ours, theirs in self.poolings.items():
             if given is None or given == theirs:
                 return ours
@@ -63,20 +66,20 @@ class Family:
         return None
 
 
-def only(config: HfConfig, key: str, *allowed: Any) -> None:
+def only(hf: HfConfig, key: str, *allowed: Any) -> None:
     """Raises UserError where a key of config.json has a value that our backbone does not do."""
-    if key in config and config[key] not in allowed:
+    if key in hf and hf[key] not in allowed:
         raise UserError(
-            f"config.json: {key}={config[key]!r} is not supported; supported: "
+            f"config.json: {key}={hf[key]!r} is not supported; supported: "
             f"{', '.join(map(repr, allowed))}"
         )
 
 
-def need(config: HfConfig, key: str) -> Any:
+def need(hf: HfConfig, key: str) -> Any:
     """The value of a key. Raises UserError where config.json lacks it."""
-    if key not in config:
+    if key not in hf:
         raise UserError(f"config.json lacks {key!r}")
-    return config[key]
+    return hf[key]
 
 
 ACTIVATIONS = {
@@ -91,9 +94,9 @@ ACTIVATIONS = {
 NAMES = {"gelu": "gelu", "gelu_tanh": "gelu_new", "silu": "silu"}  # as they are exported
 
 
-def activation(config: HfConfig, key: str, default: str) -> str:
+def activation(hf: HfConfig, key: str, default: str) -> str:
     """Our name of an activation."""
-    name = config.get(key, default)
+    name = hf.get(key, default)
     if name not in ACTIVATIONS:
         raise UserError(f"config.json: {key}={name!r} is not supported{nearest(name, ACTIVATIONS)}")
     return ACTIVATIONS[name]

@@ -23,7 +23,7 @@ class Public:
     """A public checkpoint: its config.json, its tensors by name (read when called), tokenizer."""
 
     where: str
-    config: dict[str, Any]
+    hf: dict[str, Any]
     tensors: dict[str, Callable[[], np.ndarray]]
     tokenizer: Tokenizer
 
@@ -68,7 +68,7 @@ def _json(path: Path) -> dict[str, Any]:
     return found
 
 
-def _tensors(folder: Path, config: dict[str, Any]) -> dict[str, Callable[[], np.ndarray]]:
+def _tensors(folder: Path, hf: dict[str, Any]) -> dict[str, Callable[[], np.ndarray]]:
     if (folder / INDEX).is_file():
         files = sorted(set(_json(folder / INDEX).get("weight_map", {}).values()))
         missing = [name for name in files if not (folder / name).is_file()]
@@ -77,7 +77,7 @@ def _tensors(folder: Path, config: dict[str, Any]) -> dict[str, Callable[[], np.
     elif (folder / WEIGHTS).is_file():
         files = [WEIGHTS]
     else:
-        raise UserError(_no_weights(folder, config))
+        raise UserError(_no_weights(folder, hf))
     found: dict[str, Callable[[], np.ndarray]] = {}
     for name in files:
         found |= _opened(folder / name)
@@ -109,11 +109,11 @@ def _named(name: str) -> str:
     return name
 
 
-def _no_weights(folder: Path, config: dict[str, Any]) -> str:
+def _no_weights(folder: Path, hf: dict[str, Any]) -> str:
     pickled = sorted(path.name for path in folder.glob("pytorch_model*.bin"))
     if not pickled:
         return f"{folder / WEIGHTS} is missing"
-    kind = (config.get("architectures") or ["AutoModel"])[0]
+    kind = (hf.get("architectures") or ["AutoModel"])[0]
     return (
         f"{folder / pickled[0]} is pickled, which can run any code when it is read; where "
         "transformers and torch are installed, convert it once:\n"

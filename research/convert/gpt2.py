@@ -28,23 +28,23 @@ def _rules(model: ModelConfig, name: str) -> list[Rule]:
     ]
 
 
-def _model(config: HfConfig, tensors: frozenset[str]) -> ModelConfig:
-    only(config, "scale_attn_weights", True)
-    only(config, "scale_attn_by_inverse_layer_idx", False)
-    only(config, "add_cross_attention", False)
-    only(config, "tie_word_embeddings", True)
-    width = need(config, "n_embd")
+def _model(hf: HfConfig, tensors: frozenset[str]) -> ModelConfig:
+    only(hf, "scale_attn_weights", True)
+    only(hf, "scale_attn_by_inverse_layer_idx", False)
+    only(hf, "add_cross_attention", False)
+    only(hf, "tie_word_embeddings", True)
+    width = need(hf, "n_embd")
     return ModelConfig(
-        vocab_size=need(config, "vocab_size"),
-        layers=need(config, "n_layer"),
+        vocab_size=need(hf, "vocab_size"),
+        layers=need(hf, "n_layer"),
         width=width,
-        heads=need(config, "n_head"),
-        mlp_width=config.get("n_inner") or 4 * width,
-        max_positions=config.get("n_positions", config.get("n_ctx", 1024)),
-        norm_epsilon=config.get("layer_norm_epsilon", 1e-5),
-        activation=activation(config, "activation_function", "gelu_new"),
-        dropout=config.get("resid_pdrop", 0.1),
-        attention_dropout=config.get("attn_pdrop", 0.1),
+        heads=need(hf, "n_head"),
+        mlp_width=hf.get("n_inner") or 4 * width,
+        max_positions=hf.get("n_positions", hf.get("n_ctx", 1024)),
+        norm_epsilon=hf.get("layer_norm_epsilon", 1e-5),
+        activation=activation(hf, "activation_function", "gelu_new"),
+        dropout=hf.get("resid_pdrop", 0.1),
+        attention_dropout=hf.get("attn_pdrop", 0.1),
     )
 
 
@@ -78,6 +78,7 @@ GPT2 = Family(
     to_model=_model,
     to_hf=_hf,
     rules=_rules,
+    pattern="causal",
     # The causal masks are constants, and the output table is the embedding.
     ignored=("*attn.bias", "*attn.masked_bias", "lm_head.weight"),
 )

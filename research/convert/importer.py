@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from research.config import Config, from_values, to_values
 from research.convert import mapping
 from research.convert.families import family_of
-from research.convert.family import Family
+from research.convert.family import Family, HfConfig
 from research.convert.folder import Public, download, read_folder
 from research.errors import UserError
 from research.models import config as model_config
@@ -21,6 +21,8 @@ from research.training import checkpoint
 from research.training.inference import make_objectives_of
 
 ROW = 512  # tokens of a row, unless the model has fewer positions
+CHOICES = 4
+POOLED = ("sequence_classification", "multiple_choice")
 OBJECTIVES = ("masked_lm", "next_sentence", "causal_lm")
 
 
@@ -55,8 +57,8 @@ def read(source: str) -> Imported:
 
 def convert(public: Public) -> Imported:
     """The parameters of a public checkpoint in our tree, every tensor accounted for."""
-    family = family_of(public.config)
-    model = family.to_model(public.config, frozenset(public.tensors))
+    family = family_of(public.hf)
+    model = family.to_model(public.hf, frozenset(public.tensors))
     model_config.check(model)
     if public.tokenizer.vocab_size > model.vocab_size:
         raise UserError(
@@ -94,7 +96,7 @@ def _as_class(public: Public, family: Family, model: ModelConfig, name: str) -> 
 
 def _candidates(family: Family, public: Public) -> list[str]:
     """The class that config.json names, then the others: some checkpoints hold more heads."""
-    named = (public.config.get("architectures") or [next(iter(family.classes))])[0]
+    named = (public.hf.get("architectures") or [next(iter(family.classes))])[0]
     family.heads_of(named)
     others = [n for n, heads in family.classes.items() if heads and _plain(heads) and n != named]
     return [named, *others]
@@ -129,23 +131,29 @@ def _config(family: Family, name: str, model: ModelConfig, public: Public) -> Co
     if _plain(heads):
         values["objective"] = {head: {} for head in heads}
     else:
-        values["task"] = _task(family, heads[0], public.config, length)
+        values["task"] = _task(family, heads[0], public.hf, length)
     return from_values(values, public.where, to_run=False)
 
 
-def _task(family: Family, head: str, config: dict[str, Any], length: int) -> dict[str, Any]:
+def _task(family: Family, head: str, hf: HfConfig, length: int) -> dict[str, Any]:
     if head == "span_qa":
         question = min(SpanQAConfig.max_question, length // 4)
         room = length - SPECIALS - question
         stride = min(SpanQAConfig.stride, max(1, room // 2))
         return {"name": head, "max_question": question, "stride": stride}
-    labels = config.get("id2label") or {str(i): f"LABEL_{i}" for i in range(2)}
+    pooling = {"pooling": family.pooling(hf)} if head in POOLED else {}
+    if head == "multiple_choice":  # how many there are, no config.json says
+        return {"name": head, "choices": CHOICES} | pooling
+    problem = hf.get("problem_type")
+    labels = hf.get("id2label") or {str(i): f"LABEL_{i}" for i in range(2)}
+    if pooling and (problem == "regression" or (problem is None and len(labels) == 1)):
+        return {"name": "regression"} | pooling
     wanted = [str(number) for number in range(len(labels))]
     if sorted(labels, key=int) != wanted:
         raise UserError(f"config.json: id2label has the ids {', '.join(labels)}, expected 0 to "
                         f"{len(labels) - 1}")  # fmt: skip
-    task = {"name": head, "labels": [labels[number] for number in wanted]}
-    return task | ({"pooling": family.pooling(config)} if head == "sequence_classification" else {})
+    name = "multi_label" if problem == "multi_label_classification" and pooling else head
+    return {"name": name, "labels": [labels[number] for number in wanted]} | pooling
 
 
 def _heads(config: Config, public: Public) -> dict[str, Any]:
@@ -158,7 +166,12 @@ def save(imported: Imported, output: str) -> None:
     path = Path(output)
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise UserError(f"{output} is there already; give another --output, or remove it")
-    meta = {"metrics": {}, "source": imported.source.where, "architecture": imported.architecture}
+    meta = {
+        "metrics": {},
+        "source": imported.source.where,
+        "architecture": imported.architecture,
+        "pattern": family_of(imported.source.hf).pattern,
+    }
     checkpoint.write_checkpoint(
         f"{output}/checkpoints",
         0,

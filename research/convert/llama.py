@@ -30,38 +30,38 @@ def _rules(model: ModelConfig, name: str) -> list[Rule]:
     ]
 
 
-def _model(config: HfConfig, tensors: frozenset[str]) -> ModelConfig:
-    only(config, "attention_bias", False)
-    only(config, "mlp_bias", False)
+def _model(hf: HfConfig, tensors: frozenset[str]) -> ModelConfig:
+    only(hf, "attention_bias", False)
+    only(hf, "mlp_bias", False)
     # Newer files have the base in "rope_parameters", beside the kind of scaling.
-    rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
+    rope = hf.get("rope_parameters") or hf.get("rope_scaling") or {}
     kind = rope.get("rope_type", rope.get("type", "default"))
     if kind != "default":
         raise UserError(f"config.json: rope scaling {kind!r} is not supported; supported: none")
-    width, heads = need(config, "hidden_size"), need(config, "num_attention_heads")
-    if (config.get("head_dim") or width // heads) * heads != width:
+    width, heads = need(hf, "hidden_size"), need(hf, "num_attention_heads")
+    if (hf.get("head_dim") or width // heads) * heads != width:
         raise UserError(
-            f"config.json: head_dim={config['head_dim']} is not supported; it must be hidden_size "
+            f"config.json: head_dim={hf['head_dim']} is not supported; it must be hidden_size "
             f"/ num_attention_heads = {width // heads}"
         )
-    kv_heads = config.get("num_key_value_heads") or heads
+    kv_heads = hf.get("num_key_value_heads") or heads
     return ModelConfig(
-        vocab_size=need(config, "vocab_size"),
-        layers=need(config, "num_hidden_layers"),
+        vocab_size=need(hf, "vocab_size"),
+        layers=need(hf, "num_hidden_layers"),
         width=width,
         heads=heads,
         kv_heads=kv_heads,
-        mlp_width=need(config, "intermediate_size"),
-        max_positions=config.get("max_position_embeddings", 2048),
+        mlp_width=need(hf, "intermediate_size"),
+        max_positions=hf.get("max_position_embeddings", 2048),
         positions="rope",
-        rope_base=float(rope.get("rope_theta", config.get("rope_theta", 10_000.0))),
+        rope_base=float(rope.get("rope_theta", hf.get("rope_theta", 10_000.0))),
         norm="rmsnorm",
-        norm_epsilon=config.get("rms_norm_eps", 1e-6),
-        activation=activation(config, "hidden_act", "silu"),
+        norm_epsilon=hf.get("rms_norm_eps", 1e-6),
+        activation=activation(hf, "hidden_act", "silu"),
         gated=True,
         bias=False,
-        tied_embeddings=bool(config.get("tie_word_embeddings", False)),
-        attention_dropout=config.get("attention_dropout", 0.0),
+        tied_embeddings=bool(hf.get("tie_word_embeddings", False)),
+        attention_dropout=hf.get("attention_dropout", 0.0),
     )
 
 
@@ -99,5 +99,6 @@ LLAMA = Family(
     to_model=_model,
     to_hf=_hf,
     rules=_rules,
+    pattern="causal",
     ignored=("*rotary_emb.inv_freq",),
 )

@@ -18,6 +18,7 @@ def _rules(model: ModelConfig, name: str) -> list[Rule]:
         "ModernBertForMaskedLM": "masked_lm",
         "ModernBertForSequenceClassification": "sequence_classification",
         "ModernBertForTokenClassification": "token_classification",
+        "ModernBertForMultipleChoice": "multiple_choice",
         "ModernBertForQuestionAnswering": "span_qa",
     }.get(name, "")
     rules = [
@@ -49,23 +50,23 @@ def _skip(model: ModelConfig, path: str, layer: int) -> bool:
     return layer == 0 and path.startswith(f"{LAYER}attention_norm/")
 
 
-def _rope(config: HfConfig) -> tuple[float, float]:
+def _rope(hf: HfConfig) -> tuple[float, float]:
     """(base of the global layers, base of the local ones)."""
-    given = config.get("rope_parameters") or {}
+    given = hf.get("rope_parameters") or {}
     if "full_attention" in given:
         bases = [given[kind] for kind in ("full_attention", "sliding_attention")]
         for base in bases:
             only(base, "rope_type", "default")
         return tuple(float(base["rope_theta"]) for base in bases)
-    full = float(config.get("global_rope_theta", 160_000.0))
-    return full, float(config.get("local_rope_theta") or full)
+    full = float(hf.get("global_rope_theta", 160_000.0))
+    return full, float(hf.get("local_rope_theta") or full)
 
 
-def _every(config: HfConfig) -> int:
+def _every(hf: HfConfig) -> int:
     """One layer in so many is global; newer files list the kind of each layer."""
-    kinds = config.get("layer_types")
+    kinds = hf.get("layer_types")
     if kinds is None:
-        return config.get("global_attn_every_n_layers", 3)
+        return hf.get("global_attn_every_n_layers", 3)
     places = [i for i, kind in enumerate(kinds) if kind == "full_attention"]
     every = places[1] if len(places) > 1 else len(kinds)
     if places != list(range(0, len(kinds), every)):
@@ -73,34 +74,34 @@ def _every(config: HfConfig) -> int:
     return every
 
 
-def _model(config: HfConfig, tensors: frozenset[str]) -> ModelConfig:
+def _model(hf: HfConfig, tensors: frozenset[str]) -> ModelConfig:
     for key in ("attention_bias", "mlp_bias", "norm_bias", "classifier_bias"):
-        only(config, key, False)
-    only(config, "decoder_bias", True)
-    only(config, "classifier_activation", "gelu")
-    only(config, "tie_word_embeddings", True)
-    full, local = _rope(config)
+        only(hf, key, False)
+    only(hf, "decoder_bias", True)
+    only(hf, "classifier_activation", "gelu")
+    only(hf, "tie_word_embeddings", True)
+    full, local = _rope(hf)
     return ModelConfig(
-        vocab_size=need(config, "vocab_size"),
-        layers=need(config, "num_hidden_layers"),
-        width=need(config, "hidden_size"),
-        heads=need(config, "num_attention_heads"),
-        mlp_width=need(config, "intermediate_size"),
-        max_positions=config.get("max_position_embeddings", 8192),
+        vocab_size=need(hf, "vocab_size"),
+        layers=need(hf, "num_hidden_layers"),
+        width=need(hf, "hidden_size"),
+        heads=need(hf, "num_attention_heads"),
+        mlp_width=need(hf, "intermediate_size"),
+        max_positions=hf.get("max_position_embeddings", 8192),
         positions="rope",
         rope_base=full,
-        window=config.get("local_attention", 128),
-        global_every=_every(config),
+        window=hf.get("local_attention", 128),
+        global_every=_every(hf),
         local_rope_base=local,
         embedding_norm=True,
         first_attention_norm=False,
-        norm_epsilon=config.get("norm_eps", 1e-5),
-        activation=activation(config, "hidden_activation", "gelu"),
+        norm_epsilon=hf.get("norm_eps", 1e-5),
+        activation=activation(hf, "hidden_activation", "gelu"),
         gated=True,
         bias=False,
         head_transform=True,
-        dropout=config.get("mlp_dropout", 0.0),
-        attention_dropout=config.get("attention_dropout", 0.0),
+        dropout=hf.get("mlp_dropout", 0.0),
+        attention_dropout=hf.get("attention_dropout", 0.0),
     )
 
 
@@ -136,6 +137,7 @@ MODERNBERT = Family(
         "ModernBertForMaskedLM": ("masked_lm",),
         "ModernBertForSequenceClassification": ("sequence_classification",),
         "ModernBertForTokenClassification": ("token_classification",),
+        "ModernBertForMultipleChoice": ("multiple_choice",),
         "ModernBertForQuestionAnswering": ("span_qa",),
     },
     prefix="model.",

@@ -16,7 +16,8 @@ class Layout:
     """Capacities of a row, and which arrays a batch has beside the common ones.
 
     `predictions` = P > 0 adds predict_positions, predict_targets, predict_weights [R, P];
-    `targets` adds targets and target_weights [R, L]; each name in `labels` an int array [R, S].
+    `targets` adds targets and target_weights [R, L]; each name in `labels` an int array [R, S], in
+    `values` a float one. `together`: all slots of an example share a row.
     """
 
     length: int
@@ -24,6 +25,8 @@ class Layout:
     predictions: int = 0
     targets: bool = False
     labels: tuple[str, ...] = ()
+    values: tuple[str, ...] = ()
+    together: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,7 +34,8 @@ class Slot:
     """One example (or window, or sentence pair) as it will lie in a row; n tokens.
 
     tokens, types: int [n]; predict_*: int, positions within the slot; targets, target_weights:
-    [n]; labels: one int for each of the layout's labels; weight 0 keeps the slot out of every sum.
+    [n]; labels, values: one int, one float for each of the layout's; weight 0 keeps the slot out of
+    every sum.
     """
 
     tokens: np.ndarray
@@ -39,6 +43,7 @@ class Slot:
     example: int = 0
     weight: float = 1.0
     labels: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    values: Mapping[str, float] = dataclasses.field(default_factory=dict)
     predict_positions: np.ndarray | None = None
     predict_targets: np.ndarray | None = None
     targets: np.ndarray | None = None
@@ -74,6 +79,8 @@ def empty(rows: int, layout: Layout, pad: int | None) -> Batch:
         batch["target_weights"] = np.zeros(wide, np.float32)
     for name in layout.labels:
         batch[name] = np.zeros(slots, np.int32)
+    for name in layout.values:
+        batch[name] = np.zeros(slots, np.float32)
     return batch
 
 
@@ -104,6 +111,8 @@ def assemble(rows: Sequence[Sequence[Slot]], layout: Layout, pad: int | None) ->
                 # A place in the slot becomes a place in the row.
                 shift = at if name in ("start", "end") else 0
                 batch[name][r, s] = slot.labels[name] + shift
+            for name in layout.values:
+                batch[name][r, s] = slot.values[name]
             if layout.predictions:
                 count = len(slot.predict_positions)
                 to = slice(predicted, predicted + count)
@@ -121,25 +130,35 @@ def assemble(rows: Sequence[Sequence[Slot]], layout: Layout, pad: int | None) ->
 
 
 def pack(
-    lengths: Sequence[int], length: int, slots: int, order: Sequence[int] | None = None
+    lengths: Sequence[int],
+    length: int,
+    slots: int,
+    order: Sequence[int] | None = None,
+    counts: Sequence[int] | None = None,
 ) -> list[list[int]]:
     """First-fit decreasing: which items share a row of `length` tokens and at most `slots` slots.
 
-    Returns rows of indices into `lengths`. Raises ValueError for an item longer than a row.
+    Args:
+        order: in which the items are placed; default: the longest first.
+        counts: how many slots each item has; default: one.
+
+    Returns rows of indices into `lengths`. Raises ValueError for an item larger than a row.
     """
     order = order if order is not None else np.argsort(-np.asarray(lengths), kind="stable")
     rows: list[list[int]] = []
-    room: list[int] = []
+    room: list[tuple[int, int]] = []  # free tokens and free slots
     for i in order:
-        n = lengths[i]
+        n, count = lengths[i], 1 if counts is None else counts[i]
         if n > length:
             raise ValueError(f"item {i} has {n} tokens, a row has {length}")
-        for r, free in enumerate(room):
-            if free >= n and len(rows[r]) < slots:
+        if count > slots:
+            raise ValueError(f"item {i} has {count} slots, a row has {slots}")
+        for r, (tokens, free) in enumerate(room):
+            if tokens >= n and free >= count:
                 rows[r].append(int(i))
-                room[r] -= n
+                room[r] = tokens - n, free - count
                 break
         else:
             rows.append([int(i)])
-            room.append(length - n)
+            room.append((length - n, slots - count))
     return rows

@@ -11,7 +11,7 @@ import json
 import os
 import sys
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -48,16 +48,29 @@ def find(pattern: str) -> list[Path]:
     return found
 
 
-def rows(paths: list[Path]) -> Iterator[Row]:
+def refuse(error: UserError) -> None:
+    """What `rows` does with a malformed line unless it is told otherwise: raises the error."""
+    raise error
+
+
+def rows(paths: list[Path], malformed: Callable[[UserError], None] = refuse) -> Iterator[Row]:
     """All rows of the files, in order.
 
     A line of a .jsonl and a record of a .csv (with a header line) are one row each; a .txt is
     one row {"text"} with its name as id and title.
+
+    Args:
+        malformed: is told what is wrong with a line, of which no row is made then. A file that
+            cannot be read on (a .csv or .txt that is not UTF-8, a broken .gz) is always an error.
     """
-    readers = {".jsonl": _json_rows, ".csv": _csv_rows, ".txt": _text_rows}
     for path, name in zip(paths, relative_names(paths), strict=True):
         # No "/" in an id made from a name: what stands before one is a prefix, not the id.
-        yield from readers[_format(path)](path, name.replace("/", "."))
+        name = name.replace("/", ".")
+        if _format(path) == ".txt":
+            yield from _text_rows(path, name)
+        else:
+            readers = {".jsonl": _json_rows, ".csv": _csv_rows}
+            yield from readers[_format(path)](path, name, malformed)
 
 
 def content_hash(path: Path) -> str:
@@ -87,43 +100,53 @@ def _neighbours(path: Path) -> str:
     return nearest(path.name, there)
 
 
-def _lines(path: Path) -> Iterator[tuple[int, str]]:
+def _lines(
+    path: Path, malformed: Callable[[UserError], None] = refuse
+) -> Iterator[tuple[int, str]]:
     """(line number from 1, line with its end). Split at \\n alone, decoded as UTF-8."""
     opened = gzip.open(path, "rb") if path.name.endswith(".gz") else path.open("rb")
     number = 0
     try:
         with opened as file:
             for number, raw in enumerate(file, 1):
-                encoding = "utf-8-sig" if number == 1 else "utf-8"
-                yield number, raw.decode(encoding)
-    except UnicodeDecodeError as error:
-        raise UserError(
-            f"{path}, line {number}: not UTF-8 ({error.reason} at byte {error.start} of the line); "
-            "convert the file first, for example with iconv"
-        ) from error
+                try:
+                    line = raw.decode("utf-8-sig" if number == 1 else "utf-8")
+                except UnicodeDecodeError as error:
+                    place = f"{error.reason} at byte {error.start} of the line"
+                    malformed(
+                        UserError(
+                            f"{path}, line {number}: not UTF-8 ({place}); "
+                            "convert the file first, for example with iconv"
+                        )
+                    )
+                else:
+                    yield number, line
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise UserError(f"{path}, after line {number}: not a whole gzip file ({error})") from error
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from error
 
 
-def _json_rows(path: Path, name: str) -> Iterator[Row]:
-    for number, line in _lines(path):
+def _json_rows(path: Path, name: str, malformed: Callable[[UserError], None]) -> Iterator[Row]:
+    for number, line in _lines(path, malformed):
         if not line.strip():
             continue
         where = f"{path}, line {number}"
         try:
             fields = json.loads(line)
         except (ValueError, RecursionError) as error:
-            raise UserError(f"{where}: not JSON ({error}); expected one object per line") from error
-        if not isinstance(fields, dict):
-            raise UserError(
-                f'{where}: expected an object such as {{"text": …}}, found {type(fields).__name__}'
+            malformed(UserError(f"{where}: not JSON ({error}); expected one object per line"))
+            continue
+        if isinstance(fields, dict):
+            yield Row(where, f"{name}:{number}", fields)
+        else:
+            found = type(fields).__name__
+            malformed(
+                UserError(f'{where}: expected an object such as {{"text": …}}, found {found}')
             )
-        yield Row(where, f"{name}:{number}", fields)
 
 
-def _csv_rows(path: Path, name: str) -> Iterator[Row]:
+def _csv_rows(path: Path, name: str, malformed: Callable[[UserError], None]) -> Iterator[Row]:
     csv.field_size_limit(sys.maxsize)  # a document may well pass the default of 131,072 characters
     reader = csv.reader((line for _, line in _lines(path)), strict=True)
     header: list[str] | None = None
@@ -133,7 +156,11 @@ def _csv_rows(path: Path, name: str) -> Iterator[Row]:
         try:
             record = next(reader, None)
         except csv.Error as error:
-            raise UserError(f"{where}: not CSV ({error})") from error
+            fault = UserError(f"{where}: not CSV ({error})")
+            if header is None:  # the next line would be taken for it
+                raise fault from error
+            malformed(fault)
+            continue
         if record is None:
             return
         if not record:
@@ -144,10 +171,13 @@ def _csv_rows(path: Path, name: str) -> Iterator[Row]:
                 raise UserError(f"{where}: a column name occurs twice: {', '.join(header)}")
             continue
         if len(record) != len(header):
-            raise UserError(
-                f"{where}: {len(record)} fields, but the header has {len(header)}: "
-                f"{', '.join(header)}"
+            malformed(
+                UserError(
+                    f"{where}: {len(record)} fields, but the header has {len(header)}: "
+                    f"{', '.join(header)}"
+                )
             )
+            continue
         yield Row(where, f"{name}:{start}", dict(zip(header, record, strict=True)))
 
 

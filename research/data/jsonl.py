@@ -19,6 +19,8 @@ def check_writable(path: str) -> None:
 def write(path: str, rows: Iterable[Mapping]) -> None:
     """Writes one JSON object a line, in UTF-8; the file appears when it is whole.
 
+    It is written as PATH.part and renamed at the end; nothing stays of it if that is not reached.
+
     Raises UserError where it cannot be written.
     """
     part = Path(f"{path}.part")
@@ -28,6 +30,9 @@ def write(path: str, rows: Iterable[Mapping]) -> None:
         part.replace(path)
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror}") from error
+    finally:
+        if part.is_file():
+            part.unlink(missing_ok=True)
 
 
 def line(row: Mapping) -> str:

@@ -1,9 +1,11 @@
 """Where examples come from: bundled data, files, or a TFDS set, all as the same plain dicts.
 
-An example is a dict of one of five kinds:
+An example is a dict of one of seven kinds:
 
     document        id, title, text                 paragraphs separated by a blank line
     classification  id, text, label                 or id, text_a, text_b, label
+    multi_label     id, text, labels               or id, text_a, text_b, labels: a list of names
+    multiple_choice id, text, choices, label       a list of texts, and the right one or its number
     tokens          id, tokens, tags
     question        id, title, context, question, answers {text: [...], answer_start: [...]}
     story           id, title, text
@@ -23,6 +25,8 @@ from research.errors import UserError, nearest
 KINDS = {
     "document": ("id", "title", "text"),
     "classification": ("id", "text", "text_a", "text_b", "label"),
+    "multi_label": ("id", "text", "text_a", "text_b", "labels"),
+    "multiple_choice": ("id", "text", "choices", "label"),
     "tokens": ("id", "tokens", "tags"),
     "question": ("id", "title", "context", "question", "answers"),
     "story": ("id", "title", "text"),
@@ -209,15 +213,15 @@ def _examples(
 
 
 def _wanted(kind: str, fields: dict[str, str], row: Row) -> tuple[str, ...]:
-    """The fields of this kind; a classification has one text or two, as its first row shows."""
-    if kind != "classification":
+    """The fields of this kind; a label is of one text or of two, as its first row shows."""
+    if kind not in ("classification", "multi_label"):
         return KINDS[kind]
     named = set(fields) & {"text", *_PAIR}
     if not named:
         named = {"text"} if "text" in row.fields else set(_PAIR) & set(row.fields)
     if "text" in named and len(named) > 1:
         raise UserError(f"{row.where}: fields names text and text_a or text_b; one text or a pair")
-    return ("id", *(_PAIR if named & set(_PAIR) else ("text",)), "label")
+    return ("id", *(_PAIR if named & set(_PAIR) else ("text",)), KINDS[kind][-1])
 
 
 def _value(row: Row, ours: str, fields: dict[str, str]) -> object:
@@ -266,6 +270,10 @@ def _label(row: Row, name: str, value: object) -> str:
     if not label:
         raise UserError(f"{row.where}: {name!r} is an empty label")
     return label
+
+
+def _labels(row: Row, name: str, value: object) -> list[str]:
+    return [_label(row, name, label) for label in _list(row, name, value)]
 
 
 def _words(row: Row, name: str, value: object) -> list[str]:
@@ -328,6 +336,8 @@ _READERS: dict[str, Callable[[Row, str, object], object]] = {
     "text_a": _text,
     "text_b": _text,
     "label": _label,
+    "labels": _labels,
+    "choices": _words,
     "tokens": _words,
     "tags": _words,
     "context": _text,

@@ -71,9 +71,17 @@ class TaskBatches:
     def _packed(self, step: int) -> list[list[Slot]]:
         epoch, index = self.locate(step)
         chosen = self._order(epoch)[index * self.examples : (index + 1) * self.examples]
-        slots = [slot for example in chosen for slot in self.slots[example]]
-        rows = pack([len(s) for s in slots], self.layout.length, self.layout.slots)
-        return [[slots[i] for i in row] for row in rows]
+        if self.layout.together:
+            items = [list(self.slots[example]) for example in chosen]
+        else:
+            items = [[slot] for example in chosen for slot in self.slots[example]]
+        rows = pack(
+            [sum(map(len, item)) for item in items],
+            self.layout.length,
+            self.layout.slots,
+            counts=[len(item) for item in items],
+        )
+        return [[slot for i in row for slot in items[i]] for row in rows]
 
     @functools.lru_cache(maxsize=4)  # noqa: B019  (lives as long as the run)
     def _rows(self, step: int) -> list[list[Slot]]:

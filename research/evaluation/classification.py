@@ -1,7 +1,8 @@
 """Accuracy, macro-F1 and macro-recall from the cells of a confusion matrix."""
 
 import json
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -39,4 +40,22 @@ def finish(counts: Mapping[str, float]) -> dict[str, float]:
         "accuracy": float(ratio(hits.sum(), matrix.sum())),
         "macro_f1": float(ratio(sum(f1), len(f1))),
         "macro_recall": float(ratio(sum(recall), len(recall))),
+    }
+
+
+def binary(counts: Mapping[str, float], labels: Sequence[str]) -> dict[str, float]:
+    """f1 of the second of two labels, and matthews: the correlation of labels and predictions
+    (Matthews 1975; 0 where either is constant), as scikit-learn has them."""
+    cells = {tuple(json.loads(key)): value for key, value in counts.items()}
+    no, yes = labels
+
+    def cell(gold: str, predicted: str) -> float:
+        return cells.get((gold, predicted), 0.0)
+
+    hits, misses = cell(yes, yes), cell(yes, no)
+    alarms, rest = cell(no, yes), cell(no, no)
+    sides = (hits + misses) * (hits + alarms) * (rest + misses) * (rest + alarms)
+    return {
+        "f1": float(ratio(2 * hits, 2 * hits + misses + alarms)),
+        "matthews": float(ratio(hits * rest - misses * alarms, math.sqrt(sides))),
     }

@@ -10,6 +10,7 @@ import numpy as np
 
 from research.data.batch import Layout, Slot, assemble, pack
 from research.data.loader import Ahead, Batches
+from research.evaluation import answers
 from research.evaluation.metrics import Counts, total
 from research.objectives.protocol import Objective
 from research.tasks.protocol import Example, Outputs, Prediction, Task
@@ -72,13 +73,15 @@ def predictions(
     labelled: bool = False,
     row_multiple: int = 1,
     progress: Callable[[int], None] = lambda done: None,
+    slots: list[list[Slot]] | None = None,
 ) -> list[Prediction]:
     """A prediction for each example, in the order of the examples.
 
     Examples are packed by length, so that short ones share rows; `rows` is about the rows of a
-    batch. `progress` is told how many slots are done.
+    batch. `progress` is told how many slots are done. `slots`: the examples' slots, if they have
+    been made already.
     """
-    slots = [task.slots(example, i, labelled) for i, example in enumerate(examples)]
+    slots = slots or [task.slots(example, i, labelled) for i, example in enumerate(examples)]
     outputs: list[dict[int, Outputs]] = [{} for _ in examples]
     flat = [(i, w) for i, windows in enumerate(slots) for w in range(len(windows))]
     data = _packed(slots, flat, task, pad, rows, row_multiple)
@@ -125,5 +128,18 @@ def _packed(slots, flat, task: Task | Reader, pad: int | None, rows: int, row_mu
 
 
 def task_counts(task: Task, examples: list[Example], predicted: list[Prediction]) -> list[Counts]:
-    """The counts of each example; their sum, finished, is the split's metrics."""
-    return [task.counts(e, p) for e, p in zip(examples, predicted, strict=True)]
+    """The counts of each example; their sum, finished, is the split's metrics.
+
+    Where predictions tell how far no answer is ahead, the sum also tunes the threshold for it. That
+    is left out of `task.counts`: it is two names for each question, too many to resample.
+    """
+    found = []
+    for number, (example, prediction) in enumerate(zip(examples, predicted, strict=True)):
+        counts = task.counts(example, prediction)
+        if "null_score_difference" in prediction:
+            best = next((a["text"] for a in prediction["answers"] if a["text"]), "")
+            counts |= answers.threshold_counts(
+                number, example["answers"]["text"], best, prediction["null_score_difference"]
+            )
+        found.append(counts)
+    return found

@@ -7,7 +7,7 @@ import jax
 
 from research.config import Config
 from research.data import corpus
-from research.data.batch import Layout
+from research.data.batch import Layout, Slot
 from research.errors import UserError
 from research.evaluation import evaluator, pretrained
 from research.evaluation.evaluator import Reader
@@ -26,6 +26,8 @@ GREEDY = Sampling(temperature=0.0)
 TOLD = Sampling(temperature=0.8, top_p=0.9, seed=0)
 TASK_FORMS: dict[str, tuple[tuple[tuple[str, ...], str], ...]] = {
     "classification": ((("text",), "its label"), (("text_a", "text_b"), "the label of the pair")),
+    "multi_label": ((("text",), "its labels"), (("text_a", "text_b"), "the labels of the pair")),
+    "multiple_choice": ((("text", "choices"), "the choice that fits the text"),),
     "tokens": ((("text",), "what is named in it"), (("tokens",), "the same, for words")),
     "question": ((("question", "context"), "the answer"),),
     "story": ((("text",), "how the story goes on"),),
@@ -99,26 +101,47 @@ def predict(
     Raises UserError for an example that has the fields of no form.
     """
     found: list[Prediction] = [{} for _ in examples]
+    asked = [_ask(form, chosen, examples, labelled) for form, chosen in _by_form(loaded, examples)]
+    total = sum(len(windows) for part in asked for windows in part.slots)
+    with Progress(total, "predict", unit="slot", active=not quiet) as progress:
+        done = 0
+        for part in asked:
+            read = _read(loaded, part, _counting(progress, done))
+            for i, prediction in zip(part.numbers, read, strict=True):
+                found[i] = prediction
+            done += sum(map(len, part.slots))
+    if loaded.task is not None and loaded.task.prompt is not None:
+        texts = _generated(loaded, examples, quiet)
+        found = [p | {"text": text} for p, text in zip(found, texts, strict=True)]
+    return found
+
+
+@dataclasses.dataclass(frozen=True)
+class _Asked:
+    """Examples of one form: their numbers among all, how they are read, and their slots."""
+
+    numbers: list[int]
+    examples: list[Example]
+    reader: Task | Reader
+    slots: list[list[Slot]]
+
+
+def _by_form(loaded: Loaded, examples: Sequence[Example]) -> list[tuple[Form, list[int]]]:
+    """The numbers of the examples of each form that occurs."""
     by_fields: dict[tuple[str, ...], list[int]] = {}
     for i, example in enumerate(examples):
         form = fitting(loaded, example)
         if form is None:
             raise UserError(f"example {i}: {wrong_fields(loaded, example)}")
         by_fields.setdefault(form.fields, []).append(i)
-    with Progress(None, "predict", unit="slot", active=not quiet) as progress:
-        done = 0
-        for form in forms(loaded):
-            chosen = by_fields.get(form.fields, [])
-            if chosen:
-                asked = [examples[i] for i in chosen]
-                read = _read(loaded, form, asked, labelled, _counting(progress, done))
-                for i, prediction in zip(chosen, read, strict=True):
-                    found[i] = prediction
-                done += len(chosen)
-    if loaded.task is not None and loaded.task.prompt is not None:
-        texts = _generated(loaded, examples, quiet)
-        found = [p | {"text": text} for p, text in zip(found, texts, strict=True)]
-    return found
+    return [(f, by_fields[f.fields]) for f in forms(loaded) if f.fields in by_fields]
+
+
+def _ask(form: Form, numbers: list[int], examples: Sequence[Example], labelled: bool) -> _Asked:
+    chosen = [examples[i] for i in numbers]
+    reader = form.reader(chosen)
+    slots = [reader.slots(example, i, labelled) for i, example in enumerate(chosen)]
+    return _Asked(numbers, chosen, reader, slots)
 
 
 def _counting(progress: Progress, before: int) -> Callable[[int], None]:
@@ -159,14 +182,8 @@ def split_examples(config: Config, task: Task, split: str) -> list[Example]:
     return corpus.examples(source or config.data.validation, task.kind)
 
 
-def _read(
-    loaded: Loaded,
-    form: Form,
-    examples: list[Example],
-    labelled: bool,
-    progress: Callable[[int], None],
-) -> list[Prediction]:
-    reader, mesh = form.reader(examples), loaded.mesh
+def _read(loaded: Loaded, asked: _Asked, progress: Callable[[int], None]) -> list[Prediction]:
+    reader, mesh = asked.reader, loaded.mesh
     step = jax.jit(
         make_predict_step(loaded.model, (reader.objective,)), out_shardings=meshes.replicated(mesh)
     )
@@ -175,13 +192,13 @@ def _read(
             step,
             loaded.params,
             reader,
-            examples,
+            asked.examples,
             loaded.tokenizer.pad,
             max(1, TOKENS // reader.layout.length),
             meshes.batch_sharding(mesh),
-            labelled,
             row_multiple=meshes.row_multiple(mesh),
             progress=progress,
+            slots=asked.slots,
         )
 
 

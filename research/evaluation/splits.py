@@ -25,6 +25,7 @@ from research.training.step import make_eval_step
 
 SPLITS = ("validation", "test")
 GROUPS = ("data", "mesh", "train")  # what of a checkpoint's config may be changed to measure it
+DECISIONS = ("task.null_threshold",)  # how its outputs are read: nothing that it has learnt
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,10 +46,11 @@ def load(path: str, overrides: Mapping[str, str]) -> Loaded:
     """
     for key in overrides:
         group = key.partition(".")[0]
-        if group not in GROUPS:
+        if group not in GROUPS and key not in DECISIONS:
+            free = (*GROUPS, *DECISIONS)
             raise UserError(
                 f"config.{key} belongs to the checkpoint; to evaluate, what can be changed is "
-                f"config.{', config.'.join(GROUPS)}{nearest(group, GROUPS)}"
+                f"config.{', config.'.join(free)}{nearest(key, free)}"
             )
     values = read_info(path).config | {"mesh": {}}
     config = configs.override(values, overrides, f"the config of {path}")

@@ -1,6 +1,7 @@
-"""The next token from logits: greedy, or drawn with temperature, top-k and top-p.
+"""The next token from logits: greedy, or drawn with temperature, top-k, top-p and min-p.
 
-Axes: B rows, V rows of the embedding table.
+The order is that of transformers' logits processors: repetition penalty, temperature, top-k, top-p,
+min-p. Axes: B rows, L tokens of a row, V rows of the embedding table.
 """
 
 import dataclasses
@@ -22,12 +23,17 @@ class Sampling:
     temperature: divides the logits; 0 always takes the most probable token.
     top_k: only the k most probable tokens; 0 for all.
     top_p: of those, renormalised, only the most probable that together reach this probability.
+    min_p: of those, only the ones at least this times as probable as the most probable; 0 for all.
+    repetition_penalty: the logits of tokens that the prompt or the text has are divided by it
+        where positive, multiplied where negative; 1 for none. It holds for greedy decoding too.
     seed: the same seed, example id and prompt give the same text, whatever else is in the batch.
     """
 
     temperature: float = 1.0
     top_k: int = 0
     top_p: float = 1.0
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
     seed: int = 0
 
     @property
@@ -45,6 +51,13 @@ def check(sampling: Sampling) -> None:
         raise UserError(f"top_k={sampling.top_k} must be 0 (all tokens) or a positive number")
     if not 0 < sampling.top_p <= 1:
         raise UserError(f"top_p={sampling.top_p} must be above 0 and at most 1 (all tokens)")
+    if not 0 <= sampling.min_p <= 1:
+        raise UserError(f"min_p={sampling.min_p} must be from 0 (all tokens) to 1")
+    if not (math.isfinite(sampling.repetition_penalty) and sampling.repetition_penalty > 0):
+        raise UserError(
+            f"repetition_penalty={sampling.repetition_penalty} must be a positive number; "
+            "1 is none, 1.2 is usual"
+        )
     if not 0 <= sampling.seed < 2**32:
         raise UserError(f"seed={sampling.seed} must be from 0 to 2**32 - 1")
 
@@ -52,6 +65,26 @@ def check(sampling: Sampling) -> None:
 def only(logits: Float[Array, "B V"], allowed: Bool[Array, " V"]) -> Float[Array, "B V"]:
     """-inf for the tokens that are not allowed."""
     return jnp.where(allowed, logits, -jnp.inf)
+
+
+def seen_tokens(
+    tokens: Int[Array, "B L"], lengths: Int[Array, " B"], size: int
+) -> Bool[Array, "B V"]:
+    """Which of `size` token ids are among the first `lengths` tokens of each row."""
+    rows, width = tokens.shape
+    real = jnp.arange(width) < lengths[:, None]
+    return jnp.zeros((rows, size), bool).at[jnp.arange(rows)[:, None], tokens].max(real)
+
+
+def penalise(
+    logits: Float[Array, "B V"], seen: Bool[Array, "B V"], penalty: float | Array
+) -> Float[Array, "B V"]:
+    """Seen tokens made less probable by a penalty above 1 (Keskar et al. 2019, arXiv:1909.05858).
+
+    Their logits are divided by it where positive and multiplied where negative, as transformers'
+    RepetitionPenaltyLogitsProcessor does: a division alone would favour negative ones.
+    """
+    return jnp.where(seen, jnp.where(logits < 0, logits * penalty, logits / penalty), logits)
 
 
 def greedy(logits: Float[Array, "B V"]) -> Int[Array, " B"]:
@@ -82,6 +115,15 @@ def top_p(logits: Float[Array, "B V"], p: float | Array) -> Float[Array, "B V"]:
     """
     probability = jax.nn.softmax(logits, axis=-1)
     return _most_probable(logits, probability, probability, p)
+
+
+def min_p(logits: Float[Array, "B V"], p: float | Array) -> Float[Array, "B V"]:
+    """-inf for tokens less than `p` times as probable as the most probable one, p > 0.
+
+    Nguyen et al. 2024, arXiv:2407.01082. The most probable token always stays.
+    """
+    highest = jnp.max(logits, axis=-1, keepdims=True)
+    return jnp.where(logits - highest >= jnp.log(p), logits, -jnp.inf)
 
 
 def _most_probable(

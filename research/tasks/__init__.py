@@ -6,6 +6,9 @@ from typing import Any
 from research.data.tokenizer import Tokenizer
 from research.models.config import ModelConfig
 from research.tasks import (
+    multi_label,
+    multiple_choice,
+    regression,
     sequence_classification,
     span_qa,
     text_generation,
@@ -15,12 +18,18 @@ from research.tasks.protocol import Task
 
 MODULES: dict[str, ModuleType] = {
     sequence_classification.NAME: sequence_classification,
+    regression.NAME: regression,
+    multi_label.NAME: multi_label,
+    multiple_choice.NAME: multiple_choice,
     token_classification.NAME: token_classification,
     span_qa.NAME: span_qa,
     text_generation.NAME: text_generation,
 }
 TASKS: dict[str, type] = {
     sequence_classification.NAME: sequence_classification.SequenceClassificationConfig,
+    regression.NAME: regression.RegressionConfig,
+    multi_label.NAME: multi_label.MultiLabelConfig,
+    multiple_choice.NAME: multiple_choice.MultipleChoiceConfig,
     token_classification.NAME: token_classification.TokenClassificationConfig,
     span_qa.NAME: span_qa.SpanQAConfig,
     text_generation.NAME: text_generation.TextGenerationConfig,

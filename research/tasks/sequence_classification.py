@@ -20,18 +20,27 @@ from research.tasks.protocol import Example, Outputs, Prediction, Task
 NAME = "sequence_classification"
 
 
+Pooling = Literal["pooler", "first", "mean", "last"]
+
+
 @dataclasses.dataclass(frozen=True)
 class SequenceClassificationConfig:
     """`labels` in the order of the head's outputs; `pooling` is what the head sees of a slot.
 
     "pooler" is BERT's ([CLS] through the pooler), "first" that token as it is, "mean" the mean over
     the slot's tokens, "last" its last token (the choice for a causal backbone, which the attention
-    then is too; the head has no bias then, as GPT-2's and Llama's).
+    then is too; the head has no bias then, as GPT-2's and Llama's). `class_weights`, one for each
+    label: what an example of it counts in the loss. `label_smoothing`: the share of the target
+    that goes to all labels alike. `metric` is what tables show and the best checkpoint is chosen
+    by; "f1" and "matthews" are for two labels, the last one being the positive one.
     """
 
     labels: tuple[str, ...]
-    pooling: Literal["pooler", "first", "mean", "last"] = "pooler"
+    pooling: Pooling = "pooler"
     dropout: float = 0.1
+    class_weights: tuple[float, ...] = ()
+    label_smoothing: float = 0.0
+    metric: Literal["macro_recall", "macro_f1", "accuracy", "f1", "matthews"] = "macro_recall"
 
 
 def segments(tokenizer: Tokenizer, parts: Sequence[np.ndarray], length: int) -> Slot:
@@ -69,6 +78,50 @@ def pooled(
     return sums / jnp.maximum(member.sum(1)[..., None], 1)
 
 
+def classifier(model: ModelConfig, pooling: Pooling, classes: int) -> heads.Classifier:
+    """The head on one vector for each slot. Raises UserError for a pooler that is not there."""
+    if pooling == "pooler" and not model.pooler:
+        raise UserError(
+            "config.task.pooling='pooler' but the backbone has no pooler; valid: 'first', 'mean', "
+            "'last', or a new one: --config.model.pooler=true"
+        )
+    return heads.Classifier(model, classes, bias=pooling != "last")
+
+
+def scores_of(
+    params: Any,
+    model: ModelConfig,
+    hidden: jax.Array,
+    batch: Mapping,
+    head: heads.Classifier,
+    config: Any,
+    row_keys: jax.Array | None,
+    name: str = NAME,
+) -> jax.Array:
+    """The outputs [R, S, C] of the head `name`; `config` has `pooling`, and `dropout` before it."""
+    x = pooled(params, model, hidden, batch, config.pooling)
+    if row_keys is not None:
+        keys = jax.vmap(lambda k: jax.random.fold_in(k, 1 << 20))(row_keys)
+        x = attention.dropout_rows(x, config.dropout, keys)
+    return head.apply({"params": params["heads"][name]}, x)
+
+
+def pattern_of(pooling: Pooling) -> attention.Pattern:
+    """The last token has seen the others only in a causal model."""
+    return "causal" if pooling == "last" else "full"
+
+
+def text_slot(tokenizer: Tokenizer, example: Example, length: int) -> Slot:
+    """The slot of an example's text, or of its pair of texts."""
+    names = ("text",) if "text" in example else ("text_a", "text_b")
+    return segments(tokenizer, [tokenizer.encode(example[n]).ids for n in names], length)
+
+
+def text_of(example: Example) -> str:
+    """An example's text or texts in one line."""
+    return example["text"] if "text" in example else f"{example['text_a']} / {example['text_b']}"
+
+
 def make(
     config: SequenceClassificationConfig,
     model: ModelConfig,
@@ -80,42 +133,38 @@ def make(
 
     Raises UserError where the backbone has no pooler but it is asked for.
     """
-    if config.pooling == "pooler" and not model.pooler:
-        raise UserError(
-            "config.task.pooling='pooler' but the backbone has no pooler; valid: 'first', 'mean', "
-            "'last'"
-        )
-    if len(config.labels) < 2 or len(set(config.labels)) != len(config.labels):
-        raise UserError(
-            f"config.task.labels={list(config.labels)} needs two or more different ones"
-        )
-    head = heads.Classifier(model, len(config.labels), bias=config.pooling != "last")
+    _check(config)
+    head = classifier(model, config.pooling, len(config.labels))
     index = {label: i for i, label in enumerate(config.labels)}
+    class_weights = jnp.asarray(config.class_weights or [1.0] * len(config.labels), jnp.float32)
 
     def logits(params, model, hidden, batch, row_keys=None):
-        x = pooled(params, model, hidden, batch, config.pooling)
-        if row_keys is not None:
-            keys = jax.vmap(lambda k: jax.random.fold_in(k, 1 << 20))(row_keys)
-            x = attention.dropout_rows(x, config.dropout, keys)
-        return head.apply({"params": params["heads"][NAME]}, x)
+        return scores_of(params, model, hidden, batch, head, config, row_keys)
+
+    def weights(batch):
+        return class_weights[batch["label"]] * batch["slot_weights"]
 
     def weight(batch):
-        return jnp.sum(batch["slot_weights"])
+        return jnp.sum(weights(batch))
 
     def loss(params, model, hidden, batch, row_keys):
         scores = logits(params, model, hidden, batch, row_keys)
-        logp = jnp.take_along_axis(jax.nn.log_softmax(scores), batch["label"][..., None], -1)
+        logp = jax.nn.log_softmax(scores)
+        gold = jax.nn.one_hot(batch["label"], len(config.labels))
+        share = config.label_smoothing
+        target = (1 - share) * gold + share / len(config.labels)
+        losses = -jnp.sum(class_weights * target * logp, -1) * batch["slot_weights"]
         correct = (jnp.argmax(scores, -1) == batch["label"]).astype(jnp.float32)
-        total = -jnp.sum(logp[..., 0] * batch["slot_weights"])
-        count = {"correct": jnp.sum(correct * batch["slot_weights"]), "count": weight(batch)}
-        return total, {"loss": total} | count
+        total = jnp.sum(losses)
+        seen = jnp.sum(batch["slot_weights"])
+        counts = {"correct": jnp.sum(correct * batch["slot_weights"]), "examples": seen}
+        return total, {"loss": total, "count": weight(batch)} | counts
 
     def outputs(params, model, hidden, batch):
         return {"slot": {"probability": jax.nn.softmax(logits(params, model, hidden, batch))}}
 
     def make_slots(example: Example, number: int, labelled: bool) -> list[Slot]:
-        names = ("text",) if "text" in example else ("text_a", "text_b")
-        slot = segments(tokenizer, [tokenizer.encode(example[n]).ids for n in names], length)
+        slot = text_slot(tokenizer, example, length)
         label = 0
         if labelled:
             if example["label"] not in index:
@@ -136,13 +185,16 @@ def make(
         return classification.count(example["label"], prediction["label"])
 
     def show(example: Example, prediction: Prediction) -> str:
-        text = (
-            example["text"] if "text" in example else f"{example['text_a']} / {example['text_b']}"
-        )
         share = prediction["probabilities"][prediction["label"]]
-        return f"{text} → {prediction['label']} ({share:.0%})"
+        return f"{text_of(example)} → {prediction['label']} ({share:.0%})"
 
-    pattern = "causal" if config.pooling == "last" else "full"
+    def finish(counts: Mapping[str, float]) -> dict[str, float]:
+        found = classification.finish(counts)
+        if len(config.labels) == 2:
+            found |= classification.binary(counts, config.labels)
+        return found
+
+    pattern = pattern_of(config.pooling)
     objective = Objective(NAME, pattern, head, weight, loss, finish_loss, outputs)
     return Task(
         NAME,
@@ -152,13 +204,32 @@ def make(
         make_slots,
         predict,
         counts,
-        classification.finish,
-        "macro_recall",
+        finish,
+        config.metric,
         show,
     )
 
 
 def finish_loss(counts: Mapping[str, float]) -> dict[str, float]:
-    """Mean loss and accuracy of a split."""
-    n = counts["count"]
-    return {"loss": counts["loss"] / n, "label_accuracy": counts["correct"] / n}
+    """Mean loss (weighted by class where classes have weights) and accuracy of a split."""
+    return {
+        "loss": counts["loss"] / counts["count"],
+        "label_accuracy": counts["correct"] / counts["examples"],
+    }
+
+
+def _check(config: SequenceClassificationConfig) -> None:
+    labels, weights = config.labels, config.class_weights
+    if len(labels) < 2 or len(set(labels)) != len(labels):
+        raise UserError(f"config.task.labels={list(labels)} needs two or more different ones")
+    if weights and (len(weights) != len(labels) or min(weights) <= 0):
+        raise UserError(
+            f"config.task.class_weights={list(weights)} must be one number above 0 for each of the "
+            f"{len(labels)} labels"
+        )
+    if not 0.0 <= config.label_smoothing < 1.0:
+        raise UserError(f"config.task.label_smoothing={config.label_smoothing} must be in [0, 1)")
+    if config.metric in ("f1", "matthews") and len(labels) != 2:
+        raise UserError(
+            f"config.task.metric={config.metric!r} is for two labels, not {len(labels)}"
+        )

@@ -1,5 +1,9 @@
 """Answers that are cut out of a context, as BERT did SQuAD (Devlin et al. 2018, section 4.2).
 
+An answer's score is the logit of its first token as the start plus that of its last as the end; it
+is read in the one window in which its first token has most context. No answer has the score of
+[CLS], the lowest of all windows (`write_predictions` in BERT's run_squad.py).
+
 Axes: R rows, S slots of a row, L positions of a row.
 """
 
@@ -21,10 +25,17 @@ from research.models.config import ModelConfig
 from research.objectives.protocol import Objective
 from research.tasks.protocol import Example, Outputs, Prediction, Task
 from research.tasks.sequence_classification import segments
-from research.tasks.windows import windows
+from research.tasks.windows import most_context, windows
 
 NAME = "span_qa"
 SPECIALS = 3  # [CLS] question [SEP] context [SEP]
+BEST = 5  # answers in a prediction
+CANDIDATES = 100  # best spans of a window, of which several may read the same
+NEVER = 1e6  # the null score difference of a context without tokens, beyond every threshold
+
+
+Span = tuple[float, int, int]  # score, first token, last token
+Answer = tuple[float, str, int]  # score, text, its first character in the context
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,13 +45,15 @@ class SpanQAConfig:
     `stride`: from the start of a window of the context to the start of the next one; what a window
     holds beyond it overlaps with the next. `max_question`: a longer question loses its end.
     `max_answer`: the longest answer that is predicted. `unanswerable`: whether a question may have
-    no answer; only then is an empty one predicted.
+    no answer; only then is an empty one predicted: where the score of no answer is more than
+    `null_threshold` above that of the best one. `evaluate` says which threshold would be best.
     """
 
     stride: int = 64
     max_question: int = 24
     max_answer: int = 48
     unanswerable: bool = False
+    null_threshold: float = 0.0
 
 
 def slot_log_probabilities(
@@ -58,7 +71,8 @@ def make(
 
     In a window that does not hold the whole answer, start and end are the first token, [CLS].
 
-    Raises UserError for a stride that would leave out tokens of the context.
+    Raises UserError for a stride that would leave out tokens of the context, and for a threshold
+    that nothing would be compared with.
     """
     room = length - SPECIALS - config.max_question
     if not 0 < config.stride <= room or config.max_question < 1 or config.max_answer < 1:
@@ -67,6 +81,11 @@ def make(
             f"questions of config.task.max_question={config.max_question} have room for {room} "
             "tokens of context; stride must be from 1 to that, max_question and max_answer at "
             "least 1"
+        )
+    if config.null_threshold and not config.unanswerable:
+        raise UserError(
+            f"config.task.null_threshold={config.null_threshold} says when no answer is predicted, "
+            "which happens only with config.task.unanswerable=true"
         )
     head = heads.Classifier(model, classes=2)
 
@@ -113,26 +132,28 @@ def make(
 
     def predict(example: Example, slots: Sequence[Slot], outputs: Sequence[Outputs]) -> Prediction:
         question, context, spans = cut(example)
+        owner = most_context(len(context.ids), spans)
         before = len(question) + 2
-        best, place, empty = -np.inf, None, np.inf
-        for (start, end), found in zip(spans, outputs, strict=True):
-            first, last = (_log_softmax(np.asarray(found[name])) for name in ("start", "end"))
-            empty = min(empty, float(first[0] + last[0]))
+        found: list[Span] = []
+        null = np.inf
+        mass = []
+        for w, ((start, end), logits) in enumerate(zip(spans, outputs, strict=True)):
+            first, last = (np.asarray(logits[n], np.float64) for n in ("start", "end"))
+            null = min(null, float(first[0] + last[0]))
             inside = slice(before, before + end - start)
-            score, i, j = best_span(first[inside], last[inside], config.max_answer)
-            if score > best:
-                best, place = score, (start + i, start + j)
-        if place is None or (config.unanswerable and empty > best):
-            certain = 1.0 if place is None else float(np.exp(empty))
-            return {"answer": "", "start": -1, "probability": round(certain, 6)}
-        begin, finish = int(context.starts[place[0]]), int(context.ends[place[1]])
-        raw = example["context"][begin:finish]
-        # A byte-level token may hold the blank before its word.
-        begin += len(raw) - len(raw.lstrip())
-        return {"answer": raw.strip(), "start": begin, "probability": round(float(np.exp(best)), 6)}
+            own = owner[start:end] == w
+            scores = span_scores(first[inside], last[inside], own, config.max_answer)
+            mass.append(scores.ravel())
+            found += [(s, start + i, start + j) for s, i, j in best_spans(scores, CANDIDATES)]
+        every = np.concatenate([*mass, [null] if config.unanswerable else []])
+        ranked = _texts(example["context"], context, sorted(found, key=lambda span: -span[0]))
+        return _prediction(config, ranked, null, _log_sum(every))
 
     def counts(example: Example, prediction: Prediction) -> dict[str, float]:
-        return answers.count(example["answers"]["text"], prediction["answer"])
+        golds, said = example["answers"]["text"], prediction["answer"]
+        if config.unanswerable:
+            return answers.count_by_kind(golds, said)
+        return answers.count_answerable(golds, said)
 
     def show(example: Example, prediction: Prediction) -> str:
         said = prediction["answer"] or "no answer"
@@ -158,20 +179,81 @@ def finish_loss(counts: Mapping[str, float]) -> dict[str, float]:
     return {"loss": counts["loss"] / n, "window_accuracy": counts["correct"] / n}
 
 
-def best_span(start: np.ndarray, end: np.ndarray, longest: int) -> tuple[float, int, int]:
-    """(score, i, j) of the best start[i] + end[j] with i <= j < i + longest; -inf for no token."""
-    n = len(start)
-    if n == 0:
-        return -np.inf, 0, 0
-    allowed = np.tril(np.triu(np.ones((n, n), bool)), longest - 1)
-    total = np.where(allowed, start[:, None] + end[None, :], -np.inf)
-    i, j = divmod(int(np.argmax(total)), n)
-    return float(total[i, j]), i, j
+def span_scores(start: np.ndarray, end: np.ndarray, own: np.ndarray, longest: int) -> np.ndarray:
+    """[n, longest] or narrower: at (i, k) start[i] + end[i + k], or -inf.
+
+    -inf: beyond the last token, and where `own` [n] says that another window reads token i.
+    """
+    width = min(longest, len(start))
+    if not width:
+        return np.zeros((0, 0))
+    padded = np.pad(end, (0, width - 1), constant_values=-np.inf)
+    ends = np.lib.stride_tricks.sliding_window_view(padded, width)
+    return np.where(own, start, -np.inf)[:, None] + ends
 
 
-def _log_softmax(x: np.ndarray) -> np.ndarray:
-    shifted = x.astype(np.float64) - x.max()
-    return shifted - np.log(np.exp(shifted).sum())
+def best_spans(scores: np.ndarray, count: int) -> list[Span]:
+    """(score, i, j) of the `count` highest finite `span_scores`, j the last token; best first."""
+    flat = scores.ravel()
+    best = np.argpartition(-flat, count)[:count] if len(flat) > count else np.arange(len(flat))
+    # A stable sort by place first: equal scores keep the order of the text.
+    best = np.sort(best)
+    best = best[np.argsort(-flat[best], kind="stable")]
+    places = [(float(flat[n]), *divmod(int(n), scores.shape[1])) for n in best]
+    return [(score, i, i + k) for score, i, k in places if score > -np.inf]
+
+
+def _texts(raw: str, context: Encoding, spans: Sequence[Span]) -> list[Answer]:
+    """The BEST first spans with different texts, as (score, text, first character)."""
+    found: dict[str, Answer] = {}
+    for score, i, j in spans:
+        begin = int(context.starts[i])
+        text = raw[begin : int(context.ends[j])]
+        # A byte-level token may hold the blank before its word, or be nothing but a blank.
+        begin += len(text) - len(text.lstrip())
+        text = text.strip()
+        if text and text not in found:
+            found[text] = (score, text, begin)
+        if len(found) == BEST:
+            break
+    return list(found.values())
+
+
+def _prediction(
+    config: SpanQAConfig, ranked: Sequence[Answer], null: float, total: float
+) -> Prediction:
+    """The answer, the best answers with their probabilities, and how far no answer is ahead.
+
+    ranked: best first; null: the score of no answer; total: the log of the sum of all exp(score).
+    """
+    every = list(ranked)
+    if config.unanswerable or not ranked:
+        every.append((null, "", -1))
+        every.sort(key=lambda answer: -answer[0])
+    listed = [
+        {
+            "text": text,
+            "start": start,
+            "probability": round(float(np.exp(score - total)), 6) if ranked else 1.0,
+        }
+        for score, text, start in every
+    ]
+    said = next((a for a in listed if a["text"]), listed[0])
+    difference = {}
+    if config.unanswerable:
+        # The rounded one decides, so that a threshold taken from a prediction is exact.
+        ahead = round(null - ranked[0][0], 6) if ranked else NEVER
+        difference = {"null_score_difference": ahead}
+        if ahead > config.null_threshold:
+            said = next(a for a in listed if not a["text"])
+    found = {"answer": said["text"]} | {n: said[n] for n in ("start", "probability")}
+    return found | {"answers": listed[:BEST]} | difference
+
+
+def _log_sum(scores: np.ndarray) -> float:
+    """log Σ exp(score); -inf for none."""
+    top = scores.max(initial=-np.inf)
+    return float(top + np.log(np.exp(scores - top).sum())) if top > -np.inf else -np.inf
 
 
 def _gold(example: Example, context: Encoding, unanswerable: bool) -> tuple[int, int] | None:

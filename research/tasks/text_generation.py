@@ -20,7 +20,7 @@ from jaxtyping import Array, Float, Int
 from research.data.batch import Layout, Slot
 from research.data.tokenizer import Tokenizer
 from research.errors import UserError, nearest
-from research.evaluation import answers, language
+from research.evaluation import answers, bleu, language, rouge
 from research.models import heads
 from research.models.config import ModelConfig
 from research.objectives import causal_lm, vocabulary
@@ -168,7 +168,8 @@ def make(
     def counts(example: Example, prediction: Prediction) -> dict[str, float]:
         if story:
             return {name: prediction[name] for name in ("loss", "tokens", "bytes")}
-        return answers.count(example["answers"]["text"], prediction["text"])
+        golds, text = example["answers"]["text"], prediction["text"]
+        return answers.count(golds, text) | rouge.count(golds, text) | bleu.count(golds, text)
 
     def show(example: Example, prediction: Prediction) -> str:
         asked = " ".join((prompt(example) if story else example["question"]).split())
@@ -185,13 +186,21 @@ def make(
         make_slots,
         predict,
         counts,
-        finish_story if story else answers.finish,
+        finish_story if story else finish_question,
         "perplexity" if story else "f1",
         show,
         prompt=prompt,
         max_new_tokens=config.max_new_tokens,
         higher_is_better=not story,
     )
+
+
+def finish_question(counts: Mapping[str, float]) -> dict[str, float]:
+    """exact_match, f1, rouge_l and bleu of the generated answers, from 0 to 1.
+
+    Stories have none of them: one true ending is no measure of another.
+    """
+    return answers.finish(counts) | rouge.finish(counts) | bleu.finish(counts)
 
 
 def finish_story(counts: Mapping[str, float]) -> dict[str, float]:

@@ -1,11 +1,13 @@
 """One tag for each word (named entities), after section 5.3 of Devlin et al. 2018.
 
-A word's tag is learnt and read at its first word piece; the other pieces count nothing.
+A word's tag is learnt and read at its first word piece; the other pieces count nothing. Words are
+tagged each for itself, so an entity is as probable as the product of its words' tags.
 """
 
 import dataclasses
 import re
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -29,7 +31,9 @@ WORD = re.compile(r"\w+(?:[-.'’]\w+)*|[^\w\s]")
 
 @dataclasses.dataclass(frozen=True)
 class TokenClassificationConfig:
-    """`labels` in the order of the head's outputs: O, B-TYPE and I-TYPE."""
+    """`labels` in the order of the head's outputs, all BIO or all BIOES (see `entities`):
+    O, B-TYPE and I-TYPE, in BIOES also E-TYPE and S-TYPE.
+    """
 
     labels: tuple[str, ...]
     dropout: float = 0.1
@@ -47,6 +51,15 @@ def words_of(example: Example) -> list[str]:
     return [example["text"][start:end] for start, end in split_words(example["text"])]
 
 
+def text_of(example: Example) -> tuple[str, list[tuple[int, int]]]:
+    """An example's raw text and the characters (start, end) of its words; tokens get blanks."""
+    if "tokens" not in example:
+        return example["text"], split_words(example["text"])
+    ends = np.cumsum([len(word) + 1 for word in example["tokens"]]) - 1
+    pairs = zip(example["tokens"], ends.tolist(), strict=True)
+    return " ".join(example["tokens"]), [(end - len(word), end) for word, end in pairs]
+
+
 def make(
     config: TokenClassificationConfig,
     model: ModelConfig,
@@ -59,9 +72,9 @@ def make(
     A sentence longer than a row is cut into windows that overlap by half; each word is learnt and
     read in the one window that shows most of what is around it.
 
-    Raises UserError for labels that are no BIO tags, none, or twice the same.
+    Raises UserError for labels that are neither BIO nor BIOES, none, or twice the same.
     """
-    _check_labels(config.labels)
+    scheme = _scheme(config.labels)
     head = heads.Classifier(model, classes=len(config.labels))
     index = {label: i for i, label in enumerate(config.labels)}
     room = length - 2
@@ -110,21 +123,19 @@ def make(
         return found
 
     def predict(example: Example, slots: Sequence[Slot], outputs: Sequence[Outputs]) -> Prediction:
-        best = [
-            np.argmax(o["probability"], -1)[s.target_weights > 0]
-            for s, o in zip(slots, outputs, strict=True)
-        ]
-        tags = [config.labels[int(i)] for i in np.concatenate(best)]
-        words = words_of(example)
-        return {"tokens": words, "tags": tags, "entities": _entities(example, words, tags)}
+        pairs = zip(slots, outputs, strict=True)
+        shares = np.concatenate([o["probability"][s.target_weights > 0] for s, o in pairs])
+        tags = [config.labels[int(i)] for i in np.argmax(shares, -1)]
+        found = _entities(example, entities.spans(tags, scheme), shares.max(-1))
+        return {"tokens": words_of(example), "tags": tags, "entities": found}
 
     def counts(example: Example, prediction: Prediction) -> dict[str, float]:
-        return entities.count(example["tags"], prediction["tags"])
+        return entities.count(example["tags"], prediction["tags"], scheme)
 
     def show(example: Example, prediction: Prediction) -> str:
-        text = " ".join(example["tokens"]) if "tokens" in example else example["text"]
-        named = ", ".join(f"{e['text']} ({e['type']})" for e in prediction["entities"])
-        return f"{text} → {named or 'no entity'}"
+        text = text_of(example)[0]
+        found = prediction["entities"]
+        return entities.marked(text, found) if found else f"{text} → no entity"
 
     return Task(
         NAME,
@@ -146,11 +157,11 @@ def finish_loss(counts: Mapping[str, float]) -> dict[str, float]:
     return {"loss": counts["loss"] / n, "tag_accuracy": counts["correct"] / n}
 
 
-def _check_labels(labels: Sequence[str]) -> None:
+def _scheme(labels: Sequence[str]) -> entities.Scheme:
     if len(labels) < 2 or len(set(labels)) != len(labels):
         raise UserError(f"config.task.labels={list(labels)} needs two or more different ones")
     try:
-        entities.spans(labels)
+        return entities.scheme(labels)
     except ValueError as error:
         raise UserError(f"config.task.labels: {error}") from error
 
@@ -164,14 +175,25 @@ def _label(example: Example, tag: str, index: Mapping[str, int]) -> int:
     return index[tag]
 
 
-def _entities(example: Example, words: Sequence[str], tags: Sequence[str]) -> list[dict]:
-    """Each entity with its type, its text and its words [start, end)."""
-    places = [] if "tokens" in example else split_words(example["text"])
+def _entities(
+    example: Example, spans: Sequence[entities.Span], shares: np.ndarray
+) -> list[dict[str, Any]]:
+    """Each entity with its type, its characters [start, end), its text, probability and words.
+
+    shares: the probability of each word's tag; the product over an entity's words is its own.
+    """
+    text, places = text_of(example)
     found = []
-    for kind, start, end in entities.spans(tags):
-        if places:
-            text = example["text"][places[start][0] : places[end - 1][1]]
-        else:
-            text = " ".join(words[start:end])
-        found.append({"type": kind, "text": text, "start": start, "end": end})
+    for kind, first, end in spans:
+        start, stop = places[first][0], places[end - 1][1]
+        found.append(
+            {
+                "type": kind,
+                "text": text[start:stop],
+                "start": start,
+                "end": stop,
+                "probability": round(float(np.prod(shares[first:end], dtype=np.float64)), 6),
+                "words": [first, end],
+            }
+        )
     return found

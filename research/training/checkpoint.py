@@ -11,7 +11,7 @@ In a run of several processes, every process makes the same calls.
 import contextlib
 import dataclasses
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -22,10 +22,8 @@ from etils import epath
 from orbax.checkpoint import checkpoint_managers
 
 from research.errors import UserError
-from research.training import integrity
+from research.training import integrity, mismatch
 from research.training.checkpoint_folder import (
-    MAX_LINES,
-    About,
     DamagedError,
     TextSave,
     absolute,
@@ -78,14 +76,18 @@ class Checkpoints:
     def __init__(self, directory: str, keep: int | None = 2, read_only: bool = False):
         """Opens `directory`, making it if needed and clearing what a killed save left there.
 
-        keep: how many of the newest steps stay (None: all). read_only: nothing is changed.
+        keep: how many of the newest steps stay (None: all), beside the step `best`, if it is set.
+        read_only: nothing is changed.
         """
+        self.best: int | None = None
         self.directory = absolute(directory)
         self._saved: int | None = None
         self._manager = None
         if not read_only:
             options = ocp.CheckpointManagerOptions(
-                preservation_policy=checkpoint_managers.LatestN(n=keep),
+                preservation_policy=checkpoint_managers.AnyPreservationPolicy(
+                    [checkpoint_managers.LatestN(n=keep), _TheBest(self)]
+                ),
                 cleanup_tmp_directories=True,
             )
             with self._writing():
@@ -179,7 +181,8 @@ class Checkpoints:
                         f"the checkpoint {folder} holds no {item}: a run can start from it, but "
                         "not resume it"
                     )
-                _require(_mismatches(named(tree), stored, stored, same_dtype=True), folder, about)
+                odd = mismatch.lines(named(tree), stored, stored, same_dtype=True)
+                mismatch.require_none(odd, folder, about)
             trees: dict[str, Tree] = {"opt_state": None}
             for item, tree in target.items():
                 trees[item] = _load(folder / item, about.arrays[item], tree)
@@ -219,6 +222,16 @@ class Checkpoints:
         if damaged:
             agreed(True)  # nobody lists the folder before the first process has renamed
             self._manager.reload()
+
+
+@dataclasses.dataclass(frozen=True)
+class _TheBest:
+    """Orbax's policy that keeps the step `checkpoints.best`."""
+
+    checkpoints: Checkpoints
+
+    def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> Sequence[bool]:
+        return [info.step == self.checkpoints.best for info in checkpoints]
 
 
 def write_checkpoint(
@@ -280,9 +293,10 @@ def restore_params(path: str, wanted: Tree, step: int | None = None) -> Tree:
     def load(folder: epath.Path) -> Tree:
         about = read_about(folder)
         leaves, stored = named(wanted), about.arrays["params"]
-        modules = {_module(name) for name in leaves}
-        within = {name: entry for name, entry in stored.items() if _module(name) in modules}
-        _require(_mismatches(leaves, stored, within, same_dtype=False), folder, about)
+        modules = {mismatch.module(name) for name in leaves}
+        within = {name: entry for name, entry in stored.items() if mismatch.module(name) in modules}
+        odd = mismatch.lines(leaves, stored, within, same_dtype=False)
+        mismatch.require_none(odd, folder, about)
         return _load(folder / "params", stored, wanted)
 
     return first_good(*locate(path, step), load)[0]
@@ -327,50 +341,6 @@ def _cast(array: jax.Array, dtype: np.dtype) -> jax.Array:
     if array.dtype == dtype:
         return array
     return jax.jit(lambda x: x.astype(dtype), out_shardings=array.sharding)(array)
-
-
-def _mismatches(
-    wanted: Mapping[str, Any],
-    stored: Mapping[str, Json],
-    within: Mapping[str, Json],
-    same_dtype: bool,
-) -> list[str]:
-    """A line for each wanted array that is not `stored` like that, or `within` and not wanted."""
-    lines = []
-    for name, leaf in wanted.items():
-        expected = _written(leaf.shape, leaf.dtype)
-        if name not in stored:
-            lines.append(f"{name}: expected {expected}, found nothing")
-            continue
-        shape, dtype = tuple(stored[name]["shape"]), jnp.dtype(stored[name]["dtype"])
-        floats = jnp.issubdtype(dtype, jnp.floating) and jnp.issubdtype(leaf.dtype, jnp.floating)
-        alike = dtype == leaf.dtype or (floats and not same_dtype)
-        if shape != tuple(leaf.shape) or not alike:
-            lines.append(f"{name}: expected {expected}, found {_written(shape, dtype)}")
-    for name in within.keys() - wanted.keys():
-        found = _written(within[name]["shape"], within[name]["dtype"])
-        lines.append(f"{name}: expected nothing, found {found}")
-    return sorted(lines)
-
-
-def _require(mismatches: list[str], folder: epath.Path, about: About) -> None:
-    if mismatches:
-        modules = sorted({_module(name) for name in about.arrays["params"]})
-        more = len(mismatches) - MAX_LINES
-        lines = [f"  {line}" for line in mismatches[:MAX_LINES]]
-        lines += [f"  … and {more} more"] if more > 0 else []
-        head = f"the checkpoint {folder} (with {', '.join(modules)}) is of another model:"
-        raise UserError("\n".join([head, *lines]))
-
-
-def _written(shape: Any, dtype: Any) -> str:
-    return f"{jnp.dtype(dtype).name}[{', '.join(str(size) for size in shape)}]"
-
-
-def _module(name: str) -> str:
-    """The module that a parameter belongs to: "backbone", "heads/masked_lm"."""
-    parts = name.split("/")
-    return "/".join(parts[:2]) if parts[0] == "heads" else parts[0]
 
 
 def _describe(leaves: Mapping[str, jax.Array]) -> dict[str, Json]:

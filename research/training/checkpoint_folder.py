@@ -36,6 +36,7 @@ Json = dict[str, Any]
 TEXTS = ("config.json", "tokenizer.json", "meta.json", "arrays.json")
 SUMS = "SHA256SUMS"
 
+BEST = "best"  # WORKDIR/best stands for a step
 MAX_LINES = 10  # of a message that lists things
 
 
@@ -108,13 +109,16 @@ def locate(path: str, step: int | None) -> tuple[epath.Path, int | None]:
     """The checkpoints folder that `path` means, and the step if it names one.
 
     Args:
-        path: a workdir, its checkpoints folder, or the folder of one step.
+        path: a workdir, its checkpoints folder, the folder of one step, or WORKDIR/best: the step
+            that was best by the metric of config.train.best.
         step: the step that is asked for, if any.
 
     Raises:
         UserError: there is no checkpoint, with what is there; or path and step disagree.
     """
     place = absolute(path)
+    if place.name == BEST and not place.exists() and place.parent.is_dir():
+        return _best(path, place.parent, step)
     if not place.exists():
         siblings = [entry.name for entry in place.parent.iterdir()] if place.parent.is_dir() else []
         there = _short(nearest(place.name, siblings)) if siblings else ""
@@ -129,6 +133,16 @@ def locate(path: str, step: int | None) -> tuple[epath.Path, int | None]:
             raise UserError(f"step {step} is asked for, but {path} is step {place.name}")
         return place.parent, int(place.name)
     raise UserError(f"no checkpoint in {path}: {_contents(directory)}")
+
+
+def _best(path: str, workdir: epath.Path, step: int | None) -> tuple[epath.Path, int]:
+    directory, _ = locate(str(workdir), None)
+    found = (first_good(directory, None, read_about)[0].meta.get("best") or {}).get("step")
+    if not found:
+        raise UserError(f"{path}: this run did not look for its best step (config.train.best)")
+    if step not in (None, found):
+        raise UserError(f"step {step} is asked for, but {path} is step {found}")
+    return directory, found
 
 
 def first_good(

@@ -15,10 +15,11 @@ import jax.numpy as jnp
 from research.config import Config, to_values
 from research.data.loader import Ahead
 from research.errors import UserError
-from research.evaluation import evaluator
+from research.evaluation import validation
 from research.monitoring.progress import Progress
 from research.monitoring.writers import MetricWriter
 from research.training import averaging, flops, restore
+from research.training.best import Best, from_meta
 from research.training.checkpoint import Checkpoints, read_info
 from research.training.run import Run, build, describe
 from research.training.step import State
@@ -26,7 +27,7 @@ from research.training.step import State
 # Keys that may change between a run and its resumption: they change no number of it.
 FREE_KEYS = (
     "init_from", "data.cache", "mesh", "model.remat", "train.log_every", "train.eval_every",
-    "train.eval_batches", "train.checkpoint_every", "train.keep",
+    "train.eval_epochs", "train.eval_batches", "train.checkpoint_every", "train.keep",
 )
 
 
@@ -40,11 +41,13 @@ class Interrupted(Exception):
 
 @dataclasses.dataclass(frozen=True)
 class Result:
-    """A finished run: its folder, its last step and the last metrics of the validation split."""
+    """A finished run: its folder, its last step, the last metrics of the validation split, and the
+    best step where one was looked for."""
 
     workdir: str
     step: int
     metrics: dict[str, float]
+    best: Best
 
 
 class _Stop:
@@ -84,6 +87,7 @@ def train(
         Interrupted: Ctrl-C or SIGTERM, after the step's checkpoint was saved.
     """
     run = build(config, quiet=quiet)
+    validation.check(run)
     folder = Path(workdir)
     with (
         jax.set_mesh(run.mesh),
@@ -102,8 +106,10 @@ def train(
                 print(describe(run), flush=True)
             progress = Progress(run.steps, label, start=start, active=active and not quiet)
             with progress, _Stop() as stop:
-                state, metrics = _loop(run, state, meta, checkpoints, writer, progress, stop)
-    return Result(workdir, int(state.step), metrics)
+                state, metrics, best = _loop(
+                    run, state, meta, checkpoints, writer, progress, stop
+                )
+    return Result(workdir, int(state.step), metrics, best)
 
 
 def _start(run: Run, checkpoints: Checkpoints, quiet: bool) -> tuple[State, dict]:
@@ -177,14 +183,19 @@ def _loop(
     writer: MetricWriter,
     progress: Progress,
     stop: _Stop,
-) -> tuple[State, dict[str, float]]:
+) -> tuple[State, dict[str, float], Best]:
     train = run.config.train
     start, metrics = int(state.step), meta["metrics"]
+    best = from_meta(train.best, meta)
+    checkpoints.best = best.step or None
     clock = _Clock(run)
+    if _has_waited(best, train.patience):
+        return state, metrics, best
 
     def save(step: int) -> None:
         epoch, batch = run.train.locate(step)
         found = {"metrics": metrics, "data": run.data_key, "epoch": epoch, "batch": batch}
+        found |= {"best": best.to_json()} if train.best else {}
         params, opt_state = averaging.exchanged(state.params, state.opt_state)
         checkpoints.save(
             step, params, opt_state, found, run.tokenizer.to_json(), to_values(run.config)
@@ -200,34 +211,40 @@ def _loop(
             last = step == run.steps
             if step % train.log_every == 0 or last or step == 1:
                 _log(run, step, found, clock, writer, progress)
-            if last or (train.eval_every and step % train.eval_every == 0):
+            evaluating = last or (run.eval_every and step % run.eval_every == 0)
+            if evaluating:
                 with clock.paused():
-                    metrics = _evaluate(run, averaging.exchanged(*state[1:])[0])
+                    metrics = validation.metrics(run, averaging.exchanged(*state[1:])[0])
                     writer.metrics(step, {f"validation/{k}": v for k, v in metrics.items()})
                     progress.note(f"step {step:,}  {_line(metrics)}")
+                best = best.after(step, metrics)
+                checkpoints.best = best.step or None
+            enough = evaluating and _has_waited(best, train.patience)
+            if enough and not last:
+                progress.note(
+                    f"no better {best.metric} in {best.since} evaluations: stopping; the best, "
+                    f"{best.value:.4g}, was at step {best.step:,}"
+                )
+            last = last or enough
             periodic = train.checkpoint_every and step % train.checkpoint_every == 0
+            found_best = train.best and evaluating and best.step == step
             stopping = stop.asked  # once, or what is asked after the save would not be saved
-            if last or periodic or stopping:
+            if last or periodic or stopping or found_best:
                 with clock.paused():
                     _check_finite(run, step, found)
                     save(step)
-            if stopping and not last:
+            if last:
+                break
+            if stopping:
                 checkpoints.wait()
                 raise Interrupted(step)
     finally:
         ahead.close()
-    return state, metrics
+    return state, metrics, best
 
 
-def _evaluate(run: Run, params: Any) -> dict[str, float]:
-    return evaluator.losses(
-        run.eval_step,
-        params,
-        run.validation,
-        run.objectives,
-        run.batch_sharding,
-        run.config.train.eval_batches,
-    )
+def _has_waited(best: Best, patience: int) -> bool:
+    return patience > 0 and best.since >= patience
 
 
 def _line(metrics: dict[str, float]) -> str:

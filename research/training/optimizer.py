@@ -172,6 +172,8 @@ def _scale_by(rates: Mapping[str, np.ndarray]) -> optax.GradientTransformation:
     return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
 
 
-def run_steps(steps: int, epochs: float, batches_per_epoch: int) -> int:
-    """Steps of a run given in steps or in epochs."""
-    return steps or max(1, math.ceil(epochs * batches_per_epoch))
+def run_steps(
+    steps: int, epochs: float, batches_per_epoch: int, items: int = 0, batch_size: int = 1
+) -> int:
+    """Steps of a run given in steps, in epochs, or in what `batch_size` counts."""
+    return steps or max(1, math.ceil(epochs * batches_per_epoch or items / batch_size))

@@ -45,6 +45,7 @@ class Run:
     validation: Batches
     mesh: Mesh
     steps: int
+    eval_every: int  # steps; 0: at the end only
     optimizer: optax.GradientTransformation
     schedule: optax.Schedule
     data_key: str
@@ -233,9 +234,10 @@ def build(config: Config, devices: Sequence[jax.Device] | None = None, quiet: bo
         )
         objectives = (task.objective,)
         data = corpus.for_task(config, task, tokenizer, rows)
-    total = optimizer.run_steps(
-        config.train.steps, config.train.epochs, data.train.epoch_batches(0)
-    )
+    train, batches = config.train, data.train.epoch_batches(0)
+    items = train.examples or train.tokens
+    total = optimizer.run_steps(train.steps, train.epochs, batches, items, train.batch_size)
+    every = train.eval_every or round(train.eval_epochs * batches)
     heads = {o.name: o.head for o in objectives if o.head is not None}
     shapes = parameters.shapes(config.model, heads)
     return Run(
@@ -248,6 +250,7 @@ def build(config: Config, devices: Sequence[jax.Device] | None = None, quiet: bo
         validation=data.validation,
         mesh=mesh,
         steps=total,
+        eval_every=max(1, every) if train.eval_epochs else every,
         optimizer=optimizer.make(config.optimizer, total, shapes),
         schedule=optimizer.schedule(config.optimizer, total),
         data_key=data.key,

@@ -53,20 +53,21 @@ CLASSES = {
     "Bert": (
         "Model", "ForPreTraining", "ForMaskedLM", "ForNextSentencePrediction",
         "ForSequenceClassification", "ForTokenClassification", "ForQuestionAnswering",
+        "ForMultipleChoice",
     ),
     "Roberta": (
         "Model", "ForMaskedLM", "ForSequenceClassification", "ForTokenClassification",
-        "ForQuestionAnswering",
+        "ForQuestionAnswering", "ForMultipleChoice",
     ),
     "DistilBert": (
         "Model", "ForMaskedLM", "ForSequenceClassification", "ForTokenClassification",
-        "ForQuestionAnswering",
+        "ForQuestionAnswering", "ForMultipleChoice",
     ),
     "GPT2": ("Model", "LMHeadModel", "ForSequenceClassification"),
     "Llama": ("Model", "ForCausalLM", "ForSequenceClassification"),
     "ModernBert": (
         "Model", "ForMaskedLM", "ForSequenceClassification", "ForTokenClassification",
-        "ForQuestionAnswering",
+        "ForQuestionAnswering", "ForMultipleChoice",
     ),
 }  # fmt: skip
 SPECIALS = {
@@ -88,6 +89,8 @@ def tokenizer(family: str) -> Tokenizer:
 
 def labels(name: str, rng: np.random.Generator, inputs: dict) -> dict[str, torch.Tensor]:
     """Labels for the class's own loss."""
+    if name.endswith("ForMultipleChoice"):
+        return {"labels": torch.tensor(rng.integers(0, 2, size=1))}
     rows, length = inputs["input_ids"].shape
     if name.endswith("ForQuestionAnswering"):
         first = rng.integers(0, min(LENGTHS), size=(2, rows))
@@ -124,6 +127,8 @@ def make(family: str, kind: str, folder: Path, seed: int) -> None:
     inputs = {"input_ids": torch.tensor(ids), "attention_mask": torch.tensor(mask)}
     if family == "Bert":
         inputs["token_type_ids"] = torch.tensor(types)
+    if kind == "ForMultipleChoice":  # one example, the two texts are its choices
+        inputs = {name: x[None] for name, x in inputs.items()}
     with torch.no_grad():
         given = labels(name, rng, inputs)
         found = model(**inputs, **given)

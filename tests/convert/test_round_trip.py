@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import sys
+import types
 from pathlib import Path
 
 import jax
@@ -216,3 +218,45 @@ def test_a_loaded_import_computes_in_float32(imported):
     loaded = load_model(imported("GPT2LMHeadModel"))
     assert all(x.dtype == np.float32 for x in jax.tree.leaves(loaded.params))
     assert loaded.task is None and Path(loaded.info.meta["source"]).name == "GPT2LMHeadModel"
+
+
+def test_a_hub_name_is_fetched_where_the_library_is(monkeypatch):
+    asked = {}
+
+    def snapshot_download(name, allow_patterns):
+        asked.update(name=name, patterns=allow_patterns)
+        if name == "org/none":
+            raise OSError("404 Client Error: no such repository\nmore")
+        return str(GOLDEN / "BertModel")
+
+    library = types.SimpleNamespace(snapshot_download=snapshot_download)
+    monkeypatch.setitem(sys.modules, "huggingface_hub", library)
+    assert importer.read("org/bert").architecture == "BertModel"
+    assert asked["name"] == "org/bert" and "*.bin" not in asked["patterns"]
+    with pytest.raises(UserError, match="'org/none', and the Hugging Face hub says: 404 Client"):
+        importer.read("org/none")
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    with pytest.raises(UserError, match="pip install huggingface_hub"):
+        importer.read("org/bert")
+
+
+@pytest.mark.parametrize(
+    ("changes", "task"),
+    [
+        ({"problem_type": "regression", "id2label": {"0": "LABEL_0"}}, "RegressionConfig"),
+        ({"problem_type": "multi_label_classification"}, "MultiLabelConfig"),
+    ],
+)
+def test_the_kind_of_problem_comes_in_and_goes_out(copy, tmp_path, changes, task):
+    def one_class(tensors):
+        if len(changes) == 2:
+            tensors["classifier.weight"] = tensors["classifier.weight"][:1]
+            tensors["classifier.bias"] = tensors["classifier.bias"][:1]
+
+    found = importer.read(str(copy("BertForSequenceClassification", changes, one_class)))
+    assert type(found.config.task).__name__ == task
+    importer.save(found, str(tmp_path / "ours"))
+    exporter.export(str(tmp_path / "ours"), str(tmp_path / "theirs"))
+    config = json.loads((tmp_path / "theirs" / "config.json").read_text())
+    assert config["problem_type"] == changes["problem_type"]
+    assert len(config["id2label"]) == (1 if len(changes) == 2 else 3)

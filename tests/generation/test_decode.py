@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -11,19 +10,16 @@ import numpy as np
 import pytest
 from jaxtyping import Array
 
-from research import cli, config
 from research.errors import UserError
-from research.generation import decode
+from research.generation import decode, loop
+from research.generation.beams import Beams
 from research.generation.samplers import Sampling
 from research.models import heads, transformer
 from research.models import params as parameters
 from research.models.config import ModelConfig
-from research.objectives import make_objectives
 from research.sharding import mesh as meshes
 from research.sharding import rules
 from research.sharding.mesh import MeshConfig
-from research.training.checkpoint import write_checkpoint
-from research.training.inference import load_model
 from tests import helpers
 
 # Most tests share these shapes, and so their programs: compiling is what takes time here.
@@ -43,6 +39,7 @@ POST = dataclasses.replace(GPT, norm_place="post", embedding_norm=True, token_ty
 VOCAB = GPT.vocab_size
 EOS, NEVER = 1, 0  # NEVER is given as the end of text where none may come
 GREEDY = Sampling(temperature=0.0)
+PENALISED = Sampling(temperature=0.0, repetition_penalty=2.0)
 SAMPLED = Sampling(temperature=1.3, top_k=100, top_p=0.95, seed=5)
 PROMPTS = [[1, 7, 9], [1, 4], [1, 30, 31, 32, 33, 34, 35, 36, 37, 38], [1, 2, 3, 5, 8, 13]]
 
@@ -127,7 +124,25 @@ def test_greedy_takes_the_most_probable_token_of_the_full_pass():
     assert made.ended == [False]
 
 
-@pytest.mark.parametrize("sampling", [GREEDY, SAMPLED], ids=["greedy", "sampled"])
+def test_a_penalty_counts_the_prompt_and_the_text_of_the_full_pass():
+    full = jax.jit(lambda tokens: full_logits(new_params(GPT), GPT, tokens))
+    given = {"eos": NEVER, "allowed": np.arange(VOCAB) != NEVER}
+    plain, made = generate(GPT, **given), generate(GPT, PROMPTS, PENALISED, **given)
+    for prompt, new, other in zip(PROMPTS, made.tokens, plain.tokens, strict=True):
+        known = list(prompt)
+        for _ in range(9):
+            padded = np.array([known + [0] * (21 - len(known))])
+            logits = np.array(full(padded)[0, len(known) - 1, :VOCAB])
+            logits[NEVER] = -np.inf
+            for token in set(known):
+                logits[token] *= 2.0 if logits[token] < 0 else 0.5
+            known.append(int(np.argmax(logits)))
+        assert new == known[len(prompt) :] != other
+
+
+@pytest.mark.parametrize(
+    "sampling", [GREEDY, SAMPLED, PENALISED], ids=["greedy", "sampled", "penalised"]
+)
 def test_a_batch_is_each_prompt_alone(sampling):
     ids = [11, 12, 13, 14]
     together = generate(GPT, sampling=sampling, ids=ids)
@@ -149,12 +164,12 @@ def test_draws_depend_on_seed_and_id():
 
 def test_one_program_for_a_bucket():
     generate(GPT, PROMPTS[:3], SAMPLED)
-    programs = decode._decode._cache_size()
+    programs = loop.advance._cache_size()
     assert programs > 0
-    other = Sampling(temperature=2.0, top_k=7, top_p=0.5, seed=9)
+    other = Sampling(2.0, top_k=7, top_p=0.5, seed=9)
     generate(GPT, PROMPTS, other, max_tokens=11, eos=2, ids=[5, 6, 7, 8])
     generate(GPT, PROMPTS, SAMPLED, max_tokens=1, room=11)
-    assert decode._decode._cache_size() == programs
+    assert loop.advance._cache_size() == programs
 
 
 def test_going_on_in_two_calls_to_the_last_position_is_one_call():
@@ -170,6 +185,50 @@ def test_stops_at_the_end_of_text():
     expected = [row[: row.index(stop)] if stop in row else row for row in free]
     assert made.tokens == expected and made.ended == [stop in row for row in free]
     assert made.ended[0] and not all(made.ended)
+
+
+@pytest.mark.parametrize("sampling", [PENALISED, SAMPLED], ids=["penalised", "sampled"])
+@pytest.mark.parametrize("every", [1, 4])
+def test_looking_on_changes_nothing(sampling, every):
+    told: dict[int, list[list[int]]] = {i: [] for i in range(4)}
+    stop = generate(GPT, PROMPTS, sampling, eos=NEVER).tokens[1][5]
+    made = generate(GPT, PROMPTS, sampling, eos=stop)
+    watch = lambda i, new: told[i].append(new)  # noqa: E731
+    watched = generate(GPT, PROMPTS, sampling, eos=stop, watch=watch, every=every)
+    assert (watched.tokens, watched.ended) == (made.tokens, made.ended)
+    for i, tokens in enumerate(made.tokens):
+        over = len(tokens) + made.ended[i]
+        sizes = [min(n, len(tokens)) for n in range(every, over + every, every)]
+        assert told[i] == [tokens[:size] for size in sizes]
+
+
+def test_a_row_ends_where_its_watch_says():
+    free = generate(GPT, eos=NEVER).tokens
+    looks: list[int] = []
+
+    def watch(i: int, new: list[int]) -> bool:
+        looks.append(i)
+        return i in (0, 2) and len(new) >= 4
+
+    made = generate(GPT, eos=NEVER, watch=watch, every=2)
+    assert made.tokens == [free[0][:4], free[1], free[2][:4], free[3]]
+    assert made.ended == [True, False, True, False] and looks.count(0) == 2
+    looks.clear()
+    all_over = generate(GPT, PROMPTS[:1], eos=NEVER, watch=watch, every=2)
+    assert all_over.tokens == [free[0][:4]] and looks == [0, 0]
+
+
+def test_texts_end_before_a_stop_string():
+    tokenizer, params = helpers.byte_pairs(), new_params(GPT)
+    given = {"max_tokens": 8, "sampling": GREEDY}
+    texts = ["naïve", "", "a"]
+    free = decode.continue_texts(params, GPT, tokenizer, texts, **given)
+    stop = free[0][2:4]
+    expected = [text.partition(stop)[0] for text in free]
+    found = decode.continue_texts(params, GPT, tokenizer, texts, stop=stop, **given)
+    assert found == expected and len(found[0]) == 2
+    beams = {"beams": Beams(1), **given}
+    assert decode.continue_texts(params, GPT, tokenizer, texts, stop=stop, **beams) == expected
 
 
 def test_only_allowed_tokens_are_produced():
@@ -204,6 +263,10 @@ def test_errors_come_before_anything_runs():
     refused(UserError, "30 prompt tokens.*shorten the prompt", [[1] * 30])
     refused(UserError, "max_tokens=0", max_tokens=0)
     refused(UserError, "top_p=2", sampling=Sampling(top_p=2.0))
+    refused(UserError, "min_p=2", sampling=Sampling(min_p=2.0))
+    refused(UserError, "beams=0", beams=Beams(0))
+    refused(UserError, "beams=2 and temperature=1.3", beams=Beams(2), sampling=SAMPLED)
+    refused(ValueError, "watched", beams=Beams(2), watch=lambda i, new: False)
     refused(ValueError, "at least one token", [[]])
     refused(ValueError, "1 ids for 4 prompts", ids=[1])
 
@@ -233,57 +296,3 @@ def test_a_continuation_keeps_the_space_before_it():
     first, second = (tokenizer.encode(word).ids.tolist() for word in helpers.words()[:2])
     text = decode.decode_continuation(tokenizer, first, second)
     assert text == f" {helpers.words()[1]}"
-
-
-def make_checkpoint(kind: str, folder: Path) -> str:
-    """A checkpoint with random weights, as a run of that kind writes it."""
-    tokenizer = helpers.byte_pairs() if kind == "gpt" else helpers.word_pieces()
-    made = helpers.run_config(kind, folder, steps=1)
-    model = dataclasses.replace(made.model, vocab_size=tokenizer.vocab_size)
-    made = dataclasses.replace(made, model=model)
-    params = helpers.new_params(model, make_objectives(made.objective, model))
-    values = config.to_values(made)
-    write_checkpoint(str(folder / kind), 3, params, values, tokenizer.to_json(), {"metrics": {}})
-    return str(folder / kind)
-
-
-def test_the_verb_prints_continuations_and_speed(tmp_path, capsys):
-    path = make_checkpoint("gpt", tmp_path)
-    prompt = helpers.words()[3]
-    flags = [f"--checkpoint={path}", f"--prompt={prompt}", "--max_tokens=12", "--seed=4"]
-    assert cli.main(["generate", *flags, "--samples=2"]) == 0
-    out, err = capsys.readouterr()
-    texts = [part.split("\n", 1)[1] for part in out.split("--- ")[1:]]
-    assert len(texts) == 2 and texts[0] != texts[1]
-    assert all(text.startswith(prompt) for text in texts)
-    assert "tokens/s" in err
-    loaded = load_model(path)
-    expected = decode.continue_texts(
-        loaded.params, loaded.model, loaded.tokenizer, [prompt] * 2, max_tokens=12,
-        sampling=Sampling(temperature=0.8, seed=4),
-    )  # fmt: skip
-    assert texts == [f"{prompt}{new}\n" for new in expected]
-
-
-def test_an_encoder_is_refused_with_what_it_can_do(tmp_path, capsys):
-    path = make_checkpoint("bert", tmp_path)
-    assert cli.main(["generate", f"--checkpoint={path}", "--prompt=a"]) == 2
-    err = capsys.readouterr().err
-    assert "masked_lm and next_sentence" in err and "does not continue text" in err
-    assert "predict" in err and "[MASK]" in err and "--text_b" in err
-
-
-@pytest.mark.parametrize(
-    ("flag", "said"),
-    [
-        ("--max_tokens=many", "--max_tokens=many must be a whole number from 1"),
-        ("--samples=0", "--samples=0 must be a whole number from 1"),
-        ("--temperature=warm", "--temperature=warm must be a number"),
-        ("--top_p=1.5", "top_p=1.5 must be above 0"),
-        ("--seed=-1", "--seed=-1 must be a whole number from 0"),
-        ("--top_k=3", "no checkpoint in"),
-    ],
-)
-def test_a_wrong_flag_is_named(flag, said, tmp_path, capsys):
-    assert cli.main(["generate", f"--checkpoint={tmp_path}", "--prompt=a", flag]) == 2
-    assert said in capsys.readouterr().err

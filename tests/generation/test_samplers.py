@@ -56,8 +56,39 @@ def test_top_p_keeps_the_smallest_set_that_reaches_p(p, expected):
     assert kept(samplers.top_p(LOGITS, p)) == [expected]
 
 
+@pytest.mark.parametrize(
+    ("p", "expected"),
+    [
+        (1e-6, {0, 1, 2, 3, 4}),
+        (0.12, {0, 1, 2, 3, 4}),
+        (0.13, {1, 2, 3, 4}),  # 0.05 is 0.125 times 0.4
+        (0.26, {1, 3, 4}),
+        (0.6, {1, 3}),
+        (0.63, {1}),
+        (1.0, {1}),
+    ],
+)
+def test_min_p_keeps_what_is_nearly_as_probable_as_the_most_probable(p, expected):
+    assert kept(samplers.min_p(LOGITS, p)) == [expected]
+    assert kept(samplers.min_p(LOGITS + 7, p)) == [expected]
+
+
+def test_a_penalty_makes_seen_tokens_less_probable_whatever_the_sign():
+    tokens, lengths = jnp.asarray([[1, 3, 3, 2], [0, 0, 4, 4]]), jnp.asarray([3, 2])
+    seen = samplers.seen_tokens(tokens, lengths, 6)
+    assert seen.tolist() == [[False, True, False, True, False, False], [True] + [False] * 5]
+    logits = jnp.asarray([[1.0, -2.0, 3.0, 4.0, -jnp.inf, 0.0]] * 2)
+    made = samplers.penalise(logits, seen, 2.0)
+    assert made.tolist() == [
+        [1.0, -4.0, 3.0, 2.0, -np.inf, 0.0],
+        [0.5, -2.0, 3.0, 4.0, -np.inf, 0.0],
+    ]
+    np.testing.assert_array_equal(samplers.penalise(logits, seen, 1.0), logits)
+
+
 def test_what_is_kept_is_not_changed():
-    for filtered in (samplers.top_k(LOGITS, 3), samplers.top_p(LOGITS, 0.7)):
+    filters = (samplers.top_k(LOGITS, 3), samplers.top_p(LOGITS, 0.7), samplers.min_p(LOGITS, 0.3))
+    for filtered in filters:
         finite = np.isfinite(np.asarray(filtered))
         np.testing.assert_array_equal(np.asarray(filtered)[finite], np.asarray(LOGITS)[finite])
 
@@ -148,6 +179,11 @@ def test_keys_depend_on_seed_id_and_position_alone():
         (Sampling(top_k=-1), "top_k=-1"),
         (Sampling(top_p=0.0), "top_p=0.0"),
         (Sampling(top_p=1.1), "top_p=1.1"),
+        (Sampling(min_p=-0.1), "min_p=-0.1"),
+        (Sampling(min_p=1.1), "min_p=1.1"),
+        (Sampling(min_p=float("nan")), "min_p=nan"),
+        (Sampling(repetition_penalty=0.0), "repetition_penalty=0.0"),
+        (Sampling(repetition_penalty=float("inf")), "repetition_penalty=inf"),
         (Sampling(seed=-1), "seed=-1"),
     ],
 )

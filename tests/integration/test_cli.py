@@ -35,10 +35,15 @@ ASKED: dict[str, list[tuple[dict[str, str], str]]] = {
         ({"text_a": "Nam ite.", "text_b": "Sen mol."}, r"Nam ite. / Sen mol. → (good|bad|plain)"),
     ],
     "entities": [
-        ({"text": "Nam katora, ite sen"}, r"Nam katora, ite sen → (no entity|.*\(LOC\))"),
-        ({"tokens": "Nam katora ite sen"}, r"Nam katora ite sen → (no entity|.*\(LOC\))"),
+        ({"text": "Nam katora, ite sen"}, r" → no entity$|\[[\w, ]+\|LOC 0\.\d\d\]"),
+        ({"tokens": "Nam katora ite sen"}, r" → no entity$|\[[\w ]+\|LOC 0\.\d\d\]"),
     ],
-    "answers": [({"question": "Sen mol?", "context": CONTEXT}, r"Sen mol\? → .+ \(\d+%\)")],
+    "answers": [
+        (
+            {"question": "Sen mol?", "context": CONTEXT},
+            r"Sen mol\? → .+ \(\d+%\)(\n +\d.*%  .+){5}$",
+        )
+    ],
     "story": [({"title": "Mol", "text": "Nam ite ale"}, r"Mol\s+Nam ite ale → \S")],
     "document": [({"question": "Sen mol?", "context": CONTEXT}, r"Sen mol\? → ")],
 }

@@ -1,6 +1,7 @@
 """Invariant: every config file builds. At its own size as far as no data is needed, and tiny."""
 
 import dataclasses
+import json
 import re
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from research.data import corpus
 from research.data.config import DataConfig, TokenizerConfig
 from research.data.sources import SourceConfig
 from research.errors import UserError
+from research.experiments import experiment
 from research.models import config as model_config
 from research.models import params as parameters
 from research.objectives import make_objectives
@@ -22,6 +24,7 @@ from tests import helpers
 ROOT = Path(__file__).parents[2]
 PRETRAIN = sorted((ROOT / "configs/pretrain").glob("*.py"))
 FINETUNE = sorted((ROOT / "configs/finetune").glob("*.py"))
+TFDS = [f for f in FINETUNE if "tfds:" in f.read_text()]  # sets that are not there
 LENGTH = 64
 
 
@@ -122,7 +125,7 @@ def checkpoints(tmp_path_factory):
     return folder
 
 
-@named(FINETUNE)
+@named([f for f in FINETUNE if f not in TFDS])
 def test_a_fine_tuning_builds_on_the_family_its_header_names(file, checkpoints, tmp_path):
     family = re.search(r"--config.init_from=runs/(bert|gpt)_", file.read_text()).group(1)
     values = configs.load_values(str(file)) | {"init_from": str(checkpoints / family)}
@@ -136,3 +139,71 @@ def test_a_fine_tuning_builds_on_the_family_its_header_names(file, checkpoints, 
     assert run.task.metric and set(run.heads) <= {run.task.name}
     with pytest.raises(UserError, match=r"config\.\w+\.\w+='checkpoint' takes the"):
         configs.load(str(file))
+
+
+GLUE = ["cola", "sst2", "mrpc", "stsb", "qqp", "mnli", "qnli", "rte", "wnli"]
+METRICS = {"cola": "matthews", "mrpc": "f1", "qqp": "f1", "stsb": "correlation"}
+
+
+@pytest.mark.parametrize("arg", [*(f"glue.py:task={t}" for t in GLUE), "squad.py:version=1",
+                                 "squad.py:version=2"])  # fmt: skip
+def test_a_public_benchmark_builds_on_rows_like_its_own(arg, checkpoints, tmp_path):
+    file = ROOT / "configs" / "finetune" / arg
+    values = configs.load_values(str(file)) | {"init_from": str(checkpoints / "bert")}
+    own = configs.from_values(values, arg)
+    name = arg.partition("=")[2]
+    assert all(source.name.startswith("tfds:") for source in (own.data.train, own.data.validation))
+    if "squad" in arg:
+        answers = {"text": ["cat"], "answer_start": [2]}
+        rows = [{"context": "A cat sat.", "question": "Who sat?", "answers": answers}]
+        assert own.task.unanswerable == (name == "2")
+    else:
+        labels = getattr(own.task, "labels", ("0.5", "4.8"))
+        pair = {"text_a": "A cat sat.", "text_b": "It sat."}
+        texts = {"text": "A cat."} if name in ("cola", "sst2") else pair
+        rows = [texts | {"label": label} for label in labels]
+    for split in ("train", "validation", "test"):
+        if split in values["data"]:
+            path = tmp_path / f"{split}.jsonl"
+            path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+            values["data"][split] = {"name": f"files:{path}"}
+    values = shrunk(values, tmp_path)
+    if "squad" in arg:
+        values["task"] |= {"stride": 16, "max_question": 8}
+    run = builds(values, file)
+    assert run.task.metric == METRICS.get(name, "f1" if "squad" in arg else "accuracy")
+    assert ("test" in values["data"]) == (name == "mnli")
+
+
+def test_an_unknown_benchmark_is_named():
+    with pytest.raises(UserError, match="task='mrcp' is not known; did you mean 'mrpc'"):
+        configs.load(f"{ROOT}/configs/finetune/glue.py:task=mrcp")
+    with pytest.raises(UserError, match="version=3 is not known; valid: 1, 2"):
+        configs.load(f"{ROOT}/configs/finetune/squad.py:version=3")
+
+
+EXPERIMENTS = sorted((ROOT / "configs/experiments").glob("*.py"))
+
+
+@named(EXPERIMENTS)
+def test_every_run_of_an_experiment_is_a_config(file, tmp_path, monkeypatch):
+    """A checkpoint that a run starts from outside of the experiment is taken to be there."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "configs").symlink_to(ROOT / "configs")
+    (tmp_path / "research").symlink_to(ROOT / "research")
+    loaded = experiment.load(f"configs/experiments/{file.name}")
+    for run in loaded.runs.values():
+        if run.start.startswith("."):
+            (tmp_path / run.start).mkdir(parents=True, exist_ok=True)
+    found = experiment.jobs(loaded, tmp_path / "runs")
+    assert len(found) == sum(len(run.seeds) for run in loaded.runs.values())
+    assert len({job.workdir for job in found}) == len(found)
+    tables = {name for row in loaded.rows for name in (row.pretrained, row.scratch)}
+    assert tables <= loaded.runs.keys()
+    for row in loaded.rows:
+        ours, theirs = (
+            [job.config for job in found if job.run == name]
+            for name in (row.pretrained, row.scratch)
+        )
+        budgets = {(c.train, c.data, c.task) for c in (*ours, *theirs)}
+        assert len(budgets) == 1, "both sides have the same data and the same number of steps"

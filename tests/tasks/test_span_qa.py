@@ -3,7 +3,7 @@ import pytest
 
 from research.errors import UserError
 from research.tasks.protocol import Task
-from research.tasks.span_qa import NAME, SpanQAConfig, best_span, make
+from research.tasks.span_qa import NAME, SpanQAConfig, make
 from tests.tasks import small
 
 CONTEXT = (
@@ -131,15 +131,9 @@ def test_an_empty_context_has_no_answer():
     assert [s.weight for s in slots] == [0.0]
     ones = [{"start": np.ones(len(slots[0])), "end": np.ones(len(slots[0]))}]
     assert made.predict(empty, slots, ones)["answer"] == ""
-
-
-def test_best_span_by_search():
-    draw = np.random.default_rng(1)
-    for n, longest in ((1, 1), (7, 3), (12, 1), (9, 40)):
-        start, end = draw.normal(size=(2, n))
-        spans = [(i, j) for i in range(n) for j in range(i, min(n, i + longest))]
-        i, j = max(spans, key=lambda p: start[p[0]] + end[p[1]])
-        assert best_span(start, end, longest) == (pytest.approx(start[i] + end[j]), i, j)
+    found = task(unanswerable=True, null_threshold=99.0).predict(empty, slots, ones)
+    assert found["answers"] == [{"text": "", "start": -1, "probability": 1.0}]
+    assert found["answer"] == "" and found["null_score_difference"] > 99
 
 
 def test_loss_by_hand_sees_the_slots_own_positions_only():
@@ -210,6 +204,8 @@ def test_errors():
     for options in ({"stride": 60}, {"stride": 0}, {"max_question": 0}, {"max_question": 61}):
         with pytest.raises(UserError, match="config.task.stride"):
             task(**options)
+    with pytest.raises(UserError, match="config.task.null_threshold=1.5.*unanswerable=true"):
+        task(null_threshold=1.5)
     broken = {**COAST, "answers": {"text": [" "], "answer_start": [CONTEXT.index(" ")]}}
     with pytest.raises(UserError, match="'coast'.*has no token"):
         task().slots(broken, 0, True)

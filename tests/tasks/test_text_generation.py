@@ -182,7 +182,12 @@ def test_a_generated_answer_is_measured():
     made = task(QUESTION)
     assert made.metric == "f1" and made.higher_is_better and made.max_new_tokens == 10
     found = made.finish(made.counts(ASKED, {"text": " the Luanda, they say"}))
-    assert found == {"exact_match": 0.0, "f1": pytest.approx(2 * 1 * (1 / 3) / (1 + 1 / 3))}
+    assert found == {
+        "exact_match": 0.0,
+        "f1": pytest.approx(2 * 1 * (1 / 3) / (1 + 1 / 3)),
+        "rouge_l": pytest.approx(2 * 1 * (1 / 4) / (1 + 1 / 4)),
+        "bleu": pytest.approx(0.10682, rel=1e-3),
+    }
     assert made.show(ASKED, {"text": " Luanda"}) == "What is the capital? → Luanda"
 
 

@@ -9,6 +9,7 @@ from research.tasks.token_classification import (
     make,
     split_words,
 )
+from research.tasks.windows import windows
 from tests.tasks import small
 
 LABELS = ("O", "B-PER", "I-PER", "B-LOC", "I-LOC")
@@ -63,13 +64,24 @@ def test_prediction_names_entities_with_their_text():
     slots = made.slots(ADA, 0, False)
     assert [s.weight for s in slots] == [0.0]
     found = made.predict(ADA, slots, gold_outputs(made.slots(ADA, 0, True)))
-    assert found["entities"] == [
-        {"type": "PER", "text": "Ada Lovelace", "start": 0, "end": 2},
-        {"type": "PER", "text": "Charles Babbage", "start": 4, "end": 6},
-        {"type": "LOC", "text": "London", "start": 7, "end": 8},
-    ]
+    places = [("PER", "Ada Lovelace", [0, 2]), ("PER", "Charles Babbage", [4, 6])]
+    sentence = " ".join(ADA["tokens"])
+    for entity, (kind, text, words) in zip(
+        found["entities"], [*places, ("LOC", "London", [7, 8])], strict=True
+    ):
+        start = sentence.index(text)
+        assert entity == {
+            "type": kind,
+            "text": text,
+            "start": start,
+            "end": start + len(text),
+            "probability": 1.0,
+            "words": words,
+        }
     assert made.finish(made.counts(ADA, found))[made.metric] == 1.0
-    assert "London (LOC)" in made.show(ADA, found)
+    assert made.show(ADA, found) == (
+        "[Ada Lovelace|PER 1.00] wrote to [Charles Babbage|PER 1.00] in [London|LOC 1.00] ."
+    )
     nothing = made.predict(ADA, slots, [{"probability": np.eye(5)[np.zeros(len(slots[0]), int)]}])
     assert made.finish(made.counts(ADA, nothing))["f1"] == 0.0
     assert made.show(ADA, nothing).endswith("no entity")
@@ -94,12 +106,67 @@ def test_a_raw_text_is_split_and_read_back_from_its_characters():
     made = task()
     gold = made.slots({"id": "x", "tokens": words, "tags": tags}, 0, True)
     found = made.predict({"text": text}, made.slots({"text": text}, 0, False), gold_outputs(gold))
-    assert found["entities"] == [
-        {"type": "PER", "text": "Ada  Lovelace-King", "start": 0, "end": 2}
-    ]
+    (entity,) = found["entities"]
+    assert entity["text"] == "Ada  Lovelace-King" == text[entity["start"] : entity["end"]]
+    assert entity["words"] == [0, 2]
+    assert made.show({"text": text}, found) == f"[Ada  Lovelace-King|PER 1.00]{text[18:]}"
     empty = {"text": " "}
     slots = made.slots(empty, 0, False)
     assert made.predict(empty, slots, [{"probability": np.ones((2, 5))}])["tags"] == []
+
+
+def test_an_entity_is_as_probable_as_all_its_tags_together():
+    made = task()
+    (slot,) = made.slots(ADA, 0, True)
+    share = {0: 0.9, 1: 0.8, 4: 0.6, 5: 0.5, 7: 0.95}
+    outputs = gold_outputs([slot])[0]["probability"] * 0.7
+    for word, place in enumerate(np.flatnonzero(slot.target_weights)):
+        outputs[place] = (1 - share.get(word, 0.99)) / 4
+        outputs[place, slot.targets[place]] = share.get(word, 0.99)
+    found = made.predict(ADA, [slot], [{"probability": outputs}])["entities"]
+    assert [e["probability"] for e in found] == [0.72, 0.3, 0.95]
+
+
+def test_bioes_labels_are_read_as_bioes():
+    labels = ("O", *(f"{p}-{kind}" for kind in ("PER", "LOC") for p in "BIES"))
+    tags = ["B-PER", "E-PER", "O", "O", "B-PER", "I-PER", "O", "S-LOC", "O"]
+    tokenizer = small.word_pieces()
+    made = make(TokenClassificationConfig(labels), small.encoder(tokenizer), tokenizer, 64, 4)
+    example = ADA | {"tags": tags}
+    (slot,) = made.slots(example, 0, True)
+    outputs = [{"probability": np.eye(len(labels))[slot.targets]}]
+    found = made.predict(example, [slot], outputs)
+    assert found["tags"] == tags
+    assert [(e["type"], e["words"]) for e in found["entities"]] == [
+        ("PER", [0, 2]),
+        ("LOC", [7, 8]),
+    ]
+    numbers = made.finish(made.counts(example, found))
+    assert numbers["f1"] == 1.0 and set(numbers) >= {"f1/PER", "f1/LOC"}
+
+
+@pytest.mark.parametrize("length", [8, 13, 24, 60])
+def test_windows_change_neither_tags_nor_score(length):
+    """A model that says the same of a token in every window scores the same in short rows."""
+    draw = np.random.default_rng(length)
+    many = {"id": "m", "tokens": ADA["tokens"] * 6, "tags": ADA["tags"] * 6}
+    whole = task(length=400)
+    (slot,) = whole.slots(many, 0, True)
+    said = draw.dirichlet(np.ones(5), len(slot)) + 0.6 * np.eye(5)[slot.targets]
+    expected = whole.predict(many, [slot], [{"probability": said}])
+    cut = task(length=length)
+    room = length - 2
+    outputs, slots = [], cut.slots(many, 0, True)
+    for start, end in windows(len(slot) - 2, room, room - room // 2):
+        outputs.append(
+            {"probability": np.concatenate([said[:1], said[start + 1 : end + 1], said[:1]])}
+        )
+    found = cut.predict(many, slots, outputs)
+    assert found == expected and len(slots) > 1
+    counts = cut.counts(many, found)
+    assert counts == whole.counts(many, expected)
+    assert counts["gold/PER"] == 12 and counts["gold/LOC"] == 6, "no gold entity is lost"
+    assert 0.1 < cut.finish(counts)["f1"] < 1
 
 
 def test_loss_by_hand_over_packed_rows():
@@ -140,6 +207,7 @@ def test_errors_name_the_example_and_the_nearest_label():
         (("O",), "two or more"),
         (("O", "O"), "different"),
         (("O", "PER"), "'PER'.*not O, B-TYPE or I-TYPE"),
+        (("O", "B-PER", "I-PER", "S-LOC"), "config.task.labels: with B-PER.*neither"),
     ):
         with pytest.raises(UserError, match=message):
             make(TokenClassificationConfig(labels), small.encoder(small.word_pieces()), None, 64, 4)

@@ -1,0 +1,109 @@
+"""What the types of a config's keys cannot say: ranges, and how keys fit together."""
+
+from typing import TYPE_CHECKING
+
+from research.errors import UserError
+from research.models import config as model_config
+
+if TYPE_CHECKING:
+    from research.config import Config
+
+LENGTHS = ("steps", "epochs", "examples", "tokens")  # of a run; one of them is given
+
+
+def check(config: "Config", where: str) -> None:
+    """Raises UserError where values are out of range or do not fit together."""
+    if (config.objective is None) == (config.task is None):
+        raise UserError(f"{where}: give either objective (pre-training) or task (fine-tuning)")
+    for name, group, value in (
+        ("model.preset", "shape", config.model.preset),
+        ("tokenizer.kind", "tokenizer", config.tokenizer.kind),
+    ):
+        if value == "checkpoint" and not config.init_from:
+            raise UserError(
+                f"config.{name}='checkpoint' takes the {group} from init_from, which is empty; "
+                "give --config.init_from=CHECKPOINT"
+            )
+    if config.init == "fresh" and not config.init_from:
+        raise UserError("config.init='fresh' needs config.init_from=CHECKPOINT")
+    train, data = config.train, config.data
+    lengths = ("steps", "epochs", "tokens" if config.objective else "examples")
+    if sum(getattr(train, key) > 0 for key in LENGTHS) != 1:
+        given = [f"config.train.{key}={getattr(train, key)}" for key in lengths]
+        raise UserError(f"give one of {', '.join(given[:-1])} and {given[-1]}")
+    for key in set(LENGTHS) - set(lengths):
+        if getattr(train, key) > 0:
+            kind = "a task" if key == "examples" else "a pre-training"
+            raise UserError(
+                f"config.train.{key}={getattr(train, key)} is the length of {kind}; here it is "
+                f"config.train.{lengths[-1]}"
+            )
+    if train.eval_every and train.eval_epochs:
+        raise UserError(
+            f"give config.train.eval_every={train.eval_every} or "
+            f"config.train.eval_epochs={train.eval_epochs}, not both"
+        )
+    for group, key, least in (
+        (train, "batch_size", 1),
+        (train, "accumulation", 1),
+        (train, "log_every", 1),
+        (train, "keep", 1),
+        (train, "steps", 0),
+        (train, "epochs", 0),
+        (train, "examples", 0),
+        (train, "tokens", 0),
+        (train, "eval_every", 0),
+        (train, "eval_epochs", 0),
+        (train, "checkpoint_every", 0),
+        (train, "eval_batches", 0),
+        (data, "length", 8),
+        (data, "slots", 1),
+    ):
+        if getattr(group, key) < least:
+            name = "train" if group is train else "data"
+            raise UserError(f"config.{name}.{key}={getattr(group, key)} must be at least {least}")
+    if not 0 <= config.seed < 2**32:  # jax would drop the higher bits without a word
+        raise UserError(f"config.seed={config.seed} must be from 0 to {2**32 - 1}")
+    if config.model.preset != "checkpoint":
+        model_config.check(config.model)
+    if config.objective is not None:
+        _check_objective(config)
+    else:
+        dropout = getattr(config.task, "dropout", 0.0)
+        if not 0.0 <= dropout < 1.0:
+            raise UserError(f"config.task.dropout={dropout} must be in [0, 1)")
+        for split in ("train", "validation"):
+            if getattr(data, split) is None:
+                raise UserError(f"config.data.{split} is missing: a task needs its examples")
+
+
+def _check_objective(config: "Config") -> None:
+    goal, data = config.objective, config.data
+    if goal.causal_lm and (goal.masked_lm or goal.next_sentence):
+        raise UserError(
+            "config.objective: causal_lm sees only the past, masked_lm and next_sentence both "
+            "sides; they cannot share a step: set one side to None"
+        )
+    if not (goal.causal_lm or goal.masked_lm or goal.next_sentence):
+        raise UserError(
+            "config.objective names no loss; valid: masked_lm, next_sentence, causal_lm"
+        )
+    if goal.masked_lm and not 0.0 < goal.masked_lm.rate < 1.0:
+        raise UserError(f"config.objective.masked_lm.rate={goal.masked_lm.rate} must be in (0, 1)")
+    if goal.next_sentence and not 0.0 <= goal.next_sentence.short <= 1.0:
+        raise UserError(
+            f"config.objective.next_sentence.short={goal.next_sentence.short} must be in [0, 1]"
+        )
+    if goal.causal_lm and goal.causal_lm.chunk < 1:
+        raise UserError(
+            f"config.objective.causal_lm.chunk={goal.causal_lm.chunk} must be at least 1"
+        )
+    if not data.corpus:
+        raise UserError("config.data.corpus is empty: pre-training needs at least one source")
+    if config.train.batch_size % data.length:
+        raise UserError(
+            f"config.train.batch_size={config.train.batch_size} tokens is not a whole number of "
+            f"rows of config.data.length={data.length}"
+        )
+    if not 0.0 < data.held_out_percent < 100.0:
+        raise UserError(f"config.data.held_out_percent={data.held_out_percent} must be in (0, 100)")

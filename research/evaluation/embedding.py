@@ -1,0 +1,89 @@
+"""Vectors of texts: the backbone's hidden states, pooled (feature-based use)."""
+
+import dataclasses
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from research.data.batch import Layout
+from research.errors import UserError, nearest
+from research.evaluation import evaluator
+from research.evaluation.evaluator import Reader
+from research.monitoring.progress import Progress
+from research.objectives.protocol import Objective
+from research.sharding import mesh as meshes
+from research.tasks import sequence_classification as sequences
+from research.tasks.protocol import Example
+from research.training.inference import Loaded
+from research.training.step import make_predict_step
+
+NAME = "embedding"
+TOKENS = 8192  # positions of a batch, about
+POOLINGS = ("mean", "first", "pooler", "last")
+
+
+def embed(
+    loaded: Loaded, examples: Sequence[Example], pooling: str, quiet: bool = True
+) -> np.ndarray:
+    """One vector for each example ("text", or "text_a" and "text_b"), float32 [N, D].
+
+    Texts longer than a row are cut at their end.
+
+    Raises UserError for an unknown pooling, or a pooler that the backbone does not have.
+    """
+    if pooling not in POOLINGS:
+        raise UserError(f"--pooling={pooling} is not known{nearest(pooling, POOLINGS)}")
+    if pooling == "pooler" and not loaded.model.pooler:
+        raise UserError("--pooling=pooler: this backbone has no pooler; mean, first and last work")
+    reader, mesh = _reader(loaded, pooling), loaded.mesh
+    step = jax.jit(
+        make_predict_step(loaded.model, (reader.objective,)), out_shardings=meshes.replicated(mesh)
+    )
+    progress = Progress(len(examples), "embed", unit="text", active=not quiet)
+    with jax.set_mesh(mesh), progress:
+        found = evaluator.predictions(
+            step,
+            loaded.params,
+            reader,
+            list(examples),
+            loaded.tokenizer.pad,
+            max(1, TOKENS // reader.layout.length),
+            meshes.batch_sharding(mesh),
+            row_multiple=meshes.row_multiple(mesh),
+            progress=progress.update,
+        )
+    vectors = np.array([x["vector"] for x in found], np.float32)
+    return vectors.reshape(len(found), loaded.model.width)
+
+
+def _reader(loaded: Loaded, pooling: str) -> Reader:
+    data = loaded.config.data
+    # An imported backbone without a head says itself how it attends.
+    patterns = [o.pattern for o in loaded.objectives] or [loaded.info.meta.get("pattern", "full")]
+
+    def outputs(params, model, hidden, batch):
+        return {"slot": {"vector": sequences.pooled(params, model, hidden, batch, pooling)}}
+
+    def slots(example, number, labelled):
+        slot = sequences.text_slot(loaded.tokenizer, example, data.length)
+        return [dataclasses.replace(slot, example=number, weight=0.0)]
+
+    none = jnp.zeros(())
+    objective = Objective(
+        NAME,
+        patterns[0],
+        None,
+        lambda batch: none,
+        lambda params, model, hidden, batch, keys: (none, {}),
+        lambda counts: {},
+        outputs,
+    )
+    return Reader(
+        Layout(data.length, data.slots),
+        objective,
+        slots,
+        lambda example, slots, outputs: {"vector": outputs[0]["vector"]},
+        lambda example, prediction: "",
+    )

@@ -1,0 +1,65 @@
+"""The validation split as a run measures it on the way: its losses and, if the best checkpoint is
+chosen by it, the task's own metric."""
+
+from typing import Any
+
+import jax
+
+from research.data import corpus
+from research.evaluation import evaluator
+from research.evaluation.metrics import total
+from research.sharding import mesh as meshes
+from research.training import best
+from research.training.run import Run
+
+TOKENS = 8192  # positions of a batch of predictions, about
+
+
+def check(run: Run) -> None:
+    """Raises UserError for a `config.train.best` that no evaluation gives, before training."""
+    train = run.config.train
+    if train.best or train.patience:
+        evaluates = 0 < run.eval_every <= run.steps
+        best.check(train.best, train.patience, evaluates, names(run))
+
+
+def names(run: Run) -> set[str]:
+    """The metrics of an evaluation: those of the losses, and that of a task that is read from the
+    model's outputs alone. One that has to be generated takes too long to do again and again."""
+    with jax.set_mesh(run.mesh):
+        shapes = jax.eval_shape(run.eval_step, run.param_shapes, run.validation.batch(0))
+    found = set(evaluator.finish({name: 1.0 for name in shapes}, run.objectives))
+    return found | ({run.task.metric} if run.task and run.task.prompt is None else set())
+
+
+def metrics(run: Run, params: Any) -> dict[str, float]:
+    """The metrics of the losses over the split (or its first `eval_batches` batches), and of the
+    whole split what the best checkpoint is chosen by."""
+    found = evaluator.losses(
+        run.eval_step,
+        params,
+        run.validation,
+        run.objectives,
+        run.batch_sharding,
+        run.config.train.eval_batches,
+    )
+    if run.config.train.best in ("", *found):
+        return found
+    return found | _of_the_task(run, params)
+
+
+def _of_the_task(run: Run, params: Any) -> dict[str, float]:
+    examples = corpus.examples(run.config.data.validation, run.task.kind)
+    predicted = evaluator.predictions(
+        run.predict_step,
+        params,
+        run.task,
+        examples,
+        run.tokenizer.pad,
+        max(1, TOKENS // run.task.layout.length),
+        run.batch_sharding,
+        labelled=True,
+        row_multiple=meshes.row_multiple(run.mesh),
+    )
+    finished = run.task.finish(total(evaluator.task_counts(run.task, examples, predicted)))
+    return {run.task.metric: finished[run.task.metric]}

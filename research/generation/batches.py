@@ -1,0 +1,80 @@
+"""Prompts as the arrays that decoding runs on, padded to sizes that share programs."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding
+
+from research.errors import UserError
+from research.models.config import ModelConfig
+
+SMALLEST_BUCKET = 16  # tokens; below it a step costs the same
+
+
+def check_lengths(
+    model: ModelConfig, prompts: Sequence[Sequence[int]], max_tokens: int, room: int
+) -> None:
+    """Raises UserError where prompt and new tokens do not fit, ValueError for an empty prompt."""
+    if max_tokens < 1:
+        raise UserError(f"max_tokens={max_tokens} must be at least 1")
+    if not all(len(prompt) for prompt in prompts):
+        raise ValueError("a prompt needs at least one token, the end-of-text token")
+    longest = max(map(len, prompts), default=0)
+    if model.positions == "learned" and longest + room > model.max_positions:
+        free = model.max_positions - longest
+        right = f"at most {free} new tokens fit" if free > 0 else "shorten the prompt"
+        raise UserError(
+            f"{longest} prompt tokens (end-of-text token included) and {room} new tokens are "
+            f"more than the model's {model.max_positions} positions; {right}"
+        )
+
+
+def bucket(size: int) -> int:
+    """The power of two that `size` is padded to."""
+    return max(SMALLEST_BUCKET, 1 << (size - 1).bit_length())
+
+
+def positions(model: ModelConfig, length: int) -> int:
+    """`length`, or as many positions as the model has learned."""
+    return min(length, model.max_positions) if model.positions == "learned" else length
+
+
+def allowed_rows(model: ModelConfig, allowed: Sequence[bool] | np.ndarray | None) -> np.ndarray:
+    """Bool for each row of the embedding table: `allowed`, and False behind it."""
+    found = np.zeros(model.padded_vocab, bool)
+    known = np.ones(model.vocab_size, bool) if allowed is None else np.asarray(allowed, bool)
+    known = known[: model.vocab_size]
+    found[: len(known)] = known
+    return found
+
+
+def pad(
+    prompts: Sequence[Sequence[int]], ids: Sequence[int], model: ModelConfig, multiple: int
+) -> dict[str, np.ndarray]:
+    """tokens [B, P] padded at the right, and lengths, ids, done [B]; B and P are their buckets.
+
+    B is a power of two times `multiple`; rows that are padding are done from the beginning.
+    """
+    parts = -(-len(prompts) // multiple)
+    rows = multiple * (1 << (parts - 1).bit_length())
+    width = positions(model, bucket(max(map(len, prompts))))
+    batch = {
+        "tokens": np.zeros((rows, width), np.int32),
+        "lengths": np.ones(rows, np.int32),
+        "ids": np.zeros(rows, np.uint32),
+        "done": np.ones(rows, bool),
+    }
+    for row, (prompt, number) in enumerate(zip(prompts, ids, strict=True)):
+        batch["tokens"][row, : len(prompt)] = prompt
+        batch["lengths"][row] = len(prompt)
+        batch["ids"][row] = number
+        batch["done"][row] = False
+    return batch
+
+
+def mesh_of(params: Any) -> Mesh | None:
+    """The mesh that the parameters live on; None for one device without a mesh."""
+    sharding = getattr(jax.tree.leaves(params)[0], "sharding", None)
+    return sharding.mesh if isinstance(sharding, NamedSharding) else None

@@ -1,0 +1,184 @@
+"""Beam search: the most probable continuation of a prompt, as far as a few hypotheses find it.
+
+Axes: B prompts, K beams of each, J = 2 K candidates, N new tokens, V rows of the embedding table.
+"""
+
+import dataclasses
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from research.errors import UserError
+from research.generation import batches, cached, samplers
+from research.generation.samplers import Sampling
+from research.models import transformer
+from research.models.config import ModelConfig
+from research.sharding.constrain import constrain
+
+MOST = 1024  # each is a row of the cache
+STEEPEST = 10.0  # a length to a power far beyond is no float32
+
+
+@dataclasses.dataclass(frozen=True)
+class Beams:
+    """How the search goes.
+
+    count: hypotheses that are followed at a time; one is greedy decoding.
+    length_penalty: an ended hypothesis scores the sum of its log-probabilities, divided by its
+        new tokens (end-of-text token included) to this power: 0 does not look at the length,
+        1 takes the mean, more favours longer texts.
+    """
+
+    count: int
+    length_penalty: float = 1.0
+
+
+class _State(NamedTuple):
+    """The hypotheses that go on, best first, and the ended ones, best first.
+
+    scores: sums of log-probabilities in nats, -inf where there is no hypothesis.
+    ended: penalised scores, -inf where none has ended yet.
+    """
+
+    step: Int[Array, ""]
+    scores: Float[Array, "B K"]
+    made: Int[Array, "B K N"]
+    seen: Bool[Array, "B K V"] | None
+    ended: Float[Array, "B K"]
+    ended_made: Int[Array, "B K N"]
+    done: Bool[Array, " B"]
+
+
+def check(beams: Beams, sampling: Sampling) -> None:
+    """Raises UserError for a value out of range, or what only drawing has a use for."""
+    if not 1 <= beams.count <= MOST:
+        raise UserError(f"beams={beams.count} must be from 1 to {MOST}; 4 is usual")
+    if not abs(beams.length_penalty) <= STEEPEST:
+        raise UserError(
+            f"length_penalty={beams.length_penalty} must be from -{STEEPEST:g} to {STEEPEST:g}; "
+            "1 is the mean over the tokens"
+        )
+    if not sampling.greedy:
+        raise UserError(
+            f"beams={beams.count} and temperature={sampling.temperature}: a beam search looks for "
+            "the most probable text and draws nothing; give temperature=0 or no beams"
+        )
+    for name, off in (("top_k", 0), ("top_p", 1.0), ("min_p", 0.0)):
+        if (given := getattr(sampling, name)) != off:
+            raise UserError(
+                f"beams={beams.count} and {name}={given}: a beam search draws nothing, so there is "
+                f"nothing to choose from; leave {name} out or give no beams"
+            )
+
+
+@functools.partial(jax.jit, static_argnames=("model", "new", "count", "penalised"))
+def search(
+    params: dict[str, Any],
+    batch: dict[str, Array],
+    knobs: dict[str, Array],
+    *,
+    model: ModelConfig,
+    new: int,
+    count: int,
+    penalised: bool,
+) -> Int[Array, "B N"]:
+    """New tokens of each prompt's best hypothesis; from the end-of-text token on, all are eos.
+
+    A search ends as soon as `count` hypotheses have ended, or at the limit, where those that go
+    on end as they are. That is `early_stopping=True` of transformers' generate (its default goes
+    on while a longer text might still score higher), and fairseq's rule; with one beam it is
+    greedy decoding to the token. Scores, candidates and penalty are those of transformers: the
+    2 `count` best candidates of each step are looked at, of which at most `count` end; a
+    repetition penalty multiplies log-probabilities.
+
+    Args:
+        batch: as `batches.pad` makes it.
+        knobs: limit, eos, length_penalty, repetition_penalty (scalars), allowed [V].
+    """
+    rows, width = batch["tokens"].shape
+    logits, cache = cached.prefill(params, model, batch, batches.positions(model, width + new))
+    # Each prompt runs once; its beams begin with copies of its cache.
+    cache = jax.tree.map(lambda a: jnp.repeat(a, count, axis=1), cache)
+    lengths = jnp.repeat(batch["lengths"], count)
+    none = jnp.full((rows, count), -jnp.inf)
+    seen = None
+    if penalised:
+        seen = samplers.seen_tokens(batch["tokens"], batch["lengths"], logits.shape[-1])
+        seen = jnp.repeat(seen[:, None], count, axis=1)
+    made = jnp.full((rows, count, new), knobs["eos"])
+    # All beams are the prompt at first, so only one of them counts: else they would stay equal.
+    state = _State(jnp.int32(0), none.at[:, 0].set(0.0), made, seen, none, made, batch["done"])
+    state, parents = _extend(state, jnp.repeat(logits[:, None], count, axis=1), knobs)
+
+    def unfinished(carry: tuple) -> Bool[Array, ""]:
+        state = carry[0]
+        return (state.step < knobs["limit"]) & ~jnp.all(state.done)
+
+    def make_one(carry: tuple) -> tuple:
+        state, parents, cache = carry
+        cache = _follow(cache, parents)
+        token = jax.lax.dynamic_index_in_dim(state.made, state.step - 1, 2, keepdims=False)
+        at = lengths + state.step - 1
+        logits, cache = cached.step(params, model, token.reshape(-1), at, cache)
+        return *_extend(state, logits.reshape(rows, count, -1), knobs), cache
+
+    state = jax.lax.while_loop(unfinished, make_one, (state, parents, cache))[0]
+    return constrain(state.ended_made[:, 0], None, None)  # every process reads all rows
+
+
+def _extend(
+    state: _State, logits: Float[Array, "B K V"], knobs: dict[str, Array]
+) -> tuple[_State, Int[Array, "B K"]]:
+    """The state with one more token in each hypothesis, and which beam each one goes on from."""
+    count, size = logits.shape[1:]
+    gains = jax.nn.log_softmax(logits, axis=-1)
+    if state.seen is not None:
+        gains = samplers.penalise(gains, state.seen, knobs["repetition_penalty"])
+    gains = samplers.only(gains, knobs["allowed"])
+    sums = (state.scores[:, :, None] + gains).reshape(logits.shape[0], -1)
+    # At most `count` candidates are end-of-text tokens, so as many remain to go on with.
+    sums, places = jax.lax.top_k(sums, 2 * count)
+    parents, tokens = places // size, places % size
+    made = _pick(state.made, parents).at[:, :, state.step].set(tokens)
+    at_end = tokens == knobs["eos"]
+
+    # A candidate behind the best `count` is there to go on only, as in transformers.
+    ends = (at_end | (state.step + 1 == knobs["limit"])) & (jnp.arange(2 * count) < count)
+    ends &= ~state.done[:, None]
+    length = (state.step + 1).astype(jnp.float32)
+    found = jnp.where(ends, sums / length ** knobs["length_penalty"], -jnp.inf)
+    ended, kept = jax.lax.top_k(jnp.concatenate([state.ended, found], axis=1), count)
+    ended_made = _pick(jnp.concatenate([state.ended_made, made], axis=1), kept)
+
+    scores, kept = jax.lax.top_k(jnp.where(at_end, -jnp.inf, sums), count)
+    made, parents, tokens = (_pick(x, kept) for x in (made, parents, tokens))
+    seen = state.seen
+    if seen is not None:
+        new = jax.nn.one_hot(tokens, seen.shape[-1], dtype=bool)
+        seen = _pick(seen, parents) | new
+    full = jnp.all(jnp.isfinite(ended), axis=1)
+    stuck = ~jnp.any(jnp.isfinite(scores), axis=1)
+    done = state.done | full | stuck
+    return _State(state.step + 1, scores, made, seen, ended, ended_made, done), parents
+
+
+def _pick(x: Array, index: Int[Array, "B J"]) -> Array:
+    """`x[b, index[b]]` for each prompt b."""
+    return jax.vmap(lambda row, i: row[i])(x, index)
+
+
+def _follow(cache: transformer.Cache, parents: Int[Array, "B K"]) -> transformer.Cache:
+    """The cache of each hypothesis, which is that of the beam it goes on from.
+
+    Gathered within each prompt: so rows that a mesh splits need not leave their device.
+    """
+
+    def follow(a: Array) -> Array:
+        split = a.reshape(a.shape[0], *parents.shape, *a.shape[2:])
+        chosen = jax.vmap(lambda own, i: own[:, i], in_axes=(1, 0), out_axes=1)(split, parents)
+        return constrain(chosen.reshape(a.shape), None, "rows", "heads", None, None)
+
+    return jax.tree.map(follow, cache)

@@ -1,0 +1,67 @@
+"""The model's answers while it decodes: logits of the next token, from a key/value cache.
+
+Axes: B rows, L tokens given at once, P positions of the longest prompt, D width, V rows of the
+embedding table.
+"""
+
+from typing import Any
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from research.models import heads, transformer
+from research.models.config import ModelConfig
+from research.objectives import causal_lm
+
+Params = dict[str, Any]
+
+
+def prefill(
+    params: Params, model: ModelConfig, batch: dict[str, Array], length: int
+) -> tuple[Float[Array, "B V"], transformer.Cache]:
+    """Logits of the token after each prompt, and a cache of `length` positions with the prompts.
+
+    Args:
+        batch: as `batches.pad` makes it: tokens [B, P] and lengths [B] are read.
+    """
+    tokens = batch["tokens"]
+    rows, width = tokens.shape
+    cache = transformer.empty_cache(model, rows, length)
+    at = jnp.broadcast_to(jnp.arange(width), tokens.shape)
+    hidden, cache = _forward(params, model, tokens, at, cache, visible=width)
+    last = transformer.gather(hidden, batch["lengths"][:, None] - 1)
+    return _logits(params, model, last), cache
+
+
+def step(
+    params: Params,
+    model: ModelConfig,
+    token: Int[Array, " B"],
+    position: Int[Array, " B"],
+    cache: transformer.Cache,
+) -> tuple[Float[Array, "B V"], transformer.Cache]:
+    """Logits of the token after `token`, which lies at `position`, and the cache with it."""
+    length = cache.keys.shape[3]
+    hidden, cache = _forward(
+        params, model, token[:, None], position[:, None], cache, visible=length
+    )
+    return _logits(params, model, hidden), cache
+
+
+def _forward(
+    params: Params,
+    model: ModelConfig,
+    tokens: Int[Array, "B L"],
+    positions: Int[Array, "B L"],
+    cache: transformer.Cache,
+    visible: int,
+) -> tuple[Float[Array, "B L D"], transformer.Cache]:
+    """Hidden states of tokens that go on from a cache; see `transformer.encode_cached`."""
+    types = jnp.zeros_like(tokens)
+    x = transformer.embed(params["backbone"], model, tokens, positions, types)
+    return transformer.encode_cached(params["backbone"], model, x, positions, cache, visible)
+
+
+def _logits(params: Params, model: ModelConfig, hidden: Float[Array, "B 1 D"]) -> Array:
+    table = heads.output_table(params, model, causal_lm.NAME)
+    return heads.vocabulary_logits(hidden, table, None, model.vocab_size)[:, 0]

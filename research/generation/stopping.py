@@ -1,0 +1,69 @@
+"""Text that ends before a stop string, and text that appears while it is made.
+
+Both look at decoded text, on the host: a stop string may lie across tokens or inside one, and how
+tokens become text (merged bytes, dropped blanks) only the tokenizer knows.
+"""
+
+import re
+from collections.abc import Callable
+
+from research.errors import UserError
+
+_ESCAPES = {"n": "\n", "t": "\t", "\\": "\\"}
+
+
+def unescape(text: str) -> str:
+    r"""`\n`, `\t` and `\\` as the characters they stand for; a shell hands them on as they are.
+
+    Raises UserError for an empty text, which everything would end before.
+    """
+    if not text:
+        raise UserError(r"stop is empty; give the text to end before, such as '\n\n'")
+    return re.sub(r"\\([nt\\])", lambda found: _ESCAPES[found[1]], text)
+
+
+def cut(text: str, stop: str | None) -> str:
+    """What comes before the first stop string; all of it where there is none."""
+    return text.partition(stop)[0] if stop else text
+
+
+def settled(text: str, stop: str | None = None) -> str:
+    """The part of an unfinished text that what comes later cannot change.
+
+    Left out are the end that may become a stop string, and the replacement characters there:
+    decoding gives them for the first bytes of a character whose other bytes are still to come.
+    """
+    if stop and stop in text:
+        return cut(text, stop)
+    text = text.rstrip("\N{REPLACEMENT CHARACTER}")
+    if not stop:
+        return text
+    partial = next((n for n in range(len(stop) - 1, 0, -1) if text.endswith(stop[:n])), 0)
+    return text[: len(text) - partial]
+
+
+class Stream:
+    """Writes a text that grows, each part of it once and as soon as it is settled."""
+
+    def __init__(self, write: Callable[[str], object], stop: str | None = None):
+        self._write, self._stop, self._shown = write, stop, ""
+
+    def update(self, text: str) -> None:
+        """The text so far. One that no longer begins as it did is not shown before the end."""
+        self._show(settled(text, self._stop))
+
+    def finish(self, text: str) -> None:
+        """The whole text; after a part that turned out otherwise it begins anew on its own line.
+
+        Some decoders (WordPiece's) join what they had kept apart once the next token is known.
+        """
+        text = cut(text, self._stop)
+        if not text.startswith(self._shown):
+            self._write("\n")
+            self._shown = ""
+        self._show(text)
+
+    def _show(self, text: str) -> None:
+        if len(text) > len(self._shown) and text.startswith(self._shown):
+            self._write(text[len(self._shown) :])
+            self._shown = text
