@@ -8,6 +8,8 @@ import numpy as np
 from research.data.batch import Batch, Layout, Slot, assemble, pack
 from research.data.draws import generator
 
+FEW = 50  # batches of a short epoch
+
 
 @functools.lru_cache(maxsize=4)
 def _order(seed: int, epoch: int, count: int) -> np.ndarray:
@@ -19,8 +21,8 @@ class TaskBatches:
 
     All slots of an example lie in one batch. The number of rows is one of a few, so that a step is
     compiled for a few shapes only: what half of the first epoch's batches need, what nine of ten
-    need, what all of them need, and eighths more for later ones. What is missing is filled with
-    rows of weight 0.
+    need, what all of them need, and eighths more for later ones; in a short epoch, which is sooner
+    read than compiled for, what all of them need. What is missing is filled with rows of weight 0.
 
     Args:
         slots: for each example its slots.
@@ -41,7 +43,8 @@ class TaskBatches:
         self.examples, self.seed, self.shuffle = examples, seed, shuffle
         needed = [len(self._packed(step)) for step in range(self.epoch_batches(0))]
         self.row_multiple = row_multiple
-        enough = np.quantile(needed, (0.5, 0.9, 1.0), method="higher")
+        shares = (1.0,) if len(needed) < FEW else (0.5, 0.9, 1.0)
+        enough = np.quantile(needed, shares, method="higher")
         self.row_counts = sorted({self._round(int(n)) for n in enough})
 
     def _round(self, rows: int) -> int:

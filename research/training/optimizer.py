@@ -7,7 +7,7 @@ trust ratio) is taken for each layer.
 import dataclasses
 import math
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -132,7 +132,7 @@ def make(config: OptimizerConfig, steps: int, shapes: Any) -> optax.GradientTran
     """
     rates = groups.multipliers(shapes, config.rates, config.freeze, config.layer_decay)
     chain = [optax.clip_by_global_norm(config.clip)] if config.clip else []
-    chain += _rule(config, schedule(config, steps))
+    chain += _rule(config, steps)
     if any((values != 1.0).any() for values in rates.values()):
         chain.append(_scale_by(rates))
     if config.average:
@@ -144,7 +144,30 @@ def make(config: OptimizerConfig, steps: int, shapes: Any) -> optax.GradientTran
     return optax.partition({groups.TRAINED: rule, groups.FROZEN: optax.set_to_zero()}, labels)
 
 
-def _rule(config: OptimizerConfig, rate: optax.Schedule) -> list[optax.GradientTransformation]:
+class Rate(NamedTuple):
+    """The peak of the learning rate lies in the state, not in the program: runs that differ in it
+    alone share one compiled step."""
+
+    count: jax.Array
+    peak: jax.Array
+
+
+def _scale_by_rate(config: OptimizerConfig, steps: int) -> optax.GradientTransformation:
+    """Goes against the direction, by the schedule's rate of the step."""
+    shape = schedule(dataclasses.replace(config, learning_rate=1.0), steps)
+
+    def init(params: Any) -> Rate:
+        return Rate(jnp.zeros((), jnp.int32), jnp.float32(config.learning_rate))
+
+    def update(updates: Any, state: Rate, params: Any = None) -> tuple[Any, Rate]:
+        rate = state.peak * shape(state.count)
+        scaled = jax.tree.map(lambda u: -rate * u, updates)
+        return scaled, Rate(state.count + 1, state.peak)
+
+    return optax.GradientTransformation(init, update)
+
+
+def _rule(config: OptimizerConfig, steps: int) -> list[optax.GradientTransformation]:
     moments = (config.b1, config.b2, config.epsilon)
     if config.name == "muon":
         chain = [matrices.muon(*moments)]
@@ -156,7 +179,7 @@ def _rule(config: OptimizerConfig, rate: optax.Schedule) -> list[optax.GradientT
         chain.append(optax.add_decayed_weights(config.weight_decay, _decay_mask))
     if config.name == "lamb":
         chain.append(_scale_by_trust_ratio())
-    return [*chain, optax.scale_by_learning_rate(rate)]
+    return [*chain, _scale_by_rate(config, steps)]
 
 
 def _scale_by(rates: Mapping[str, np.ndarray]) -> optax.GradientTransformation:
