@@ -3,8 +3,8 @@
     python launch.py train --config=configs/pretrain/bert_cpu.py --workdir=runs/bert_cpu
 
 BERT's objectives on a body that learns more from few tokens: norms before the layers, rotary
-positions, no dropout, 30 % of the tokens masked, small batches. 4,500 steps take about 35 minutes of
-one core at its full speed and reach a held-out masked accuracy of 0.343 (at 15 %), next sentence
+positions, no dropout, 30 % of the tokens masked, small batches. 4,500 steps take about 35 minutes
+of one core at its full speed and reach a held-out masked accuracy of 0.343 (at 15 %), next sentence
 0.904.
 """
 
