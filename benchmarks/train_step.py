@@ -39,6 +39,7 @@ from research.errors import UserError, nearest
 from research.models import config as model_config
 from research.models import params as parameters
 from research.objectives import make_objectives
+from research.objectives.protocol import heads_of
 from research.sharding import mesh as meshes
 from research.training import flops, optimizer, restore
 from research.training import run as runs
@@ -121,7 +122,7 @@ def synthetic_run(config: Config) -> Run:
     layout = pretraining.row_layout(config.objective, config.data.length, config.data.slots)
     batches = SyntheticBatches(random_batch(rows, layout, model.vocab_size), layout)
     objectives = make_objectives(config.objective, model)
-    shapes = parameters.shapes(model, {o.name: o.head for o in objectives if o.head is not None})
+    shapes = parameters.shapes(model, heads_of(objectives))
     return Run(
         config=config,
         tokenizer=tokenizers.byte_tokenizer(),  # none is asked for

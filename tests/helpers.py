@@ -2,6 +2,7 @@
 
 import functools
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from research.objectives import ObjectivesConfig, make_objectives
 from research.objectives.causal_lm import CausalLMConfig
 from research.objectives.masked_lm import MaskedLMConfig
 from research.objectives.next_sentence import NextSentenceConfig
-from research.objectives.protocol import Objective
+from research.objectives.protocol import Objective, heads_of
 
 LENGTH, SLOTS = 48, 4
 MASKED_AND_NEXT = ObjectivesConfig(MaskedLMConfig(), NextSentenceConfig())
@@ -164,7 +165,7 @@ def new_params(model: ModelConfig, objectives: tuple[Objective, ...] = (), seed:
 
     Biases and scales are drawn too, so that none of them can be forgotten unseen.
     """
-    shapes = parameters.shapes(model, {o.name: o.head for o in objectives if o.head is not None})
+    shapes = parameters.shapes(model, heads_of(objectives))
 
     def draw(path: str, shape: tuple[int, ...]) -> np.ndarray:
         normal = generator("params", seed, path).normal(size=shape)
@@ -219,6 +220,11 @@ def run_values(kind: str, folder: Path, **train: Any) -> dict[str, Any]:
 def run_config(kind: str, folder: Path, **train: Any) -> Config:
     """`run_values` as a checked config."""
     return from_values(run_values(kind, folder, **train))
+
+
+def bytes_of(tree: Any) -> int:
+    """Bytes of all arrays (or shapes) in a tree."""
+    return sum(math.prod(x.shape) * jnp.dtype(x.dtype).itemsize for x in jax.tree.leaves(tree))
 
 
 def worst(a: Any, b: Any) -> tuple[float, str]:

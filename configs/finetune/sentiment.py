@@ -5,7 +5,8 @@
 
 Needs the checkpoint of an encoder with a pooler (configs/pretrain/bert.py makes one); the data is
 bundled. With --config.init=fresh the same model starts from new weights. From the shipped BERT it
-takes about 5 minutes of one core and reaches a test macro-recall of 0.572 (mean of three seeds).
+took 7 to 10 minutes of a core that did other work too, and reached a test macro-recall of 0.572
+(mean of three seeds).
 """
 
 from ml_collections import ConfigDict

@@ -1,11 +1,15 @@
 """`launch.py import`."""
 
+from pathlib import Path
+
 from research.convert import importer
+from research.convert.folder import require_free
 from research.models import params as parameters
 
 
 def run(source: str, output: str) -> int:
     """Reads a public checkpoint, writes one of ours, and says what can be done with it."""
+    require_free(Path(output))  # before minutes of reading
     imported = importer.read(source)
     importer.save(imported, output)
     model = imported.config.model

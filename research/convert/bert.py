@@ -5,17 +5,44 @@ Layouts: transformers' modeling_bert.py, modeling_roberta.py, modeling_distilber
 
 from typing import Any
 
-from research.convert.family import NAMES, Family, HfConfig, activation, need, only
+from research.convert.family import (
+    REQUIRED,
+    SIZES,
+    Family,
+    HfConfig,
+    Keys,
+    only,
+    read_keys,
+    write_keys,
+)
 from research.convert.mapping import Rule, Table, dense, norm
 from research.models.config import ModelConfig
+from research.models.params import STACKED
 
-LAYER = "backbone/layers/"
 OFFSET = 2  # RoBERTa's positions count from the padding token's id, 1, on
 
 
-def _encoder(changed: dict[str, Any]) -> ModelConfig:
-    common = dict(embedding_norm=True, norm_place="post")
-    return ModelConfig(**common | changed)
+BERT_KEYS: Keys = {
+    **SIZES,
+    "max_positions": ("max_position_embeddings", 512),
+    "token_types": ("type_vocab_size", 2),
+    "norm_epsilon": ("layer_norm_eps", 1e-12),
+    "activation": ("hidden_act", "gelu"),
+    "dropout": ("hidden_dropout_prob", 0.1),
+    "attention_dropout": ("attention_probs_dropout_prob", 0.1),
+}
+DISTILBERT_KEYS: Keys = {
+    "vocab_size": ("vocab_size", REQUIRED),
+    "layers": ("n_layers", REQUIRED),
+    "width": ("dim", REQUIRED),
+    "heads": ("n_heads", REQUIRED),
+    "mlp_width": ("hidden_dim", REQUIRED),
+    "initializer_range": ("initializer_range", 0.02),
+    "max_positions": ("max_position_embeddings", 512),
+    "activation": ("activation", "gelu"),
+    "dropout": ("dropout", 0.1),
+    "attention_dropout": ("attention_dropout", 0.1),
+}
 
 
 def _embeddings(model: ModelConfig, prefix: str, offset: int) -> list[Rule]:
@@ -36,14 +63,14 @@ def _embeddings(model: ModelConfig, prefix: str, offset: int) -> list[Rule]:
 def _blocks(prefix: str) -> list[Rule]:
     at = f"{prefix}encoder.layer.{{layer}}."
     return [
-        *dense(f"{at}attention.self.query", f"{LAYER}attention/query"),
-        *dense(f"{at}attention.self.key", f"{LAYER}attention/key"),
-        *dense(f"{at}attention.self.value", f"{LAYER}attention/value"),
-        *dense(f"{at}attention.output.dense", f"{LAYER}attention/output", inputs=2),
-        *norm(f"{at}attention.output.LayerNorm", f"{LAYER}attention_norm"),
-        *dense(f"{at}intermediate.dense", f"{LAYER}mlp/up"),
-        *dense(f"{at}output.dense", f"{LAYER}mlp/down"),
-        *norm(f"{at}output.LayerNorm", f"{LAYER}mlp_norm"),
+        *dense(f"{at}attention.self.query", f"{STACKED}attention/query"),
+        *dense(f"{at}attention.self.key", f"{STACKED}attention/key"),
+        *dense(f"{at}attention.self.value", f"{STACKED}attention/value"),
+        *dense(f"{at}attention.output.dense", f"{STACKED}attention/output", inputs=2),
+        *norm(f"{at}attention.output.LayerNorm", f"{STACKED}attention_norm"),
+        *dense(f"{at}intermediate.dense", f"{STACKED}mlp/up"),
+        *dense(f"{at}output.dense", f"{STACKED}mlp/down"),
+        *norm(f"{at}output.LayerNorm", f"{STACKED}mlp_norm"),
     ]
 
 
@@ -79,38 +106,11 @@ def _bert_model(hf: HfConfig, tensors: frozenset[str]) -> ModelConfig:
     only(hf, "position_embedding_type", "absolute")
     only(hf, "is_decoder", False)
     only(hf, "tie_word_embeddings", True)
-    return _encoder(
-        dict(
-            vocab_size=need(hf, "vocab_size"),
-            layers=need(hf, "num_hidden_layers"),
-            width=need(hf, "hidden_size"),
-            heads=need(hf, "num_attention_heads"),
-            mlp_width=need(hf, "intermediate_size"),
-            max_positions=hf.get("max_position_embeddings", 512),
-            token_types=hf.get("type_vocab_size", 2),
-            norm_epsilon=hf.get("layer_norm_eps", 1e-12),
-            activation=activation(hf, "hidden_act", "gelu"),
-            pooler=any(name.endswith("pooler.dense.weight") for name in tensors),
-            dropout=hf.get("hidden_dropout_prob", 0.1),
-            attention_dropout=hf.get("attention_probs_dropout_prob", 0.1),
-        )
-    )
-
-
-def _bert_hf(model: ModelConfig) -> dict[str, Any]:
-    return dict(
-        vocab_size=model.vocab_size,
-        num_hidden_layers=model.layers,
-        hidden_size=model.width,
-        num_attention_heads=model.heads,
-        intermediate_size=model.mlp_width,
-        max_position_embeddings=model.max_positions,
-        type_vocab_size=model.token_types,
-        layer_norm_eps=model.norm_epsilon,
-        hidden_act=NAMES[model.activation],
-        hidden_dropout_prob=model.dropout,
-        attention_probs_dropout_prob=model.attention_dropout,
-        initializer_range=model.initializer_range,
+    return ModelConfig(
+        **read_keys(hf, BERT_KEYS),
+        embedding_norm=True,
+        norm_place="post",
+        pooler=any(name.endswith("pooler.dense.weight") for name in tensors),
     )
 
 
@@ -136,7 +136,7 @@ BERT = Family(
     ),
     poolings={"pooler": ""},
     to_model=_bert_model,
-    to_hf=_bert_hf,
+    to_hf=lambda model: write_keys(model, BERT_KEYS),
     rules=_bert_rules,
     ignored=("*embeddings.position_ids", "cls.predictions.decoder.*"),
 )
@@ -175,7 +175,7 @@ def _roberta_model(hf: HfConfig, tensors: frozenset[str]) -> ModelConfig:
 
 
 def _roberta_hf(model: ModelConfig) -> dict[str, Any]:
-    return _bert_hf(model) | dict(
+    return write_keys(model, BERT_KEYS) | dict(
         max_position_embeddings=model.max_positions + OFFSET,
         type_vocab_size=1,
         pad_token_id=1,
@@ -224,14 +224,14 @@ def _distilbert_rules(model: ModelConfig, name: str) -> list[Rule]:
             Table(model.max_positions),
         ),
         *norm(f"{prefix}embeddings.LayerNorm", f"{e}/norm"),
-        *dense(f"{at}attention.q_lin", f"{LAYER}attention/query"),
-        *dense(f"{at}attention.k_lin", f"{LAYER}attention/key"),
-        *dense(f"{at}attention.v_lin", f"{LAYER}attention/value"),
-        *dense(f"{at}attention.out_lin", f"{LAYER}attention/output", inputs=2),
-        *norm(f"{at}sa_layer_norm", f"{LAYER}attention_norm"),
-        *dense(f"{at}ffn.lin1", f"{LAYER}mlp/up"),
-        *dense(f"{at}ffn.lin2", f"{LAYER}mlp/down"),
-        *norm(f"{at}output_layer_norm", f"{LAYER}mlp_norm"),
+        *dense(f"{at}attention.q_lin", f"{STACKED}attention/query"),
+        *dense(f"{at}attention.k_lin", f"{STACKED}attention/key"),
+        *dense(f"{at}attention.v_lin", f"{STACKED}attention/value"),
+        *dense(f"{at}attention.out_lin", f"{STACKED}attention/output", inputs=2),
+        *norm(f"{at}sa_layer_norm", f"{STACKED}attention_norm"),
+        *dense(f"{at}ffn.lin1", f"{STACKED}mlp/up"),
+        *dense(f"{at}ffn.lin2", f"{STACKED}mlp/down"),
+        *norm(f"{at}output_layer_norm", f"{STACKED}mlp_norm"),
         *dense("pre_classifier", "backbone/pooler/dense"),
         *_masked_lm(model, "vocab_transform", "vocab_layer_norm", "vocab_projector.bias"),
         *(dense("classifier", f"heads/{classifier}/output") if classifier else []),
@@ -241,37 +241,13 @@ def _distilbert_rules(model: ModelConfig, name: str) -> list[Rule]:
 
 def _distilbert_model(hf: HfConfig, tensors: frozenset[str]) -> ModelConfig:
     only(hf, "sinusoidal_pos_embds", False)  # they are stored as learnt ones if it is true
-    return _encoder(
-        dict(
-            vocab_size=need(hf, "vocab_size"),
-            layers=need(hf, "n_layers"),
-            width=need(hf, "dim"),
-            heads=need(hf, "n_heads"),
-            mlp_width=need(hf, "hidden_dim"),
-            max_positions=hf.get("max_position_embeddings", 512),
-            norm_epsilon=1e-12,
-            activation=activation(hf, "activation", "gelu"),
-            pooler="pre_classifier.weight" in tensors,
-            pooler_activation="relu",
-            dropout=hf.get("dropout", 0.1),
-            attention_dropout=hf.get("attention_dropout", 0.1),
-        )
-    )
-
-
-def _distilbert_hf(model: ModelConfig) -> dict[str, Any]:
-    return dict(
-        vocab_size=model.vocab_size,
-        n_layers=model.layers,
-        dim=model.width,
-        n_heads=model.heads,
-        hidden_dim=model.mlp_width,
-        max_position_embeddings=model.max_positions,
-        activation=NAMES[model.activation],
-        dropout=model.dropout,
-        attention_dropout=model.attention_dropout,
-        initializer_range=model.initializer_range,
-        sinusoidal_pos_embds=False,
+    return ModelConfig(
+        **read_keys(hf, DISTILBERT_KEYS),
+        embedding_norm=True,
+        norm_place="post",
+        norm_epsilon=1e-12,
+        pooler="pre_classifier.weight" in tensors,
+        pooler_activation="relu",
     )
 
 
@@ -289,7 +265,7 @@ DISTILBERT = Family(
     pooled=("DistilBertForSequenceClassification", "DistilBertForMultipleChoice"),
     poolings={"pooler": ""},
     to_model=_distilbert_model,
-    to_hf=_distilbert_hf,
+    to_hf=lambda model: write_keys(model, DISTILBERT_KEYS) | {"sinusoidal_pos_embds": False},
     rules=_distilbert_rules,
     ignored=("*embeddings.position_ids", "vocab_projector.weight"),
 )

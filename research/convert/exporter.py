@@ -14,6 +14,7 @@ from research.convert import mapping
 from research.convert.card import model_card
 from research.convert.families import FAMILIES
 from research.convert.family import Family
+from research.convert.folder import require_free
 from research.data.tokenizer import Tokenizer
 from research.errors import UserError
 from research.models import lora
@@ -37,8 +38,7 @@ def export(path: str, output: str) -> Exported:
     something already; then nothing is written.
     """
     folder = Path(output)
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UserError(f"{output} is there already; give another --output, or remove it")
+    require_free(folder)
     loaded = _merged(load_model(path))
     family, name = find_class(loaded)
     params = parameters.by_path(loaded.params)

@@ -93,10 +93,37 @@ ACTIVATIONS = {
 }
 NAMES = {"gelu": "gelu", "gelu_tanh": "gelu_new", "silu": "silu"}  # as they are exported
 
+REQUIRED = object()  # stands for a value that config.json must have
+# Our key -> (theirs, its value where config.json leaves it out): one table for both directions.
+Keys = Mapping[str, tuple[str, Any]]
+SIZES: Keys = {
+    "vocab_size": ("vocab_size", REQUIRED),
+    "layers": ("num_hidden_layers", REQUIRED),
+    "width": ("hidden_size", REQUIRED),
+    "heads": ("num_attention_heads", REQUIRED),
+    "mlp_width": ("intermediate_size", REQUIRED),
+    "initializer_range": ("initializer_range", 0.02),
+}
 
-def activation(hf: HfConfig, key: str, default: str) -> str:
-    """Our name of an activation."""
-    name = hf.get(key, default)
-    if name not in ACTIVATIONS:
-        raise UserError(f"config.json: {key}={name!r} is not supported{nearest(name, ACTIVATIONS)}")
-    return ACTIVATIONS[name]
+
+def read_keys(hf: HfConfig, keys: Keys) -> dict[str, Any]:
+    """Values of a ModelConfig. Raises UserError for a key that lacks, or an unknown activation."""
+    found = {}
+    for ours, (theirs, default) in keys.items():
+        found[ours] = need(hf, theirs) if default is REQUIRED else hf.get(theirs, default)
+        if ours == "activation":
+            if found[ours] not in ACTIVATIONS:
+                raise UserError(
+                    f"config.json: {theirs}={found[ours]!r} is not supported"
+                    f"{nearest(str(found[ours]), ACTIVATIONS)}"
+                )
+            found[ours] = ACTIVATIONS[found[ours]]
+    return found
+
+
+def write_keys(model: ModelConfig, keys: Keys) -> dict[str, Any]:
+    """The same keys of config.json from a ModelConfig."""
+    found = {theirs: getattr(model, ours) for ours, (theirs, _) in keys.items()}
+    if "activation" in keys:
+        found[keys["activation"][0]] = NAMES[model.activation]
+    return found

@@ -128,3 +128,9 @@ def _tokenizer(folder: Path) -> Tokenizer:
     if (folder / "tokenizer_config.json").is_file():
         lowercase = _json(folder / "tokenizer_config.json").get("do_lower_case")
     return tokenizers.load(folder, lowercase)
+
+
+def require_free(output: Path) -> None:
+    """Raises UserError where something is at `output` already, unless it is an empty folder."""
+    if output.exists() and (not output.is_dir() or any(output.iterdir())):
+        raise UserError(f"{output} is there already; give another --output, or remove it")

@@ -4,7 +4,6 @@ Format: ggml's docs/gguf.md. llama.cpp stores queries and keys with the two halv
 interleaved, which is undone here.
 """
 
-import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -127,4 +126,4 @@ def _tokenizer(fields: Mapping[str, Any], path: Path) -> Tokenizer:
     types = fields["tokenizer.ggml.token_type"]
     special = [t for t, kind in zip(tokens, types, strict=True) if kind == CONTROL]
     inner.add_special_tokens([AddedToken(name, normalized=False, special=True) for name in special])
-    return Tokenizer.from_json(json.dumps(json.loads(inner.to_str())))
+    return Tokenizer(inner)

@@ -1,13 +1,25 @@
 """GPT-2. Layout: transformers' modeling_gpt2.py (linear layers are Conv1D: [in, out])."""
 
-from typing import Any
-
-from research.convert.family import NAMES, Family, HfConfig, activation, need, only
+from research.convert.family import REQUIRED, Family, HfConfig, Keys, only, read_keys, write_keys
 from research.convert.mapping import Rule, Table, dense, norm
 from research.models.config import ModelConfig
+from research.models.params import STACKED
 
-LAYER = "backbone/layers/"
-QUERY_KEY_VALUE = tuple(f"{LAYER}attention/{name}" for name in ("query", "key", "value"))
+QUERY_KEY_VALUE = tuple(f"{STACKED}attention/{name}" for name in ("query", "key", "value"))
+
+KEYS: Keys = {
+    "vocab_size": ("vocab_size", REQUIRED),
+    "layers": ("n_layer", REQUIRED),
+    "width": ("n_embd", REQUIRED),
+    "heads": ("n_head", REQUIRED),
+    "mlp_width": ("n_inner", None),  # none: four times the width
+    "max_positions": ("n_positions", 1024),
+    "initializer_range": ("initializer_range", 0.02),
+    "norm_epsilon": ("layer_norm_epsilon", 1e-5),
+    "activation": ("activation_function", "gelu_new"),
+    "dropout": ("resid_pdrop", 0.1),
+    "attention_dropout": ("attn_pdrop", 0.1),
+}
 
 
 def _rules(model: ModelConfig, name: str) -> list[Rule]:
@@ -17,12 +29,12 @@ def _rules(model: ModelConfig, name: str) -> list[Rule]:
     return [
         Rule(f"{prefix}wte.weight", (f"{e}/word",), Table(model.vocab_size)),
         Rule(f"{prefix}wpe.weight", (f"{e}/position",), Table(model.max_positions)),
-        *norm(f"{at}ln_1", f"{LAYER}attention_norm"),
+        *norm(f"{at}ln_1", f"{STACKED}attention_norm"),
         *dense(f"{at}attn.c_attn", QUERY_KEY_VALUE, transposed=False),
-        *dense(f"{at}attn.c_proj", f"{LAYER}attention/output", inputs=2, transposed=False),
-        *norm(f"{at}ln_2", f"{LAYER}mlp_norm"),
-        *dense(f"{at}mlp.c_fc", f"{LAYER}mlp/up", transposed=False),
-        *dense(f"{at}mlp.c_proj", f"{LAYER}mlp/down", transposed=False),
+        *dense(f"{at}attn.c_proj", f"{STACKED}attention/output", inputs=2, transposed=False),
+        *norm(f"{at}ln_2", f"{STACKED}mlp_norm"),
+        *dense(f"{at}mlp.c_fc", f"{STACKED}mlp/up", transposed=False),
+        *dense(f"{at}mlp.c_proj", f"{STACKED}mlp/down", transposed=False),
         *norm(f"{prefix}ln_f", "backbone/final_norm"),
         *dense("score", "heads/sequence_classification/output"),
     ]
@@ -33,36 +45,9 @@ def _model(hf: HfConfig, tensors: frozenset[str]) -> ModelConfig:
     only(hf, "scale_attn_by_inverse_layer_idx", False)
     only(hf, "add_cross_attention", False)
     only(hf, "tie_word_embeddings", True)
-    width = need(hf, "n_embd")
-    return ModelConfig(
-        vocab_size=need(hf, "vocab_size"),
-        layers=need(hf, "n_layer"),
-        width=width,
-        heads=need(hf, "n_head"),
-        mlp_width=hf.get("n_inner") or 4 * width,
-        max_positions=hf.get("n_positions", hf.get("n_ctx", 1024)),
-        norm_epsilon=hf.get("layer_norm_epsilon", 1e-5),
-        activation=activation(hf, "activation_function", "gelu_new"),
-        dropout=hf.get("resid_pdrop", 0.1),
-        attention_dropout=hf.get("attn_pdrop", 0.1),
-    )
-
-
-def _hf(model: ModelConfig) -> dict[str, Any]:
-    return dict(
-        vocab_size=model.vocab_size,
-        n_layer=model.layers,
-        n_embd=model.width,
-        n_head=model.heads,
-        n_inner=model.mlp_width,
-        n_positions=model.max_positions,
-        layer_norm_epsilon=model.norm_epsilon,
-        activation_function=NAMES[model.activation],
-        resid_pdrop=model.dropout,
-        embd_pdrop=model.dropout,
-        attn_pdrop=model.attention_dropout,
-        initializer_range=model.initializer_range,
-    )
+    found = read_keys(hf, KEYS)
+    found["mlp_width"] = found["mlp_width"] or 4 * found["width"]
+    return ModelConfig(**found)
 
 
 GPT2 = Family(
@@ -76,7 +61,7 @@ GPT2 = Family(
     pooled=(),
     poolings={"last": ""},
     to_model=_model,
-    to_hf=_hf,
+    to_hf=lambda model: write_keys(model, KEYS) | {"embd_pdrop": model.dropout},
     rules=_rules,
     pattern="causal",
     # The causal masks are constants, and the output table is the embedding.

@@ -11,14 +11,15 @@ from research.config import Config, from_values, to_values
 from research.convert import mapping
 from research.convert.families import family_of
 from research.convert.family import Family, HfConfig
-from research.convert.folder import Public, download, read_folder
+from research.convert.folder import Public, download, read_folder, require_free
 from research.errors import UserError
 from research.models import config as model_config
 from research.models import params as parameters
 from research.models.config import ModelConfig
+from research.objectives.protocol import heads_of
 from research.tasks.span_qa import SPECIALS, SpanQAConfig
 from research.training import checkpoint
-from research.training.inference import make_objectives_of
+from research.training.inference import objectives_of
 
 ROW = 512  # tokens of a row, unless the model has fewer positions
 CHOICES = 4
@@ -157,15 +158,13 @@ def _task(family: Family, head: str, hf: HfConfig, length: int) -> dict[str, Any
 
 
 def _heads(config: Config, public: Public) -> dict[str, Any]:
-    objectives, _ = make_objectives_of(config, public.tokenizer)
-    return {o.name: o.head for o in objectives if o.head is not None}
+    objectives, _ = objectives_of(config, public.tokenizer)
+    return heads_of(objectives)
 
 
 def save(imported: Imported, output: str) -> None:
     """Writes the checkpoint as step 0. Raises UserError where OUTPUT holds something already."""
-    path = Path(output)
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        raise UserError(f"{output} is there already; give another --output, or remove it")
+    require_free(Path(output))
     meta = {
         "metrics": {},
         "source": imported.source.where,

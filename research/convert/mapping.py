@@ -16,7 +16,6 @@ import numpy as np
 from research.errors import UserError
 
 Shape = tuple[int, ...]
-LAYERS = "backbone/layers/"
 SHOWN = 8  # names in an error
 
 

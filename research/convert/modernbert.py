@@ -2,13 +2,23 @@
 
 from typing import Any
 
-from research.convert.family import NAMES, Family, HfConfig, activation, need, only
+from research.convert.family import SIZES, Family, HfConfig, Keys, only, read_keys, write_keys
 from research.convert.mapping import Rule, Table, dense, norm
 from research.errors import UserError
 from research.models.config import ModelConfig
+from research.models.params import STACKED
 
-LAYER = "backbone/layers/"
-QUERY_KEY_VALUE = tuple(f"{LAYER}attention/{name}" for name in ("query", "key", "value"))
+QUERY_KEY_VALUE = tuple(f"{STACKED}attention/{name}" for name in ("query", "key", "value"))
+
+KEYS: Keys = {
+    **SIZES,
+    "max_positions": ("max_position_embeddings", 8192),
+    "window": ("local_attention", 128),
+    "norm_epsilon": ("norm_eps", 1e-5),
+    "activation": ("hidden_activation", "gelu"),
+    "dropout": ("mlp_dropout", 0.0),
+    "attention_dropout": ("attention_dropout", 0.0),
+}
 
 
 def _rules(model: ModelConfig, name: str) -> list[Rule]:
@@ -28,12 +38,12 @@ def _rules(model: ModelConfig, name: str) -> list[Rule]:
             Table(model.vocab_size),
         ),
         *norm(f"{prefix}embeddings.norm", "backbone/embedding/norm"),
-        *norm(f"{at}attn_norm", f"{LAYER}attention_norm"),
+        *norm(f"{at}attn_norm", f"{STACKED}attention_norm"),
         *dense(f"{at}attn.Wqkv", QUERY_KEY_VALUE),
-        *dense(f"{at}attn.Wo", f"{LAYER}attention/output", inputs=2),
-        *norm(f"{at}mlp_norm", f"{LAYER}mlp_norm"),
-        *dense(f"{at}mlp.Wi", (f"{LAYER}mlp/gate", f"{LAYER}mlp/up")),
-        *dense(f"{at}mlp.Wo", f"{LAYER}mlp/down"),
+        *dense(f"{at}attn.Wo", f"{STACKED}attention/output", inputs=2),
+        *norm(f"{at}mlp_norm", f"{STACKED}mlp_norm"),
+        *dense(f"{at}mlp.Wi", (f"{STACKED}mlp/gate", f"{STACKED}mlp/up")),
+        *dense(f"{at}mlp.Wo", f"{STACKED}mlp/down"),
         *norm(f"{prefix}final_norm", "backbone/final_norm"),
     ]
     if head:
@@ -47,7 +57,7 @@ def _rules(model: ModelConfig, name: str) -> list[Rule]:
 
 
 def _skip(model: ModelConfig, path: str, layer: int) -> bool:
-    return layer == 0 and path.startswith(f"{LAYER}attention_norm/")
+    return layer == 0 and path.startswith(f"{STACKED}attention_norm/")
 
 
 def _rope(hf: HfConfig) -> tuple[float, float]:
@@ -82,51 +92,29 @@ def _model(hf: HfConfig, tensors: frozenset[str]) -> ModelConfig:
     only(hf, "tie_word_embeddings", True)
     full, local = _rope(hf)
     return ModelConfig(
-        vocab_size=need(hf, "vocab_size"),
-        layers=need(hf, "num_hidden_layers"),
-        width=need(hf, "hidden_size"),
-        heads=need(hf, "num_attention_heads"),
-        mlp_width=need(hf, "intermediate_size"),
-        max_positions=hf.get("max_position_embeddings", 8192),
+        **read_keys(hf, KEYS),
         positions="rope",
         rope_base=full,
-        window=hf.get("local_attention", 128),
         global_every=_every(hf),
         local_rope_base=local,
         embedding_norm=True,
         first_attention_norm=False,
-        norm_epsilon=hf.get("norm_eps", 1e-5),
-        activation=activation(hf, "hidden_activation", "gelu"),
         gated=True,
         bias=False,
         head_transform=True,
-        dropout=hf.get("mlp_dropout", 0.0),
-        attention_dropout=hf.get("attention_dropout", 0.0),
     )
 
 
 def _hf(model: ModelConfig) -> dict[str, Any]:
-    return dict(
-        vocab_size=model.vocab_size,
-        num_hidden_layers=model.layers,
-        hidden_size=model.width,
-        num_attention_heads=model.heads,
-        intermediate_size=model.mlp_width,
-        max_position_embeddings=model.max_positions,
+    return write_keys(model, KEYS) | dict(
         global_rope_theta=model.rope_base,
         local_rope_theta=model.local_rope_base,
         rope_parameters=dict(
             full_attention=dict(rope_type="default", rope_theta=model.rope_base),
             sliding_attention=dict(rope_type="default", rope_theta=model.local_rope_base),
         ),
-        local_attention=model.window,
         global_attn_every_n_layers=model.global_every,
-        norm_eps=model.norm_epsilon,
-        hidden_activation=NAMES[model.activation],
-        attention_dropout=model.attention_dropout,
-        mlp_dropout=model.dropout,
         embedding_dropout=model.dropout,
-        initializer_range=model.initializer_range,
     )
 
 

@@ -20,7 +20,6 @@ from research.training.inference import Loaded
 from research.training.step import make_predict_step
 
 NAME = "embedding"
-TOKENS = 8192  # positions of a batch, about
 POOLINGS = ("mean", "first", "pooler", "last")
 
 
@@ -49,7 +48,6 @@ def embed(
             reader,
             list(examples),
             loaded.tokenizer.pad,
-            max(1, TOKENS // reader.layout.length),
             meshes.batch_sharding(mesh),
             row_multiple=meshes.row_multiple(mesh),
             progress=progress.update,

@@ -15,6 +15,8 @@ from research.evaluation.metrics import Counts, total
 from research.objectives.protocol import Objective
 from research.tasks.protocol import Example, Outputs, Prediction, Task
 
+TOKENS = 8192  # positions of a batch of predictions, about
+
 
 @dataclasses.dataclass(frozen=True)
 class Reader:
@@ -68,7 +70,6 @@ def predictions(
     task: Task | Reader,
     examples: list[Example],
     pad: int | None,
-    rows: int,
     sharding: jax.sharding.NamedSharding,
     labelled: bool = False,
     row_multiple: int = 1,
@@ -77,13 +78,14 @@ def predictions(
 ) -> list[Prediction]:
     """A prediction for each example, in the order of the examples.
 
-    Examples are packed by length, so that short ones share rows; `rows` is about the rows of a
-    batch. `progress` is told how many slots are done. `slots`: the examples' slots, if they have
-    been made already.
+    Examples are packed by length, so that short ones share rows; a batch has about TOKENS
+    positions. `progress` is told how many slots are done. `slots`: the examples' slots, if they
+    have been made already.
     """
     slots = slots or [task.slots(example, i, labelled) for i, example in enumerate(examples)]
     outputs: list[dict[int, Outputs]] = [{} for _ in examples]
     flat = [(i, w) for i, windows in enumerate(slots) for w in range(len(windows))]
+    rows = max(1, TOKENS // task.layout.length)
     data = _packed(slots, flat, task, pad, rows, row_multiple)
     done = 0
     for batch_slots, batch in data:

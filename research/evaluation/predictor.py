@@ -19,7 +19,6 @@ from research.tasks.protocol import Example, Prediction, Task
 from research.training.inference import Loaded
 from research.training.step import make_predict_step
 
-TOKENS = 8192  # positions of a batch, about
 PROMPTS = 128  # prompts that are generated from between two lines of progress
 GREEDY = Sampling(temperature=0.0)
 # Greedy stories go round in circles. The seed makes them the same every time.
@@ -194,7 +193,6 @@ def _read(loaded: Loaded, asked: _Asked, progress: Callable[[int], None]) -> lis
             reader,
             asked.examples,
             loaded.tokenizer.pad,
-            max(1, TOKENS // reader.layout.length),
             meshes.batch_sharding(mesh),
             row_multiple=meshes.row_multiple(mesh),
             progress=progress,

@@ -5,14 +5,11 @@ from typing import Any
 
 import jax
 
-from research.data import corpus
 from research.evaluation import evaluator
 from research.evaluation.metrics import total
 from research.sharding import mesh as meshes
 from research.training import best
 from research.training.run import Run
-
-TOKENS = 8192  # positions of a batch of predictions, about
 
 
 def check(run: Run) -> None:
@@ -49,17 +46,17 @@ def metrics(run: Run, params: Any) -> dict[str, float]:
 
 
 def _of_the_task(run: Run, params: Any) -> dict[str, float]:
-    examples = corpus.examples(run.config.data.validation, run.task.kind)
+    examples = run.validation_examples
     predicted = evaluator.predictions(
         run.predict_step,
         params,
         run.task,
         examples,
         run.tokenizer.pad,
-        max(1, TOKENS // run.task.layout.length),
         run.batch_sharding,
         labelled=True,
         row_multiple=meshes.row_multiple(run.mesh),
+        slots=run.validation.slots,
     )
     finished = run.task.finish(total(evaluator.task_counts(run.task, examples, predicted)))
     return {run.task.metric: finished[run.task.metric]}

@@ -16,6 +16,7 @@ from research.models import transformer
 from research.models.config import ModelConfig
 
 Params = dict[str, Any]
+STACKED = "backbone/layers/"  # paths of what has a leading axis of layers
 
 
 def _is_box(x: Any) -> bool:

@@ -79,18 +79,18 @@ def position_in_attention(
     return lambda x: attention.rotate(x, positions, base)
 
 
-def visible_keys(
+def masks(
     config: ModelConfig,
     mask: Bool[Array, "B L M"],
     queries: Int[Array, "B L"],
     keys: Int[Array, "B M"],
-    local: Bool[Array, ""] | bool,
-) -> Bool[Array, "B L M"]:
-    """The mask of a layer: a local one sees of `mask` what is at most half a window away."""
+) -> Callable[[Bool[Array, ""] | bool], Bool[Array, "B L M"]]:
+    """`is_local` of a layer -> its mask; a local one sees what is at most half a window away."""
     if not config.window:
-        return mask
-    distance = jnp.abs(queries[:, :, None] - keys[:, None, :])
-    return mask & (jnp.logical_not(local) | (distance <= config.window // 2))
+        return lambda local: mask
+    # Made once: what a layer does in the scan is done for every layer.
+    near = mask & (jnp.abs(queries[:, :, None] - keys[:, None, :]) <= config.window // 2)
+    return lambda local: jnp.where(local, near, mask)
 
 
 def encode(
@@ -103,13 +103,13 @@ def encode(
     row_keys: Array | None = None,
 ) -> Float[Array, "B L D"]:
     """Runs the blocks on embeddings `x`; `row_keys` [B] turn dropout on."""
-    mask = attention.slot_mask(slots, pattern)
+    mask_of = masks(config, attention.slot_mask(slots, pattern), positions, positions)
 
     def layer(x: Array, scanned: tuple[Params, Array]) -> tuple[Array, None]:
         block, index = scanned
         local = is_local(config, index)
         place = position_in_attention(config, positions, local)
-        seen = visible_keys(config, mask, positions, positions, local)
+        mask = mask_of(local)
 
         def keys(purpose: int) -> Array | None:
             if row_keys is None:
@@ -122,7 +122,7 @@ def encode(
 
         def attend(query: Array, key: Array, value: Array) -> Array:
             return attention.attend(
-                place(query), place(key), value, seen, config.attention_dropout, keys(2)
+                place(query), place(key), value, mask, config.attention_dropout, keys(2)
             )
 
         def drop(y: Array, purpose: int) -> Array:
@@ -179,7 +179,8 @@ def encode_cached(
     Args:
         visible: the first so many positions of the cache hold all that a query may see; static.
     """
-    mask = jnp.arange(visible) <= positions[:, :, None]
+    past = jnp.arange(visible) <= positions[:, :, None]
+    mask_of = masks(config, past, positions, jnp.arange(visible)[None])
     rows = jnp.arange(x.shape[0])[:, None]
 
     def layer(carry: tuple[Array, Cache], scanned: tuple[Params, Array]):
@@ -187,7 +188,7 @@ def encode_cached(
         block, index = scanned
         local = is_local(config, index)
         place = position_in_attention(config, positions, local)
-        allowed = visible_keys(config, mask, positions, jnp.arange(visible)[None], local)
+        mask = mask_of(local)
 
         def attend(query: Array, key: Array, value: Array) -> Array:
             nonlocal cache
@@ -199,7 +200,7 @@ def encode_cached(
             )
             seen = [jax.lax.dynamic_index_in_dim(a, index, keepdims=False) for a in cache]
             keys, values = (jnp.swapaxes(a[:, :, :visible], 1, 2) for a in seen)
-            return attention.attend(place(query), keys, values, allowed)
+            return attention.attend(place(query), keys, values, mask)
 
         x = constrain(x, "rows", None, None)
         x = Block(config).apply({"params": block}, x, attend, lambda y, _: y, index == 0)

@@ -4,7 +4,7 @@ Axes: R rows, L positions of a row, D width.
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -43,3 +43,8 @@ class Objective:
     ]
     finish: Callable[[Mapping[str, float]], dict[str, float]]
     outputs: Callable[[Any, ModelConfig, Float[Array, "R L D"], Batch], dict[str, Sums]]
+
+
+def heads_of(objectives: Sequence[Objective]) -> dict[str, nn.Module]:
+    """The heads with parameters, by name."""
+    return {o.name: o.head for o in objectives if o.head is not None}

@@ -15,9 +15,8 @@ import jax
 import numpy as np
 
 from research.errors import UserError, nearest
-from research.models.params import by_path
+from research.models.params import STACKED, by_path
 
-STACKED = "backbone/layers/"
 TRAINED, FROZEN = "trained", "frozen"
 SHOWN = 12  # lines of a table
 

@@ -12,7 +12,7 @@ from research.models import params as parameters
 from research.models.config import ModelConfig
 from research.models.params import Params
 from research.objectives import make_objectives
-from research.objectives.protocol import Objective
+from research.objectives.protocol import Objective, heads_of
 from research.sharding import mesh as meshes
 from research.sharding import rules
 from research.sharding.mesh import MeshConfig
@@ -37,7 +37,7 @@ class Loaded:
     mesh: Mesh
 
 
-def make_objectives_of(
+def objectives_of(
     config: Config, tokenizer: Tokenizer
 ) -> tuple[tuple[Objective, ...], Task | None]:
     """The objectives of a config with a known shape, and its task if it has one."""
@@ -64,11 +64,11 @@ def load_model(path: str, mesh: MeshConfig | None = None) -> Loaded:
     config = from_values(info.config, f"the config of {path}", to_run=False)
     tokenizer = Tokenizer.from_json(info.tokenizer_json)
     model = config.model
-    objectives, task = make_objectives_of(config, tokenizer)
+    objectives, task = objectives_of(config, tokenizer)
     if "backbone" not in info.shapes:
         raise UserError(f"the checkpoint {path} has no backbone, only {', '.join(info.shapes)}")
     devices = meshes.make_mesh(mesh or MeshConfig())
-    heads = {o.name: o.head for o in objectives if o.head is not None}
+    heads = heads_of(objectives)
     shapes = parameters.shapes(model, heads)
     placed = rules.shardings(parameters.logical_axes(model, heads), shapes, devices)
     wanted = jax.tree.map(

@@ -8,13 +8,11 @@ import math
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import optax
 from optax import contrib
 
-from research.models.params import by_path
+from research.models.params import STACKED, by_path
 
-STACKED = "backbone/layers/"
 # Muon's update has the root mean square that AdamW's usually has, so that rates carry over
 # (Liu et al. 2025, arXiv:2502.16982).
 MUON_RMS = 0.2
@@ -97,8 +95,3 @@ def _to_usual_size(updates: Any, params: Any = None) -> Any:
         sides = math.prod(u.shape[1:split]), math.prod(u.shape[split:])
         leaves.append(u * (MUON_RMS * math.sqrt(max(sides))))
     return jax.tree.unflatten(jax.tree.structure(updates), leaves)
-
-
-def bytes_of(tree: Any) -> int:
-    """Bytes of all arrays (or shapes) in a tree."""
-    return sum(math.prod(x.shape) * jnp.dtype(x.dtype).itemsize for x in jax.tree.leaves(tree))

@@ -15,7 +15,7 @@ import numpy as np
 import optax
 
 from research.errors import UserError
-from research.models.params import by_path
+from research.models.params import STACKED, by_path
 from research.training import averaging, groups, matrices
 
 
@@ -115,7 +115,7 @@ def _scale_by_trust_ratio(epsilon: float = 0.0) -> optax.GradientTransformation:
     def update(updates: Any, state: Any, params: Any) -> tuple[Any, Any]:
         paths = list(by_path(params))
         leaves = [
-            u * ratio(u, p, path.startswith("backbone/layers/"))
+            u * ratio(u, p, path.startswith(STACKED))
             for path, u, p in zip(
                 paths, jax.tree.leaves(updates), jax.tree.leaves(params), strict=True
             )

@@ -50,20 +50,20 @@ def initial_params(run: Run) -> tuple[Any, Table]:
         raise UserError(f"the checkpoint {config.init_from} has no backbone to put a head on")
     theirs = info.shapes
     wanted, resized = _wanted(run, theirs, info.config["model"]["vocab_size"])
-    restored = checkpoint.restore_params(config.init_from, wanted, info.step)
-    added = sorted(parameters.by_path(run.param_shapes["backbone"]).keys()
-                   - parameters.by_path(wanted["backbone"]).keys())  # fmt: skip
-    new = _new_parts(run, restored["heads"].keys(), bool(resized) or bool(added))
-    backbone = _with_added(run, restored["backbone"], new, added)
-    heads = new["heads"] | restored["heads"]
-    params = {"backbone": backbone, "heads": heads}
+    restored = parameters.by_path(checkpoint.restore_params(config.init_from, wanted, info.step))
+    shapes = parameters.by_path(run.param_shapes)
+    new = _new_leaves(run, [path for path in shapes if path not in restored or path in resized])
+    for path, (before, _) in resized.items():
+        new[path] = _grown(restored.pop(path), new[path], before)
+    params = jax.tree.unflatten(
+        jax.tree.structure(run.param_shapes), [(restored | new)[path] for path in shapes]
+    )
     if resized:
-        params = _resize(run, params, new["whole"], resized)
+        params = jax.device_put(params, run.param_shardings)
     parts = {"backbone": f"restored from {config.init_from}, step {info.step}"}
-    for path in added:
-        parts[f"backbone/{path}"] = "new"
+    parts |= {path: "new" for path in new if path.startswith("backbone/") and path not in resized}
     for name in run.param_shapes["heads"]:
-        parts[f"head {name}"] = "restored" if name in restored["heads"] else "new"
+        parts[f"head {name}"] = "restored" if name in wanted["heads"] else "new"
     for name in theirs.get("heads", {}):
         if name not in run.param_shapes["heads"]:
             parts[f"head {name}"] = "left in the checkpoint"
@@ -113,52 +113,22 @@ def _stored_part(tree: Any, stored: Any, path: str = "backbone") -> Any:
     return found
 
 
-def _with_added(run: Run, restored: Any, new: Any, added: list[str]) -> Any:
-    """The restored backbone and, where it lacks them, the new parameters at the paths `added`."""
-    if not added:
-        return restored
-    have = parameters.by_path(restored) | {
-        path: x for path, x in parameters.by_path(new["whole"]["backbone"]).items() if path in added
-    }
-    shapes = run.param_shapes["backbone"]
-    leaves = [have[path] for path in parameters.by_path(shapes)]
-    return jax.tree.unflatten(jax.tree.structure(shapes), leaves)
+def _new_leaves(run: Run, paths: list[str]) -> dict[str, jax.Array]:
+    """Fresh parameters at these paths; no other one is made."""
 
+    def make(key: jax.Array) -> dict[str, jax.Array]:
+        made = parameters.by_path(parameters.init(key, run.model, run.heads))
+        return {path: made[path] for path in paths}
 
-def _new_parts(run: Run, restored_heads: Any, with_backbone: bool) -> Any:
-    """Fresh heads that the checkpoint lacks, and all of it where leaves must grow."""
-    names = [n for n in run.param_shapes["heads"] if n not in restored_heads]
-
-    def make(key: jax.Array) -> Any:
-        params = parameters.init(key, run.model, run.heads)
-        made = {"heads": {name: params["heads"][name] for name in names}}
-        return made | ({"whole": params} if with_backbone else {})
-
-    shardings = {"heads": {name: run.param_shardings["heads"][name] for name in names}}
-    if with_backbone:
-        shardings["whole"] = run.param_shardings
+    placed = parameters.by_path(run.param_shardings)
+    shardings = {path: placed[path] for path in paths}
     return jax.jit(make, out_shardings=shardings)(jax.random.key(run.config.seed))
 
 
-def _resize(run: Run, params: Any, new: Any, resized: dict[str, tuple[int, int]]) -> Any:
-    """Old rows where there were any, fresh ones behind them."""
-
-    def grow(path: str, old: jax.Array, fresh_leaf: jax.Array) -> jax.Array:
-        if path not in resized:
-            return old
-        before = resized[path][0]
-        rows = jnp.arange(fresh_leaf.shape[0])
-        missing = fresh_leaf.shape[0] - old.shape[0]
-        padded = jnp.pad(old, [(0, missing)] + [(0, 0)] * (old.ndim - 1))
-        old_rows = (rows < before).reshape(-1, *[1] * (old.ndim - 1))
-        return jnp.where(old_rows, padded, fresh_leaf)
-
-    paths = list(parameters.by_path(params))
-    leaves = [
-        grow(path, old, leaf)
-        for path, old, leaf in zip(
-            paths, jax.tree.leaves(params), jax.tree.leaves(new), strict=True
-        )
-    ]
-    grown = jax.tree.unflatten(jax.tree.structure(params), leaves)
-    return jax.device_put(grown, run.param_shardings)
+def _grown(old: jax.Array, fresh_leaf: jax.Array, before: int) -> jax.Array:
+    """The `before` old rows, and fresh ones behind them."""
+    rows = jnp.arange(fresh_leaf.shape[0])
+    missing = fresh_leaf.shape[0] - old.shape[0]
+    padded = jnp.pad(old, [(0, missing)] + [(0, 0)] * (old.ndim - 1))
+    old_rows = (rows < before).reshape(-1, *[1] * (old.ndim - 1))
+    return jnp.where(old_rows, padded, fresh_leaf)

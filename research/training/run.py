@@ -21,14 +21,13 @@ from research.models import config as model_config
 from research.models import lora
 from research.models import params as parameters
 from research.models.config import ModelConfig
-from research.objectives import make_objectives
-from research.objectives.protocol import Objective
+from research.objectives.protocol import Objective, heads_of
 from research.sharding import mesh as meshes
 from research.sharding import rules
-from research.tasks import make_task
-from research.tasks.protocol import Task
+from research.tasks.protocol import Example, Task
 from research.training import checkpoint, groups, optimizer
 from research.training import step as steps
+from research.training.inference import objectives_of
 from research.training.step import State
 
 
@@ -52,7 +51,7 @@ class Run:
 
     @functools.cached_property
     def heads(self) -> dict[str, nn.Module]:
-        return {o.name: o.head for o in self.objectives if o.head is not None}
+        return heads_of(self.objectives)
 
     @functools.cached_property
     def param_shapes(self) -> Any:
@@ -72,6 +71,11 @@ class Run:
     @functools.cached_property
     def batch_sharding(self) -> NamedSharding:
         return meshes.batch_sharding(self.mesh)
+
+    @functools.cached_property
+    def validation_examples(self) -> list[Example]:
+        """A task's validation examples, those of the slots in `validation`."""
+        return corpus.examples(self.config.data.validation, self.task.kind)
 
     @functools.cached_property
     def rates(self) -> dict[str, np.ndarray]:
@@ -224,22 +228,16 @@ def build(config: Config, devices: Sequence[jax.Device] | None = None, quiet: bo
     mesh = meshes.make_mesh(config.mesh, devices)
     config, tokenizer = resolve(config)
     rows = meshes.row_multiple(mesh)
-    if config.objective is not None:
-        task = None
-        objectives = make_objectives(config.objective, config.model)
+    objectives, task = objectives_of(config, tokenizer)
+    if task is None:
         data = corpus.pretraining(config, tokenizer, rows, quiet)
     else:
-        task = make_task(
-            config.task, config.model, tokenizer, config.data.length, config.data.slots
-        )
-        objectives = (task.objective,)
         data = corpus.for_task(config, task, tokenizer, rows)
     train, batches = config.train, data.train.epoch_batches(0)
     items = train.examples or train.tokens
     total = optimizer.run_steps(train.steps, train.epochs, batches, items, train.batch_size)
     every = train.eval_every or round(train.eval_epochs * batches)
-    heads = {o.name: o.head for o in objectives if o.head is not None}
-    shapes = parameters.shapes(config.model, heads)
+    shapes = parameters.shapes(config.model, heads_of(objectives))
     return Run(
         config=config,
         tokenizer=tokenizer,

@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 
 from research.convert import exporter, importer
-from tests.convert import test_parity
-from tests.convert.test_parity import CLASSES
+from tests.convert.test_parity import CLASSES, GOLDEN, compared
 
 ROOT = Path(__file__).parents[2]
 PYTHON = ROOT / os.environ.get("REFERENCE_VENV", ".venv-reference") / "bin" / "python"
@@ -53,9 +52,8 @@ def fresh(tmp_path_factory):
 
 
 @pytest.mark.parametrize("name", CLASSES)
-def test_other_random_weights(fresh, name, monkeypatch):
-    monkeypatch.setattr(test_parity, "GOLDEN", fresh)
-    test_parity.test_logits_and_losses_equal_the_references(name)
+def test_other_random_weights(fresh, name):
+    assert compared(fresh / name) >= 1
 
 
 def test_the_reference_loads_what_is_exported_and_answers_the_same(fresh):
@@ -73,5 +71,5 @@ def test_the_reference_loads_what_is_exported_and_answers_the_same(fresh):
 
 
 def test_the_seed_changes_the_weights(fresh):
-    new, old = (np.load(p / "BertModel" / "answers.npz") for p in (fresh, test_parity.GOLDEN))
+    new, old = (np.load(p / "BertModel" / "answers.npz") for p in (fresh, GOLDEN))
     assert not np.allclose(new["out_last_hidden_state"], old["out_last_hidden_state"])

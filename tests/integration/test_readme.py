@@ -83,4 +83,4 @@ def test_commands_of_the_suite(command, checkout):
 @pytest.mark.long
 def test_commands_of_the_long_suite(checkout):
     for _, command in commands("long"):
-        run(command, checkout, seconds=3600)
+        assert run(command, checkout, seconds=3600).strip()

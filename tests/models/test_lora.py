@@ -12,7 +12,7 @@ from research import config as configs
 from research.errors import UserError
 from research.models import lora, transformer
 from research.models.params import by_path
-from research.training import checkpoint, loop, matrices
+from research.training import checkpoint, loop
 from research.training.inference import load_model
 from research.training.run import build
 from tests import helpers
@@ -139,7 +139,7 @@ def test_what_is_frozen_has_no_optimizer_state(trained):
     run = build(config, quiet=True)
     state = jax.eval_shape(run.optimizer.init, run.param_shapes)
     learns = {p: x for p, x in by_path(run.param_shapes).items() if "_lora/" in p or "heads" in p}
-    assert matrices.bytes_of(state) <= 2 * matrices.bytes_of(learns) + 100
+    assert helpers.bytes_of(state) <= 2 * helpers.bytes_of(learns) + 100
 
 
 def test_a_run_with_adapters_goes_on_where_it_was(trained, tmp_path):

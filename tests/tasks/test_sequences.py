@@ -1,6 +1,5 @@
 """Losses, metrics and errors of the tasks on whole texts: one label, several, a number."""
 
-import dataclasses
 import json
 
 import jax
@@ -20,7 +19,7 @@ from research.errors import UserError
 from research.evaluation import classification, multi_label, regression
 from research.evaluation.metrics import total
 from research.models import transformer
-from research.tasks import MODULES, TASKS, make_task
+from research.tasks import TASKS, make_task
 from tests import helpers
 
 LABELS = ("no", "yes", "maybe")
@@ -261,16 +260,20 @@ def test_the_confusion_matrix_as_it_is_printed():
     ]
 
 
-@pytest.mark.parametrize("name", ["multi_label", "regression"])
+@pytest.mark.parametrize("name", ["multi_label", "regression", "multiple_choice"])
 def test_train_evaluate_predict(name, tmp_path, capsys):
     values = helpers.run_values("sentiment", tmp_path, steps=2)
-    keys = {"multi_label": ("labels", [["x"], ["x", "y"]]), "regression": ("label", [0.5, 2])}
-    key, given = keys[name]
+    key, given, options = {
+        "multi_label": ("labels", [["x"], ["x", "y"]], {"labels": ["x", "y"]}),
+        "regression": ("label", [0.5, 2], {}),
+        "multiple_choice": ("label", [0, "Sen."], {"choices": 2}),
+    }[name]
     rows = [{"id": f"r{i}", "text": "Nam ite.", key: given[i % 2]} for i in range(8)]
+    rows = [row | ({"choices": ["Mol.", "Sen."]} if options.get("choices") else {}) for row in rows]
     file = tmp_path / "rows.jsonl"
     file.write_text("".join(json.dumps(row) + "\n" for row in rows))
     values["data"] |= {"train": f"files:{file}", "validation": f"files:{file}"}
-    values["task"] = {"name": name} | ({"labels": ["x", "y"]} if name == "multi_label" else {})
+    values["task"] = {"name": name} | options
     config = tmp_path / "config.py"
     config.write_text(
         "from ml_collections import ConfigDict\n\n\n"
@@ -279,8 +282,12 @@ def test_train_evaluate_predict(name, tmp_path, capsys):
     workdir = tmp_path / "run"
     assert cli.main(["train", f"--config={config}", f"--workdir={workdir}"]) == 0
     assert cli.main(["evaluate", f"--checkpoint={workdir}"]) == 0
-    expected = {"multi_label": "micro_f1", "regression": "spearman"}[name]
-    assert expected in capsys.readouterr().out
-    assert cli.main(["predict", f"--checkpoint={workdir}", "--text=Nam ite."]) == 0
-    assert "Nam ite. → " in capsys.readouterr().out
-    assert dataclasses.is_dataclass(TASKS[name]) and name in MODULES
+    expected = {"multi_label": "micro_f1", "regression": "spearman", "multiple_choice": "accuracy"}
+    assert expected[name] in capsys.readouterr().out
+    assert cli.main(["predict", f"--checkpoint={workdir}", f"--input={file}"]) == 0
+    found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    fields = {"multi_label": "labels", "regression": "value", "multiple_choice": "choice"}
+    assert len(found) == 8 and all(fields[name] in line for line in found)
+    if name != "multiple_choice":  # whose choices are a list, which only a file can hold
+        assert cli.main(["predict", f"--checkpoint={workdir}", "--text=Nam ite."]) == 0
+        assert "Nam ite. → " in capsys.readouterr().out

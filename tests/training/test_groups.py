@@ -10,6 +10,7 @@ from research.errors import UserError
 from research.models.params import by_path
 from research.training import groups, matrices, optimizer
 from research.training.optimizer import OptimizerConfig
+from tests import helpers
 from tests.training.test_optimizer import drawn
 
 LAYERS = 3
@@ -63,7 +64,7 @@ def test_what_is_frozen_stays_and_takes_no_memory(name):
     found, state = updates_of(name=name, average=0.9, freeze=("^backbone/",))
     for path, update in found.items():
         assert np.any(update) == path.startswith("heads/"), path
-    sizes = [matrices.bytes_of(s) for s in (whole, state)]
+    sizes = [helpers.bytes_of(s) for s in (whole, state)]
     params = by_path(drawn("params"))
     heads = sum(x.nbytes for path, x in params.items() if path.startswith("heads/"))
     assert sizes[1] < 3 * heads + 100 < sizes[0]
@@ -135,7 +136,7 @@ def test_muon_turns_each_layers_kernel_into_one_of_equal_singular_values():
 def test_adafactor_keeps_rows_and_columns_only():
     shapes = {"heads": {"task": {"kernel": jnp.ones((256, 512))}}}
     rule = optimizer.make(OptimizerConfig(name="adafactor"), 10, shapes)
-    assert matrices.bytes_of(rule.init(shapes)) < 4 * (256 + 512) + 100
+    assert helpers.bytes_of(rule.init(shapes)) < 4 * (256 + 512) + 100
 
 
 def test_a_kernel_split_in_heads_is_one_matrix_to_adafactor():
@@ -143,7 +144,7 @@ def test_a_kernel_split_in_heads_is_one_matrix_to_adafactor():
         "backbone": {"layers": {"attention": {"output": {"kernel": jnp.ones((2, 4, 64, 256))}}}}
     }
     rule = matrices.adafactor()
-    assert matrices.bytes_of(rule.init(split)) < 2 * (4 * (256 + 256) + 100)
+    assert helpers.bytes_of(rule.init(split)) < 2 * (4 * (256 + 256) + 100)
 
 
 def test_the_average_follows_and_is_exchanged_with_what_learns():
