@@ -95,9 +95,10 @@ def test_task_metrics_do_not_depend_on_rows_slots_or_batches(sentiment):
         assert found == pytest.approx(expected, rel=1e-5), (length, slots, size)
 
 
-def test_predictions_do_not_depend_on_the_rows_of_a_batch(sentiment):
+def test_predictions_do_not_depend_on_the_rows_of_a_batch(sentiment, monkeypatch):
     found = []
     for length, slots, rows in ((48, 4, 3), (64, 1, 8)):
+        monkeypatch.setattr(evaluator, "TOKENS", rows * length)
         task, model = make(length, slots)
         params = helpers.new_params(model, (task.objective,))
         mesh = make_mesh(ALONE, jax.devices()[:1])
@@ -109,7 +110,6 @@ def test_predictions_do_not_depend_on_the_rows_of_a_batch(sentiment):
             task,
             sentiment,
             helpers.word_pieces().pad,
-            rows,
             batch_sharding(mesh),
             progress=done.append,
         )
@@ -128,7 +128,6 @@ def test_predictions_do_not_depend_on_the_rows_of_a_batch(sentiment):
         task,
         sentiment[3:4],
         helpers.word_pieces().pad,
-        3,
         batch_sharding(mesh),
     )
     assert alone[0]["probabilities"] == pytest.approx(found[0][3]["probabilities"], abs=2e-6)
