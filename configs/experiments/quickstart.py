@@ -7,6 +7,8 @@ fine-tunes the five tasks from the checkpoints shipped with the project (made by
 configs/experiments/journey.py) and from scratch, with the same budget on both sides.
 """
 
+from research.config import arguments
+from research.data.bundled import ABOUT_SCORES
 from research.experiments.experiment import Experiment, Row, Run
 
 BERT, GPT = "research/pretrained/bert", "research/pretrained/gpt"
@@ -44,8 +46,9 @@ TASKS = {
 }
 
 
-def get_experiment() -> Experiment:
-    """Two pre-trainings, and five tasks twice."""
+def get_experiment(arg: str = "") -> Experiment:
+    """Two pre-trainings, and five tasks twice. Takes no arguments."""
+    arguments(arg)
     short = {"train.checkpoint_every": 0}
     runs = {
         "bert": Run(
@@ -70,4 +73,4 @@ def get_experiment() -> Experiment:
         Row(task, file, f"{file}-scratch", baseline)
         for task, (file, _, baseline, _) in TASKS.items()
     )
-    return Experiment("quickstart", runs, ("bert", "gpt"), rows, BERT, GPT)
+    return Experiment("quickstart", runs, ("bert", "gpt"), rows, BERT, GPT, ABOUT_SCORES)

@@ -15,11 +15,10 @@ from research.errors import UserError, nearest
 from research.evaluation import evaluator, predictor
 from research.evaluation.metrics import total
 from research.sharding import mesh as meshes
-from research.tasks import make_task
 from research.tasks.protocol import Example, Prediction
 from research.training import checkpoint_folder
 from research.training.checkpoint import read_info
-from research.training.inference import Loaded, load_model
+from research.training.inference import Loaded, load_model, with_task
 from research.training.run import check_length
 from research.training.step import make_eval_step
 
@@ -56,13 +55,9 @@ def load(path: str, overrides: Mapping[str, str]) -> Loaded:
     config = configs.override(values, overrides, f"the config of {path}")
     loaded = load_model(path, config.mesh)
     check_length(loaded.model, config.data.length)
-    loaded = dataclasses.replace(loaded, config=config)
     if config.task is None:
-        return loaded
-    task = make_task(
-        config.task, loaded.model, loaded.tokenizer, config.data.length, config.data.slots
-    )
-    return dataclasses.replace(loaded, task=task, objectives=(task.objective,))
+        return dataclasses.replace(loaded, config=config)
+    return with_task(loaded, config)
 
 
 def evaluate(loaded: Loaded, split: str, quiet: bool = False) -> Evaluation:

@@ -1,6 +1,6 @@
 """An experiment: runs by name, what each starts from, and the table that is made of them.
 
-An experiment file (configs/experiments/…) has `get_experiment() -> Experiment`.
+An experiment file (configs/experiments/…) has `get_experiment(arg="") -> Experiment`.
 """
 
 import dataclasses
@@ -25,6 +25,7 @@ class Run:
     config: "FILE.py:arg"; overrides: "group.key" -> value.
     start: the run whose checkpoint it starts from, or the path of a checkpoint.
     fresh: only the shape and the tokenizer of `start` are taken, the weights are new.
+    train: False scores the weights of `start` as they are, on the config's task.
     """
 
     config: str
@@ -32,16 +33,21 @@ class Run:
     start: str = ""
     fresh: bool = False
     seeds: tuple[int, ...] = (0,)
+    train: bool = True
 
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """One task of the table: the runs compared, and the baseline's name in `BASELINES`."""
+    """One task of the table: the runs compared, and the baseline's name in `BASELINES`.
+
+    metrics: those that are shown, a line each; the task's own one where none is named.
+    """
 
     task: str
     pretrained: str
     scratch: str
     baseline: str
+    metrics: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,6 +57,8 @@ class Experiment:
     pretraining: runs whose held-out losses are shown beside n-gram models.
     rows: the tasks of the table.
     encoder, decoder: checkpoints or runs that fill in the seed examples.
+    notes: what a reader of the table has to know about its data.
+    sides: what the table calls the two runs of a row.
     """
 
     name: str
@@ -59,33 +67,40 @@ class Experiment:
     rows: tuple[Row, ...] = ()
     encoder: str = ""
     decoder: str = ""
+    notes: str = ""
+    sides: tuple[str, str] = ("from scratch", "from the checkpoint")
 
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-    """A run with a seed: what is trained, where, and the workdir of the run it starts from."""
+    """A run with a seed: what is trained, where, and the workdir of the run it starts from.
+
+    train: see `Run`.
+    """
 
     run: str
     seed: int
     config: Config
     workdir: Path
     after: Path | None
+    train: bool = True
 
 
 BASELINES = {
     "linear": baselines.linear,
+    "linear_svm": baselines.linear_svm,
     "frequent_tag": baselines.frequent_tag,
     "overlapping_sentence": baselines.overlapping_sentence,
     "bigram": baselines.bigram,
 }
 
 
-def load(file: str) -> Experiment:
-    """The experiment of a file. Raises UserError if it has none."""
-    module = configs.load_module(file)
-    if not hasattr(module, "get_experiment"):
-        raise UserError(f"{file} has no get_experiment()")
-    return module.get_experiment()
+def load(spec: str) -> Experiment:
+    """The experiment of "FILE.py:arg". Raises UserError if it has none."""
+    found = configs.call(spec, "get_experiment")
+    if not isinstance(found, Experiment):
+        raise UserError(f"{spec}: get_experiment(arg) returns a {type(found).__name__}")
+    return found
 
 
 def jobs(experiment: Experiment, folder: Path) -> list[Job]:
@@ -110,6 +125,7 @@ def jobs(experiment: Experiment, folder: Path) -> list[Job]:
             _config(runs[name], seed, folder, runs, name),
             workdir(folder, name, seed),
             _after(runs[name].start, folder, runs),
+            runs[name].train,
         )
         for name in _ordered(runs)
         for seed in runs[name].seeds
@@ -132,6 +148,8 @@ def _after(start: str, folder: Path, runs: Mapping[str, Run]) -> Path | None:
 
 def _config(run: Run, seed: int, folder: Path, runs: Mapping[str, Run], name: str) -> Config:
     given = dict(run.overrides) | {"seed": seed}
+    if not run.train and (run.fresh or not run.start):
+        raise UserError(f"run {name!r}: train=False needs a start, and one that is not fresh")
     if run.start:
         if run.start not in runs and not Path(run.start).is_dir():
             raise UserError(
@@ -141,9 +159,12 @@ def _config(run: Run, seed: int, folder: Path, runs: Mapping[str, Run], name: st
         given |= {"init_from": checkpoint_of(run.start, folder, runs)}
         given |= {"init": "fresh" if run.fresh else "restore"}
     try:
-        return configs.load(run.config, given)
+        config = configs.load(run.config, given)
     except UserError as error:
         raise UserError(f"run {name!r}: {error}") from error
+    if not run.train and config.task is None:
+        raise UserError(f"run {name!r}: train=False needs a config with a task")
+    return config
 
 
 def _ordered(runs: Mapping[str, Run]) -> list[str]:
@@ -166,8 +187,9 @@ def _ordered(runs: Mapping[str, Run]) -> list[str]:
     return done
 
 
-def fingerprint(config: Config) -> str:
+def fingerprint(job: Job) -> str:
     """Changes when a run's config, its data, or the checkpoint it starts from does."""
+    config = job.config
     data = config.data
     used = [*data.corpus, data.train, data.validation, data.test]
     parts: dict[str, Any] = {
@@ -177,4 +199,6 @@ def fingerprint(config: Config) -> str:
     if config.init_from:
         info = read_info(config.init_from)
         parts["start"] = [info.step, info.config, info.meta]
+    if not job.train:
+        parts["train"] = False
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

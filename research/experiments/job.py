@@ -17,7 +17,7 @@ from research.cli import guarded
 from research.evaluation import predictor
 from research.experiments.experiment import Job, fingerprint, jobs, load
 from research.training import loop
-from research.training.inference import load_model
+from research.training.inference import Loaded, load_model, with_task
 
 DONE = "done.json"
 SCORED = "test.jsonl"  # one line for each test example: prediction and counts
@@ -26,21 +26,28 @@ SCORED = "test.jsonl"  # one line for each test example: prediction and counts
 def make(job: Job) -> None:
     """Trains (or goes on), scores the test split if there is a task, and says that it is done."""
     start = time.perf_counter()
-    result = loop.train(job.config, str(job.workdir), label=job.workdir.name, describe_run=False)
-    if job.config.task is not None:
-        _score(job)
+    step, metrics, loaded = 0, {}, None
+    if job.train:
+        label = job.workdir.name
+        result = loop.train(job.config, str(job.workdir), label=label, describe_run=False)
+        step, metrics = result.step, result.metrics
+        if job.config.task is not None:
+            loaded = load_model(str(job.workdir))
+    else:
+        loaded = with_task(load_model(job.config.init_from), job.config)
+    if loaded is not None:
+        _score(job, loaded)
     record = {
-        "fingerprint": fingerprint(job.config),
-        "step": result.step,
-        "metrics": result.metrics,
+        "fingerprint": fingerprint(job),
+        "step": step,
+        "metrics": metrics,
         "seconds": time.perf_counter() - start,
     }
     (job.workdir / DONE).write_text(json.dumps(record, indent=1) + "\n")
 
 
-def _score(job: Job) -> None:
+def _score(job: Job, loaded: Loaded) -> None:
     """Predicts the test split (the validation split where there is none) and keeps the counts."""
-    loaded = load_model(str(job.workdir))
     examples = predictor.split_examples(job.config, loaded.task, "test")
     predicted = predictor.predict(loaded, examples)
     lines = [

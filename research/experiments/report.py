@@ -30,7 +30,7 @@ def make(experiment: Experiment, planned: list[Job], folder: Path) -> str:
         parts += ["## Pre-training, on held-out text", _pretraining(experiment, planned)]
     if experiment.rows:
         table, samples = _tasks(experiment, planned)
-        parts += ["## Fine-tuning, on the test split", table, _legend(), samples]
+        parts += ["## Fine-tuning, on the test split", table, _legend(experiment.notes), samples]
     if experiment.encoder:
         parts += ["## Seed examples", _seeds(experiment, folder)]
     seconds = sum(finished(job)["seconds"] for job in planned)
@@ -120,25 +120,32 @@ def _tasks(experiment: Experiment, planned: list[Job]) -> tuple[str, str]:
         examples = predictor.split_examples(config, task, "test")
         outcomes = [[line["counts"] for line in scored(j)] for j in (*ours, *theirs)]
         good, bad = outcomes[: len(ours)], outcomes[len(ours) :]
-        gap = paired_bootstrap(good, bad, task.finish, task.metric)
         simple = _baseline(row, task, config, examples, loaded.tokenizer)
-        rows.append(
-            [
-                row.task,
-                f"{task.metric.replace('_', ' ')} {'↑' if task.higher_is_better else '↓'}",
-                f"{task.finish(total(simple))[task.metric]:.3f} ({row.baseline.replace('_', ' ')})",
-                _values(task, bad),
-                _values(task, good),
-                _gap(gap),
-            ]
+        for metric in row.metrics or (task.metric,):
+            # The task says of its own metric which way is better; more of another is.
+            better = "↑" if metric != task.metric or task.higher_is_better else "↓"
+            value = task.finish(total(simple))[metric]
+            rows.append(
+                [
+                    row.task,
+                    f"{metric.replace('_', ' ')} {better}",
+                    f"{value:.3f} ({row.baseline.replace('_', ' ')})",
+                    _values(task, metric, bad),
+                    _values(task, metric, good),
+                    _gap(paired_bootstrap(good, bad, task.finish, metric)),
+                ]
+            )
+        before, after = (
+            [task.show(e, x["prediction"]) for e, x in zip(examples, scored(j), strict=True)]
+            for j in (theirs[0], ours[0])
         )
-        samples.append(f"- **{row.task}**: {_sample(task, examples, scored(ours[0]))}")
-    header = ["task", "metric", "baseline", "from scratch", "from the checkpoint", "gap"]
+        samples.append(f"- **{row.task}**, {_samples(experiment.sides, before, after)}")
+    header = ["task", "metric", "baseline", *experiment.sides, "gap"]
     return _markdown(header, rows), "One prediction of each:\n\n" + "\n".join(samples)
 
 
-def _values(task: Task, runs: Sequence[Sequence[Counts]]) -> str:
-    found = [task.finish(total(run))[task.metric] for run in runs]
+def _values(task: Task, metric: str, runs: Sequence[Sequence[Counts]]) -> str:
+    found = [task.finish(total(run))[metric] for run in runs]
     spread = f" ± {statistics.stdev(found):.3f}" if len(found) > 1 else ""
     return f"{statistics.mean(found):.3f}{spread}"
 
@@ -147,14 +154,11 @@ def _gap(gap: Gap) -> str:
     return f"{gap.difference:+.3f} ± {gap.error:.3f}"
 
 
-def _legend() -> str:
+def _legend(notes: str) -> str:
     return (
-        "The gap is the checkpoint's value minus that from scratch, with its bootstrap error over "
-        "the test examples; a value after ± in other columns is the deviation over seeds. The "
-        "entity tags are distant (about 93 % precise, 80 % complete), and the questions are made "
-        "from templates: neither score compares with those of human-labelled sets. A rule that "
-        "knows the questions' layout (the named field's text) answers all of them."
-    )
+        "The gap is the right value minus the left one, with its bootstrap error over the test "
+        "examples; a value after ± in other columns is the deviation over seeds. " + notes
+    ).strip()
 
 
 def _baseline(
@@ -182,10 +186,11 @@ def _completion_rows(task: Task, example: Example, whole: bool) -> list[np.ndarr
     return found
 
 
-def _sample(task: Task, examples: list[Example], lines: list[dict]) -> str:
-    """The first test example that is short enough to be read in a line or two."""
-    shown = [task.show(e, x["prediction"]) for e, x in zip(examples, lines, strict=True)]
-    return min(shown[:20], key=lambda text: abs(len(text) - 200)).replace("\n", " ")
+def _samples(sides: tuple[str, str], before: list[str], after: list[str]) -> str:
+    """The first test example that is short enough to be read in a line or two, on both sides."""
+    chosen = min(range(min(20, len(after))), key=lambda i: abs(len(after[i]) - 200))
+    lines = (f"{side}: {found[chosen]}" for side, found in zip(sides, (before, after), strict=True))
+    return "\n  ".join(" ".join(line.split()) for line in lines)
 
 
 # Seed examples

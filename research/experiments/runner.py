@@ -52,14 +52,19 @@ def run(
 
     Args:
         file: the experiment's file, which the processes of the runs load again.
-        only: runs whose name fits this pattern ("sentiment*"); what they start from must be done.
+        only: runs whose name, with or without its seed, fits this pattern ("sentiment*",
+            "sentiment-seed1"); what they start from must be done.
         parallel: runs at a time; 0: one on an accelerator, on CPU one for each core, at most 4.
         say: where progress is told.
 
     Raises UserError for anything wrong in the experiment, before the first run starts.
     """
     planned = jobs(experiment, folder)
-    chosen = [job for job in planned if not only or fnmatchcase(job.run, only)]
+    chosen = [
+        job
+        for job in planned
+        if not only or any(fnmatchcase(name, only) for name in (job.run, job.workdir.name))
+    ]
     if not chosen:
         raise UserError(f"--only={only!r} fits no run{nearest(only, experiment.runs)}")
     missing = {job.after for job in chosen if job.after and not (job.after / DONE).exists()}
@@ -85,7 +90,7 @@ def _done(job: Job) -> bool:
     done = job.workdir / DONE
     if not done.exists():
         return False
-    if json.loads(done.read_text())["fingerprint"] != fingerprint(job.config):
+    if json.loads(done.read_text())["fingerprint"] != fingerprint(job):
         raise UserError(
             f"{job.workdir} holds a finished run with another config or other data; remove it, or "
             "give another --workdir"

@@ -80,6 +80,22 @@ def load_model(path: str, mesh: MeshConfig | None = None) -> Loaded:
     return Loaded(params, model, tokenizer, config, info, objectives, task, devices)
 
 
+def with_task(loaded: Loaded, config: Config) -> Loaded:
+    """The same weights asked as `config` says: its task, on its data.
+
+    Raises UserError where the task has a head that the weights do not have.
+    """
+    data = config.data
+    task = make_task(config.task, loaded.model, loaded.tokenizer, data.length, data.slots)
+    missing = heads_of((task.objective,)).keys() - loaded.params.keys()
+    if missing:
+        raise UserError(
+            f"the weights have no head {', '.join(sorted(missing))}, which the task {task.name} "
+            "needs; fine-tuning makes it"
+        )
+    return dataclasses.replace(loaded, config=config, task=task, objectives=(task.objective,))
+
+
 def require_head(loaded: Loaded, path: str) -> Loaded:
     """Returns `loaded`. Raises UserError where it was imported without a head."""
     if not loaded.objectives:

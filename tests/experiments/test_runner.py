@@ -60,7 +60,7 @@ def make(tmp_path, monkeypatch):
         said = []
         loaded = experiment.load(file)
         planned = experiment.jobs(loaded, tmp_path / "runs")
-        keys = {job.run: experiment.fingerprint(job.config) for job in planned}
+        keys = {job.run: experiment.fingerprint(job) for job in planned}
         (tmp_path / "experiment.json").write_text(json.dumps(keys))
         found = runner.run(loaded, file, tmp_path / "runs", say=said.append, **flags)
         return found, said
@@ -136,6 +136,9 @@ def test_only_what_fits_the_pattern_is_made(make, tmp_path):
         "task-scratch-seed0",
         "task-seed0",
     ]
+    make({"task": {"seeds": (0, 1, 2)}}, parallel=1, only="task-seed2")
+    assert (tmp_path / "runs" / "task-seed2").exists()
+    assert not (tmp_path / "runs" / "task-seed1").exists()
     with pytest.raises(UserError, match="'tusk' fits no run; did you mean 'task'"):
         make(runs, parallel=1, only="tusk")
 

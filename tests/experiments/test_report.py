@@ -1,0 +1,118 @@
+"""An experiment made in this process: weights as they are beside the same after a fine-tuning."""
+
+import dataclasses
+import json
+
+import pytest
+
+from research.errors import UserError
+from research.evaluation import predictor
+from research.experiments import experiment, job, report
+from research.tasks.sequence_classification import SequenceClassificationConfig
+from research.training.inference import load_model, with_task
+from tests import helpers
+
+EXPERIMENT = """
+from research.experiments.experiment import Experiment, Row, Run
+
+BASE, ASKED = {base!r}, {asked!r}
+RUNS = {{
+    "base": Run(BASE),
+    "after": Run(ASKED, start="base"),
+    "before": Run(ASKED, start="base", train=False),
+}}
+
+
+def get_experiment(arg=""):
+    row = Row("questions", "after", "before", "overlapping_sentence", ("f1", "exact_match"))
+    notes = "What the data is."
+    return Experiment("asked", RUNS, rows=(row,), notes=notes, sides=("before", "after"))
+"""
+
+
+def questions(path, count):
+    lines = []
+    for i in range(count):
+        context = f"The town number {i} has a mill. It lies by a river."
+        answer = {"text": ["a river"], "answer_start": [context.index("a river")]}
+        question = "Where does it lie?"
+        lines.append({"id": str(i), "context": context, "question": question, "answers": answer})
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return {"name": f"files:{path}"}
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """(experiment, jobs, folder) with every job done."""
+    folder = tmp_path_factory.mktemp("asked")
+    base = helpers.run_values("gpt", folder, steps=2)
+    base["model"] |= {"max_positions": 128}
+    asked = {
+        "tokenizer": {"kind": "checkpoint"},
+        "data": {"length": 128, "train": questions(folder / "train.jsonl", 8)},
+        "model": {"preset": "checkpoint"},
+        "task": {
+            "name": "text_generation",
+            "kind": "question",
+            "prompt": "{context} {question}",
+            "completion": " {answer}",
+            "max_new_tokens": 4,
+        },
+        "train": {"batch_size": 4, "steps": 2},
+    }
+    asked["data"]["validation"] = asked["data"]["test"] = questions(folder / "test.jsonl", 4)
+    files = {}
+    for name, values in (("base", base), ("asked", asked)):
+        files[name] = str(folder / f"{name}.py")
+        text = f"def get_config(arg=''):\n    return {values!r}\n"
+        (folder / f"{name}.py").write_text(text)
+    (folder / "experiment.py").write_text(EXPERIMENT.format(**files))
+    loaded = experiment.load(str(folder / "experiment.py"))
+    planned = experiment.jobs(loaded, folder / "runs")
+    for one in planned:
+        one.workdir.mkdir(parents=True)
+        job.make(one)
+    return loaded, planned, folder / "runs"
+
+
+def test_weights_that_are_not_trained_are_scored_as_they_are(made):
+    _, planned, folder = made
+    before = next(j for j in planned if j.run == "before")
+    assert sorted(p.name for p in before.workdir.iterdir()) == [job.DONE, job.SCORED]
+    assert job.finished(before)["step"] == 0
+    loaded = with_task(load_model(str(folder / "base-seed0")), before.config)
+    examples = predictor.split_examples(before.config, loaded.task, "test")
+    expected = predictor.predict(loaded, examples)
+    assert [line["prediction"] for line in job.scored(before)] == expected
+
+
+def test_the_report_has_both_sides_each_metric_and_a_prediction(made):
+    text = report.make(*made)
+    lines = [line for line in text.splitlines() if line.startswith("|")]
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    assert cells[0] == ["task", "metric", "baseline", "before", "after", "gap"]
+    assert [row[1] for row in cells[2:]] == ["f1 ↑", "exact match ↑"]
+    assert all("(overlapping sentence)" in row[2] for row in cells[2:])
+    assert all("±" in row[5] for row in cells[2:])
+    assert "What the data is." in text
+    assert "- **questions**, before: Where does it lie?" in text
+    assert "\n  after: Where does it lie?" in text
+
+
+def test_a_run_that_is_not_trained_needs_weights_and_a_task(made):
+    loaded, planned, folder = made
+    runs = {"base": loaded.runs["base"]}
+    after = loaded.runs["after"]
+    for values in ({"start": ""}, {"fresh": True}, {"config": runs["base"].config}):
+        wrong = experiment.Run(**{"config": after.config, "start": "base", "train": False} | values)
+        with pytest.raises(UserError, match="run 'x': train=False needs a"):
+            experiment.jobs(experiment.Experiment("wrong", runs | {"x": wrong}), folder)
+
+
+def test_weights_without_the_head_of_a_task_are_refused(made):
+    loaded, planned, folder = made
+    base = load_model(str(folder / "base-seed0"))
+    classifier = SequenceClassificationConfig(labels=("a", "b"), pooling="last")
+    asked = dataclasses.replace(planned[1].config, task=classifier)
+    with pytest.raises(UserError, match="no head .*, which the task sequence_classification needs"):
+        with_task(base, asked)
