@@ -132,8 +132,9 @@ def plan_pairs(
     usable = [d for d, offsets in enumerate(sentences) if len(offsets) > 1]
     if len(usable) < 2:
         raise UserError(
-            "next sentence prediction needs at least two documents in each block of the corpus; "
-            "give the corpus as several documents, or set objective.next_sentence to None"
+            "next sentence prediction needs at least two documents in each block of a split; give "
+            "config.data.corpus as several documents, hold out fewer of them "
+            "(config.data.held_out_percent), or leave it out: --config.objective.next_sentence=None"
         )
     rows = _Rows(length, slots, predictions, predicted_of)
     least = PAIR_SPECIALS + max(2, min(16, length // 8))
