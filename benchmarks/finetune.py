@@ -28,8 +28,8 @@ from research.evaluation.metrics import total
 from research.experiments import experiment, runner
 from research.experiments.experiment import Job
 from research.experiments.job import finished, scored
-from research.tasks.protocol import Task
-from research.training.inference import load_model
+from research.tasks.span_qa import specials
+from research.training.inference import Loaded, load_model
 
 VERB = cli.Verb(
     "benchmarks.finetune:run",
@@ -59,7 +59,7 @@ def run(
             return 1
         model = load_model(str(job.workdir))
         examples = predictor.split_examples(job.config, model.task, "test")
-        problem = _problem(job, model.task, examples, source)
+        problem = _problem(job, model, examples, source)
         answers = _answers(problem, folder / f"torch-seed{job.seed}.json", reference)
         counts = list(map(model.task.counts, examples, answers["predictions"]))
         seconds = {"seconds": sum(answers["seconds"].values())}
@@ -71,9 +71,9 @@ def run(
     return 0
 
 
-def _problem(job: Job, task: Task, examples: list, source: str) -> dict[str, Any]:
+def _problem(job: Job, loaded: Loaded, examples: list, source: str) -> dict[str, Any]:
     """What the other side is told: plain values and the examples themselves."""
-    config = job.config
+    config, task = job.config, loaded.task
     if task.kind not in KINDS:
         raise UserError(f"{job.run}: a task of kind {task.kind!r}; possible: {', '.join(KINDS)}")
     epochs = config.train.epochs
@@ -91,7 +91,7 @@ def _problem(job: Job, task: Task, examples: list, source: str) -> dict[str, Any
         "test": examples,
     }
     if task.kind == "question":
-        room = config.data.length - 3 - config.task.max_question
+        room = config.data.length - specials(loaded.tokenizer) - config.task.max_question
         problem["max_answer"] = config.task.max_answer
         problem["overlap"] = room - config.task.stride
     return problem

@@ -191,7 +191,10 @@ def _tokenizer_json(loaded: Loaded) -> str:
 
 
 def _template(tokenizer: Tokenizer) -> Mapping[str, Any]:
-    """[CLS] A [SEP] and [CLS] A [SEP] B [SEP], as the `tokenizers` library writes it."""
+    """[CLS] A [SEP] and [CLS] A [SEP] B [SEP], as the `tokenizers` library writes it.
+
+    A tokenizer without a frame of its own has one separator between the two.
+    """
     names = {role: tokenizer.token(getattr(tokenizer, role)) for role in ("cls", "sep")}
 
     def special(role: str, kind: int) -> dict[str, Any]:

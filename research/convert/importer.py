@@ -10,14 +10,14 @@ import jax.numpy as jnp
 from research.config import Config, from_values, to_values
 from research.convert import mapping
 from research.convert.families import family_of
-from research.convert.family import Family, HfConfig
+from research.convert.family import Family
 from research.convert.folder import Public, download, read_folder, require_free
 from research.errors import UserError
 from research.models import config as model_config
 from research.models import params as parameters
 from research.models.config import ModelConfig
 from research.objectives.protocol import heads_of
-from research.tasks.span_qa import SPECIALS, SpanQAConfig
+from research.tasks.span_qa import SpanQAConfig, specials
 from research.training import checkpoint
 from research.training.inference import objectives_of
 
@@ -132,14 +132,15 @@ def _config(family: Family, name: str, model: ModelConfig, public: Public) -> Co
     if _plain(heads):
         values["objective"] = {head: {} for head in heads}
     else:
-        values["task"] = _task(family, heads[0], public.hf, length)
+        values["task"] = _task(family, heads[0], public, length)
     return from_values(values, public.where, to_run=False)
 
 
-def _task(family: Family, head: str, hf: HfConfig, length: int) -> dict[str, Any]:
+def _task(family: Family, head: str, public: Public, length: int) -> dict[str, Any]:
+    hf = public.hf
     if head == "span_qa":
         question = min(SpanQAConfig.max_question, length // 4)
-        room = length - SPECIALS - question
+        room = length - specials(public.tokenizer) - question
         stride = min(SpanQAConfig.stride, max(1, room // 2))
         return {"name": head, "max_question": question, "stride": stride}
     pooling = {"pooling": family.pooling(hf)} if head in POOLED else {}

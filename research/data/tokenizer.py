@@ -13,7 +13,16 @@ from typing import NamedTuple
 
 import numpy as np
 import tokenizers
-from tokenizers import AddedToken, Regex, decoders, models, normalizers, pre_tokenizers, trainers
+from tokenizers import (
+    AddedToken,
+    Regex,
+    decoders,
+    models,
+    normalizers,
+    pre_tokenizers,
+    processors,
+    trainers,
+)
 
 from research.errors import UserError
 
@@ -56,6 +65,7 @@ class Tokenizer:
       vocab_size: the number of rows that an embedding needs: the highest id + 1.
       pad, unk, cls, sep, mask, bos, eos: ids, None where the tokenizer declares none.
       special_ids: all ids that stand for no text.
+      separators: how many `sep` stand between the two texts of a pair (RoBERTa: 2).
     """
 
     def __init__(self, inner: tokenizers.Tokenizer):
@@ -79,6 +89,8 @@ class Tokenizer:
             number for number, token in added.items() if token.special or token.content in _NAMES
         )
         self.vocab_size: int = max(inner.get_vocab(with_added_tokens=True).values()) + 1
+        # The frame that the tokenizer itself would put around a pair ends with one.
+        self.separators = max(1, inner.encode("a", "b").ids.count(self.sep) - 1)
 
     def encode(self, text: str) -> Encoding:
         """The tokens of a text, without special tokens around them.
@@ -320,6 +332,12 @@ def _load_bpe(vocab: Path, merges: Path) -> Tokenizer:
     except Exception as error:  # the library raises nothing narrower
         raise UserError(f"{vocab} + {merges.name}: not a byte-level BPE ({error})") from error
     names = sorted((name for name in _NAMES if name in entries), key=entries.get)
+    if {"<s>", "</s>"} <= entries.keys():  # RoBERTa's
+        inner.post_processor = processors.TemplateProcessing(
+            single="<s> $A </s>",
+            pair="<s> $A </s> </s> $B </s>",
+            special_tokens=[(name, entries[name]) for name in ("<s>", "</s>")],
+        )
     return Tokenizer(_with_specials(inner, names))
 
 

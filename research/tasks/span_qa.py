@@ -28,7 +28,6 @@ from research.tasks.sequence_classification import segments
 from research.tasks.windows import most_context, windows
 
 NAME = "span_qa"
-SPECIALS = 3  # [CLS] question [SEP] context [SEP]
 BEST = 5  # answers in a prediction
 CANDIDATES = 100  # best spans of a window, of which several may read the same
 NEVER = 1e6  # the null score difference of a context without tokens, beyond every threshold
@@ -64,6 +63,11 @@ def slot_log_probabilities(
     return jax.nn.log_softmax(jnp.where(member[..., None], scores[:, None], MASKED), axis=2)
 
 
+def specials(tokenizer: Tokenizer) -> int:
+    """How many tokens of a window are neither question nor context: [CLS], [SEP], [SEP]."""
+    return 2 + tokenizer.separators
+
+
 def make(
     config: SpanQAConfig, model: ModelConfig, tokenizer: Tokenizer, length: int, slots: int
 ) -> Task:
@@ -74,7 +78,8 @@ def make(
     Raises UserError for a stride that would leave out tokens of the context, and for a threshold
     that nothing would be compared with.
     """
-    room = length - SPECIALS - config.max_question
+    framing = specials(tokenizer)
+    room = length - framing - config.max_question
     if not 0 < config.stride <= room or config.max_question < 1 or config.max_answer < 1:
         raise UserError(
             f"config.task.stride={config.stride}: rows of config.data.length={length} with "
@@ -112,7 +117,7 @@ def make(
         """The question's ids, the context, and its windows (token start, token end)."""
         question = tokenizer.encode(example["question"]).ids[: config.max_question]
         context = tokenizer.encode(example["context"])
-        here = length - SPECIALS - len(question)
+        here = length - framing - len(question)
         return question, context, windows(len(context.ids), here, config.stride)
 
     def make_slots(example: Example, number: int, labelled: bool) -> list[Slot]:
@@ -123,7 +128,7 @@ def make(
             slot = segments(tokenizer, [question, context.ids[start:end]], length)
             labels = {"start": 0, "end": 0}
             if gold and start <= gold[0] and gold[1] < end:
-                shift = len(question) + 2 - start
+                shift = framing - 1 + len(question) - start
                 labels = {"start": gold[0] + shift, "end": gold[1] + shift}
             found.append(
                 dataclasses.replace(slot, example=number, weight=float(labelled), labels=labels)
@@ -133,7 +138,7 @@ def make(
     def predict(example: Example, slots: Sequence[Slot], outputs: Sequence[Outputs]) -> Prediction:
         question, context, spans = cut(example)
         owner = most_context(len(context.ids), spans)
-        before = len(question) + 2
+        before = framing - 1 + len(question)
         found: list[Span] = []
         null = np.inf
         mass = []

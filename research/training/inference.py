@@ -87,7 +87,8 @@ def with_task(loaded: Loaded, config: Config) -> Loaded:
     """
     data = config.data
     task = make_task(config.task, loaded.model, loaded.tokenizer, data.length, data.slots)
-    missing = heads_of((task.objective,)).keys() - loaded.params.keys()
+    wanted = parameters.shapes(loaded.model, heads_of((task.objective,)))["heads"]
+    missing = wanted.keys() - loaded.params["heads"].keys()
     if missing:
         raise UserError(
             f"the weights have no head {', '.join(sorted(missing))}, which the task {task.name} "

@@ -358,6 +358,19 @@ def test_special_tokens_are_found_by_the_names_of_other_families(tmp_path):
     assert (t.cls, t.pad, t.sep, t.unk, t.mask, t.bos, t.eos) == (0, 1, 2, 3, 4, 0, 2)
     assert t.special_ids == {0, 1, 2, 3, 4}
     assert list(t.encode("a<mask>b").ids) == [5, 4, 6]
+    assert t.separators == 2 and Tokenizer.from_json(t.to_json()).separators == 2
+
+
+def test_a_pair_has_the_separators_of_the_tokenizer_own_frame(made):
+    assert made["wordpiece"].separators == 1 and made["bpe"].separators == 1
+    values = json.loads(made["wordpiece"].to_json())
+    cls, sep = (["[CLS]", made["wordpiece"].cls], ["[SEP]", made["wordpiece"].sep])
+    for kind, count in (("BertProcessing", 1), ("RobertaProcessing", 2)):
+        frame = {"type": kind, "sep": sep, "cls": cls}
+        if kind == "RobertaProcessing":
+            frame |= {"trim_offsets": True, "add_prefix_space": False}
+        t = Tokenizer.from_json(json.dumps(values | {"post_processor": frame}))
+        assert t.separators == count
 
 
 def test_truncation_and_padding_of_a_loaded_file_are_off(made):

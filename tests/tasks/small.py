@@ -1,6 +1,7 @@
 """Small tokenizers, models and batches that the tests of the tasks share."""
 
 import functools
+import json
 from typing import Any
 
 import jax
@@ -27,6 +28,15 @@ SENTENCES = (
 def word_pieces() -> Tokenizer:
     """A WordPiece tokenizer that cuts longer words into several pieces."""
     return tokenizers.train_wordpiece(SENTENCES, 160)
+
+
+@functools.cache
+def two_separators() -> Tokenizer:
+    """`word_pieces` with RoBERTa's frame around a pair."""
+    frame = {"type": "RobertaProcessing", "trim_offsets": True, "add_prefix_space": False}
+    frame |= {"sep": ["[SEP]", word_pieces().sep], "cls": ["[CLS]", word_pieces().cls]}
+    values = json.loads(word_pieces().to_json()) | {"post_processor": frame}
+    return Tokenizer.from_json(json.dumps(values))
 
 
 @functools.cache

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import tokenizers as library
 from scipy import stats
 from sklearn import metrics as reference
 
@@ -19,8 +20,9 @@ from research.errors import UserError
 from research.evaluation import classification, multi_label, regression
 from research.evaluation.metrics import total
 from research.models import transformer
-from research.tasks import TASKS, make_task
+from research.tasks import TASKS, make_task, sequence_classification
 from tests import helpers
+from tests.tasks import small
 
 LABELS = ("no", "yes", "maybe")
 TEXTS = ("Nam ite.", "Sen ale mol.", "Ite ite nam sen.")
@@ -53,6 +55,19 @@ def labelled(labels, key="label"):
 
 
 GOLD = labelled(("yes", "no", "maybe"))
+
+
+def test_a_pair_is_framed_as_its_tokenizer_frames_it():
+    for tokenizer in (small.word_pieces(), small.two_separators()):
+        parts = [tokenizer.encode(text).ids for text in small.SENTENCES[:2]]
+        slot = sequence_classification.segments(tokenizer, parts, 200)
+        if tokenizer is small.two_separators():
+            own = library.Tokenizer.from_str(tokenizer.to_json())
+            assert slot.tokens.tolist() == own.encode(*small.SENTENCES[:2]).ids
+        cut = sequence_classification.segments(tokenizer, parts, 12)
+        assert len(cut.tokens) == len(cut.types) == 12
+        assert (cut.tokens == tokenizer.sep).sum() == tokenizer.separators + 1
+        assert cut.types.tolist() == sorted(cut.types.tolist())
 
 
 def probabilities(task, model, params):

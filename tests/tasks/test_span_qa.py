@@ -12,6 +12,9 @@ CONTEXT = (
 )
 
 
+TOKENIZERS = (small.word_pieces, small.two_separators, small.byte_pairs)
+
+
 def question(text: str, answer: str | None, name: str = "q") -> dict:
     found = {"text": [], "answer_start": []}
     if answer is not None:
@@ -42,7 +45,7 @@ def gold_outputs(slots) -> list[dict]:
     return found
 
 
-@pytest.mark.parametrize("tokenizer", [small.word_pieces, small.byte_pairs])
+@pytest.mark.parametrize("tokenizer", TOKENIZERS)
 def test_labels_lie_on_the_answer(tokenizer):
     tokenizer = tokenizer()
     slots = task(length=200, tokenizer=tokenizer).slots(COAST, 5, True)
@@ -53,7 +56,7 @@ def test_labels_lie_on_the_answer(tokenizer):
     assert set(slot.types[slot.labels["start"] : slot.labels["end"] + 1]) == {1}
     asked = slot.tokens[slot.types == 0]
     assert tokenizer.decode(asked).replace(" ", "").startswith("Howlongis")
-    assert len(asked) == 10 + 2, "the question is cut to max_question"
+    assert len(asked) == 10 + 1 + tokenizer.separators, "the question is cut to max_question"
     assert slot.types[-1] == 1 and slot.types[0] == 0
 
 
@@ -88,7 +91,7 @@ def test_a_window_is_labelled_if_it_holds_the_whole_answer(stride, example):
         assert marked == (answer if held else [small.word_pieces().cls])
 
 
-@pytest.mark.parametrize("tokenizer", [small.word_pieces, small.byte_pairs])
+@pytest.mark.parametrize("tokenizer", TOKENIZERS)
 @pytest.mark.parametrize("example", [COAST, CAPITAL], ids=lambda e: e["id"])
 def test_prediction_reads_gold_back_from_the_characters(tokenizer, example):
     made = task(tokenizer=tokenizer())
