@@ -27,7 +27,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from research import cli
+from research import cli, huge_pages
 from research import config as configs
 from research.config import Config
 from research.data import corpus, pretraining
@@ -245,6 +245,7 @@ def report(run: Run, found: Measured) -> Iterator[str]:
 
 
 if __name__ == "__main__":
+    huge_pages.use()
     if sys.argv[1:2] and sys.argv[1] in cli.HELP:
         print("\n".join(cli.described("python -m benchmarks.train_step", VERB)))
         sys.exit(0)

@@ -255,6 +255,20 @@ def test_each_verb_as_a_command(tiny, tmp_path):
         assert expected[verb][1] in out
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="glibc's setting")
+@pytest.mark.parametrize("given,seen", [(None, "glibc.malloc.hugetlb=1"), ("", "")])
+def test_a_command_runs_on_huge_pages_unless_told_otherwise(tmp_path, given, seen):
+    (tmp_path / "shown.py").write_text(
+        "import os, sys\nfrom research import huge_pages\nhuge_pages.use()\n"
+        "print(repr(os.environ['GLIBC_TUNABLES']), sys.argv[1:])\n"
+    )
+    environment = {k: v for k, v in os.environ.items() if k != "GLIBC_TUNABLES"}
+    environment |= {"PYTHONPATH": str(ROOT)} | ({} if given is None else {"GLIBC_TUNABLES": given})
+    command = [sys.executable, str(tmp_path / "shown.py"), "--a=b c"]
+    shown = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert shown.stdout == f"{seen!r} ['--a=b c']\n"
+
+
 @pytest.mark.smoke
 def test_ctrl_c_saves_and_the_line_it_prints_goes_on(tiny, tmp_path):
     run = tiny("bert")
