@@ -186,6 +186,15 @@ def guarded(run: Callable[[], int]) -> int:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] in ("research", ""):
+            raise
+        print(
+            f"error: the package {error.name!r} is not installed for {sys.executable}; "
+            "`make setup` installs everything into .venv: use .venv/bin/python",
+            file=sys.stderr,
+        )
+        return 2
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130

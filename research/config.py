@@ -111,6 +111,13 @@ def load_values(spec: str) -> dict[str, Any]:
     return found
 
 
+# What a config file may define, and what reads it.
+VERB_OF = {
+    "get_config": "`launch.py train`, `data` and the runs of an experiment",
+    "get_experiment": "`launch.py experiment`",
+}
+
+
 def call(spec: str, name: str) -> Any:
     """What the function `name` of the file in "FILE.py:arg" returns for that argument.
 
@@ -119,7 +126,9 @@ def call(spec: str, name: str) -> Any:
     file, _, arg = spec.partition(":")
     module = load_module(file)
     if not hasattr(module, name):
-        raise UserError(f"{file} has no {name}(arg)")
+        other = next((o for o in VERB_OF if o != name and hasattr(module, o)), None)
+        hint = f"; it has {other}(arg), which is for {VERB_OF[other]}" if other else ""
+        raise UserError(f"{file} has no {name}(arg){hint}")
     try:
         return getattr(module, name)(*[arg] if arg else [])
     except UserError:
@@ -257,7 +266,7 @@ def _convert(kind: Any, value: Any, path: str) -> Any:
         return _dataclass(kind, value, path)
     if origin is tuple:
         if not isinstance(value, list | tuple):
-            raise _wrong(path, value, "a list")
+            raise _wrong(path, value, """a list, such as '["a", "b"]'""")
         return tuple(_convert(args[0], v, f"{path}[{i}]") for i, v in enumerate(value))
     if origin is not None and issubclass(origin, Mapping):
         if not value:

@@ -30,7 +30,9 @@ def check(config: "Config", where: str) -> None:
     lengths = ("steps", "epochs", "tokens" if config.objective else "examples")
     if sum(getattr(train, key) > 0 for key in LENGTHS) != 1:
         given = [f"config.train.{key}={getattr(train, key)}" for key in lengths]
-        raise UserError(f"give one of {', '.join(given[:-1])} and {given[-1]}")
+        raise UserError(
+            f"give one of {', '.join(given[:-1])} and {given[-1]}, and set the others to 0"
+        )
     for key in set(LENGTHS) - set(lengths):
         if getattr(train, key) > 0:
             kind = "a task" if key == "examples" else "a pre-training"

@@ -15,7 +15,7 @@ def run(
     if not output.endswith((".npz", ".jsonl")):
         raise UserError(f"--output={output} must end in .npz or .jsonl")
     jsonl.check_writable(output)
-    examples = [_example(row) for row in files.rows(files.find(input))]
+    examples = [_example(row) for row in files.rows(files.find(input), text_lines=True)]
     if not examples:
         raise UserError(f"{input} is empty: there is not one text in it")
     vectors = embedding.embed(load_model(checkpoint), examples, pooling, quiet=False)

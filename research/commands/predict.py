@@ -45,7 +45,7 @@ def run(
         jsonl.check_writable(output)
         if Path(output).resolve() in [path.resolve() for path in paths]:
             raise UserError(f"predict: --output={output} would overwrite the file of --input")
-    rows = list(files.rows(paths, malformed)) if paths else []
+    rows = list(files.rows(paths, malformed, text_lines=True)) if paths else []
     loaded = _with_threshold(require_head(load_model(checkpoint), checkpoint), threshold)
     if input:
         examples = _from_rows(loaded, rows, malformed)
@@ -115,8 +115,13 @@ def _from_flags(loaded: Loaded, fields: dict[str, str]) -> Example:
     form = predictor.fitting(loaded, fields)
     known = {*form.fields, *form.optional} if form else set()
     if not fields.keys() <= known or not known:
-        wrong = [f"--{name}" for name in fields if name not in known]
-        what = f"{', '.join(wrong)} cannot be used here" if wrong else "there is nothing to predict"
+        usable = {n for form in predictor.forms(loaded) for n in (*form.fields, *form.optional)}
+        wrong = [f"--{name}" for name in fields if name not in (known or usable)]
+        what = "there is nothing to predict"
+        if wrong:
+            what = f"{', '.join(wrong)} cannot be used here"
+        elif fields:
+            what = f"{' '.join(f'--{name}' for name in fields)} alone is not enough"
         raise UserError(f"predict: {what}; {predictor.trained_for(loaded)} takes\n{_flags(loaded)}")
     split = {"tokens": fields["tokens"].split()} if "tokens" in fields else {}
     return {**fields, **split}
@@ -146,16 +151,22 @@ def _from_rows(
 
 def _from_row(loaded: Loaded, row: files.Row) -> Example:
     """The fields of the row that this checkpoint reads, and an id."""
-    form = predictor.fitting(loaded, row.fields)
+    given = row.fields
+    form = predictor.fitting(loaded, given)
+    if form is None and loaded.config.data.train is not None:
+        # A table like the one that it was trained on: its columns have the same names.
+        names = dict(loaded.config.data.train.fields)
+        given = given | {ours: given[theirs] for ours, theirs in names.items() if theirs in given}
+        form = predictor.fitting(loaded, given)
     if form is None:
         raise UserError(f"{row.where}: {predictor.wrong_fields(loaded, row.fields)}")
-    example = {n: row.fields[n] for n in (*form.fields, *form.optional) if n in row.fields}
+    example = {n: given[n] for n in (*form.fields, *form.optional) if n in given}
     for name, value in example.items():
         right = _words(value) if name in LISTS else isinstance(value, str)
         if not right:
             wanted = LISTS.get(name, "text")
             raise UserError(f"{row.where}: {name!r} should be {wanted}, found {value!r:.60}")
-    return example | {"id": row.fields.get("id", row.fallback_id)}
+    return example | {"id": given.get("id", row.fallback_id)}
 
 
 def _words(value: object) -> bool:

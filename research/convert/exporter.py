@@ -58,6 +58,8 @@ def export(path: str, output: str) -> Exported:
     part.mkdir(parents=True, exist_ok=True)
     (part / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
     save_file(tensors, part / "model.safetensors", metadata={"format": "pt"})
+    # The library makes it readable by its owner alone; the other files follow the umask.
+    (part / "model.safetensors").chmod((part / "config.json").stat().st_mode)
     (part / "tokenizer.json").write_text(_tokenizer_json(loaded), encoding="utf-8")
     text = json.dumps(_tokenizer_config(loaded), indent=2)
     (part / "tokenizer_config.json").write_text(text + "\n", encoding="utf-8")

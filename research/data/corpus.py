@@ -127,9 +127,15 @@ def for_task(config: "Config", task: Task, tokenizer: Tokenizer, mesh_rows: int)
     """Batches of a task's training and validation examples, held in memory."""
     data, train = config.data, config.train
     made = []
-    for source, shuffle in ((data.train, True), (data.validation, False)):
+    for split, source, shuffle in (
+        ("train", data.train, True),
+        ("validation", data.validation, False),
+    ):
         found = examples(source, task.kind)
-        slots = [task.slots(e, i, True) for i, e in enumerate(found)]
+        try:
+            slots = [task.slots(e, i, True) for i, e in enumerate(found)]
+        except UserError as error:
+            raise UserError(f"config.data.{split}={source.name}: {error}") from error
         multiple = mesh_rows * (train.accumulation if shuffle else 1)
         made.append(
             TaskBatches(

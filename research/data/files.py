@@ -53,20 +53,28 @@ def refuse(error: UserError) -> None:
     raise error
 
 
-def rows(paths: list[Path], malformed: Callable[[UserError], None] = refuse) -> Iterator[Row]:
+def rows(
+    paths: list[Path], malformed: Callable[[UserError], None] = refuse, text_lines: bool = False
+) -> Iterator[Row]:
     """All rows of the files, in order.
 
     A line of a .jsonl and a record of a .csv (with a header line) are one row each; a .txt is
     one row {"text"} with its name as id and title.
 
     Args:
+        text_lines: each line of a .txt that is not blank is a row {"text"} of its own.
         malformed: is told what is wrong with a line, of which no row is made then. A file that
             cannot be read on (a .csv or .txt that is not UTF-8, a broken .gz) is always an error.
     """
     for path, name in zip(paths, relative_names(paths), strict=True):
         # No "/" in an id made from a name: what stands before one is a prefix, not the id.
         name = name.replace("/", ".")
-        if _format(path) == ".txt":
+        if _format(path) == ".txt" and text_lines:
+            for number, line in _lines(path, malformed):
+                if line.strip():
+                    text = line.strip("\r\n")
+                    yield Row(f"{path}, line {number}", f"{name}:{number}", {"text": text})
+        elif _format(path) == ".txt":
             yield from _text_rows(path, name)
         else:
             readers = {".jsonl": _json_rows, ".csv": _csv_rows}

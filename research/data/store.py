@@ -194,7 +194,8 @@ def build(
             names = ", ".join(s.name for s in corpus)
             raise UserError(
                 f"no text in the {split} split of {names} "
-                f"({counts['documents']} documents; data.held_out_percent={held_out_percent})"
+                f"({counts['documents']} documents; data.held_out_percent={held_out_percent}). A "
+                "document is a line of a .jsonl, a record of a .csv, or a whole .txt"
             )
         (work / "done.json").write_text(json.dumps(counts | {"blocks": blocks}))
         try:

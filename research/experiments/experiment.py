@@ -17,6 +17,8 @@ from research.errors import UserError, nearest
 from research.experiments import baselines
 from research.training.checkpoint import read_info
 
+PUBLIC = ".cache/public/"  # where the Makefile puts public weights
+
 
 @dataclasses.dataclass(frozen=True)
 class Run:
@@ -152,9 +154,10 @@ def _config(run: Run, seed: int, folder: Path, runs: Mapping[str, Run], name: st
         raise UserError(f"run {name!r}: train=False needs a start, and one that is not fresh")
     if run.start:
         if run.start not in runs and not Path(run.start).is_dir():
+            public = run.start.startswith(PUBLIC)
+            near = f"; `make {run.start}` fetches it" if public else nearest(run.start, runs)
             raise UserError(
-                f"run {name!r} starts from {run.start!r}, which is neither a run nor a folder"
-                f"{nearest(run.start, runs)}"
+                f"run {name!r} starts from {run.start!r}, which is neither a run nor a folder{near}"
             )
         given |= {"init_from": checkpoint_of(run.start, folder, runs)}
         given |= {"init": "fresh" if run.fresh else "restore"}

@@ -60,13 +60,7 @@ def run(
     Raises UserError for anything wrong in the experiment, before the first run starts.
     """
     planned = jobs(experiment, folder)
-    chosen = [
-        job
-        for job in planned
-        if not only or any(fnmatchcase(name, only) for name in (job.run, job.workdir.name))
-    ]
-    if not chosen:
-        raise UserError(f"--only={only!r} fits no run{nearest(only, experiment.runs)}")
+    chosen = choose(experiment, planned, only)
     missing = {job.after for job in chosen if job.after and not (job.after / DONE).exists()}
     for workdir in sorted(missing - {job.workdir for job in chosen}):
         raise UserError(
@@ -83,6 +77,23 @@ def run(
     lanes = min(parallel or _lanes(), len(waiting))
     say(f"to make: {len(waiting)}, {lanes} at a time; each prints to its {folder}/RUN/{LOG}")
     return _Runner(planned, waiting, file, folder, lanes, say).run()
+
+
+def choose(experiment: Experiment, planned: list[Job], only: str) -> list[Job]:
+    """The jobs whose run's name, with or without its seed, fits a pattern; all where it is empty.
+
+    Raises UserError where none fits.
+    """
+    names = {job.workdir.name: job for job in planned}
+    chosen = [
+        job
+        for name, job in names.items()
+        if not only or fnmatchcase(job.run, only) or fnmatchcase(name, only)
+    ]
+    if not chosen:
+        known = (*experiment.runs, *names)
+        raise UserError(f"--only={only!r} fits no run{nearest(only, known)}")
+    return chosen
 
 
 def _done(job: Job) -> bool:

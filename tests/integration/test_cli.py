@@ -255,6 +255,31 @@ def test_each_verb_as_a_command(tiny, tmp_path):
         assert expected[verb][1] in out
 
 
+def test_a_python_without_the_packages_says_where_they_are():
+    command = [sys.executable, "-S", "launch.py", "data", "--config=configs/pretrain/bert.py"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert "is not installed for" in done.stderr and ".venv/bin/python" in done.stderr
+
+
+def test_a_dry_run_shows_what_only_chooses(capsys):
+    line = ["experiment", "--config=configs/experiments/quickstart.py", "--dry_run"]
+    assert cli.main([*line, "--only=story-seed0"]) == 0
+    assert [row.split()[0] for row in capsys.readouterr().out.splitlines()] == [
+        "runs/quickstart/story-seed0"
+    ]
+    assert cli.main([*line, "--only=storry"]) == 2
+    assert "fits no run; did you mean 'story'" in capsys.readouterr().err
+
+
+def test_a_config_of_the_other_kind_says_what_it_is_for(capsys):
+    train = ["train", "--config=configs/experiments/quickstart.py", "--workdir=x"]
+    assert cli.main(train) == 2
+    assert "which is for `launch.py experiment`" in capsys.readouterr().err
+    assert cli.main(["experiment", "--config=configs/pretrain/bert.py"]) == 2
+    assert "which is for `launch.py train`" in capsys.readouterr().err
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="glibc's setting")
 @pytest.mark.parametrize("given,seen", [(None, "glibc.malloc.hugetlb=1"), ("", "")])
 def test_a_command_runs_on_huge_pages_unless_told_otherwise(tmp_path, given, seen):

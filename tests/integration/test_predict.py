@@ -1,5 +1,6 @@
 """`launch.py predict` on files of many lines, on bad lines, and with flags that do not fit."""
 
+import dataclasses
 import json
 import re
 
@@ -133,3 +134,41 @@ def test_a_question_may_have_no_answer(tiny, tmp_path, capsys):
     for wrong in ("high", "nan"):
         assert cli.main([*asked, f"--null_threshold={wrong}"]) == 2
         assert f"--null_threshold={wrong} must be a number" in capsys.readouterr().err
+
+
+def test_a_text_file_has_an_example_in_each_line(tiny, tmp_path, capsys):
+    (tmp_path / "in.txt").write_text("Nam ite.\n\nSen ale mol.\r\n")
+    call("predict", f"--checkpoint={tiny('sentiment').checkpoint}", f"--input={tmp_path}/in.txt")
+    found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [line["id"] for line in found] == ["in.txt:1", "in.txt:3"]
+    expected = predictor.predict(
+        load_model(tiny("sentiment").checkpoint), [{"text": "Nam ite."}, {"text": "Sen ale mol."}]
+    )
+    assert [line["label"] for line in found] == [p["label"] for p in expected]
+
+
+def test_a_table_like_the_one_trained_on_is_read_with_its_columns(
+    tiny, tmp_path, capsys, monkeypatch
+):
+    (tmp_path / "in.csv").write_text("review,verdict\nNam ite.,good\n")
+    flags = [f"--checkpoint={tiny('sentiment').checkpoint}", f"--input={tmp_path}/in.csv"]
+    assert cli.main(["predict", *flags]) == 2
+    assert "given: review, verdict" in capsys.readouterr().err
+
+    def trained_on_reviews(path):
+        loaded = load_model(path)
+        source = dataclasses.replace(loaded.config.data.train, fields={"text": "review"})
+        data = dataclasses.replace(loaded.config.data, train=source)
+        return dataclasses.replace(loaded, config=dataclasses.replace(loaded.config, data=data))
+
+    monkeypatch.setattr("research.commands.predict.load_model", trained_on_reviews)
+    call("predict", *flags)
+    assert json.loads(capsys.readouterr().out)["id"] == "in.csv:2"
+
+
+def test_a_flag_without_its_partner_is_said_to_be_alone(tiny, capsys):
+    flags = [f"--checkpoint={tiny('answers').checkpoint}", "--question=Sen mol?"]
+    assert cli.main(["predict", *flags]) == 2
+    assert '--question alone is not enough; a checkpoint of span_qa takes\n  --question="…" ' in (
+        capsys.readouterr().err
+    )
