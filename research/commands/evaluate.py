@@ -29,7 +29,7 @@ def run(
         print(f"  {name:<{width}}  {value:.4f}")
     if loaded.task is not None and loaded.task.name == sequence_classification.NAME:
         counts = total(evaluator.task_counts(loaded.task, found.examples, found.predictions))
-        print("\n".join(_matrix(*classification.confusion(counts))))
+        print("\n".join(_matrix(*classification.confusion(counts, loaded.config.task.labels))))
     written = [splits.record(checkpoint, split, loaded, found, overrides)]
     if output:
         pairs = zip(found.examples, found.predictions, strict=True)

@@ -3,11 +3,18 @@
 import json
 
 from research.config import to_values
+from research.evaluation import splits
 from research.training.inference import Loaded
 
 
-def model_card(loaded: Loaded, architecture: str, name: str) -> str:
-    """README.md: what the model is, what it was trained on and how, and what was measured."""
+def model_card(loaded: Loaded, architecture: str, name: str, path: str) -> str:
+    """README.md: what the model is, what it was trained on and how, and what was measured.
+
+    Args:
+        architecture: the library's class.
+        name: what the model is called.
+        path: its checkpoint, beside which `launch.py evaluate` leaves what it has measured.
+    """
     config = loaded.config
     data = config.data
     named = {
@@ -43,7 +50,7 @@ def model_card(loaded: Loaded, architecture: str, name: str) -> str:
         "",
         "## Metrics",
         "",
-        *_metrics(loaded),
+        *_metrics(loaded, path),
         "",
         "## Config",
         "",
@@ -54,9 +61,15 @@ def model_card(loaded: Loaded, architecture: str, name: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _metrics(loaded: Loaded) -> list[str]:
-    metrics = loaded.info.meta.get("metrics") or {}
-    if not metrics:
+def _metrics(loaded: Loaded, path: str) -> list[str]:
+    measured = {"validation, in training": loaded.info.meta.get("metrics") or {}}
+    for record in splits.records(path, loaded.info.step):
+        measured[f"{record['split']}, {record['examples']:,} examples"] = record["metrics"]
+    rows = [
+        f"| {where} | {key.replace('_', ' ')} | {value:.4f} |"
+        for where, metrics in measured.items()
+        for key, value in sorted(metrics.items())
+    ]
+    if not rows:
         return ["None was measured by this code base."]
-    rows = [f"| {key.replace('_', ' ')} | {value:.4f} |" for key, value in sorted(metrics.items())]
-    return ["| on the validation split | |", "| --- | --- |", *rows]
+    return ["| split | metric | value |", "| --- | --- | --- |", *rows]

@@ -52,7 +52,7 @@ def export(path: str, output: str) -> Exported:
     )
     config = {"architectures": [name], "model_type": family.model_type, "dtype": "float32"}
     config |= family.to_hf(model) | _labels(loaded, family) | _special_ids(loaded.tokenizer)
-    card = model_card(loaded, name, output)
+    card = model_card(loaded, name, output, path)
 
     part = folder.with_name(f"{folder.name}.part")
     part.mkdir(parents=True, exist_ok=True)

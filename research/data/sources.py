@@ -229,10 +229,13 @@ def _value(row: Row, ours: str, fields: dict[str, str]) -> object:
     if theirs not in row.fields:
         if ours not in _MADE_UP or ours in fields:
             renamed = "" if theirs == ours else f" (for our {ours!r})"
+            there = list(map(str, row.fields))
+            if len(there) == 1 and any(mark in there[0] for mark in ";\t|"):
+                hint = "A .csv has commas between its columns"
+            else:
+                hint = f'Name it with fields, as in {{"{ours}": "{(there or ["theirs"])[0]}"}}'
             raise UserError(
-                f"{row.where}: no field {theirs!r}{renamed}; "
-                f"there are: {', '.join(map(str, row.fields))}. Name it with fields, "
-                f'as in {{"{ours}": "{next(iter(row.fields), "theirs")}"}}'
+                f"{row.where}: no field {theirs!r}{renamed}; there are: {', '.join(there)}. {hint}"
             )
         return row.fallback_id if ours == "id" else ""
     if ours == "id":

@@ -14,10 +14,17 @@ def count(gold: str, predicted: str) -> Counts:
     return {json.dumps([gold, predicted]): 1.0}
 
 
-def confusion(counts: Mapping[str, float]) -> tuple[list[str], np.ndarray]:
-    """The sorted labels and the matrix [gold label, predicted label] of numbers of examples."""
+def confusion(
+    counts: Mapping[str, float], order: Sequence[str] = ()
+) -> tuple[list[str], np.ndarray]:
+    """The labels and the matrix [gold label, predicted label] of numbers of examples.
+
+    Labels stand as in `order`, those that it does not have after them, sorted.
+    """
+    places = {label: i for i, label in enumerate(order)}
     cells = {tuple(json.loads(key)): value for key, value in counts.items()}
-    labels = sorted({label for cell in cells for label in cell})
+    found = {label for cell in cells for label in cell}
+    labels = sorted(found, key=lambda label: (places.get(label, len(places)), label))
     index = {label: i for i, label in enumerate(labels)}
     matrix = np.zeros((len(labels), len(labels)))
     for (gold, predicted), value in cells.items():

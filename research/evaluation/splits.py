@@ -109,12 +109,10 @@ def _losses(loaded: Loaded, split: str, quiet: bool) -> dict[str, float]:
 
 
 def record(path: str, split: str, loaded: Loaded, found: Evaluation, overrides: Any) -> str:
-    """Writes `evaluation_SPLIT.json` into the run's folder (whichever of its folders `path` is).
+    """Writes `evaluation_SPLIT.json` into the run's folder.
 
     Returns the file's name. Raises UserError where it cannot be written.
     """
-    folder = checkpoint_folder.locate(path, None)[0]
-    folder = folder.parent if folder.name == "checkpoints" else folder
     content = {
         "step": loaded.info.step,
         "split": split,
@@ -122,7 +120,21 @@ def record(path: str, split: str, loaded: Loaded, found: Evaluation, overrides: 
         "examples": len(found.examples),
         "metrics": found.metrics,
     }
-    return _write(folder / f"evaluation_{split}.json", json.dumps(content, indent=1) + "\n")
+    file = _folder(path) / f"evaluation_{split}.json"
+    return _write(file, json.dumps(content, indent=1) + "\n")
+
+
+def records(path: str, step: int) -> list[dict[str, Any]]:
+    """What `record` wrote of this step, on the data of its own config."""
+    files = (_folder(path) / f"evaluation_{split}.json" for split in SPLITS)
+    found = [json.loads(file.read_text()) for file in files if file.exists()]
+    return [one for one in found if one["step"] == step and not one["config"]]
+
+
+def _folder(path: str) -> epath.Path:
+    """The run's folder, whichever of its folders `path` is."""
+    folder = checkpoint_folder.locate(path, None)[0]
+    return folder.parent if folder.name == "checkpoints" else folder
 
 
 def _write(file: epath.Path, text: str) -> str:

@@ -15,6 +15,7 @@ from research import cli
 from research.convert import exporter, importer
 from research.convert.families import family_of
 from research.errors import UserError
+from research.evaluation import splits
 from research.models import params as parameters
 from research.training.inference import load_model
 from tests.convert.test_parity import CLASSES, GOLDEN
@@ -78,11 +79,18 @@ def test_the_commands(tmp_path, capsys):
     assert "head sequence_classification: 51 parameters" in capsys.readouterr().out
     assert cli.main(["predict", f"--checkpoint={ours}", "--text=w1 w2"]) == 0
     assert "B-LOC" in capsys.readouterr().out
+    loaded = load_model(str(ours))
+    for split, overrides in (("test", {}), ("validation", {"data.validation": "files:other"})):
+        found = splits.Evaluation({"macro_recall": 0.25}, [{}] * 3, [])
+        splits.record(str(ours), split, loaded, found, overrides)
     assert cli.main(["export", f"--checkpoint={ours}", f"--output={theirs}"]) == 0
     config = json.loads((theirs / "config.json").read_text())
     assert config["id2label"] == {"0": "O", "1": "B-LOC", "2": "I-LOC"}
     card = (theirs / "README.md").read_text()
     assert "BertForSequenceClassification.from_pretrained" in card and str(source) in card
+    assert "| test, 3 examples | macro recall | 0.2500 |" in card and "| validation" not in card
+    modes = {file.stat().st_mode for file in theirs.iterdir()}
+    assert len(modes) == 1, "all are as readable as one another"
     assert cli.main(["export", f"--checkpoint={ours}", f"--output={theirs}"]) == 2
     assert "is there already" in capsys.readouterr().err
     assert cli.main(["import", f"--source={source}", f"--output={ours}"]) == 2

@@ -258,6 +258,12 @@ def test_a_field_that_the_config_names_must_be_there(tmp_path):
     assert "no field 'key' (for our 'id')" in fault(name, fields={"id": "key"})
 
 
+def test_a_table_with_other_marks_between_its_columns_is_seen(tmp_path):
+    (tmp_path / "t.csv").write_text("text;label\na;b\n")
+    message = fault(f"files:{tmp_path}/t.csv", "classification")
+    assert "there are: text;label. A .csv has commas between its columns" in message
+
+
 def test_not_utf8_names_the_line(tmp_path):
     (tmp_path / "l.jsonl").write_bytes(b'{"text": "a"}\n{"text": "caf\xe9"}\n')
     assert "l.jsonl, line 2: not UTF-8" in fault(f"files:{tmp_path}/l.jsonl")

@@ -15,6 +15,9 @@ def test_hand_computed():
     labels, matrix = classification.confusion(counts)
     assert labels == ["neg", "neutral", "pos"]
     assert matrix.tolist() == [[1, 0, 1], [1, 0, 0], [1, 0, 2]]
+    labels, matrix = classification.confusion(counts, ("pos", "never", "neg"))
+    assert labels == ["pos", "neg", "neutral"]
+    assert matrix.tolist() == [[2, 1, 0], [1, 1, 0], [0, 1, 0]]
     numbers = classification.finish(counts)
     assert numbers["accuracy"] == pytest.approx(3 / 6)
     assert numbers["macro_recall"] == pytest.approx((1 / 2 + 0 + 2 / 3) / 3)
