@@ -103,7 +103,9 @@ def _answers(problem: dict[str, Any], file: Path, reference: str) -> dict[str, A
         asked, part = file.with_suffix(".problem"), file.with_suffix(".part")
         asked.write_text(json.dumps(problem), encoding="utf-8")
         script = Path(__file__).with_name("finetune_torch.py")
-        subprocess.run([reference, str(script), str(asked), str(part)], check=True)
+        done = subprocess.run([reference, str(script), str(asked), str(part)], check=False)
+        if done.returncode:
+            raise UserError(f"the PyTorch side ended with exit code {done.returncode}; see above")
         part.replace(file)
         asked.unlink()
     return json.loads(file.read_text(encoding="utf-8"))
