@@ -20,7 +20,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from research import cli, huge_pages
+from research import cli
 from research.data import corpus
 from research.errors import UserError
 from research.evaluation import predictor
@@ -127,8 +127,4 @@ def _spread(values: list[float]) -> str:
 
 
 if __name__ == "__main__":
-    huge_pages.use()
-    if sys.argv[1:2] and sys.argv[1] in cli.HELP:
-        print("\n".join(cli.described("python -m benchmarks.finetune", VERB)))
-        sys.exit(0)
-    sys.exit(cli.execute("finetune", VERB, sys.argv[1:]))
+    sys.exit(cli.program("benchmarks.finetune", VERB))

@@ -27,7 +27,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from research import cli, huge_pages
+from research import cli
 from research import config as configs
 from research.config import Config
 from research.data import corpus, pretraining
@@ -245,11 +245,4 @@ def report(run: Run, found: Measured) -> Iterator[str]:
 
 
 if __name__ == "__main__":
-    huge_pages.use()
-    if sys.argv[1:2] and sys.argv[1] in cli.HELP:
-        print("\n".join(cli.described("python -m benchmarks.train_step", VERB)))
-        sys.exit(0)
-    # Compiling is measured, so nothing may be taken from an earlier process. jax looks at this
-    # when it compiles for the first time.
-    jax.config.update("jax_enable_compilation_cache", False)
-    sys.exit(cli.execute("train_step", VERB, sys.argv[1:]))
+    sys.exit(cli.program("benchmarks.train_step", VERB))

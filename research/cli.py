@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 
+from research import huge_pages
 from research.errors import UserError, nearest
 
 
@@ -216,6 +217,15 @@ def guarded(run: Callable[[], int]) -> int:
             file=sys.stderr,
         )
         return 1
+
+
+def program(name: str, verb: Verb) -> int:
+    """A module with one verb as a program of its own (`python -m NAME --flag=…`): its exit code."""
+    huge_pages.use()
+    if sys.argv[1:2] and sys.argv[1] in HELP:
+        print("\n".join(described(f"python -m {name}", verb)))
+        return 0
+    return execute(name.rpartition(".")[2], verb, sys.argv[1:])
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -112,7 +112,7 @@ def load_values(spec: str) -> dict[str, Any]:
 
 
 # What a config file may define, and what reads it.
-VERB_OF = {
+READ_BY = {
     "get_config": "`launch.py train`, `data` and the runs of an experiment",
     "get_experiment": "`launch.py experiment`",
 }
@@ -126,8 +126,8 @@ def call(spec: str, name: str) -> Any:
     file, _, arg = spec.partition(":")
     module = load_module(file)
     if not hasattr(module, name):
-        other = next((o for o in VERB_OF if o != name and hasattr(module, o)), None)
-        hint = f"; it has {other}(arg), which is for {VERB_OF[other]}" if other else ""
+        other = next((o for o in READ_BY if o != name and hasattr(module, o)), None)
+        hint = f"; it has {other}(arg), which is for {READ_BY[other]}" if other else ""
         raise UserError(f"{file} has no {name}(arg){hint}")
     try:
         return getattr(module, name)(*[arg] if arg else [])

@@ -14,7 +14,7 @@ def run(
     folder = Path(workdir or f"runs/{loaded.name}")
     at_a_time = whole("parallel", parallel, 1) if parallel else 0
     if dry_run:
-        for job in runner.choose(loaded, experiment.jobs(loaded, folder), only):
+        for job in runner.choose(experiment.jobs(loaded, folder), only):
             start = f"  from {job.config.init_from}" if job.config.init_from else ""
             print(f"{job.workdir}{start}")
         return 0

@@ -10,7 +10,7 @@ from research.data import files, jsonl
 from research.errors import UserError
 from research.evaluation import predictor
 from research.tasks.protocol import Example, Prediction
-from research.training.inference import Loaded, load_model, objectives_of, require_head
+from research.training.inference import Loaded, load_model, require_head, with_config
 
 LISTS = {"tokens": "a list of words", "choices": "a list of texts"}  # fields; the others are text
 
@@ -107,8 +107,7 @@ def _with_threshold(loaded: Loaded, value: float | None) -> Loaded:
     config = dataclasses.replace(
         loaded.config, task=dataclasses.replace(task, null_threshold=value)
     )
-    objectives, changed = objectives_of(config, loaded.tokenizer)
-    return dataclasses.replace(loaded, config=config, objectives=objectives, task=changed)
+    return with_config(loaded, config)
 
 
 def _from_flags(loaded: Loaded, fields: dict[str, str]) -> Example:

@@ -10,7 +10,7 @@ import ml_dtypes  # noqa: F401  (numpy learns of bfloat16 by it)
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
-from research.data import tokenizer as tokenizers
+from research.data import tokenizer_files
 from research.data.tokenizer import Tokenizer
 from research.errors import UserError
 
@@ -127,7 +127,7 @@ def _tokenizer(folder: Path) -> Tokenizer:
     lowercase = None
     if (folder / "tokenizer_config.json").is_file():
         lowercase = _json(folder / "tokenizer_config.json").get("do_lower_case")
-    return tokenizers.load(folder, lowercase)
+    return tokenizer_files.load(folder, lowercase)
 
 
 def require_free(output: Path) -> None:

@@ -8,7 +8,6 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -223,7 +222,7 @@ def train_wordpiece(texts: Iterable[str], vocab_size: int, lowercase: bool = Fal
         show_progress=False,
     )
     learner.train_from_iterator(texts, trainer, length=len(texts))
-    return _wordpiece(learner.get_vocab(with_added_tokens=True), lowercase)
+    return word_pieces(learner.get_vocab(with_added_tokens=True), lowercase)
 
 
 def train_byte_bpe(texts: Iterable[str], vocab_size: int) -> Tokenizer:
@@ -265,91 +264,6 @@ def byte_tokenizer() -> Tokenizer:
     return Tokenizer(_with_specials(_byte_level(models.BPE(vocab=vocab, merges=[])), GPT_SPECIALS))
 
 
-def load(path: str | Path, lowercase: bool | None = None) -> Tokenizer:
-    """A tokenizer from a file, or from a folder that holds one.
-
-    Understood: tokenizer.json; vocab.txt (BERT); encoder.json + vocab.bpe (GPT-2) or vocab.json +
-    merges.txt (either file of the two may be named). `lowercase` is for vocab.txt, which does
-    not say: by default it is true if no entry has a capital letter.
-
-    Raises UserError for a missing or faulty file, naming it.
-    """
-    path = Path(path).expanduser()
-    if not path.exists():
-        raise UserError(f"tokenizer {path}: there is no such file or folder")
-    folder = path if path.is_dir() else path.parent
-    names = {file.name for file in path.iterdir()} if path.is_dir() else {path.name}
-    if "tokenizer.json" in names:
-        return _load_json(folder / "tokenizer.json")
-    for vocab, merges in (("encoder.json", "vocab.bpe"), ("vocab.json", "merges.txt")):
-        if {vocab, merges} & names:
-            return _load_bpe(folder / vocab, folder / merges)
-    if "vocab.txt" in names:
-        return _load_wordpiece(folder / "vocab.txt", lowercase)
-    if path.is_file() and path.suffix in (".json", ".txt"):  # one of these by another name
-        return _load_json(path) if path.suffix == ".json" else _load_wordpiece(path, lowercase)
-    raise UserError(
-        f"tokenizer {path}: expected a tokenizer.json, a vocab.txt, encoder.json + vocab.bpe or "
-        f"vocab.json + merges.txt{'; the folder has none of them' if path.is_dir() else ''}"
-    )
-
-
-def _load_json(path: Path) -> Tokenizer:
-    text = _read(path)
-    try:
-        return Tokenizer.from_json(text)
-    except UserError as error:
-        raise UserError(f"{path}: {error}") from error
-
-
-def _load_wordpiece(path: Path, lowercase: bool | None) -> Tokenizer:
-    # Split at \n alone: some vocabularies have other line separators as entries.
-    lines = _read(path).removesuffix("\n").split("\n")
-    vocab: dict[str, int] = {}
-    for number, line in enumerate(lines):
-        token = line.removesuffix("\r")
-        if token in vocab:
-            raise UserError(
-                f"{path}, line {number + 1}: {token!r} stands on line {vocab[token] + 1} already"
-            )
-        vocab[token] = number
-    if "[UNK]" not in vocab:
-        raise UserError(f"{path}: no line [UNK]; expected a BERT vocabulary, one entry per line")
-    if lowercase is None:
-        lowercase = all(t.lower() == t for t in vocab if not (t[:1] == "[" and t[-1:] == "]"))
-    return _wordpiece(vocab, lowercase)
-
-
-def _load_bpe(vocab: Path, merges: Path) -> Tokenizer:
-    for file in (vocab, merges):
-        if not file.is_file():
-            raise UserError(f"{file} is missing; a byte-level BPE is {vocab.name} + {merges.name}")
-    text, lines = _read(vocab), _read(merges).splitlines()
-    try:
-        entries = json.loads(text)
-        pairs = [tuple(line.split(" ")) for line in lines if line and line[:9] != "#version:"]
-        inner = _byte_level(models.BPE(vocab=entries, merges=pairs))
-    except Exception as error:  # the library raises nothing narrower
-        raise UserError(f"{vocab} + {merges.name}: not a byte-level BPE ({error})") from error
-    names = sorted((name for name in _NAMES if name in entries), key=entries.get)
-    if {"<s>", "</s>"} <= entries.keys():  # RoBERTa's
-        inner.post_processor = processors.TemplateProcessing(
-            single="<s> $A </s>",
-            pair="<s> $A </s> </s> $B </s>",
-            special_tokens=[(name, entries[name]) for name in ("<s>", "</s>")],
-        )
-    return Tokenizer(_with_specials(inner, names))
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_bytes().decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}: not UTF-8 (byte {error.start})") from error
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror})") from error
-
-
 def _some(texts: Iterable[str]) -> list[str]:
     if isinstance(texts, str):
         raise TypeError("texts is one string; expected a list of them")
@@ -367,13 +281,31 @@ def _fits(vocab_size: int, least: int) -> None:
         )
 
 
-def _wordpiece(vocab: dict[str, int], lowercase: bool) -> Tokenizer:
+def word_pieces(vocab: dict[str, int], lowercase: bool) -> Tokenizer:
+    """BERT's WordPiece with this vocabulary."""
     inner = tokenizers.Tokenizer(models.WordPiece(vocab=vocab, unk_token="[UNK]"))
     # Accents go with the capitals (strip_accents=None), as in BERT.
     inner.normalizer = normalizers.BertNormalizer(lowercase=lowercase)
     inner.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     inner.decoder = decoders.WordPiece()
     return Tokenizer(_with_specials(inner, [name for name in BERT_SPECIALS if name in vocab]))
+
+
+def byte_pairs(vocab: dict[str, int], merges: Sequence[tuple[str, ...]]) -> Tokenizer:
+    """A byte-level BPE with this vocabulary and these merges, in their order.
+
+    Names that are known as special tokens are special; with <s> and </s> among them texts are
+    framed as in RoBERTa.
+    """
+    inner = _byte_level(models.BPE(vocab=vocab, merges=merges))
+    if {"<s>", "</s>"} <= vocab.keys():
+        inner.post_processor = processors.TemplateProcessing(
+            single="<s> $A </s>",
+            pair="<s> $A </s> </s> $B </s>",
+            special_tokens=[(name, vocab[name]) for name in ("<s>", "</s>")],
+        )
+    names = sorted((name for name in _NAMES if name in vocab), key=vocab.get)
+    return Tokenizer(_with_specials(inner, names))
 
 
 def _byte_level(model: models.BPE) -> tokenizers.Tokenizer:

@@ -18,7 +18,7 @@ from research.sharding import mesh as meshes
 from research.tasks.protocol import Example, Prediction
 from research.training import checkpoint_folder
 from research.training.checkpoint import read_info
-from research.training.inference import Loaded, load_model, with_task
+from research.training.inference import Loaded, load_model, with_config
 from research.training.run import check_length
 from research.training.step import make_eval_step
 
@@ -55,9 +55,7 @@ def load(path: str, overrides: Mapping[str, str]) -> Loaded:
     config = configs.override(values, overrides, f"the config of {path}")
     loaded = load_model(path, config.mesh)
     check_length(loaded.model, config.data.length)
-    if config.task is None:
-        return dataclasses.replace(loaded, config=config)
-    return with_task(loaded, config)
+    return with_config(loaded, config)
 
 
 def evaluate(loaded: Loaded, split: str, quiet: bool = False) -> Evaluation:

@@ -17,7 +17,7 @@ from research.cli import guarded
 from research.evaluation import predictor
 from research.experiments.experiment import Job, fingerprint, jobs, load
 from research.training import loop
-from research.training.inference import Loaded, load_model, with_task
+from research.training.inference import Loaded, load_model, with_config
 
 DONE = "done.json"
 SCORED = "test.jsonl"  # one line for each test example: prediction and counts
@@ -34,7 +34,7 @@ def make(job: Job) -> None:
         if job.config.task is not None:
             loaded = load_model(str(job.workdir))
     else:
-        loaded = with_task(load_model(job.config.init_from), job.config)
+        loaded = with_config(load_model(job.config.init_from), job.config)
     if loaded is not None:
         _score(job, loaded)
     record = {

@@ -60,7 +60,7 @@ def run(
     Raises UserError for anything wrong in the experiment, before the first run starts.
     """
     planned = jobs(experiment, folder)
-    chosen = choose(experiment, planned, only)
+    chosen = choose(planned, only)
     missing = {job.after for job in chosen if job.after and not (job.after / DONE).exists()}
     for workdir in sorted(missing - {job.workdir for job in chosen}):
         raise UserError(
@@ -79,19 +79,19 @@ def run(
     return _Runner(planned, waiting, file, folder, lanes, say).run()
 
 
-def choose(experiment: Experiment, planned: list[Job], only: str) -> list[Job]:
+def choose(planned: list[Job], only: str) -> list[Job]:
     """The jobs whose run's name, with or without its seed, fits a pattern; all where it is empty.
 
     Raises UserError where none fits.
     """
-    names = {job.workdir.name: job for job in planned}
+    wanted = only or "*"
     chosen = [
         job
-        for name, job in names.items()
-        if not only or fnmatchcase(job.run, only) or fnmatchcase(name, only)
+        for job in planned
+        if fnmatchcase(job.run, wanted) or fnmatchcase(job.workdir.name, wanted)
     ]
     if not chosen:
-        known = (*experiment.runs, *names)
+        known = dict.fromkeys([*(j.run for j in planned), *(j.workdir.name for j in planned)])
         raise UserError(f"--only={only!r} fits no run{nearest(only, known)}")
     return chosen
 

@@ -80,21 +80,21 @@ def load_model(path: str, mesh: MeshConfig | None = None) -> Loaded:
     return Loaded(params, model, tokenizer, config, info, objectives, task, devices)
 
 
-def with_task(loaded: Loaded, config: Config) -> Loaded:
-    """The same weights asked as `config` says: its task, on its data.
+def with_config(loaded: Loaded, config: Config) -> Loaded:
+    """The same weights asked as `config` says: its objectives or task, on its data.
 
-    Raises UserError where the task has a head that the weights do not have.
+    Raises UserError where they have a head that the weights do not have.
     """
-    data = config.data
-    task = make_task(config.task, loaded.model, loaded.tokenizer, data.length, data.slots)
-    wanted = parameters.shapes(loaded.model, heads_of((task.objective,)))["heads"]
+    config = dataclasses.replace(config, model=loaded.model)
+    objectives, task = objectives_of(config, loaded.tokenizer)
+    wanted = parameters.shapes(loaded.model, heads_of(objectives))["heads"]
     missing = wanted.keys() - loaded.params["heads"].keys()
     if missing:
         raise UserError(
-            f"the weights have no head {', '.join(sorted(missing))}, which the task {task.name} "
-            "needs; fine-tuning makes it"
+            f"the weights have no head {', '.join(sorted(missing))}, which "
+            f"{task.name if task else 'the objective'} needs; training makes it"
         )
-    return dataclasses.replace(loaded, config=config, task=task, objectives=(task.objective,))
+    return dataclasses.replace(loaded, config=config, objectives=objectives, task=task)
 
 
 def require_head(loaded: Loaded, path: str) -> Loaded:

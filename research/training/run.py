@@ -12,8 +12,7 @@ import optax
 from jax.sharding import Mesh, NamedSharding
 
 from research.config import Config, from_values
-from research.data import corpus
-from research.data import tokenizer as tokenizers
+from research.data import corpus, tokenizer_files
 from research.data.loader import Batches
 from research.data.tokenizer import Tokenizer
 from research.errors import UserError
@@ -214,7 +213,7 @@ def _tokenizer(config: Config, from_checkpoint: str | None) -> Tokenizer:
     if wanted.kind == "checkpoint":
         found = Tokenizer.from_json(from_checkpoint)
     elif wanted.kind == "file":
-        found = tokenizers.load(wanted.path)
+        found = tokenizer_files.load(wanted.path)
     else:
         found = corpus.make_tokenizer(config.tokenizer, config.data)
     return found.with_tokens(wanted.add_tokens) if wanted.add_tokens else found

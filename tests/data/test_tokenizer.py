@@ -12,6 +12,7 @@ import pytest
 import tokenizers as library
 
 from research.data import tokenizer as tokenizers
+from research.data import tokenizer_files
 from research.data.sources import SourceConfig, read
 from research.data.tokenizer import Tokenizer
 from research.errors import UserError
@@ -317,16 +318,16 @@ def write_vocab(path, lines):
 
 
 def test_vocab_txt_shows_whether_it_is_cased(tmp_path):
-    t = tokenizers.load(write_vocab(tmp_path / "vocab.txt", CASED))
+    t = tokenizer_files.load(write_vocab(tmp_path / "vocab.txt", CASED))
     assert [t.token(i) for i in t.encode("Café the.").ids] == ["Caf", "##é", "the", "."]
     assert t.vocab_size == len(CASED) and t.mask == 4
-    t = tokenizers.load(write_vocab(tmp_path / "uncased.txt", UNCASED))
+    t = tokenizer_files.load(write_vocab(tmp_path / "uncased.txt", UNCASED))
     assert [t.token(i) for i in t.encode("Café THE").ids] == ["cafe", "the"]
     assert (t.pad, t.unk, t.cls) == (0, 2, 3)
-    t = tokenizers.load(tmp_path / "uncased.txt", lowercase=False)
+    t = tokenizer_files.load(tmp_path / "uncased.txt", lowercase=False)
     assert [t.token(i) for i in t.encode("Café the").ids] == ["[UNK]", "the"]
     (tmp_path / "vocab.txt").write_bytes("\r\n".join(CASED[:9]).encode())
-    assert tokenizers.load(tmp_path).vocab_size == 9
+    assert tokenizer_files.load(tmp_path).vocab_size == 9
 
 
 def test_every_layout_loads_from_its_folder_or_a_file(tmp_path, made):
@@ -342,11 +343,11 @@ def test_every_layout_loads_from_its_folder_or_a_file(tmp_path, made):
         (there / vocab_name).write_text(json.dumps(model["vocab"]))
         (there / merges_name).write_text(merges)
         for path in (there, there / vocab_name, there / merges_name):
-            assert tokenizers.load(path).to_json() == t.to_json()
+            assert tokenizer_files.load(path).to_json() == t.to_json()
     for name in ("tokenizer.json", "by_another_name.json"):
         (tmp_path / name).write_text(t.to_json())
-        assert tokenizers.load(tmp_path / name).to_json() == t.to_json()
-    assert tokenizers.load(tmp_path).to_json() == t.to_json()
+        assert tokenizer_files.load(tmp_path / name).to_json() == t.to_json()
+    assert tokenizer_files.load(tmp_path).to_json() == t.to_json()
 
 
 def test_special_tokens_are_found_by_the_names_of_other_families(tmp_path):
@@ -354,7 +355,7 @@ def test_special_tokens_are_found_by_the_names_of_other_families(tmp_path):
     vocab = {token: i for i, token in enumerate([*names, "a", "b"])}
     (tmp_path / "vocab.json").write_text(json.dumps(vocab))
     (tmp_path / "merges.txt").write_text("#version: 0.2\n")
-    t = tokenizers.load(tmp_path)
+    t = tokenizer_files.load(tmp_path)
     assert (t.cls, t.pad, t.sep, t.unk, t.mask, t.bos, t.eos) == (0, 1, 2, 3, 4, 0, 2)
     assert t.special_ids == {0, 1, 2, 3, 4}
     assert list(t.encode("a<mask>b").ids) == [5, 4, 6]
@@ -397,17 +398,17 @@ def test_a_faulty_file_is_named(tmp_path, name, content, part):
     (tmp_path / name).write_text(content)
     for path in (tmp_path, tmp_path / name):
         with pytest.raises(UserError) as caught:
-            tokenizers.load(path)
+            tokenizer_files.load(path)
         assert part in str(caught.value) and str(tmp_path) in str(caught.value)
 
 
 def test_a_faulty_bpe_and_a_missing_path_are_named(tmp_path):
     with pytest.raises(UserError, match="nowhere.*no such file"):
-        tokenizers.load(tmp_path / "nowhere")
+        tokenizer_files.load(tmp_path / "nowhere")
     (tmp_path / "vocab.json").write_text('{"a": 0}')
     (tmp_path / "merges.txt").write_text("a b\n")
     with pytest.raises(UserError, match="vocab.json.*not a byte-level BPE"):
-        tokenizers.load(tmp_path)
+        tokenizer_files.load(tmp_path)
     (tmp_path / "other.txt").write_bytes(b"caf\xe9\n")
     with pytest.raises(UserError, match="other.txt: not UTF-8"):
-        tokenizers.load(tmp_path / "other.txt")
+        tokenizer_files.load(tmp_path / "other.txt")

@@ -9,7 +9,7 @@ from research.errors import UserError
 from research.evaluation import predictor
 from research.experiments import experiment, job, report
 from research.tasks.sequence_classification import SequenceClassificationConfig
-from research.training.inference import load_model, with_task
+from research.training.inference import load_model, with_config
 from tests import helpers
 
 EXPERIMENT = """
@@ -80,7 +80,7 @@ def test_weights_that_are_not_trained_are_scored_as_they_are(made):
     before = next(j for j in planned if j.run == "before")
     assert sorted(p.name for p in before.workdir.iterdir()) == [job.DONE, job.SCORED]
     assert job.finished(before)["step"] == 0
-    loaded = with_task(load_model(str(folder / "base-seed0")), before.config)
+    loaded = with_config(load_model(str(folder / "base-seed0")), before.config)
     examples = predictor.split_examples(before.config, loaded.task, "test")
     expected = predictor.predict(loaded, examples)
     assert [line["prediction"] for line in job.scored(before)] == expected
@@ -114,5 +114,5 @@ def test_weights_without_the_head_of_a_task_are_refused(made):
     base = load_model(str(folder / "base-seed0"))
     classifier = SequenceClassificationConfig(labels=("a", "b"), pooling="last")
     asked = dataclasses.replace(planned[1].config, task=classifier)
-    with pytest.raises(UserError, match="no head .*, which the task sequence_classification needs"):
-        with_task(base, asked)
+    with pytest.raises(UserError, match="no head .*, which sequence_classification needs"):
+        with_config(base, asked)
