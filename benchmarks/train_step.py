@@ -168,7 +168,7 @@ def random_batch(rows: int, layout: pretraining.Layout, vocab_size: int) -> Batc
 
 def measure(run: Run, repeats: int) -> Measured:
     """Compiles the step and runs it."""
-    with jax.set_mesh(run.mesh):
+    with meshes.use(run.mesh, run.config.mesh):
         params = restore.initial_params(run)[0]
         opt_state = jax.jit(run.optimizer.init, out_shardings=run.state_shardings.opt_state)(params)
         step = jax.device_put(jnp.zeros((), jnp.int32), run.state_shardings.step)

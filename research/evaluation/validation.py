@@ -23,7 +23,7 @@ def check(run: Run) -> None:
 def names(run: Run) -> set[str]:
     """The metrics of an evaluation: those of the losses, and that of a task that is read from the
     model's outputs alone. One that has to be generated takes too long to do again and again."""
-    with jax.set_mesh(run.mesh):
+    with meshes.use(run.mesh, run.config.mesh):
         shapes = jax.eval_shape(run.eval_step, run.param_shapes, run.validation.batch(0))
     found = set(evaluator.finish({name: 1.0 for name in shapes}, run.objectives))
     return found | ({run.task.metric} if run.task and run.task.prompt is None else set())

@@ -122,7 +122,7 @@ def generate(
     # Prompts of like length go together, so that short ones are not padded to long ones.
     order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
     at_once = max(rows // (beams.count if beams else 1), multiple)
-    with jax.set_mesh(mesh) if mesh else contextlib.nullcontext():
+    with meshes.use(mesh) if mesh else contextlib.nullcontext():
         for first in range(0, len(order), at_once):
             chosen = order[first : first + at_once]
             batch = batches.pad(

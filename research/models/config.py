@@ -51,7 +51,9 @@ class ModelConfig:
     lora_dropout: float = 0.0
     lora: tuple[str, ...] = ("attention/(query|value)",)  # patterns of what is adapted
     dtype: Literal["float32", "bfloat16"] = "float32"  # of the computation; params are float32
-    remat: Literal["none", "block"] = "none"
+    remat: Literal["none", "dots", "block"] = "none"  # what the backward pass computes again:
+    # nothing, all of a block but its products with weights, or all of it
+    attention: Literal["auto", "xla", "splash"] = "auto"  # the kernel (`research.models.kernels`)
     given: tuple[str, ...] = ()  # set by itself: the keys written beside preset "checkpoint"
 
     @property
@@ -80,6 +82,7 @@ SHAPE_KEYS = tuple(
         "attention_dropout",
         "dtype",
         "remat",
+        "attention",
         "initializer_range",
         "lora_dropout",
     )

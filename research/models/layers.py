@@ -96,6 +96,7 @@ class Attention(nn.Module):
         self, x: Float[Array, "B L D"], attend: Attend, drop: Drop
     ) -> Float[Array, "B L D"]:
         c = self.config
+        x = constrain(x, "rows", "length", None)
         inner = ("embed", "heads", "head_width")
         keys = ("embed", "kv_heads", "head_width")
         query = linear(c, "attention/query", (c.heads, c.head_width), inner, x, drop)
@@ -103,7 +104,8 @@ class Attention(nn.Module):
         value = linear(c, "attention/value", (c.key_heads, c.head_width), keys, x, drop)
         mixed = attend(query, key, value)
         outer = ("heads", "head_width", "embed")
-        return linear(c, "attention/output", (c.width,), outer, mixed, drop, contract=2)
+        y = linear(c, "attention/output", (c.width,), outer, mixed, drop, contract=2)
+        return constrain(y, "rows", "stream", None)
 
 
 class Mlp(nn.Module):
@@ -115,13 +117,15 @@ class Mlp(nn.Module):
     def __call__(self, x: Float[Array, "B L D"], drop: Drop) -> Float[Array, "B L D"]:
         c = self.config
         act = ACTIVATIONS[c.activation]
+        x = constrain(x, "rows", "length", None)
         up = linear(c, "mlp/up", (c.mlp_width,), ("embed", "mlp"), x, drop)
         if c.gated:
             gate = linear(c, "mlp/gate", (c.mlp_width,), ("embed", "mlp"), x, drop)
             hidden = act(gate) * up
         else:
             hidden = act(up)
-        return linear(c, "mlp/down", (c.width,), ("mlp", "embed"), hidden, drop)
+        y = linear(c, "mlp/down", (c.width,), ("mlp", "embed"), hidden, drop)
+        return constrain(y, "rows", "stream", None)
 
 
 class Block(nn.Module):

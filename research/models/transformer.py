@@ -14,10 +14,16 @@ import jax.numpy as jnp
 from flax.linen.spmd import LogicallyPartitioned
 from jaxtyping import Array, Bool, Float, Int
 
-from research.models import attention, lora
+from research.models import attention, kernels, lora
 from research.models.config import ModelConfig
 from research.models.layers import ADAPTERS, Block, Embedding, Params, Pooler, norm
 from research.sharding.constrain import constrain
+
+# What of a block the backward pass finds as it was and does not compute again.
+REMAT = {
+    "block": None,  # nothing
+    "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,  # products with weights
+}
 
 
 def _stack_names(tree: Params) -> Params:
@@ -103,13 +109,17 @@ def encode(
     row_keys: Array | None = None,
 ) -> Float[Array, "B L D"]:
     """Runs the blocks on embeddings `x`; `row_keys` [B] turn dropout on."""
-    mask_of = masks(config, attention.slot_mask(slots, pattern), positions, positions)
+    kernel = kernels.choose(config, slots.shape[1], dropout=row_keys is not None)
+    if kernel == "splash":
+        fused = kernels.splash(config, slots, pattern)
+    else:
+        mask = constrain(attention.slot_mask(slots, pattern), "rows", "length", None)
+        mask_of = masks(config, mask, positions, positions)
 
     def layer(x: Array, scanned: tuple[Params, Array]) -> tuple[Array, None]:
         block, index = scanned
         local = is_local(config, index)
         place = position_in_attention(config, positions, local)
-        mask = mask_of(local)
 
         def keys(purpose: int) -> Array | None:
             if row_keys is None:
@@ -121,24 +131,32 @@ def encode(
             return jax.vmap(lambda k: jax.random.fold_in(k, number))(row_keys)
 
         def attend(query: Array, key: Array, value: Array) -> Array:
-            return attention.attend(
-                place(query), place(key), value, mask, config.attention_dropout, keys(2)
+            query = constrain(place(query), "rows", "length", "heads", None)
+            # Each part of a row sees all of it: keys and values are gathered over "context".
+            key, value = (
+                constrain(x, "rows", None, "kv_heads", None) for x in (place(key), value)
             )
+            if kernel == "splash":
+                return fused(query, key, value, local)
+            mixed = attention.attend(
+                query, key, value, mask_of(local), config.attention_dropout, keys(2)
+            )
+            return constrain(mixed, "rows", "length", "heads", None)
 
         def drop(y: Array, purpose: int) -> Array:
             rate = config.lora_dropout if purpose >= ADAPTERS else config.dropout
             return attention.dropout_rows(y, rate, keys(purpose))
 
-        x = constrain(x, "rows", None, None)
+        x = constrain(x, "rows", "stream", None)
         return Block(config).apply({"params": block}, x, attend, drop, index == 0), None
 
-    if config.remat == "block":
-        layer = jax.checkpoint(layer)
+    if config.remat != "none":
+        layer = jax.checkpoint(layer, policy=REMAT[config.remat], prevent_cse=False)
     if row_keys is not None:
         embed_keys = jax.vmap(lambda k: jax.random.fold_in(k, 0))(row_keys)
         x = attention.dropout_rows(x, config.dropout, embed_keys)
     x, _ = jax.lax.scan(layer, x, (params["layers"], jnp.arange(config.layers)))
-    return finish(params, config, x)
+    return constrain(finish(params, config, x), "rows", "length", None)
 
 
 class Cache(NamedTuple):

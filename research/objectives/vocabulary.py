@@ -5,9 +5,10 @@ Axes: R rows, N places, C places of a chunk, D width, V rows of the embedding ta
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, Shaped
 
 from research.models.heads import vocabulary_logits
+from research.sharding.constrain import axis_size, constrain
 
 
 def sums(
@@ -27,9 +28,16 @@ def sums(
     return jnp.sum(losses * weights), jnp.sum(correct * weights)
 
 
-def chunk_length(length: int, at_most: int) -> int:
-    """The largest divisor of `length` that is not above `at_most`."""
-    return max(c for c in range(1, min(length, at_most) + 1) if length % c == 0)
+def in_chunks(x: Shaped[Array, "R L ..."], at_most: int) -> Shaped[Array, "N R C ..."]:
+    """Positions in N chunks of C, of which `at_most` is the limit (or as many as "context" has
+    parts). C divides L. A chunk is every N-th position, so that it has as many of each part of a
+    row that is split."""
+    rows, length = x.shape[:2]
+    parts = axis_size("context")
+    fits = [c for c in range(parts, min(length, at_most) + 1, parts) if length % c == 0]
+    c = max(fits, default=parts)
+    chunks = jnp.moveaxis(x.reshape(rows, c, length // c, *x.shape[2:]), 2, 0)
+    return constrain(chunks, None, "rows", "length", *[None] * (x.ndim - 2))
 
 
 def chunked_sums(
@@ -45,13 +53,9 @@ def chunked_sums(
 
     At most `chunk` positions of each row have their logits in memory at a time.
     """
-    rows, length, width = features.shape
-    c = chunk_length(length, chunk)
-    if c == length:
+    parts = tuple(in_chunks(x, chunk) for x in (features, targets, weights))
+    if parts[0].shape[0] == 1:
         return sums(features, table, bias, targets, weights, vocab_size)
-
-    def split(x: Array) -> Array:
-        return jnp.moveaxis(x.reshape(rows, length // c, c, *x.shape[2:]), 1, 0)
 
     @jax.checkpoint
     def step(carry: tuple[Array, Array], part: tuple[Array, Array, Array]):
@@ -59,6 +63,5 @@ def chunked_sums(
         return (carry[0] + loss, carry[1] + correct), None
 
     zero = jnp.zeros((), jnp.float32)
-    parts = (split(features), split(targets), split(weights))
     total, _ = jax.lax.scan(step, (zero, zero), parts)
     return total

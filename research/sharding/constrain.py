@@ -1,24 +1,77 @@
-"""Sharding constraints on activations, by logical axis names, inside the jitted step."""
+"""Where activations lie, by logical axis names, inside the jitted step."""
+
+import dataclasses
+import math
 
 import jax
 from jax.sharding import PartitionSpec
 
-# Activations: rows lie over both batch axes; weights' axes follow research/sharding/rules.py.
-ACTIVATION_AXES: dict[str, str | tuple[str, ...] | None] = {
-    "rows": ("data", "fsdp"),
-    "vocab": "tensor",
-    "heads": "tensor",
-    "mlp": "tensor",
-}
+from research.sharding.rules import RULES
+
+POSITIONS = ("length", "stream")
+Target = str | tuple[str, ...] | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Placement:
+    """What a traced function knows of the devices beside the mesh's axes.
+
+    rules: (logical axis, mesh axis) of weights.
+    sequence: between blocks the length is split over "tensor" too (Korthikanti et al. 2022,
+        arXiv:2205.05198), so that norms and residuals are computed and kept once.
+    platform: of the devices that the program is compiled for.
+    """
+
+    rules: tuple[tuple[str, str | None], ...] = tuple(RULES.items())
+    sequence: bool = False
+    platform: str = "cpu"
+
+    def target(self, axis: str) -> Target:
+        """The mesh axes of a logical axis of activations.
+
+        "rows" of the batch; "length", the positions of a row within a block; "stream", the same
+        between blocks. Other names are those of the weights, and split like them over "tensor".
+        """
+        if axis == "rows":
+            return ("data", "fsdp")
+        if axis == "length":
+            return "context"
+        if axis == "stream":
+            return ("context", "tensor") if self.sequence else "context"
+        return "tensor" if dict(self.rules)[axis] == "tensor" else None
+
+
+# Part of jit's cache key, as the mesh is: `research.sharding.mesh.use` sets both.
+PLACEMENT = jax.make_user_context(Placement())
+
+
+def spec(*axes: str | None) -> PartitionSpec:
+    """The mesh axes of logical axes, one name (or None: whole) for each dimension."""
+    placement = PLACEMENT.value
+    return PartitionSpec(*(placement.target(a) if a else None for a in axes))
 
 
 def constrain(x: jax.Array, *axes: str | None) -> jax.Array:
     """Constrains `x` to the mesh axes of its logical axes; without a mesh, returns `x`.
 
-    `axes` has one name (or None: replicated) for each dimension of `x`.
+    `axes` has one name (or None: whole) for each dimension of `x`. Positions that do not divide,
+    as the single one of a decoding step, stay whole.
     """
-    mesh = jax.sharding.get_abstract_mesh()
-    if mesh.empty:
+    if jax.sharding.get_abstract_mesh().empty:
         return x
-    spec = PartitionSpec(*(ACTIVATION_AXES[a] if a else None for a in axes))
-    return jax.lax.with_sharding_constraint(x, spec)
+    whole = [a in POSITIONS and n % parts(a) for a, n in zip(axes, x.shape, strict=True)]
+    fitting = (None if no else a for a, no in zip(axes, whole, strict=True))
+    return jax.lax.with_sharding_constraint(x, spec(*fitting))
+
+
+def parts(axis: str) -> int:
+    """How many parts a logical axis is cut into."""
+    target = PLACEMENT.value.target(axis)
+    names = (target,) if isinstance(target, str) else target or ()
+    return math.prod(axis_size(name) for name in names)
+
+
+def axis_size(axis: str) -> int:
+    """Devices along a mesh axis; 1 without a mesh."""
+    mesh = jax.sharding.get_abstract_mesh()
+    return 1 if mesh.empty else mesh.shape[axis]

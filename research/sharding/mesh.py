@@ -1,16 +1,19 @@
-"""The device mesh: three axes, always there, most of them of size 1."""
+"""The device mesh: four axes, always there, most of them of size 1."""
 
+import contextlib
 import dataclasses
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import jax
+from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from research.errors import UserError
-
-AXES = ("data", "fsdp", "tensor")
+from research.sharding import rules as tables
+from research.sharding.axes import AXES
+from research.sharding.constrain import PLACEMENT, Placement
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,27 +22,71 @@ class MeshConfig:
 
     data: copies of the params, rows of the batch split between them.
     fsdp: params, optimizer state and rows split (fully sharded data parallelism).
+    context: positions of a row split; attention gathers the keys and values of the others.
     tensor: heads, hidden units and vocabulary split.
+    sequence: between blocks, positions are split over "tensor" too.
+    rules: changes of the table `research.sharding.rules.RULES`, logical axis -> mesh axis or None.
     """
 
     data: int = -1
     fsdp: int = 1
+    context: int = 1
     tensor: int = 1
+    sequence: bool = False
+    rules: Mapping[str, str | None] = ()
 
 
 def make_mesh(config: MeshConfig, devices: Sequence[jax.Device] | None = None) -> Mesh:
-    """A mesh with the axes ("data", "fsdp", "tensor") over `devices` (default: all).
+    """A mesh with the axes `AXES` over `devices` (default: all), laid out as they are wired.
 
+    Over several slices (`slice_index` of the devices) the data axis goes from slice to slice, and
+    fsdp takes over where data is too small; what lies in a slice never crosses the slower network.
     The axis types are Auto: `jax.make_mesh` alone gives Explicit axes, where FSDP needs every
     weight resharded by hand.
 
     Raises:
         UserError: a size that is neither positive nor -1, more than one -1, or sizes that do not
-            multiply to the number of devices; or no device at all, with the reason.
+            multiply to the number of devices or do not fit the slices; or no device at all, with
+            the reason.
     """
     devices = _all_devices() if devices is None else list(devices)
     sizes = _sizes(config, len(devices))
-    return jax.make_mesh(sizes, AXES, (AxisType.Auto,) * len(AXES), devices=devices)
+    types = (AxisType.Auto,) * len(AXES)
+    slices = len({getattr(device, "slice_index", 0) for device in devices})
+    if slices == 1:
+        return jax.make_mesh(sizes, AXES, types, devices=devices)
+    between = _between_slices(sizes, slices)
+    within = [size // count for size, count in zip(sizes, between, strict=True)]
+    placed = mesh_utils.create_hybrid_device_mesh(
+        within, between, devices, allow_split_physical_axes=True
+    )
+    return Mesh(placed, AXES, axis_types=types)
+
+
+@contextlib.contextmanager
+def use(mesh: Mesh, config: MeshConfig | None = None) -> Iterator[None]:
+    """What is traced within lies on `mesh`, its activations where `config` says.
+
+    config: what the mesh was made from; default: the rules as they stand.
+    """
+    config = config or MeshConfig()
+    rules = tuple(sorted(tables.table(config.rules).items()))
+    placement = Placement(rules, config.sequence, mesh.devices.flat[0].platform)
+    with jax.set_mesh(mesh), PLACEMENT(placement):
+        yield
+
+
+def check_length(config: MeshConfig, mesh: Mesh, length: int) -> None:
+    """Raises UserError where the positions of a row cannot be split as the config says."""
+    axes = ("context", "tensor") if config.sequence else ("context",)
+    parts = math.prod(mesh.shape[axis] for axis in axes)
+    if length % parts:
+        written = " and ".join(f"mesh.{axis}={mesh.shape[axis]}" for axis in axes)
+        sequence = " (mesh.sequence=true)" if config.sequence else ""
+        raise UserError(
+            f"config.data.length={length} does not divide by {parts}, the parts that {written}"
+            f"{sequence} cut a row into; a multiple of {parts} does"
+        )
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:
@@ -97,7 +144,22 @@ def _sizes(config: MeshConfig, count: int) -> tuple[int, ...]:
 
 def _right(sizes: dict[str, int], count: int) -> str:
     """A mesh that fits `count` devices, as near to what was asked as divisors allow."""
-    tensor = math.gcd(max(sizes["tensor"], 1), count)
-    fsdp = math.gcd(max(sizes["fsdp"], 1), count // tensor)
-    data = count // (tensor * fsdp)
-    return f"right for {count}: data={data}, fsdp={fsdp}, tensor={tensor}"
+    fits = {}
+    for axis in reversed(AXES[1:]):
+        fits[axis] = math.gcd(max(sizes[axis], 1), count)
+        count //= fits[axis]
+    fits["data"] = count
+    written = ", ".join(f"{axis}={fits[axis]}" for axis in AXES)
+    return f"right for {math.prod(fits.values())}: {written}"
+
+
+def _between_slices(sizes: Sequence[int], slices: int) -> list[int]:
+    """How much of each axis goes from slice to slice: of data as much as divides, then fsdp."""
+    data = math.gcd(sizes[0], slices)
+    fsdp = math.gcd(sizes[1], slices // data)
+    if data * fsdp != slices:
+        raise UserError(
+            f"mesh.data={sizes[0]} x mesh.fsdp={sizes[1]} does not divide by the {slices} slices; "
+            "between slices only these two are split"
+        )
+    return [data, fsdp] + [1] * (len(sizes) - 2)

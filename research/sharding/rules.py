@@ -1,8 +1,8 @@
 """Which dimension of which parameter is split over which mesh axis.
 
 Every parameter dimension carries a logical name ("heads", "mlp", …). The table RULES says which
-names go to the "tensor" axis. "fsdp" has no name of its own: it takes, leaf by leaf, the largest
-dimension that is left and divides.
+names go to the "tensor" axis; a config may change it (`mesh.rules`). "fsdp" has no name of its
+own: it takes, leaf by leaf, the largest dimension that is left and divides.
 """
 
 import dataclasses
@@ -13,9 +13,9 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from research.errors import UserError, nearest
-from research.sharding.mesh import AXES, replicated
+from research.sharding.axes import AXES
 
-RULES: Mapping[str, str | None] = {
+RULES: dict[str, str | None] = {
     "vocab": "tensor",
     "heads": "tensor",
     "kv_heads": "tensor",
@@ -45,6 +45,31 @@ class Fallback:
     bytes: int
 
 
+def table(changes: Mapping[str, str | None]) -> dict[str, str | None]:
+    """RULES with a config's changes.
+
+    Raises UserError for a logical or mesh axis that does not exist, or one that weights are not
+    split over by a rule.
+    """
+    changes = dict(changes)
+    for axis, target in changes.items():
+        if axis not in RULES:
+            raise UserError(f"config.mesh.rules.{axis} is no logical axis{nearest(axis, RULES)}")
+        if axis == SCANNED and target is not None:
+            raise UserError(
+                f"config.mesh.rules.{axis}={target!r}: layers run one after the other, a split "
+                "would gather all of them to run one"
+            )
+        if target == "data":
+            raise UserError(
+                f"config.mesh.rules.{axis}='data': that axis has copies of the weights; 'fsdp' "
+                "splits them"
+            )
+    rules = RULES | changes
+    _check_rules(rules)
+    return rules
+
+
 def shardings(
     axes_tree: object, shapes_tree: object, mesh: Mesh, rules: Mapping[str, str | None] = RULES
 ) -> object:
@@ -54,7 +79,7 @@ def shardings(
         axes_tree: the structure of the params, each leaf a tuple of logical axis names (or None),
             one per dimension.
         shapes_tree: the params, or their `jax.ShapeDtypeStruct`s.
-        mesh: with the axes of `mesh.AXES`.
+        mesh: with the axes `AXES`.
         rules: logical axis -> mesh axis, or None for "not by a rule".
 
     Returns:
@@ -114,7 +139,7 @@ def like_params(
         )
     }
     found = [
-        _mirrored(path, tuple(leaf.shape), params) or replicated(mesh)
+        _mirrored(path, tuple(leaf.shape), params) or NamedSharding(mesh, PartitionSpec())
         for path, leaf in _named(opt_state_shapes)
     ]
     return jax.tree.unflatten(jax.tree.structure(opt_state_shapes), found)

@@ -87,19 +87,13 @@ def token_losses(
     chunk: int,
 ) -> Float[Array, "R L"]:
     """Cross-entropy of each position in nats, at most `chunk` positions of a row at a time."""
-    rows, length = targets.shape
-    c = vocabulary.chunk_length(length, chunk)
-
-    def split(x: Array) -> Array:
-        return jnp.moveaxis(x.reshape(rows, length // c, c, *x.shape[2:]), 1, 0)
-
     def one(part: tuple[Array, Array]) -> Array:
         logits = heads.vocabulary_logits(part[0], table, None, vocab_size)
         picked = jnp.take_along_axis(logits, part[1][..., None], axis=-1)[..., 0]
         return jax.nn.logsumexp(logits, axis=-1) - picked
 
-    losses = jax.lax.map(one, (split(features), split(targets)))
-    return jnp.moveaxis(losses, 0, 1).reshape(rows, length)
+    parts = (vocabulary.in_chunks(features, chunk), vocabulary.in_chunks(targets, chunk))
+    return jnp.moveaxis(jax.lax.map(one, parts), 0, 2).reshape(targets.shape)
 
 
 def make(

@@ -18,6 +18,7 @@ from research.errors import UserError
 from research.evaluation import validation
 from research.monitoring.progress import Progress
 from research.monitoring.writers import MetricWriter
+from research.sharding import mesh as meshes
 from research.training import averaging, flops, restore
 from research.training.best import Best, from_meta
 from research.training.checkpoint import Checkpoints, read_info
@@ -90,7 +91,7 @@ def train(
     validation.check(run)
     folder = Path(workdir)
     with (
-        jax.set_mesh(run.mesh),
+        meshes.use(run.mesh, run.config.mesh),
         Checkpoints(str(folder / "checkpoints"), keep=config.train.keep) as checkpoints,
     ):
         state, meta = _start(run, checkpoints, quiet)

@@ -59,7 +59,8 @@ class Run:
     @functools.cached_property
     def param_shardings(self) -> Any:
         axes = parameters.logical_axes(self.model, self.heads)
-        return rules.shardings(axes, self.param_shapes, self.mesh)
+        table = rules.table(self.config.mesh.rules)
+        return rules.shardings(axes, self.param_shapes, self.mesh, table)
 
     @functools.cached_property
     def state_shardings(self) -> State:
@@ -226,6 +227,7 @@ def build(config: Config, devices: Sequence[jax.Device] | None = None, quiet: bo
     """
     mesh = meshes.make_mesh(config.mesh, devices)
     config, tokenizer = resolve(config)
+    meshes.check_length(config.mesh, mesh, config.data.length)
     rows = meshes.row_multiple(mesh)
     objectives, task = objectives_of(config, tokenizer)
     if task is None:

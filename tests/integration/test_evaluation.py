@@ -13,7 +13,7 @@ from research.evaluation import evaluator
 from research.objectives import ObjectivesConfig, for_evaluation
 from research.objectives.masked_lm import MaskedLMConfig
 from research.objectives.next_sentence import NextSentenceConfig
-from research.sharding.mesh import MeshConfig, batch_sharding, make_mesh, replicated
+from research.sharding.mesh import MeshConfig, batch_sharding, make_mesh, replicated, use
 from research.tasks import make_task
 from research.tasks.sequence_classification import SequenceClassificationConfig
 from research.training.step import make_eval_step, make_predict_step
@@ -33,7 +33,7 @@ class Measure:
     def losses(self, data, mesh: MeshConfig = ALONE) -> dict[str, float]:
         devices = jax.devices()[: max(1, mesh.data * mesh.tensor)]
         made = make_mesh(mesh, devices)
-        with jax.set_mesh(made):
+        with use(made, mesh):
             step = jax.jit(
                 make_eval_step(self.model, self.objectives),
                 in_shardings=(replicated(made), batch_sharding(made)),

@@ -7,16 +7,22 @@ import pytest
 from research.data.loader import device_batch
 from research.models import params as parameters
 from research.sharding import rules
-from research.sharding.mesh import MeshConfig, batch_sharding, make_mesh, replicated
+from research.sharding.mesh import MeshConfig, batch_sharding, make_mesh, replicated, use
 from research.training import step as steps
 from tests import helpers
 
+WHOLE_HEADS = {"heads": None, "kv_heads": None}  # two heads do not divide by four
 MESHES = {
     "data": MeshConfig(data=8),
     "fsdp": MeshConfig(data=1, fsdp=8),
     "data and tensor": MeshConfig(data=4, tensor=2),
     "mixed": MeshConfig(data=2, fsdp=2, tensor=2),
+    "context": MeshConfig(data=2, context=4),
+    "sequence": MeshConfig(data=1, fsdp=2, tensor=4, sequence=True, rules=WHOLE_HEADS),
+    "all": MeshConfig(data=1, fsdp=2, context=2, tensor=2, sequence=True),
+    "rules": MeshConfig(data=4, tensor=2, rules={"mlp": None, "vocab": "fsdp"}),
 }
+SLOW = {"bert": ("rules", "sequence"), "gpt": ("data", "fsdp", "data and tensor", "context")}
 FAMILIES = {"bert": helpers.MASKED_AND_NEXT, "gpt": helpers.CAUSAL}
 
 
@@ -29,19 +35,23 @@ class Case:
         self.data, self.step = helpers.packed_and_padded(helpers.make_store(folder, tokens), chosen)
         self.model, self.objectives = helpers.pretraining_model(chosen)
         self.params = helpers.new_params(self.model, self.objectives)
-        self.alone = self.gradients(make_mesh(MeshConfig(), jax.devices()[:1]))
+        self.alone = self.gradients(MeshConfig(data=1), jax.devices()[:1])
 
-    def gradients(self, mesh):
+    def gradients(self, config: MeshConfig, devices=None):
         """(gradients, counts) of the batch on a mesh."""
+        mesh = make_mesh(config, devices)
         heads = {o.name: o.head for o in self.objectives if o.head is not None}
         placed = rules.shardings(
-            parameters.logical_axes(self.model, heads), jax.eval_shape(lambda: self.params), mesh
+            parameters.logical_axes(self.model, heads),
+            jax.eval_shape(lambda: self.params),
+            mesh,
+            rules.table(config.rules),
         )
 
         def gradients(params, batch):
             return steps.gradients(params, self.model, self.objectives, batch, None, 1)
 
-        with jax.set_mesh(mesh):
+        with use(mesh, config):
             function = jax.jit(
                 gradients,
                 in_shardings=(placed, batch_sharding(mesh)),
@@ -66,7 +76,7 @@ def cases(tmp_path_factory):
 def combinations():
     for family in FAMILIES:
         for mesh in MESHES:
-            slow = family == "gpt" and mesh in ("data", "fsdp")
+            slow = mesh in SLOW[family]
             marks = [pytest.mark.long] if slow else []
             yield pytest.param(family, mesh, marks=marks, id=f"{family}, {mesh}")
 
@@ -74,14 +84,14 @@ def combinations():
 @pytest.mark.parametrize(("family", "mesh"), combinations())
 def test_loss_and_gradients_are_those_of_one_device(cases, family, mesh, capfd):
     case = cases(family)
-    grads, counts = case.gradients(make_mesh(MESHES[mesh]))
+    grads, counts = case.gradients(MESHES[mesh])
     expected_grads, expected = case.alone
     for name, value in expected.items():
         assert float(counts[name]) == pytest.approx(float(value), rel=1e-5), name
     difference, where = helpers.worst(expected_grads, grads)
     assert difference < 1e-4, where
     split = [leaf for leaf in jax.tree.leaves(grads) if not leaf.is_fully_replicated]
-    assert bool(split) == (mesh != "data"), "the mesh split nothing"
+    assert bool(split) == (mesh not in ("data", "context")), "the mesh split nothing"
     assert "full rematerialization" not in capfd.readouterr().err
 
 

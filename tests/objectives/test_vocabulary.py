@@ -6,6 +6,7 @@ import pytest
 
 from research.data.draws import generator
 from research.objectives import vocabulary
+from research.sharding.mesh import MeshConfig, make_mesh, use
 
 REAL, PADDED = 100, 128
 
@@ -66,5 +67,18 @@ def test_chunks_bound_the_logits_in_memory():
 
 
 def test_the_chunk_is_the_largest_divisor():
-    lengths = {(128, 50): 32, (48, 8): 8, (48, 7): 6, (13, 5): 1, (64, 1000): 64}
-    assert {key: vocabulary.chunk_length(*key) for key in lengths} == lengths
+    sizes = {(128, 50): 32, (48, 8): 8, (48, 7): 6, (13, 5): 1, (64, 1000): 64}
+    for (length, at_most), size in sizes.items():
+        found = vocabulary.in_chunks(np.zeros((2, length)), at_most)
+        assert found.shape == (length // size, 2, size)
+
+
+def test_a_chunk_has_as_many_positions_of_each_part():
+    config = MeshConfig(data=2, context=4)
+    with use(make_mesh(config), config):
+        found = jax.jit(lambda x: vocabulary.in_chunks(x, 10))(np.arange(96).reshape(2, 48))
+        few = jax.eval_shape(lambda x: vocabulary.in_chunks(x, 3), np.zeros((2, 48)))
+    assert found.shape == (6, 2, 8) and few.shape == (12, 2, 4)
+    assert found.sharding.shard_shape(found.shape) == (6, 1, 2)
+    for chunk in np.asarray(found)[:, 0]:
+        assert np.bincount(chunk // 12, minlength=4).tolist() == [2, 2, 2, 2]

@@ -8,7 +8,7 @@ from jax.sharding import PartitionSpec as P
 
 from research.errors import UserError
 from research.sharding.mesh import MeshConfig, make_mesh
-from research.sharding.rules import RULES, fallbacks, like_params, shardings
+from research.sharding.rules import RULES, fallbacks, like_params, shardings, table
 
 AXES = {
     "backbone": {
@@ -186,3 +186,22 @@ def test_factored_moments_have_another_shape_and_stay_whole():
     found = like_params(state, params, shape, here)
     for leaf, sharding in zip(jax.tree.leaves(state), jax.tree.leaves(found), strict=True):
         assert (sharding.spec == P()) == (leaf.shape != (256, 512))
+
+
+def test_a_config_changes_the_table():
+    assert table({}) == RULES
+    assert table({"kv_heads": None, "embed": "fsdp"}) == RULES | {"kv_heads": None, "embed": "fsdp"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"haeds": None}, "config.mesh.rules.haeds is no logical axis; did you mean 'heads'"),
+        ({"heads": "tensro"}, "'tensro'.*did you mean 'tensor'"),
+        ({"mlp": "data"}, "'data': that axis has copies"),
+        ({"layers": "fsdp"}, "layers run one after the other"),
+    ],
+)
+def test_changes_that_are_refused(changes, message):
+    with pytest.raises(UserError, match=message):
+        table(changes)

@@ -1,0 +1,140 @@
+"""Which attention kernel runs where, and the fused one.
+
+Splash attention (`jax.experimental.pallas.ops.tpu.splash_attention`) never has the scores of a
+row in memory, and skips what the mask rules out. It runs on TPU; elsewhere, chosen by name, in
+Pallas' interpreter, which is slow and there to be compared with.
+
+Axes: B rows, L positions, H heads, G key/value heads, K width of a head.
+"""
+
+import functools
+from collections.abc import Callable
+
+import jax
+import numpy as np
+from jax.experimental.pallas.ops.tpu import splash_attention as pallas
+from jax.sharding import NamedSharding, PartitionSpec
+from jaxtyping import Array, Bool, Int
+
+from research.errors import UserError
+from research.models.attention import Pattern
+from research.models.config import ModelConfig
+from research.sharding.constrain import PLACEMENT, parts, spec
+
+LEAST_LENGTH = 1024  # where fused attention begins to pay on TPU
+LANES = 128  # a block of positions is a multiple of this
+BLOCK = 512  # positions of a block at most
+
+
+def choose(config: ModelConfig, length: int, dropout: bool = False) -> str:
+    """ "xla" or "splash", for rows of `length` on the devices in use.
+
+    dropout: whether attention weights are dropped where the config says so; that takes XLA.
+
+    Raises:
+        UserError: `model.attention` asks for splash where it cannot run.
+    """
+    reason = _reason(config, length, dropout)
+    if config.attention == "splash" and reason:
+        raise UserError(f"config.model.attention='splash' needs {reason}")
+    if config.attention != "auto":
+        return config.attention
+    usual = PLACEMENT.value.platform == "tpu" and length >= LEAST_LENGTH
+    return "splash" if usual and not reason else "xla"
+
+
+def _reason(config: ModelConfig, length: int, dropout: bool) -> str:
+    """What is missing for splash; empty if nothing is."""
+    least = LANES * parts("length")
+    if length % least:
+        return f"rows of a multiple of {least} positions, not {length}"
+    if dropout and config.attention_dropout:
+        return f"config.model.attention_dropout=0, not {config.attention_dropout}"
+    if parts("heads") != parts("kv_heads"):
+        return "query and key heads that are split alike by the rules of the mesh"
+    return ""
+
+
+def splash(
+    config: ModelConfig, slots: Int[Array, "B L"], pattern: Pattern
+) -> Callable[[Array, Array, Array, Bool[Array, ""] | bool], Array]:
+    """(query [B, L, H, K], key [B, L, G, K], value, is the layer local) -> [B, L, H, K].
+
+    A query sees the keys of its slot, as in `attention.slot_mask`; what padding gets is of no
+    meaning.
+    """
+    whole = _kernel(config, slots.shape[1], pattern, 0)
+    if not config.window:
+        return lambda query, key, value, local: whole(query, key, value, slots)
+    near = _kernel(config, slots.shape[1], pattern, config.window // 2)
+
+    def either(query: Array, key: Array, value: Array, local: Bool[Array, ""]) -> Array:
+        return jax.lax.cond(local, near, whole, query, key, value, slots)
+
+    return either
+
+
+def _kernel(config: ModelConfig, length: int, pattern: Pattern, reach: int) -> Callable:
+    """The kernel of one mask as a function of whole arrays, each device computing its part.
+
+    reach: how many positions away a key may be; 0: any.
+    """
+    mesh = jax.sharding.get_abstract_mesh()
+    pieces, heads = parts("length"), config.heads // parts("heads")
+    mask, cut = _mask(length, pattern, reach, pieces)
+    make = functools.partial(
+        pallas.make_splash_mha,
+        pallas.MultiHeadMask([mask] * heads),
+        block_sizes=_blocks(length // pieces, length),
+        head_shards=1,
+        q_seq_shards=pieces if cut else 1,
+        interpret=PLACEMENT.value.platform != "tpu",
+    )
+
+    def run(kernel, query, key, value, queries, keys):
+        def row(q, k, v, of_q, of_k):
+            segments = pallas.SegmentIds(of_q, of_k)
+            q, k, v = (x.swapaxes(0, 1) for x in (q, k, v))
+            return kernel(q, k, v, segment_ids=segments).swapaxes(0, 1)
+
+        return jax.vmap(row)(query * config.head_width**-0.5, key, value, queries, keys)
+
+    def attend(query, key, value, slots):
+        kernel = make()
+        if mesh.empty:
+            return run(kernel, query, key, value, slots, slots)
+        by_length = PartitionSpec(None, "context" if cut else None)
+        queries = spec("rows", "length", "heads", None)
+        keys = spec("rows", None, "kv_heads", None)
+        return jax.shard_map(
+            run,
+            in_specs=(
+                kernel.manual_sharding_spec(NamedSharding(mesh, by_length)),
+                *(queries, keys, keys),
+                *(spec("rows", "length"), spec("rows", None)),
+            ),
+            out_specs=queries,
+            check_vma=False,  # the kernel does not say over which axes its results vary
+        )(kernel, query, key, value, slots, slots)
+
+    return attend
+
+
+def _mask(length: int, pattern: Pattern, reach: int, pieces: int) -> tuple[pallas.Mask, bool]:
+    """The mask of a row cut into `pieces`, and whether it differs from part to part."""
+    if not reach and pattern == "full":
+        return pallas.FullMask((length // pieces, length)), False
+    window = (reach or None, 0 if pattern == "causal" else reach)
+    return pallas.LocalMask((length, length), window, 0, shard_count=pieces), pieces > 1
+
+
+def _blocks(queries: int, keys: int) -> pallas.BlockSizes:
+    q, k = (int(np.gcd(n, BLOCK)) for n in (queries, keys))
+    return pallas.BlockSizes(
+        block_q=q,
+        block_kv=k,
+        block_q_dkv=q,
+        block_kv_dkv=k,
+        block_q_dq=q,
+        block_kv_dq=k,
+    )

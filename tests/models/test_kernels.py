@@ -1,0 +1,120 @@
+"""Splash attention, in Pallas' interpreter, beside plain attention; and where it is chosen."""
+
+import contextlib
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from research.data.draws import generator
+from research.errors import UserError
+from research.models import kernels, transformer
+from research.models.config import ModelConfig
+from research.sharding import mesh as meshes
+from research.sharding.constrain import PLACEMENT, Placement
+from research.sharding.mesh import MeshConfig
+from tests import helpers
+
+ROWS, LENGTH = 2, 256
+SHAPE = dict(width=32, heads=4, kv_heads=2, mlp_width=32, max_positions=LENGTH, attention="xla")
+MODELS = {
+    "full": ("full", ModelConfig(vocab_size=128, **SHAPE)),
+    "causal": ("causal", ModelConfig(vocab_size=128, **SHAPE)),
+    "full, local": ("full", ModelConfig(vocab_size=128, window=64, global_every=2, **SHAPE)),
+    "causal, local": ("causal", ModelConfig(vocab_size=128, window=64, global_every=2, **SHAPE)),
+}
+MESHES = {
+    "alone": None,
+    "context and tensor": MeshConfig(data=2, context=2, tensor=2),
+}
+
+
+def batch() -> dict[str, np.ndarray]:
+    """Rows of three slots and padding."""
+    draw = generator("kernels")
+    slots = np.zeros((ROWS, LENGTH), np.int32)
+    positions = np.zeros((ROWS, LENGTH), np.int32)
+    for row in range(ROWS):
+        for slot, (start, end) in enumerate([(0, 100 + row), (100 + row, 171), (171, 240)]):
+            slots[row, start:end] = slot + 1
+            positions[row, start:end] = np.arange(end - start)
+    tokens = draw.integers(128, size=slots.shape).astype(np.int32)
+    return {
+        "tokens": tokens,
+        "slots": slots,
+        "positions": positions,
+        "token_types": np.zeros_like(slots),
+    }
+
+
+def hidden_and_gradients(model, pattern, params, mesh: MeshConfig | None):
+    given = batch()
+    real = (given["slots"] > 0)[..., None]
+    weight = generator("weight").normal(size=(ROWS, LENGTH, model.width)) * real
+
+    def loss(params):
+        hidden = transformer.apply(params["backbone"], model, given, pattern)
+        return jnp.sum(hidden * weight), hidden * real
+
+    there = meshes.use(meshes.make_mesh(mesh), mesh) if mesh else contextlib.nullcontext()
+    with there:
+        (_, hidden), grads = jax.jit(jax.value_and_grad(loss, has_aux=True))(params)
+        return jax.device_get({"hidden": hidden, "gradients": grads})
+
+
+@functools.cache
+def expected(name: str):
+    pattern, model = MODELS[name]
+    params = helpers.new_params(model)
+    return params, hidden_and_gradients(model, pattern, params, None)
+
+
+def cases():
+    for name in MODELS:
+        for mesh in MESHES:
+            slow = (name, mesh) not in (("causal", "context and tensor"), ("full, local", "alone"))
+            marks = [pytest.mark.long] if slow else []
+            yield pytest.param(name, mesh, marks=marks, id=f"{name}, {mesh}")
+
+
+@pytest.mark.parametrize(("name", "mesh"), cases())
+def test_splash_gives_what_plain_attention_gives(name, mesh):
+    pattern, model = MODELS[name]
+    params, plain = expected(name)
+    fused = ModelConfig(**{**vars(model), "attention": "splash"})
+    found = hidden_and_gradients(fused, pattern, params, MESHES[mesh])
+    difference, where = helpers.worst(plain, found)
+    assert difference < 1e-4, where
+
+
+def test_chosen_by_platform_and_length():
+    def choose(platform, length, dropout=False, **changes):
+        model = ModelConfig(**{"width": 32, "heads": 4} | changes)
+        with PLACEMENT(Placement(platform=platform)):
+            return kernels.choose(model, length, dropout)
+
+    assert choose("tpu", 1024) == "splash"
+    assert choose("tpu", 512) == "xla"
+    assert choose("tpu", 1024 + 64) == "xla"
+    assert choose("cpu", 4096) == "xla"
+    assert choose("gpu", 4096) == "xla"
+    assert choose("tpu", 2048, dropout=True, attention_dropout=0.1) == "xla"
+    assert choose("tpu", 2048, attention_dropout=0.1) == "splash"
+    assert choose("tpu", 2048, attention="xla") == "xla"
+    assert choose("cpu", 128, attention="splash") == "splash"
+
+
+def test_asked_for_where_it_cannot_run():
+    asked = ModelConfig(attention="splash", attention_dropout=0.1)
+    with pytest.raises(UserError, match="multiple of 128 positions, not 192"):
+        kernels.choose(asked, 192)
+    with pytest.raises(UserError, match="attention_dropout=0, not 0.1"):
+        kernels.choose(asked, 256, dropout=True)
+    mesh = MeshConfig(context=4, tensor=2, rules={"kv_heads": None})
+    with meshes.use(meshes.make_mesh(mesh), mesh):
+        with pytest.raises(UserError, match="multiple of 512"):
+            kernels.choose(asked, 256)
+        with pytest.raises(UserError, match="split alike"):
+            kernels.choose(asked, 512)
