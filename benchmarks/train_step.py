@@ -25,24 +25,15 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from research import cli
 from research import config as configs
-from research.config import Config
-from research.data import corpus, pretraining
-from research.data import tokenizer as tokenizers
-from research.data.batch import Batch, empty
-from research.data.draws import generator
 from research.data.loader import device_batch
 from research.errors import UserError, nearest
-from research.models import config as model_config
-from research.models import params as parameters
-from research.objectives import make_objectives
-from research.objectives.protocol import heads_of
 from research.sharding import mesh as meshes
-from research.training import flops, optimizer, restore
+from research.training import flops, restore
 from research.training import run as runs
+from research.training.outline import outline
 from research.training.run import Run
 from research.training.step import State
 
@@ -55,27 +46,6 @@ VERB = cli.Verb(
 )
 DATA = ("synthetic", "real")
 LEAST_SECONDS = 1.0  # of a repeat
-STEPS = 1000  # of the schedule; the time does not depend on it
-
-
-@dataclasses.dataclass(frozen=True)
-class SyntheticBatches:
-    """One batch of full rows, a slot each, of random tokens; the same for every step."""
-
-    content: Batch
-    layout: pretraining.Layout
-
-    def batch(self, step: int, start: int = 0, end: int | None = None) -> Batch:
-        return {name: array[start:end] for name, array in self.content.items()}
-
-    def batch_rows(self, step: int) -> int:
-        return len(self.content["tokens"])
-
-    def locate(self, step: int) -> tuple[int, int]:
-        return 0, step
-
-    def epoch_batches(self, epoch: int) -> int:
-        return STEPS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,72 +68,14 @@ def run(config: str, overrides: dict[str, str], data: str = "", repeats: str = "
     if loaded.task is not None and data == "synthetic":
         raise UserError("--data=synthetic is for pre-training; a task's rows are its examples")
     synthetic = data == "synthetic" or (not data and loaded.task is None)
-    built = synthetic_run(loaded) if synthetic else runs.build(loaded)
+    if synthetic and loaded.init_from:
+        raise UserError("--data=synthetic starts from no checkpoint; use --data=real")
+    built = outline(loaded) if synthetic else runs.build(loaded)
     print(f"{config}, {'synthetic' if synthetic else 'real'} data")
     print(runs.describe(built), flush=True)
     for line in report(built, measure(built, int(repeats))):
         print(line)
     return 0
-
-
-def synthetic_run(config: Config) -> Run:
-    """A pre-training run without its data: rows are random, the vocabulary is of the size asked.
-
-    Raises UserError for what does not fit, as `research.training.run.build` does.
-    """
-    if config.init_from:
-        raise UserError("--data=synthetic starts from no checkpoint; use --data=real")
-    mesh = meshes.make_mesh(config.mesh)
-    model = dataclasses.replace(config.model, vocab_size=config.tokenizer.vocab_size)
-    model_config.check(model)
-    runs.check_length(model, config.data.length)
-    optimizer.check(config.optimizer)
-    rows = corpus.batch_rows(config, meshes.row_multiple(mesh))
-    layout = pretraining.row_layout(config.objective, config.data.length, config.data.slots)
-    batches = SyntheticBatches(random_batch(rows, layout, model.vocab_size), layout)
-    objectives = make_objectives(config.objective, model)
-    shapes = parameters.shapes(model, heads_of(objectives))
-    return Run(
-        config=config,
-        tokenizer=tokenizers.byte_tokenizer(),  # none is asked for
-        model=model,
-        objectives=objectives,
-        task=None,
-        train=batches,
-        validation=batches,
-        mesh=mesh,
-        steps=STEPS,
-        eval_every=0,
-        optimizer=optimizer.make(config.optimizer, STEPS, shapes),
-        schedule=optimizer.schedule(config.optimizer, STEPS),
-        data_key="",
-    )
-
-
-def random_batch(rows: int, layout: pretraining.Layout, vocab_size: int) -> Batch:
-    """A batch in which every position of every row counts."""
-    draw = generator("benchmark", rows, layout.length, vocab_size)
-
-    def tokens(*shape: int) -> np.ndarray:
-        return draw.integers(vocab_size, size=shape, dtype=np.int32)
-
-    batch = empty(rows, layout, 0)
-    batch["tokens"] = tokens(rows, layout.length)
-    batch["slots"][:] = 1
-    batch["positions"][:] = np.arange(layout.length)
-    batch["last"][:, 0] = layout.length - 1
-    batch["slot_weights"][:, 0] = 1.0
-    if layout.predictions:
-        places = np.linspace(0, layout.length - 1, layout.predictions).astype(np.int32)
-        batch["predict_positions"][:] = places
-        batch["predict_targets"] = tokens(rows, layout.predictions)
-        batch["predict_weights"][:] = 1.0
-    if layout.targets:
-        batch["targets"] = tokens(rows, layout.length)
-        batch["target_weights"][:] = 1.0
-        batch["target_bytes"] = np.ones((rows, layout.length), np.float32)
-    batch["rows"] = np.arange(rows, dtype=np.int32)
-    return batch
 
 
 def measure(run: Run, repeats: int) -> Measured:

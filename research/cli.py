@@ -96,6 +96,13 @@ VERBS: dict[str, Verb] = {
         optional=("rows",),
         overrides=True,
     ),
+    "plan": Verb(
+        "research.commands.plan:run",
+        "whether a run fits a TPU slice, and what it will cost there: compiled, not run",
+        required=("config", "topology"),
+        optional=("slices", "price"),
+        overrides=True,
+    ),
     "experiment": Verb(
         "research.commands.experiment:run",
         "the runs of an experiment file in their order, and its table",

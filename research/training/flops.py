@@ -31,6 +31,17 @@ def train_step(model: ModelConfig, layout: Layout, rows: int, causal_vocabulary:
     return 3.0 * rows * forward_per_row(model, layout, causal_vocabulary)
 
 
+def fused_attention(model: ModelConfig, layout: Layout, rows: int) -> float:
+    """FLOPs of attention in a train step where the scores are never kept: two products forward,
+    and five backward, of which one makes the scores again (Dao et al. 2022, arXiv:2205.14135).
+
+    Over the whole row: what a mask spares is not taken off.
+    """
+    product = 2.0 * layout.length**2 * model.heads * model.head_width
+    again = 2 if model.remat != "none" else 0  # the forward pass, once more
+    return (7 + again) * product * model.layers * rows
+
+
 def matmul_peak(dtype: str, seconds: float = 0.2) -> float:
     """FLOP/s of one device in a large square matrix product, the best of several: MFU's 100 %."""
     size = 1024 if jax.default_backend() == "cpu" else 8192

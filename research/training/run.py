@@ -17,7 +17,7 @@ from research.data.loader import Batches
 from research.data.tokenizer import Tokenizer
 from research.errors import UserError
 from research.models import config as model_config
-from research.models import lora
+from research.models import kernels, lora
 from research.models import params as parameters
 from research.models.config import ModelConfig
 from research.objectives.protocol import Objective, heads_of
@@ -125,6 +125,12 @@ class Run:
             out_shardings=meshes.replicated(self.mesh),
         )
 
+    @functools.cached_property
+    def attention(self) -> str:
+        """The kernel that training takes."""
+        with meshes.use(self.mesh, self.config.mesh):
+            return kernels.choose(self.model, self.config.data.length, self.uses_dropout)
+
     @property
     def uses_dropout(self) -> bool:
         head = getattr(self.config.task, "dropout", 0.0) if self.task else 0.0
@@ -227,19 +233,34 @@ def build(config: Config, devices: Sequence[jax.Device] | None = None, quiet: bo
     """
     mesh = meshes.make_mesh(config.mesh, devices)
     config, tokenizer = resolve(config)
-    meshes.check_length(config.mesh, mesh, config.data.length)
     rows = meshes.row_multiple(mesh)
     objectives, task = objectives_of(config, tokenizer)
     if task is None:
         data = corpus.pretraining(config, tokenizer, rows, quiet)
     else:
         data = corpus.for_task(config, task, tokenizer, rows)
+    return lay_out(config, tokenizer, objectives, task, data, mesh)
+
+
+def lay_out(
+    config: Config,
+    tokenizer: Tokenizer,
+    objectives: tuple[Objective, ...],
+    task: Task | None,
+    data: corpus.Data,
+    mesh: Mesh,
+) -> Run:
+    """The run of a resolved config on its data: how long it is, how it learns, what runs where.
+
+    Raises UserError for rows or patterns that do not fit.
+    """
+    meshes.check_length(config.mesh, mesh, config.data.length)
     train, batches = config.train, data.train.epoch_batches(0)
     items = train.examples or train.tokens
     total = optimizer.run_steps(train.steps, train.epochs, batches, items, train.batch_size)
     every = train.eval_every or round(train.eval_epochs * batches)
     shapes = parameters.shapes(config.model, heads_of(objectives))
-    return Run(
+    run = Run(
         config=config,
         tokenizer=tokenizer,
         model=config.model,
@@ -254,6 +275,8 @@ def build(config: Config, devices: Sequence[jax.Device] | None = None, quiet: bo
         schedule=optimizer.schedule(config.optimizer, total),
         data_key=data.key,
     )
+    run.attention  # noqa: B018  (one that cannot run is known before anything exists)
+    return run
 
 
 def describe(run: Run) -> str:
@@ -264,7 +287,7 @@ def describe(run: Run) -> str:
     lines = [
         f"parameters: backbone {count:,}, heads {heads:,} ({', '.join(run.heads) or 'tied'})",
         f"rows of {layout.length} tokens, {run.steps:,} steps, {run.train.epoch_batches(0):,} "
-        f"a pass over the data; mesh {dict(run.mesh.shape)}",
+        f"a pass over the data; mesh {dict(run.mesh.shape)}, attention {run.attention}",
     ]
     lines += groups.table(run.param_shapes, run.rates, run.config.optimizer.learning_rate)
     for fallback in rules.fallbacks(run.param_shardings, run.param_shapes)[:5]:

@@ -1,0 +1,134 @@
+"""`launch.py plan`."""
+
+from collections.abc import Iterator
+
+from research import config as configs
+from research.commands.numbers import number, whole
+from research.errors import UserError
+from research.models import params as parameters
+from research.planning import compiled, plan
+from research.planning import topology as machines
+from research.planning.plan import Estimate, Plan
+
+GIB = 2**30
+DOES_NOT_FIT = 3  # exit code
+
+
+def run(
+    config: str, topology: str, overrides: dict[str, str], slices: str = "1", price: str = ""
+) -> int:
+    """Compiles the steps for the topology and prints what they need; 3 if they do not fit.
+
+    price: of one chip for one hour.
+    """
+    count = whole("slices", slices)
+    cost = number("price", price) if price else None
+    if cost is not None and not cost >= 0:
+        raise UserError(f"--price={price} must be at least 0")
+    loaded = configs.load(config, overrides)
+    devices = machines.devices(topology, count)
+    print(f"{config} on {f'{count} x ' if count > 1 else ''}{topology}", flush=True)
+    made = plan.make(loaded, devices, topology.partition(":")[0], count)
+    for line in report(made, cost):
+        print(line)
+    if made.fits:
+        return 0
+    print("\ndoes not fit; compiled with one change at a time:", flush=True)
+    plan.try_remedies(made, loaded, devices, lambda line: print(line, flush=True))
+    return DOES_NOT_FIT
+
+
+def report(made: Plan, price: float | None) -> Iterator[str]:
+    """The lines that are printed."""
+    yield ""
+    yield from _layout(made)
+    yield ""
+    yield from _memory(made)
+    if made.train.costs is not None:
+        yield ""
+        yield from _work(made)
+    found = plan.estimate(made)
+    if found is not None:
+        yield ""
+        yield from _time(made, found, price)
+
+
+def _layout(made: Plan) -> Iterator[str]:
+    run = made.run
+    count = parameters.count(run.param_shapes, run.model)
+    mesh = ", ".join(f"{axis}={size}" for axis, size in run.mesh.shape.items())
+    rows, length = run.train.batch_rows(0), run.config.data.length
+    yield f"parameters  {count:,}"
+    yield f"mesh        {mesh}"
+    yield (
+        f"batch       {rows:,} rows of {length:,} tokens, {run.config.train.accumulation} at a time"
+        if run.config.train.accumulation > 1
+        else f"batch       {rows:,} rows of {length:,} tokens"
+    )
+    yield f"attention   {run.attention}; computation {run.model.dtype}, remat {run.model.remat}"
+    yield ""
+    lines = plan.by_rule(run)
+    width = max(len("logical axes"), *(len(line[0]) for line in lines))
+    over = max(len("mesh axes"), *(len(line[1]) for line in lines))
+    yield f"{'logical axes':<{width}}  {'mesh axes':<{over}}  {'parameters':>15}  MiB of a device"
+    for logical, placed, elements, size in lines:
+        yield f"{logical:<{width}}  {placed:<{over}}  {elements:>15,}  {size / 2**20:>15,.2f}"
+
+
+def _memory(made: Plan) -> Iterator[str]:
+    state, step = compiled.state(made.run), made.train
+    limit = f" of {made.chip.memory / GIB:.2f}" if made.chip else ""
+    parts = {
+        "params": plan.bytes_of(state.params),
+        "optimizer": plan.bytes_of(state.opt_state),
+    }
+    yield "memory of a device, GiB"
+    for name, size in parts.items():
+        yield f"  {name:<28}{size / GIB:>9.3f}"
+    if step.fits:
+        yield f"  {'batch':<28}{(step.kept - sum(parts.values())) / GIB:>9.3f}"
+        yield f"  {'gradients, activations, code':<28}{(step.needed - step.kept) / GIB:>9.3f}"
+    for each in made.steps:
+        verdict = "" if each.fits else "  DOES NOT FIT"
+        yield f"  {f'peak, {each.name} step':<28}{each.needed / GIB:>9.3f}{limit}{verdict}"
+    yield "compiled in " + ", ".join(f"{s.seconds:.0f} s ({s.name})" for s in made.steps)
+
+
+def _work(made: Plan) -> Iterator[str]:
+    run, step = made.run, made.train
+    total = plan.total_flops(made)
+    formula = plan.formula(run)
+    yield "train step, one device"
+    share = total * run.mesh.size / formula
+    yield (
+        f"  {'products':<28}{total / 1e12:>9.3f} TFLOP, {share:.3f} of the formula (the model's "
+        "forward pass, and twice as much backward)"
+    )
+    yield f"  {'HBM':<28}{step.costs.bytes / 1e9:>9.3f} GB"
+    for found in step.collectives:
+        over = ", ".join(found.axes)
+        yield (
+            f"  {f'{found.kind} over {over}':<28}{found.bytes / 1e9:>9.3f} GB in "
+            f"{found.count:,.0f} calls"
+        )
+
+
+def _time(made: Plan, found: Estimate, price: float | None) -> Iterator[str]:
+    run = made.run
+    tokens = run.train.batch_rows(0) * run.config.data.length
+    formula = plan.formula(run)
+    peak = made.chip.flops * run.mesh.size
+    low, high = found.all_hidden, found.none_hidden
+    yield "estimate, at published speeds (the first if all overlaps, the second if nothing does)"
+    yield (
+        f"  products {1e3 * found.compute:.1f} ms, HBM {1e3 * found.memory:.1f} ms, network "
+        f"{1e3 * found.network:.1f} ms"
+    )
+    yield f"  step      {1e3 * low:,.1f} to {1e3 * high:,.1f} ms"
+    yield f"  speed     {tokens / low:,.0f} to {tokens / high:,.0f} tokens/s"
+    yield f"  MFU       {formula / low / peak:.1%} to {formula / high / peak:.1%}"
+    hours = [run.steps * seconds / 3600 for seconds in (low, high)]
+    yield f"  {run.steps:,} steps  {hours[0]:,.2f} to {hours[1]:,.2f} hours"
+    if price is not None:
+        low_cost, high_cost = (h * run.mesh.size * price for h in hours)
+        yield f"  cost      {low_cost:,.2f} to {high_cost:,.2f} at {price:g} for a chip and hour"

@@ -1,0 +1,123 @@
+"""The collectives of a compiled program: which, how often, how much, over which mesh axes."""
+
+import itertools
+import math
+import re
+from typing import NamedTuple
+
+import numpy as np
+from jax.sharding import Mesh
+
+from research.planning import hlo
+from research.planning.hlo import Program
+
+KINDS = ("all-gather", "all-reduce", "reduce-scatter", "all-to-all", "collective-permute")
+
+
+class Collective(NamedTuple):
+    """A kind of collective over some mesh axes, all of a run together.
+
+    count: how many. bytes: of the larger side (what is gathered, what is reduced) on one device.
+    """
+
+    kind: str
+    axes: tuple[str, ...]
+    count: float
+    bytes: float
+
+    def sent(self, mesh: Mesh) -> float:
+        """Bytes that pass each device in a ring over the axes."""
+        n = math.prod(mesh.shape[axis] for axis in self.axes)
+        if self.kind == "collective-permute":
+            return self.bytes
+        share = (n - 1) / max(n, 1)
+        return self.bytes * share * (2 if self.kind == "all-reduce" else 1)
+
+
+def collectives(program: Program, mesh: Mesh) -> list[Collective]:
+    """Grouped by kind and axes, most bytes first.
+
+    Parts of one collective that the compiler has spread over several fused operations have one
+    channel, and count as one.
+    """
+    seen: set[tuple[str, str]] = set()
+    found: dict[tuple[str, tuple[str, ...]], list[float]] = {}
+    groups = _groups(mesh)
+    for here, instruction, times, fused in hlo.walk(program):
+        kind = instruction.opcode.removesuffix("-start")
+        if kind not in KINDS:
+            continue
+        kind = "reduce-scatter" if _scattered(instruction, fused) else kind
+        channel = re.search(r"channel_id=(\d+)", instruction.rest)
+        if channel and (kind, channel[1]) in seen:
+            continue
+        if channel:
+            seen.add((kind, channel[1]))
+        sides = [hlo.size(here.instructions[o].shape) for o in instruction.operands]
+        # An asynchronous start has operand and result in one tuple.
+        result = hlo.size(instruction.shape)
+        result -= sum(sides) if instruction.opcode.endswith("-start") else 0
+        largest = max(result, sum(sides))
+        entry = found.setdefault((kind, groups.get(_members(instruction.rest), ("?",))), [0.0, 0.0])
+        entry[0] += times
+        entry[1] += times * largest
+    made = [Collective(kind, axes, *numbers) for (kind, axes), numbers in found.items()]
+    return sorted(made, key=lambda c: -c.bytes)
+
+
+def _scattered(instruction: hlo.Instruction, fused: bool) -> bool:
+    """TPU's reduce-scatter is an all-reduce in a fusion that keeps a part of the result."""
+    return instruction.opcode == "all-reduce" and fused
+
+
+def _groups(mesh: Mesh) -> dict[frozenset[int], tuple[str, ...]]:
+    """Devices that device 0 talks to -> the axes along which they lie."""
+    places = np.arange(mesh.devices.size).reshape(mesh.devices.shape)
+    names = [axis for axis in mesh.axis_names if mesh.shape[axis] > 1]
+    found = {}
+    for count in range(len(names), 0, -1):
+        for axes in itertools.combinations(names, count):
+            index = tuple(slice(None) if axis in axes else 0 for axis in mesh.axis_names)
+            found[frozenset(places[index].ravel().tolist())] = axes
+    return found
+
+
+def _members(rest: str) -> frozenset[int]:
+    """The group of device 0, from any of the forms in which the compiler writes groups."""
+    pairs = re.search(r"source_target_pairs=\{(\{[\d,{}]*\})\}", rest)
+    if pairs:
+        chain = dict(tuple(map(int, p.split(","))) for p in re.findall(r"\{(\d+,\d+)\}", pairs[1]))
+        members, at = {0}, chain.get(0)
+        while at is not None and at not in members:
+            members.add(at)
+            at = chain.get(at)
+        return frozenset(members)
+    listed = re.search(r"replica_groups=\{\{([\d,]*)\}", rest)
+    if listed:
+        return frozenset(map(int, listed[1].split(",")))
+    tiled = re.search(r"replica_groups=\[(\d+),(\d+)\]<=\[([\d,]+)\](?:T\(([\d,]+)\))?", rest)
+    if tiled:
+        order = _iota(tiled[3], tiled[4]).reshape(int(tiled[1]), int(tiled[2]))
+        return frozenset(order[(order == 0).any(1)][0].tolist())
+    meshed = re.search(
+        r"replica_groups=mesh\[([^\]]*)\](?:, device_ids=\(\[([\d,]+)\](?:T\(([\d,]+)\))?\))? "
+        r"\{([^}]*)\}",
+        rest,
+    )
+    if meshed:
+        sizes = dict(re.findall(r"'(\w+)'=(\d+)", meshed[1]))
+        shape = [int(n) for n in sizes.values()]
+        order = _iota(meshed[2] or str(math.prod(shape)), meshed[3]).reshape(shape)
+        at = np.argwhere(order == 0)[0]
+        along = set(re.findall(r"'(\w+)'", meshed[4]))
+        index = tuple(
+            slice(None) if name in along else int(i) for name, i in zip(sizes, at, strict=True)
+        )
+        return frozenset(order[index].ravel().tolist())
+    return frozenset()
+
+
+def _iota(dims: str, order: str | None) -> np.ndarray:
+    shape = [int(n) for n in dims.split(",")]
+    ids = np.arange(math.prod(shape)).reshape(shape)
+    return (ids.transpose([int(n) for n in order.split(",")]) if order else ids).ravel()

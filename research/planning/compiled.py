@@ -1,0 +1,163 @@
+"""The steps of a run compiled ahead of time: nothing is allocated, no device has to be there."""
+
+import dataclasses
+import re
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import NamedSharding
+
+from research.generation import batches, loop
+from research.generation.samplers import Sampling
+from research.planning import collectives as collecting
+from research.planning import hlo
+from research.planning.collectives import Collective
+from research.planning.hlo import Costs
+from research.planning.topology import quiet
+from research.sharding import constrain
+from research.sharding import mesh as meshes
+from research.training import outline
+from research.training.run import Run
+from research.training.step import State
+
+
+@dataclasses.dataclass(frozen=True)
+class Compiled:
+    """A compiled step, per device. needed: peak bytes, also of one that does not fit. kept: of
+    them what lies there between steps. costs is None for one that does not fit, or whose text the
+    compiler cannot write."""
+
+    name: str
+    fits: bool
+    seconds: float
+    needed: float
+    kept: float
+    costs: Costs | None
+    collectives: list[Collective]
+
+
+GREEDY = Sampling(temperature=0.0)
+
+
+def train(run: Run) -> Compiled:
+    """The train step."""
+    return _compile(
+        "train", run, lambda: run.train_step.lower(state(run), outline.batch_shapes(run))
+    )
+
+
+def evaluation(run: Run) -> Compiled:
+    """The evaluation step, on batches like those of training."""
+    shapes = outline.batch_shapes(run)
+    return _compile("evaluate", run, lambda: run.eval_step.lower(state(run).params, shapes))
+
+
+def decoding(run: Run) -> Compiled:
+    """One row on each device that has its own rows: a prompt of half a row and as many tokens.
+
+    Costs are those of one token of each row.
+    """
+    rows, half = meshes.row_multiple(run.mesh), run.config.data.length // 2
+    params = state(run).params
+    place = meshes.batch_sharding(run.mesh)
+
+    def array(shape: tuple[int, ...], dtype: Any, sharding: NamedSharding | None = None) -> Any:
+        return jax.ShapeDtypeStruct(shape, dtype, sharding=sharding)
+
+    batch = {
+        "tokens": array((rows, half), jnp.int32, place),
+        "lengths": array((rows,), jnp.int32, place),
+        "ids": array((rows,), jnp.uint32, place),
+        "done": array((rows,), jnp.bool_, place),
+    }
+    knobs = loop.numbers(GREEDY) | {
+        "limit": np.int32(half),
+        "eos": np.int32(0),
+        "allowed": batches.allowed_rows(run.model, None),
+    }
+    plan = loop.Plan.of(GREEDY, run.model)
+
+    def lower() -> Any:
+        first = jax.eval_shape(
+            lambda p, b: loop.start(p, b, knobs, model=run.model, new=half, plan=plan),
+            params,
+            batch,
+        )
+        places = {"token": ("rows",), "done": ("rows",), "made": (None, None), "step": ()}
+        placed = {
+            name: array(
+                getattr(first, name).shape,
+                getattr(first, name).dtype,
+                NamedSharding(run.mesh, constrain.spec(*axes)),
+            )
+            for name, axes in places.items()
+        }
+        stacked = NamedSharding(run.mesh, constrain.spec(None, "rows", "heads", None, None))
+        cache = jax.tree.map(lambda x: array(x.shape, x.dtype, stacked), first.cache)
+        given = loop.State(**placed, seen=None, cache=cache)
+        return loop.advance.lower(params, batch, knobs, given, model=run.model, plan=plan)
+
+    return _compile("decode", run, lower)
+
+
+def state(run: Run) -> State:
+    """Shapes, dtypes and places of what a step changes."""
+
+    def shaped(shapes: Any, places: Any) -> Any:
+        return jax.tree.map(
+            lambda x, place: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), shapes, places
+        )
+
+    places = run.state_shardings
+    opt_state = jax.eval_shape(run.optimizer.init, run.param_shapes)
+    return State(
+        jax.ShapeDtypeStruct((), jnp.int32, sharding=places.step),
+        shaped(run.param_shapes, places.params),
+        shaped(opt_state, places.opt_state),
+    )
+
+
+def _compile(name: str, run: Run, lower: Callable[[], Any]) -> Compiled:
+    start = time.perf_counter()
+    with meshes.use(run.mesh, run.config.mesh):
+        lowered = lower()
+        try:
+            with quiet():
+                made = lowered.compile()
+        except jax.errors.JaxRuntimeError as error:
+            needed = out_of_memory(str(error))
+            if needed is None:
+                raise
+            return Compiled(name, False, time.perf_counter() - start, needed, 0.0, None, [])
+    seconds = time.perf_counter() - start
+    memory = made.memory_analysis()
+    kept = memory.argument_size_in_bytes
+    needed = (
+        kept
+        + memory.output_size_in_bytes
+        - memory.alias_size_in_bytes
+        + memory.temp_size_in_bytes
+        + memory.generated_code_size_in_bytes
+    )
+    try:
+        with quiet():
+            program = hlo.parse(made.as_text())
+    except jax.errors.JaxRuntimeError:  # libtpu cannot write some of its own programs
+        return Compiled(name, True, seconds, needed, kept, None, [])
+    found = collecting.collectives(program, run.mesh)
+    return Compiled(name, True, seconds, needed, kept, hlo.costs(program), found)
+
+
+def out_of_memory(message: str) -> float | None:
+    """The bytes that the compiler says a program would need; None for another error."""
+    if "RESOURCE_EXHAUSTED" not in message and "Ran out of memory" not in message:
+        return None
+    for pattern in (r"Used ([\d.]+)([KMGT]?) of", r"\(([\d.]+)([KMGT]?)\) exceeds"):
+        found = re.search(pattern, message)
+        if found:
+            return float(found[1]) * 1024 ** " KMGT".index(found[2] or " ")
+    return float("nan")

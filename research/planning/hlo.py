@@ -1,0 +1,277 @@
+"""What a compiled program does, read from its text: products, memory traffic, collectives.
+
+`compiled.cost_analysis()` counts the body of a loop once. Here it counts as often as it runs: the
+layers of a scan, the micro-batches of an accumulation, the chunks of a loss.
+"""
+
+import dataclasses
+import math
+import re
+from collections.abc import Iterator
+
+BYTES = {"pred": 1, "s4": 0.5, "u4": 0.5, "bf16": 2, "f16": 2, "c64": 8, "c128": 16}
+ARRAY = re.compile(r"\b([a-z]+\d*[a-z0-9]*)\[([\d,]*)\](\{[^{}]*\})?")
+NAME = re.compile(r"%([\w.\-]+)")
+# What moves no data of its own.
+FREE = {
+    *("parameter", "constant", "tuple", "get-tuple-element", "bitcast", "while", "conditional"),
+    *("call", "after-all", "partition-id", "replica-id", "copy-done", "slice-done", "iota"),
+    *("async-done", "async-update", "optimization-barrier", "add-dependency"),
+}
+# What reads (or, "update", writes) only a part of its first operand.
+SLICES = {"dynamic-slice", "slice", "gather"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Instruction:
+    """One line: its result's shape as text, its operands' names, and what stands behind them."""
+
+    name: str
+    shape: str
+    opcode: str
+    operands: tuple[str, ...]
+    rest: str
+    literal: str  # between the parentheses
+
+
+@dataclasses.dataclass(frozen=True)
+class Computation:
+    instructions: dict[str, Instruction]
+    root: str
+
+    @property
+    def parameters(self) -> dict[int, str]:
+        """Number -> name."""
+        return {
+            int(i.literal): i.name for i in self.instructions.values() if i.opcode == "parameter"
+        }
+
+
+@dataclasses.dataclass(frozen=True)
+class Program:
+    computations: dict[str, Computation]
+    entry: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Costs:
+    """Of one device in one run of the program. bytes: to and from HBM, each fused operation
+    reading its operands and writing its results once. kernels: runs of custom kernels, whose
+    products are not counted."""
+
+    flops: float
+    bytes: float
+    kernels: float
+
+
+def parse(text: str) -> Program:
+    """The computations of an HLO module's text."""
+    computations: dict[str, Computation] = {}
+    entry, name, found, root = "", "", {}, ""
+    for line in text.splitlines():
+        if not name:
+            head = re.match(r"(ENTRY )?%?([\w.\-]+) \(.*\{$", line)
+            if head:
+                name, found, root = head[2], {}, ""
+                entry = name if head[1] else entry
+        elif line.startswith("}"):
+            computations[name] = Computation(found, root)
+            name = ""
+        elif (made := _instruction(line)) is not None:
+            found[made.name] = made
+            root = made.name if line.lstrip().startswith("ROOT") else root
+    return Program(computations, entry)
+
+
+def _instruction(line: str) -> Instruction | None:
+    head = re.match(r"\s+(?:ROOT )?%([\w.\-]+) = ", line)
+    if not head:
+        return None
+    at = head.end()
+    end = _closing(line, at) + 1 if line[at] == "(" else line.index(" ", at)
+    opening = line.index("(", end)
+    closing = _closing(line, opening)
+    inside = line[opening + 1 : closing]
+    return Instruction(
+        head[1],
+        line[at:end],
+        line[end:opening].strip(),
+        tuple(NAME.findall(inside)),
+        line[closing + 1 :],
+        inside,
+    )
+
+
+def _closing(line: str, opening: int) -> int:
+    depth = 0
+    for at in range(opening, len(line)):
+        depth += (line[at] == "(") - (line[at] == ")")
+        if not depth:
+            return at
+    raise ValueError(f"a parenthesis is not closed: {line[:200]}")
+
+
+def size(shape: str, hbm_only: bool = False) -> float:
+    """Bytes of a shape, or of all in a tuple; `hbm_only` leaves out what lies on the chip."""
+    total = 0.0
+    for kind, dims, layout in ARRAY.findall(shape):
+        if hbm_only and re.search(r"S\([1-9]", layout):
+            continue
+        digits = re.sub(r"\D.*", "", kind.lstrip("abcdefghijklmnopqrstuvwxyz"))
+        width = BYTES[kind] if kind in BYTES else int(digits or 0) / 8
+        total += width * math.prod(map(int, filter(None, dims.split(","))))
+    return total
+
+
+def dims(shape: str) -> list[int]:
+    """Of an array's shape."""
+    return [int(n) for n in ARRAY.search(shape)[2].split(",") if n]
+
+
+def called(instruction: Instruction, key: str) -> list[str]:
+    """The computations that an attribute names: key=%a or key={%a, %b}."""
+    found = re.search(rf"\b{key}=(\{{[^}}]*\}}|%[\w.\-]+)", instruction.rest)
+    return NAME.findall(found[1]) if found else []
+
+
+def trips(program: Program, loop: Instruction) -> int:
+    """How often a loop's body runs: said by the compiler, or the bound of its condition."""
+    told = re.search(r'known_trip_count":\{"n":"(\d+)"', loop.rest)
+    if told:
+        return int(told[1])
+    condition = program.computations[called(loop, "condition")[0]]
+    bounds = [
+        int(i.literal)
+        for i in condition.instructions.values()
+        if i.opcode == "constant" and re.fullmatch(r"\d+", i.literal)
+    ]
+    return max(bounds, default=1)
+
+
+def walk(
+    program: Program, name: str = "", times: float = 1.0, fused: bool = False
+) -> Iterator[tuple[Computation, Instruction, float, bool]]:
+    """Every instruction that runs: (its computation, itself, how often, whether within a fusion).
+
+    Of the branches of a condition each counts in equal parts.
+    """
+    here = program.computations[name or program.entry]
+    for instruction in here.instructions.values():
+        yield here, instruction, times, fused
+        inner: list[tuple[str, float]] = []
+        if instruction.opcode == "while":
+            count = times * trips(program, instruction)
+            inner = [(body, count) for body in called(instruction, "body")]
+        elif instruction.opcode == "conditional":
+            branches = called(instruction, "branch_computations")
+            branches += called(instruction, "true_computation")
+            branches += called(instruction, "false_computation")
+            inner = [(branch, times / len(branches)) for branch in branches]
+        elif instruction.opcode in ("fusion", "call", "async-start"):
+            inner = [(c, times) for c in called(instruction, "calls")]
+            inner += [(c, times) for c in called(instruction, "to_apply")]
+        for body, count in inner:
+            yield from walk(program, body, count, fused or instruction.opcode == "fusion")
+
+
+def costs(program: Program) -> Costs:
+    """Products, memory traffic and custom kernels of a run of the program."""
+    flops = traffic = kernels = 0.0
+    for here, instruction, times, fused in walk(program):
+        if instruction.opcode in ("convolution", "dot"):
+            flops += times * products(here, instruction)
+        if instruction.opcode == "custom-call" and "tpu_custom_call" in instruction.rest:
+            kernels += times
+        if not fused and instruction.opcode not in FREE:
+            traffic += times * _traffic(program, here, instruction)
+    return Costs(flops, traffic, kernels)
+
+
+def products(here: Computation, instruction: Instruction) -> float:
+    """FLOPs of a dot or a convolution, a multiply-add as two; padding is not counted."""
+    left, right = (dims(here.instructions[o].shape) for o in instruction.operands[:2])
+    out = dims(instruction.shape)
+    if instruction.opcode == "dot":
+        found = re.search(r"lhs_contracting_dims=\{([\d,]*)\}", instruction.rest)
+        contracted = [left[int(d)] for d in found[1].split(",") if d] if found else []
+        return 2.0 * math.prod(out) * math.prod(contracted)
+    labels = re.search(r"dim_labels=(\w+)_(\w+)->(\w+)", instruction.rest)
+    of_left, of_right, of_out = labels.groups()
+    total = 2.0 * out[of_out.index("b")] * out[of_out.index("f")] * right[of_right.index("i")]
+    window = re.search(r"window=\{([^}]*)\}", instruction.rest)
+    fields = dict(part.split("=") for part in window[1].split()) if window else {}
+    for axis in filter(str.isdigit, of_out):
+        d = int(axis)
+
+        def field(name: str, default: str, d: int = d) -> str:
+            return fields[name].split("x")[d] if name in fields else default
+
+        total *= _pairs(
+            left[of_left.index(axis)],
+            right[of_right.index(axis)],
+            out[of_out.index(axis)],
+            stride=int(field("stride", "1")),
+            low=int(field("pad", "0_0").split("_")[0]),
+            left_dilation=int(field("lhs_dilate", "1")),
+            right_dilation=int(field("rhs_dilate", "1")),
+        )
+    return total
+
+
+def _pairs(
+    left: int,
+    right: int,
+    out: int,
+    stride: int,
+    low: int,
+    left_dilation: int,
+    right_dilation: int,
+) -> int:
+    """Pairs of an output and a kernel position of one axis that meet an input."""
+    count = 0
+    for o in range(out):
+        for k in range(right):
+            at = o * stride + k * right_dilation - low
+            count += 0 <= at <= (left - 1) * left_dilation and at % left_dilation == 0
+    return count
+
+
+def _traffic(program: Program, here: Computation, instruction: Instruction) -> float:
+    """Bytes that an instruction outside of fusions reads from HBM and writes to it."""
+    written = size(instruction.shape, hbm_only=True)
+    operands = [here.instructions[o] for o in instruction.operands if o in here.instructions]
+    if instruction.opcode in SLICES:
+        return 2 * written
+    if instruction.opcode == "dynamic-update-slice":
+        return 2 * size(operands[1].shape, hbm_only=True)
+    if instruction.opcode != "fusion":
+        return written + sum(size(o.shape, hbm_only=True) for o in operands)
+    inner = program.computations[called(instruction, "calls")[0]]
+    read = 0.0
+    for number, operand in enumerate(operands):
+        whole = size(operand.shape, hbm_only=True)
+        part, in_place = _part_read(inner, inner.parameters.get(number, ""))
+        read += whole if part is None else min(whole, part)
+        if in_place:  # the result is the operand, of which a part is written
+            written -= max(0.0, whole - part)
+    return max(0.0, written) + read
+
+
+def _part_read(inner: Computation, parameter: str) -> tuple[float | None, bool]:
+    """(bytes that a fusion reads of a parameter, None for all of it; whether it updates it)."""
+    names, total, in_place = [parameter], 0.0, False
+    while names:
+        name = names.pop()
+        for user in inner.instructions.values():
+            if name not in user.operands:
+                continue
+            if user.opcode == "bitcast":
+                names.append(user.name)
+            elif user.opcode in SLICES and user.operands[0] == name:
+                total += size(user.shape)
+            elif user.opcode == "dynamic-update-slice" and user.operands[0] == name:
+                total += size(inner.instructions[user.operands[1]].shape)
+                in_place = True
+            else:
+                return None, False
+    return total, in_place

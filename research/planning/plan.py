@@ -1,0 +1,192 @@
+"""A run on devices that are not there: does it fit, what does it cost, what would make it fit."""
+
+import dataclasses
+import math
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from research.config import Config
+from research.errors import UserError
+from research.models import params as parameters
+from research.models.params import by_path
+from research.planning import compiled
+from research.planning.chips import CHIPS, Chip
+from research.planning.collectives import Collective
+from research.planning.compiled import Compiled
+from research.training import flops, outline
+from research.training.run import Run
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """A run and its compiled steps. chip is None for CPU devices."""
+
+    run: Run
+    chip: Chip | None
+    slices: int
+    steps: list[Compiled]
+
+    @property
+    def train(self) -> Compiled:
+        return self.steps[0]
+
+    @property
+    def fits(self) -> bool:
+        return all(step.fits for step in self.steps)
+
+
+def make(config: Config, devices: Sequence[jax.Device], chip: str, slices: int = 1) -> Plan:
+    """Compiles the train step and, if it fits, the evaluation step and, for language models that
+    write, a decoding step."""
+    run = outline.from_config(config, devices)
+    steps = [compiled.train(run)]
+    if steps[0].fits:
+        steps.append(compiled.evaluation(run))
+        if run.objectives[0].pattern == "causal":
+            steps.append(compiled.decoding(run))
+    return Plan(run, CHIPS.get(chip), slices, steps)
+
+
+@dataclasses.dataclass(frozen=True)
+class Estimate:
+    """Seconds of a train step by a roofline: what each part would take at its published speed.
+
+    all_hidden: the longest of them, if the others hide behind it; none_hidden: their sum.
+    """
+
+    compute: float
+    memory: float
+    network: float
+
+    @property
+    def all_hidden(self) -> float:
+        return max(self.compute, self.memory, self.network)
+
+    @property
+    def none_hidden(self) -> float:
+        return self.compute + self.memory + self.network
+
+
+def estimate(plan: Plan) -> Estimate | None:
+    """None where the compiler did not say what the step does, or the chip is not known."""
+    costs, chip = plan.train.costs, plan.chip
+    if costs is None or chip is None:
+        return None
+    network = 0.0
+    for found in plan.train.collectives:
+        between = plan.slices > 1 and crosses(found, plan)
+        network += found.sent(plan.run.mesh) / (chip.network if between else chip.link)
+    return Estimate(total_flops(plan) / chip.flops, costs.bytes / chip.memory_speed, network)
+
+
+def crosses(found: Collective, plan: Plan) -> bool:
+    """Whether a collective goes from slice to slice."""
+    mesh = plan.run.mesh
+    index = tuple(
+        slice(None) if axis in found.axes or found.axes == ("?",) else 0 for axis in mesh.axis_names
+    )
+    return len({device.slice_index for device in np.ravel(mesh.devices[index])}) > 1
+
+
+def formula(run: Run) -> float:
+    """FLOPs of a train step of all devices by the model's formula (`research.training.flops`)."""
+    causal = run.objectives[0].name == "causal_lm"
+    return flops.train_step(run.model, run.train.layout, run.train.batch_rows(0), causal)
+
+
+def total_flops(plan: Plan) -> float:
+    """FLOPs of one device in a train step: the compiler's, and by formula those of fused attention,
+    which it cannot see into."""
+    run, costs = plan.run, plan.train.costs
+    if not costs.kernels:
+        return costs.flops
+    rows = run.train.batch_rows(0)
+    return costs.flops + flops.fused_attention(run.model, run.train.layout, rows) / run.mesh.size
+
+
+def by_rule(run: Run) -> list[tuple[str, str, int, float]]:
+    """(logical axes, mesh axes, parameters, bytes of a device) of the params, most bytes first."""
+    axes = parameters.logical_axes(run.model, run.heads)
+    named = {
+        jax.tree_util.keystr(path, simple=True, separator="/"): names
+        for path, names in jax.tree_util.tree_leaves_with_path(
+            axes, is_leaf=lambda x: isinstance(x, tuple)
+        )
+    }
+    found: dict[tuple[str, str], list[float]] = {}
+    places = by_path(run.param_shardings)
+    for path, leaf in by_path(run.param_shapes).items():
+        spec = tuple(places[path].spec)
+        logical = ", ".join(name or "-" for name in named[path])
+        placed = ", ".join(axis or "-" for axis in spec)
+        entry = found.setdefault((logical, placed), [0, 0.0])
+        local = places[path].shard_shape(tuple(leaf.shape))
+        entry[0] += math.prod(leaf.shape)
+        entry[1] += math.prod(local) * leaf.dtype.itemsize
+    lines = [(*key, int(count), size) for key, (count, size) in found.items()]
+    return sorted(lines, key=lambda line: -line[3])
+
+
+def bytes_of(tree: Any) -> float:
+    """Bytes of one device of a tree of shapes with shardings."""
+    return sum(
+        math.prod(x.sharding.shard_shape(tuple(x.shape))) * np.dtype(x.dtype).itemsize
+        for x in jax.tree.leaves(tree)
+    )
+
+
+def remedies(config: Config, run: Run) -> Iterator[tuple[str, Config]]:
+    """(what to change, the config with it), each a single change that lowers the memory."""
+    if config.model.remat != "block":
+        yield (
+            "config.model.remat=block",
+            dataclasses.replace(config, model=dataclasses.replace(config.model, remat="block")),
+        )
+    rows, multiple = run.train.batch_rows(0), math.prod(run.mesh.devices.shape[:2])
+    parts = [
+        k
+        for k in range(2 * config.train.accumulation, rows // multiple + 1)
+        if rows % (multiple * k) == 0 and (config.task is None)
+    ]
+    for k in (parts[0], parts[-1]) if len(parts) > 1 else parts:
+        yield (
+            f"config.train.accumulation={k}",
+            dataclasses.replace(config, train=dataclasses.replace(config.train, accumulation=k)),
+        )
+    sizes = dict(run.mesh.shape)
+    if sizes["data"] > 1:
+        whole = sizes["data"] * sizes["fsdp"]
+        mesh = dataclasses.replace(config.mesh, data=1, fsdp=whole)
+        yield (
+            f"config.mesh.data=1, config.mesh.fsdp={whole}",
+            dataclasses.replace(config, mesh=mesh),
+        )
+
+
+def try_remedies(
+    plan: Plan, config: Config, devices: Sequence[jax.Device], report: Callable[[str], None]
+) -> None:
+    """Compiles the run with each change, and with all of them together, and reports whether it
+    fits."""
+    changes = list(remedies(config, plan.run))
+    together = config
+    for text, changed in changes:
+        report(_tried(text, changed, devices))
+        if "remat" in text:
+            together = dataclasses.replace(together, model=changed.model)
+        elif "mesh" in text:
+            together = dataclasses.replace(together, mesh=changed.mesh)
+    if together not in (config, *(changed for _, changed in changes)):
+        report(_tried("remat and fsdp together", together, devices))
+
+
+def _tried(text: str, config: Config, devices: Sequence[jax.Device]) -> str:
+    try:
+        step = compiled.train(outline.from_config(config, devices))
+    except UserError as error:
+        return f"  {text}: not possible: {str(error).splitlines()[0]}"
+    verdict = "fits" if step.fits else "does not fit"
+    return f"  {text}: {verdict}, {step.needed / 2**30:.2f} GiB"

@@ -1,0 +1,87 @@
+"""The devices of a machine that is not there: TPU slices through libtpu, or fake CPU devices."""
+
+import contextlib
+import importlib.util
+import os
+import re
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+
+import jax
+
+from research.errors import UserError, nearest
+from research.planning.chips import CHIPS
+
+EXAMPLES = "v5e:4x4, v5p:4x4x4, cpu:8"
+
+
+def devices(name: str, slices: int = 1) -> Sequence[jax.Device]:
+    """The devices of a topology: "v5e:4x4" (chips along each side of a slice), or "cpu:8".
+
+    Must come before anything else that touches a device.
+
+    Raises:
+        UserError: a name that is none, libtpu missing, or a slice that does not exist.
+    """
+    kind, _, shape = name.partition(":")
+    if kind not in (*CHIPS, "cpu"):
+        raise UserError(
+            f"--topology={name}: {kind!r} is not known{nearest(kind, (*CHIPS, 'cpu'))}; written "
+            f"like {EXAMPLES}"
+        )
+    pattern = r"[1-9]\d*" if kind == "cpu" else r"[1-9]\d*(x[1-9]\d*){1,2}"
+    if not re.fullmatch(pattern, shape):
+        raise UserError(f"--topology={name}: {shape!r} is no shape; written like {EXAMPLES}")
+    if kind != "cpu":
+        return _slices(name, slices)
+    if slices != 1:
+        raise UserError(f"--slices={slices}: {name} has no slices")
+    jax.config.update("jax_platforms", "cpu")
+    jax.config.update("jax_num_cpu_devices", int(shape))
+    if len(jax.devices()) != int(shape):  # a flag or a first use of jax was before us
+        raise UserError(
+            f"--topology={name}: jax already has {len(jax.devices())} devices; unset XLA_FLAGS"
+        )
+    return jax.devices()
+
+
+def _slices(name: str, count: int) -> Sequence[jax.Device]:
+    from jax.experimental import topologies
+
+    if importlib.util.find_spec("libtpu") is None:
+        raise UserError(
+            f"--topology={name} is compiled for by libtpu, which is not installed: "
+            "pip install 'jax[tpu]' brings the version that fits; --topology=cpu:N works without"
+        )
+    jax.config.update("jax_platforms", "cpu")  # the process itself needs no TPU
+    # The first asks a server that only Cloud TPU machines have; the second lets two plans be made
+    # at a time; the others keep libtpu from looking for a machine.
+    os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
+    os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")
+    os.environ.setdefault("TPU_ACCELERATOR_TYPE", "v5litepod-1")
+    os.environ.setdefault("TPU_WORKER_HOSTNAMES", "localhost")
+    options = {"num_slices": count} if count > 1 else {}
+    if name.startswith("v4:"):
+        options["chip_config_name"] = "megacore"  # both cores of a chip are one device, as on Cloud
+    try:
+        with quiet():
+            found = topologies.get_topology_desc(name, platform="tpu", **options)
+    except (RuntimeError, ValueError, NotImplementedError, jax.errors.JaxRuntimeError) as error:
+        raise UserError(f"--topology={name}: {str(error).splitlines()[0]:.300}") from error
+    return found.devices
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Keeps what libtpu writes to file descriptor 2, past Python, from the terminal."""
+    sys.stderr.flush()
+    with tempfile.TemporaryFile() as kept:
+        before = os.dup(2)
+        os.dup2(kept.fileno(), 2)
+        try:
+            yield
+        finally:
+            sys.stderr.flush()
+            os.dup2(before, 2)
+            os.close(before)
