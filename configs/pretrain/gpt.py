@@ -2,6 +2,10 @@
 
 python launch.py train --config=configs/pretrain/gpt.py:size=tiny --workdir=runs/gpt_tiny
 python launch.py generate --checkpoint=runs/gpt_tiny --prompt="The dog wagged its"
+python launch.py plan --config=configs/pretrain/gpt.py:size=xl --topology=v5e:16x16
+
+From small on the computation is in bfloat16 and without dropout, as one pass over much text wants it
+and as fused attention needs it; xl lies split over all devices.
 """
 
 from ml_collections import ConfigDict
@@ -13,14 +17,21 @@ from research.config import arguments
 def get_config(arg: str = "") -> ConfigDict:
     """Arguments: size (tiny, mini, small, medium, large, xl)."""
     a = arguments(arg, size="small")
-    small = a.size in ("tiny", "mini")
+    small, large = a.size in ("tiny", "mini"), a.size in ("medium", "large", "xl")
+    model = dict(preset=f"gpt2_{a.size}")
+    if not small:
+        model |= dict(dtype="bfloat16", dropout=0.0, attention_dropout=0.0)
+    if large:
+        model["remat"] = "block"
+    batch = 4096 if small else 524_288 if large else 131_072
     return ConfigDict(
         dict(
             tokenizer=dict(kind="byte_bpe", vocab_size=8192 if small else 50_257),
             data=dict(corpus=CORPUS, length=128 if small else 1024),
-            model=dict(preset=f"gpt2_{a.size}"),
+            model=model,
             objective=dict(causal_lm=dict()),
             optimizer=dict(learning_rate=1e-3 if small else 2.5e-4),
-            train=dict(batch_size=4096 if small else 131_072, steps=1000, eval_every=500),
+            train=dict(batch_size=batch, steps=1000, eval_every=500),
+            mesh=dict(data=1, fsdp=-1) if a.size == "xl" else dict(),
         )
     )

@@ -49,7 +49,8 @@ def shrunk(values: dict, folder: Path) -> dict:
         sources = [dict(source) | {"take": 12} for source in values["data"]["corpus"][:2]]
         values["data"] |= {"corpus": sources, "held_out_percent": 30.0}
         values["tokenizer"]["vocab_size"] = 800
-        shape = {"layers": 2, "width": 16, "heads": 2, "mlp_width": 32, "max_positions": LENGTH}
+        shape = {"layers": 2, "width": 16, "heads": 2, "kv_heads": 0, "mlp_width": 32}
+        shape["max_positions"] = LENGTH
         values["model"] |= shape
         values["train"]["batch_size"] = 8 * LENGTH
     return values
@@ -79,7 +80,7 @@ def test_a_pre_training_builds(file, tmp_path):
     assert corpus.batch_rows(own, 8) % 8 == 0, "a host of eight devices"
     heads = {o.name: o.head for o in make_objectives(own.objective, model) if o.head}
     assert parameters.count(parameters.shapes(model, heads), model) > 1e6
-    arg = ":size=tiny" if "a.size" in file.read_text() else ""
+    arg = ":size=tiny" if "size=tiny" in file.read_text() else ""
     builds(shrunk(configs.load_values(f"{file}{arg}"), tmp_path), file)
 
 
@@ -95,6 +96,12 @@ def test_bert_has_all_its_sizes(size):
 def test_gpt_has_all_its_sizes(size):
     found = configs.load(f"{ROOT}/configs/pretrain/gpt.py:size={size}")
     assert found.model.preset == f"gpt2_{size}" and found.objective.causal_lm
+
+
+@pytest.mark.parametrize("size", ["135m", "7b", "70b"])
+def test_llama_has_all_its_sizes(size):
+    found = configs.load(f"{ROOT}/configs/pretrain/llama.py:size={size}")
+    assert found.model.preset.endswith(f"_{size}") and found.objective.causal_lm
 
 
 @pytest.mark.parametrize("file", ["bert.py", "gpt.py"])
