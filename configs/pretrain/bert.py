@@ -3,8 +3,8 @@
     python launch.py train --config=configs/pretrain/bert.py:size=tiny --workdir=runs/bert_tiny
     python launch.py plan --config=configs/pretrain/bert.py:size=large --topology=v5e:4x4
 
-From base on the computation is in bfloat16, for accelerators; large computes its blocks again in the
-backward pass, and lies split over all devices.
+From base on the computation is in bfloat16, for accelerators; large computes its blocks again in
+the backward pass, and lies split over all devices.
 """
 
 from ml_collections import ConfigDict

@@ -4,8 +4,8 @@ python launch.py train --config=configs/pretrain/gpt.py:size=tiny --workdir=runs
 python launch.py generate --checkpoint=runs/gpt_tiny --prompt="The dog wagged its"
 python launch.py plan --config=configs/pretrain/gpt.py:size=xl --topology=v5e:16x16
 
-From small on the computation is in bfloat16 and without dropout, as one pass over much text wants it
-and as fused attention needs it; xl lies split over all devices.
+From small on the computation is in bfloat16 and without dropout, as one pass over much text wants
+it and as fused attention needs it; xl lies split over all devices.
 """
 
 from ml_collections import ConfigDict

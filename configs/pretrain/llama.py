@@ -3,9 +3,10 @@
 python launch.py plan --config=configs/pretrain/llama.py:size=7b --topology=v5p:4x4x4
 python launch.py train --config=configs/pretrain/llama.py:size=135m --workdir=runs/llama
 
-135m is SmolLM2's shape, with its tied embeddings. The bundled corpora stand where yours should: they
-have 5 million tokens, a batch of the two large sizes has 4 million. Weights and optimizer lie split
-over all devices of a slice; several slices have copies (config.mesh.data).
+135m is SmolLM2's shape, with its tied embeddings. The bundled corpora stand where yours should:
+they have 5 million tokens, a batch of the two large sizes has 4 million. Weights and optimizer lie
+split over all devices; with several slices, give config.mesh.fsdp the devices of one and
+config.mesh.data their number, and each has a copy.
 """
 
 from ml_collections import ConfigDict

@@ -1,6 +1,5 @@
 """The collectives of a compiled program: which, how often, how much, over which mesh axes."""
 
-import itertools
 import math
 import re
 from typing import NamedTuple
@@ -42,7 +41,6 @@ def collectives(program: Program, mesh: Mesh) -> list[Collective]:
     """
     seen: set[tuple[str, str]] = set()
     found: dict[tuple[str, tuple[str, ...]], list[float]] = {}
-    groups = _groups(mesh)
     for here, instruction, times, fused in hlo.walk(program):
         kind = instruction.opcode.removesuffix("-start")
         if kind not in KINDS:
@@ -58,7 +56,7 @@ def collectives(program: Program, mesh: Mesh) -> list[Collective]:
         result = hlo.size(instruction.shape)
         result -= sum(sides) if instruction.opcode.endswith("-start") else 0
         largest = max(result, sum(sides))
-        entry = found.setdefault((kind, groups.get(_members(instruction.rest), ("?",))), [0.0, 0.0])
+        entry = found.setdefault((kind, _axes(instruction.rest, mesh)), [0.0, 0.0])
         entry[0] += times
         entry[1] += times * largest
     made = [Collective(kind, axes, *numbers) for (kind, axes), numbers in found.items()]
@@ -70,35 +68,29 @@ def _scattered(instruction: hlo.Instruction, fused: bool) -> bool:
     return instruction.opcode == "all-reduce" and fused
 
 
-def _groups(mesh: Mesh) -> dict[frozenset[int], tuple[str, ...]]:
-    """Devices that device 0 talks to -> the axes along which they lie."""
-    places = np.arange(mesh.devices.size).reshape(mesh.devices.shape)
-    names = [axis for axis in mesh.axis_names if mesh.shape[axis] > 1]
-    found = {}
-    for count in range(len(names), 0, -1):
-        for axes in itertools.combinations(names, count):
-            index = tuple(slice(None) if axis in axes else 0 for axis in mesh.axis_names)
-            found[frozenset(places[index].ravel().tolist())] = axes
-    return found
-
-
-def _members(rest: str) -> frozenset[int]:
-    """The group of device 0, from any of the forms in which the compiler writes groups."""
+def _axes(rest: str, mesh: Mesh) -> tuple[str, ...]:
+    """The mesh axes along which those lie that talk to each other: to device 0, or, where each
+    sends to one other, all of these pairs."""
     pairs = re.search(r"source_target_pairs=\{(\{[\d,{}]*\})\}", rest)
     if pairs:
-        chain = dict(tuple(map(int, p.split(","))) for p in re.findall(r"\{(\d+,\d+)\}", pairs[1]))
-        members, at = {0}, chain.get(0)
-        while at is not None and at not in members:
-            members.add(at)
-            at = chain.get(at)
-        return frozenset(members)
+        found = [tuple(map(int, p.split(","))) for p in re.findall(r"\{(\d+,\d+)\}", pairs[1])]
+        ends = [np.unravel_index(end, mesh.devices.shape) for end in zip(*found, strict=True)]
+        differ = [bool((a != b).any()) for a, b in zip(*ends, strict=True)]
+    else:
+        places = np.unravel_index(sorted(members(rest)), mesh.devices.shape)
+        differ = [len(set(place.tolist())) > 1 for place in places]
+    return tuple(axis for axis, yes in zip(mesh.axis_names, differ, strict=True) if yes)
+
+
+def members(rest: str) -> set[int]:
+    """The group of device 0, from any of the forms in which the compiler writes groups."""
     listed = re.search(r"replica_groups=\{\{([\d,]*)\}", rest)
     if listed:
-        return frozenset(map(int, listed[1].split(",")))
+        return set(map(int, listed[1].split(",")))
     tiled = re.search(r"replica_groups=\[(\d+),(\d+)\]<=\[([\d,]+)\](?:T\(([\d,]+)\))?", rest)
     if tiled:
         order = _iota(tiled[3], tiled[4]).reshape(int(tiled[1]), int(tiled[2]))
-        return frozenset(order[(order == 0).any(1)][0].tolist())
+        return set(order[(order == 0).any(1)][0].tolist())
     meshed = re.search(
         r"replica_groups=mesh\[([^\]]*)\](?:, device_ids=\(\[([\d,]+)\](?:T\(([\d,]+)\))?\))? "
         r"\{([^}]*)\}",
@@ -113,8 +105,8 @@ def _members(rest: str) -> frozenset[int]:
         index = tuple(
             slice(None) if name in along else int(i) for name, i in zip(sizes, at, strict=True)
         )
-        return frozenset(order[index].ravel().tolist())
-    return frozenset()
+        return set(order[index].ravel().tolist())
+    return {0}
 
 
 def _iota(dims: str, order: str | None) -> np.ndarray:

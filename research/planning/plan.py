@@ -86,7 +86,7 @@ def crosses(found: Collective, plan: Plan) -> bool:
     """Whether a collective goes from slice to slice."""
     mesh = plan.run.mesh
     index = tuple(
-        slice(None) if axis in found.axes or found.axes == ("?",) else 0 for axis in mesh.axis_names
+        slice(None) if axis in found.axes else 0 for axis in mesh.axis_names
     )
     return len({device.slice_index for device in np.ravel(mesh.devices[index])}) > 1
 

@@ -1,0 +1,88 @@
+"""Costs read from a compiled program's text: loops counted as often as they run."""
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from research.planning import hlo
+
+F32 = 4
+
+
+def program(function, *arguments) -> hlo.Program:
+    """What XLA makes of a function for this machine's processor."""
+    return hlo.parse(jax.jit(function).lower(*arguments).compile().as_text())
+
+
+def test_a_product_counts_two_for_each_multiply_add():
+    made = program(lambda a, b: a @ b, jnp.ones((8, 32)), jnp.ones((32, 16)))
+    assert hlo.costs(made).flops == 2 * 8 * 32 * 16
+
+
+def test_a_loop_counts_as_often_as_it_runs():
+    def nested(x, w):
+        def inner(x, _):
+            return jnp.tanh(x @ w), None
+
+        def outer(x, _):
+            return jax.lax.scan(inner, x, None, length=5)[0], None
+
+        return jax.lax.scan(outer, x, None, length=3)[0]
+
+    made = program(nested, jnp.ones((8, 32)), jnp.ones((32, 32)))
+    assert hlo.costs(made).flops == 15 * 2 * 8 * 32 * 32
+
+
+def test_the_branches_of_a_condition_share_one_run():
+    def either(flag, x):
+        return jax.lax.cond(flag, lambda x: x @ x, lambda x: x, x)
+
+    made = program(either, True, jnp.ones((16, 16)))
+    assert hlo.costs(made).flops in (2 * 16**3 / 2, 2 * 16**3)  # or both, by a select
+
+
+# As the TPU compiler writes them: products of batches become convolutions.
+SCORES = "window={size=16x12 stride=15x11 lhs_dilate=16x12}, dim_labels=0b1f_0o1i->01bf"
+QUERY = "window={size=1x12 pad=0_0x11_11 rhs_reversal=0x1}, dim_labels=0bf1_i1o0->0b1f"
+UP = "window={size=1}, dim_labels=0bf_io0->0bf"
+
+
+@pytest.mark.parametrize(
+    ("left", "right", "out", "rest", "products"),
+    [
+        ("16,512,12,64", "16,512,12,64", "16,12,512,512", SCORES, 16 * 12 * 512 * 512 * 64),
+        ("16,512,768,1", "768,12,64,1", "16,512,12,64", QUERY, 16 * 512 * 768 * 12 * 64),
+        ("16,512,768", "768,3072,1", "16,512,3072", UP, 16 * 512 * 768 * 3072),
+    ],
+)
+def test_convolutions_that_are_products(left, right, out, rest, products):
+    text = f"""HloModule m
+ENTRY %main (a: bf16[2], b: bf16[2]) -> f32[2] {{
+  %a = bf16[{left}]{{3,1,2,0:T(8,128)(2,1)}} parameter(0)
+  %b = bf16[{right}]{{3,1,2,0:T(8,128)(2,1)S(1)}} parameter(1)
+  ROOT %c = f32[{out}]{{3,2,1,0:T(8,128)}} convolution(%a, %b), {rest}, metadata={{op_name="x"}}
+}}
+"""
+    assert hlo.costs(hlo.parse(text)).flops == 2 * products
+
+
+def test_sizes_by_type_and_by_memory():
+    assert hlo.size("bf16[4,8]{1,0}") == 64
+    assert hlo.size("(f32[2]{0}, s8[3]{0}, pred[5]{0}, u32[]{:S(2)})") == 8 + 3 + 5 + 4
+    assert hlo.size("f8e4m3fn[10]{0}") == 10
+    assert hlo.size("(bf16[4]{0:T(128)S(1)}, f32[4]{0:T(128)})", hbm_only=True) == 16
+
+
+def test_of_a_stack_only_the_layer_is_read():
+    def layers(x, stack):
+        return jax.lax.scan(lambda x, w: (jnp.tanh(x + w), None), x, stack)[0]
+
+    made = program(layers, jnp.ones(1024), jnp.ones((50, 1024)))
+    once = 1024 * F32
+    assert 50 * 3 * once <= hlo.costs(made).bytes < 50 * 8 * once
+
+
+@pytest.mark.parametrize("text", ["", "HloModule m\n"])
+def test_no_program(text):
+    with pytest.raises(KeyError):
+        hlo.costs(hlo.parse(text))
