@@ -32,12 +32,12 @@ class Instruction:
     operands: tuple[str, ...]
     rest: str
     literal: str  # between the parentheses
+    is_root: bool
 
 
 @dataclasses.dataclass(frozen=True)
 class Computation:
     instructions: dict[str, Instruction]
-    root: str
 
     @property
     def parameters(self) -> dict[int, str]:
@@ -67,19 +67,18 @@ class Costs:
 def parse(text: str) -> Program:
     """The computations of an HLO module's text."""
     computations: dict[str, Computation] = {}
-    entry, name, found, root = "", "", {}, ""
+    entry, name, found = "", "", {}
     for line in text.splitlines():
         if not name:
             head = re.match(r"(ENTRY )?%?([\w.\-]+) \(.*\{$", line)
             if head:
-                name, found, root = head[2], {}, ""
+                name, found = head[2], {}
                 entry = name if head[1] else entry
         elif line.startswith("}"):
-            computations[name] = Computation(found, root)
+            computations[name] = Computation(found)
             name = ""
         elif (made := _instruction(line)) is not None:
             found[made.name] = made
-            root = made.name if line.lstrip().startswith("ROOT") else root
     return Program(computations, entry)
 
 
@@ -99,6 +98,7 @@ def _instruction(line: str) -> Instruction | None:
         tuple(NAME.findall(inside)),
         line[closing + 1 :],
         inside,
+        line.lstrip().startswith("ROOT"),
     )
 
 
@@ -135,7 +135,8 @@ def called(instruction: Instruction, key: str) -> list[str]:
 
 
 def trips(program: Program, loop: Instruction) -> int:
-    """How often a loop's body runs: said by the compiler, or the bound of its condition."""
+    """How often a loop's body runs: said by the compiler, or from its condition, "index < bound",
+    and the step by which its body moves the index (2 where it has been unrolled once)."""
     told = re.search(r'known_trip_count":\{"n":"(\d+)"', loop.rest)
     if told:
         return int(told[1])
@@ -143,9 +144,24 @@ def trips(program: Program, loop: Instruction) -> int:
     bounds = [
         int(i.literal)
         for i in condition.instructions.values()
-        if i.opcode == "constant" and re.fullmatch(r"\d+", i.literal)
+        if i.opcode == "constant" and i.literal.isdecimal()
     ]
-    return max(bounds, default=1)
+    bound = max(bounds, default=1)
+    body = program.computations[called(loop, "body")[0]].instructions
+    root = next((i for i in body.values() if i.is_root and i.opcode == "tuple"), None)
+    counters = [i for i in condition.instructions.values() if i.opcode == "get-tuple-element"]
+    if root is None or len(counters) != 1:
+        return bound
+    index = int(re.search(r"index=(\d+)", counters[0].rest)[1])
+    moved = body.get(root.operands[index])
+    if moved is None or moved.opcode != "add":
+        return bound
+    steps = [
+        int(body[o].literal)
+        for o in moved.operands
+        if o in body and body[o].opcode == "constant" and body[o].literal.isdecimal()
+    ]
+    return -(-bound // max(steps, default=1))
 
 
 def walk(

@@ -66,6 +66,37 @@ ENTRY %main (a: bf16[2], b: bf16[2]) -> f32[2] {{
     assert hlo.costs(hlo.parse(text)).flops == 2 * products
 
 
+LOOP = """HloModule m
+%body (p: (u32[], f32[8,8])) -> (u32[], f32[8,8]) {
+  %p = (u32[]{:T(128)}, f32[8,8]{1,0}) parameter(0)
+  %i = u32[]{:T(128)} get-tuple-element(%p), index=0
+  %x = f32[8,8]{1,0} get-tuple-element(%p), index=1
+  %two = u32[]{:T(128)} constant(STEP)
+  %next = u32[]{:T(128)} add(%i, %two)
+  %once = f32[8,8]{1,0} dot(%x, %x), lhs_contracting_dims={1}, rhs_contracting_dims={0}
+  ROOT %out = (u32[], f32[8,8]{1,0}) tuple(%next, %once)
+}
+
+%condition (q: (u32[], f32[8,8])) -> pred[] {
+  %q = (u32[]{:T(128)}, f32[8,8]{1,0}) parameter(0)
+  %j = u32[]{:T(128)} get-tuple-element(%q), index=0
+  %bound = u32[]{:T(128)} constant(8)
+  ROOT %less = pred[]{:T(512)} compare(%j, %bound), direction=LT
+}
+
+ENTRY %main (a: (u32[], f32[8,8])) -> (u32[], f32[8,8]) {
+  %a = (u32[]{:T(128)}, f32[8,8]{1,0}) parameter(0)
+  ROOT %loop = (u32[], f32[8,8]{1,0}) while(%a), condition=%condition, body=%body
+}
+"""
+
+
+@pytest.mark.parametrize(("step", "runs"), [(1, 8), (2, 4), (3, 3)])
+def test_a_loop_that_the_compiler_has_unrolled(step, runs):
+    made = hlo.parse(LOOP.replace("STEP", str(step)))
+    assert hlo.costs(made).flops == runs * 2 * 8**3
+
+
 def test_sizes_by_type_and_by_memory():
     assert hlo.size("bf16[4,8]{1,0}") == 64
     assert hlo.size("(f32[2]{0}, s8[3]{0}, pred[5]{0}, u32[]{:S(2)})") == 8 + 3 + 5 + 4
