@@ -2,7 +2,7 @@
 
     python -m benchmarks.train_step --config=configs/pretrain/bert.py:size=tiny
     python -m benchmarks.train_step --config=configs/pretrain/bert.py:size=base \
-        --config.train.batch_size=2048 --repeats=3
+        --config.train.batch_size=2048 --config.model.dtype=float32 --repeats=3
 
 The step is the one that `launch.py train` would run: same model, optimizer, mesh, dropout and
 accumulation. Its batch lies on the device already, so reading data is not in the time. With

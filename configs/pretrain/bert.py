@@ -3,8 +3,8 @@
     python launch.py train --config=configs/pretrain/bert.py:size=tiny --workdir=runs/bert_tiny
     python launch.py plan --config=configs/pretrain/bert.py:size=large --topology=v5e:4x4
 
-From base on the computation is in bfloat16, for accelerators; large computes its blocks again in
-the backward pass, and lies split over all devices.
+From base on the computation is in bfloat16, for accelerators; large computes all but its
+products with weights again in the backward pass, and lies split over all devices.
 """
 
 from ml_collections import ConfigDict
@@ -35,7 +35,7 @@ def get_config(arg: str = "") -> ConfigDict:
     if large:
         model["dtype"] = "bfloat16"
     if a.size == "large":
-        model["remat"] = "block"
+        model["remat"] = "dots"
     return ConfigDict(
         dict(
             tokenizer=dict(kind="wordpiece", vocab_size=8192 if small else 30_522),

@@ -22,7 +22,7 @@ def get_config(arg: str = "") -> ConfigDict:
     if not small:
         model |= dict(dtype="bfloat16", dropout=0.0, attention_dropout=0.0)
     if large:
-        model["remat"] = "block"
+        model["remat"] = "dots"
     batch = 4096 if small else 524_288 if large else 131_072
     return ConfigDict(
         dict(
