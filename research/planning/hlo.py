@@ -74,7 +74,7 @@ def parse(text: str) -> Program:
             if head:
                 name, found = head[2], {}
                 entry = name if head[1] else entry
-        elif line.startswith("}"):
+        elif line == "}":  # a kernel's description has lines that only begin like it
             computations[name] = Computation(found)
             name = ""
         elif (made := _instruction(line)) is not None:
