@@ -25,6 +25,7 @@ SLOT = np.dtype(
         ("random_next", np.int32),
     ]
 )
+FORMAT = 1  # raise it when the same lengths and draws would give other rows
 PAIR_SPECIALS = 3  # [CLS] A [SEP] B [SEP]
 SINGLE_SPECIALS = 2  # [CLS] A [SEP]
 

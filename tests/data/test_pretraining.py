@@ -207,7 +207,7 @@ def test_a_block_is_planned_and_masked_without_the_others(tmp_path, name):
         folder = tmp_path / f"store{number}"
         folder.mkdir()
         counts = [
-            store._write_block(folder / f"block_{b:05d}", version[b * 10 : b * 10 + 10], tokens)
+            block.write(folder / f"block_{b:05d}", version[b * 10 : b * 10 + 10], tokens)
             for b in range(2)
         ]
         whole = {k: sum(c[k] for c in counts) for k in counts[0]} | {"blocks": 2}
