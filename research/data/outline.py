@@ -6,6 +6,7 @@ can be made without the others, by any process.
 """
 
 import hashlib
+import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
@@ -23,9 +24,7 @@ def outline(documents: Iterable[dict]) -> np.ndarray:
     for document in documents:
         text = document["text"].encode()
         digest = hashlib.blake2b(text, digest_size=16).digest()
-        found.append(
-            (len(text), np.frombuffer(digest, "<u8"), sources.percentile(document["id"]))
-        )
+        found.append((len(text), np.frombuffer(digest, "<u8"), sources.percentile(document["id"])))
     return np.array(found, DOCUMENT)
 
 
@@ -105,13 +104,11 @@ class Texts:
         was, at, documents = self._open.get(source, (-1, 0, iter(())))
         if was != piece or at > index:
             at, documents = int(starts[piece]), self._readers[source][piece]()
-        found = None
-        for at in range(at, index + 1):  # noqa: B020  (goes on from where it stands)
-            found = next(documents, None)
-            if found is None:
-                raise UserError(
-                    "the corpus changed while it was tokenised: document "
-                    f"{index} of source {source} is gone; start again"
-                )
+        found = next(itertools.islice(documents, index - at, None), None)
+        if found is None:
+            raise UserError(
+                f"the corpus changed while it was tokenised: document {index} of source {source} "
+                "is gone; start again"
+            )
         self._open[source] = piece, index + 1, documents
         return found["text"]

@@ -61,7 +61,7 @@ class PretrainingBatches:
         )
         self._special = np.array(sorted(tokenizer.special_ids))
         self._bytes = tokenizer.byte_lengths() if self.causal else None
-        self._lock = threading.RLock()  # the loader's thread and the loop's both ask where a step is
+        self._lock = threading.RLock()  # the loader's thread and the loop's ask where a step is
         self._epochs: list[int] = [0]  # first batch of each epoch known so far
         # First row of each window of an epoch known so far, and of the next one.
         self._starts: dict[int, list[int]] = collections.defaultdict(lambda: [0])

@@ -45,9 +45,10 @@ class RowCounts:
     def _read(self, epoch: int) -> np.ndarray:
         """Rows of each block, int32 [blocks], -1 where they are not known."""
         try:
-            return np.load(self._path(epoch))
-        except (OSError, ValueError):  # not there, or not to be read
-            return np.full(self._blocks, -1, np.int32)
+            found = np.load(self._path(epoch))
+        except (OSError, ValueError, EOFError):  # not there, or not to be read
+            found = np.zeros(0, np.int32)
+        return found if len(found) == self._blocks else np.full(self._blocks, -1, np.int32)
 
     def _write(self, epoch: int, known: np.ndarray) -> None:
         part = self._path(epoch).with_name(f"{uuid.uuid4().hex}.npy")

@@ -104,6 +104,15 @@ class Job:
     def _readers(self) -> list[list]:
         return [sources.pieces(source) for source in self.corpus]
 
+    @property
+    def name(self) -> str:
+        """What it is to a reader."""
+        return self.split if self.only is None else f"{self.split}, {self.corpus[self.only].name}"
+
+    def __getstate__(self) -> dict:
+        """What another process needs: not what is found out here from files."""
+        return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+
     # -- outlines ---------------------------------------------------------------------------
 
     @functools.cached_property
@@ -161,9 +170,13 @@ class Job:
 
     # -- blocks -----------------------------------------------------------------------------
 
+    def block_count(self) -> int:
+        """Blocks of the store; all outlines must be there."""
+        return len(self.arrangement()["bytes"])
+
     def missing(self, count: int | None = None) -> list[int]:
         """Which of the first `count` blocks (default: all) are not there."""
-        count = len(self.arrangement()["bytes"]) if count is None else count
+        count = self.block_count() if count is None else count
         there = set(os.listdir(self.path))
         return [number for number in range(count) if _name(number) not in there]
 
@@ -206,6 +219,19 @@ class Job:
         counts = json.loads(done.read_text())
         return None if self.missing(counts["blocks"]) else Store(self.path, self.key, counts)
 
+    def build(self, quiet: bool = False) -> Store:
+        """The store from the cache, or made now.
+
+        Raises UserError where the split has no document, and where a store that is made in shards
+        is not whole.
+        """
+        found = self.opened()
+        if found is None:
+            self.refuse_part()
+            self.make(quiet=quiet)
+            found = self.opened()
+        return found
+
     def make(self, shard: int = 0, shards: int = 1, quiet: bool = False) -> list[int]:
         """Makes the blocks with number = shard (mod shards) that are missing.
 
@@ -240,10 +266,10 @@ class Job:
             for done, piece in enumerate(wanted, 1):
                 self.make_outline(*piece)
                 progress.update(done)
-        numbers = range(shard, len(self.arrangement()["bytes"]), shards)
+        numbers = range(shard, self.block_count(), shards)
         documents = tokens = 0
         with Progress(
-            len(numbers), f"tokenise {self.split}", unit="block", active=not quiet
+            len(numbers), f"tokenise {self.name}", unit="block", active=not quiet
         ) as progress:
             for done, made in enumerate(self.make_blocks(numbers), 1):
                 documents, tokens = documents + made["documents"], tokens + made["tokens"]
@@ -258,7 +284,7 @@ class Job:
         how = "python launch.py data --config=… --shard=I/N (with the same --config.KEY=VALUE)"
         if not done.exists() and not (self.path / "arrangement").is_dir():
             raise UserError(
-                f"the {self.split} split is being made in {n} shards and has no block yet "
+                f"the store of {self.name} is being made in {n} shards and has no block yet "
                 f"({self.path}); they are made by {how}, for each I from 0 to {n - 1} and N={n}"
             )
         total = json.loads(done.read_text())["blocks"] if done.exists() else None
@@ -266,7 +292,7 @@ class Job:
         if missing:
             needed = _few([f"{i}/{n}" for i in sorted({number % n for number in missing})])
             raise UserError(
-                f"the {self.split} split lacks {len(missing)} blocks in {self.path}: "
+                f"the store of {self.name} lacks {len(missing)} blocks in {self.path}: "
                 f"{_few(missing)}; they are made by {how}, for I/N = {needed}; 0/1 makes them all"
             )
 
@@ -278,18 +304,9 @@ def build(
     tokenizer: Tokenizer,
     cache: str,
     quiet: bool = False,
-    only: int | None = None,
 ) -> Store:
-    """The store of a corpus's split, from the cache or built now; see `Job`.
-
-    Raises UserError where the split has no document, and where a store that is made in shards is
-    not whole.
-    """
-    job = Job(corpus, split, held_out_percent, tokenizer, cache, only)
-    if not job.opened():
-        job.refuse_part()
-        job.make(quiet=quiet)
-    return job.opened()
+    """The store of a corpus's split, as `Job.build`."""
+    return Job(corpus, split, held_out_percent, tokenizer, cache).build(quiet)
 
 
 def _name(index: int) -> str:
