@@ -388,6 +388,7 @@ def test_batches_are_counted_no_further_than_asked(stores, narrow, tmp_path):
     assert len(set(noted)) == 2
     whole = data.epoch_batches(0)
     assert data.epoch_batches(0, most=whole + 5) == whole == data.epoch_rows(0)
+    assert data.locate(whole - 1) == (0, whole - 1) and data.locate(whole) == (1, 0)
     assert abs(data.about_epoch_batches() - whole) < 0.3 * whole
 
 
