@@ -3,6 +3,7 @@
 import collections
 import functools
 import threading
+from bisect import bisect_right
 
 import numpy as np
 
@@ -12,6 +13,7 @@ from research.data.draws import generator
 from research.data.row_counts import RowCounts
 from research.data.store import Store
 from research.data.tokenizer import Tokenizer
+from research.errors import UserError
 from research.objectives import ObjectivesConfig, masked_lm
 
 SAMPLE = 64  # blocks at most in which is measured how full rows are
@@ -61,6 +63,8 @@ class PretrainingBatches:
         )
         self._special = np.array(sorted(tokenizer.special_ids))
         self._bytes = tokenizer.byte_lengths() if self.causal else None
+        if self.pairs:  # now, not when such a block's turn comes
+            plan.check_pairs(store.counts["fewest_documents"])
         self._lock = threading.RLock()  # the loader's thread and the loop's ask where a step is
         self._epochs: list[int] = [0]  # first batch of each epoch known so far
         # First row of each window of an epoch known so far, and of the next one.
@@ -159,7 +163,7 @@ class PretrainingBatches:
         """
         with self._lock:
             while True:
-                epoch = int(np.searchsorted(self._epochs, step, side="right")) - 1
+                epoch = bisect_right(self._epochs, step) - 1
                 batch = step - self._epochs[epoch]
                 if epoch + 1 < len(self._epochs):
                     return epoch, batch
@@ -172,13 +176,13 @@ class PretrainingBatches:
         """(block, row) of the rows `start` to `end` of an epoch; None past its end."""
         refs: list[tuple[int, int] | None] = []
         starts = self._window_starts(epoch, end)
-        first = int(np.searchsorted(starts, start, side="right")) - 1
-        for index in range(first, len(starts) - 1):
-            if starts[index] >= end:
+        for index in range(bisect_right(starts, start) - 1, len(starts) - 1):
+            at, window = starts[index], self._window(epoch, index)
+            if len(window) != starts[index + 1] - at:
+                raise UserError(f"{self._counts.folder} has row counts of other data; delete it")
+            refs.extend((int(b), int(r)) for b, r in window[max(0, start - at) : end - at])
+            if starts[index + 1] >= end:
                 break
-            at = starts[index]
-            wanted = self._window(epoch, index)[max(0, start - at) : max(0, end - at)]
-            refs.extend((int(b), int(r)) for b, r in wanted)
         return refs + [None] * (end - start - len(refs))
 
     def batch_rows(self, step: int) -> int:

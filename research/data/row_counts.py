@@ -23,7 +23,7 @@ class RowCounts:
     def __init__(self, store: Path, blocks: int, key: tuple, keep: bool):
         self._blocks, self._keep = blocks, keep
         digest = hashlib.sha256(repr(key).encode()).hexdigest()[:16]
-        self._folder = store / "rows" / digest
+        self.folder = store / "rows" / digest
         self._known: dict[int, np.ndarray] = {}
 
     def rows(self, epoch: int, blocks: Iterable[int], count: Callable[[int], int]) -> int:
@@ -40,7 +40,7 @@ class RowCounts:
         return int(known[wanted].sum())
 
     def _path(self, epoch: int) -> Path:
-        return self._folder / f"{epoch:05d}.npy"
+        return self.folder / f"{epoch:05d}.npy"
 
     def _read(self, epoch: int) -> np.ndarray:
         """Rows of each block, int32 [blocks], -1 where they are not known."""

@@ -38,7 +38,8 @@ class Store:
 
     path: Path
     key: str
-    counts: dict[str, int]  # documents, sentences, tokens, bytes, duplicates left out, blocks
+    # documents, sentences, tokens, bytes, blocks; duplicates left out; fewest_documents of a block
+    counts: dict[str, int]
 
     @property
     def blocks(self) -> int:
@@ -198,12 +199,13 @@ class Job:
     def finish(self) -> Store:
         """Counts the blocks, which are all there, and marks the store as whole."""
         found = self.arrangement()
-        counts = {"documents": 0, "sentences": 0, "tokens": 0}
-        for number in range(len(found["bytes"])):
-            for name, n in blocks.load(self.path / _name(number)).counts.items():
-                counts[name] += n
-        counts |= {"bytes": int(found["bytes"].sum()), "blocks": len(found["bytes"])}
+        each = [
+            blocks.load(self.path / _name(number)).counts for number in range(len(found["bytes"]))
+        ]
+        counts = {name: sum(c[name] for c in each) for name in each[0]}
+        counts |= {"bytes": int(found["bytes"].sum()), "blocks": len(each)}
         counts |= {"duplicates": int(found["duplicates"])}
+        counts |= {"fewest_documents": min(c["documents"] for c in each)}
         _replace(self.path / "done.json", lambda part: part.write_text(json.dumps(counts)))
         for left in self.path.glob(f"*{blocks.PART}*"):  # of processes that were killed
             shutil.rmtree(left, ignore_errors=True)

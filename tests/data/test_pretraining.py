@@ -210,7 +210,8 @@ def test_a_block_is_planned_and_masked_without_the_others(tmp_path, name):
         folder.mkdir()
         for b in range(2):
             write_block(folder / f"block_{b:05d}", version[b * 10 : b * 10 + 10], tokens)
-        data = helpers.batches(store.Store(folder, "", {"blocks": 2}), OBJECTIVES[name])
+        made = store.Store(folder, "", {"blocks": 2, "fewest_documents": 10})
+        data = helpers.batches(made, OBJECTIVES[name])
         planned = data.block_plan(0, 1)
         found.append((data.block_plan(0, 0), planned, data._slot(0, 1, 0, planned[0])))
     (first, planned, slot), (other, again, same_slot) = found
@@ -401,3 +402,22 @@ def test_fill_of_a_large_store_is_measured_in_a_sample(stores, monkeypatch):
     found = pretraining.fill(data)
     assert len(noted) == 3 and abs(found["rows"] - exact["rows"]) < 0.2 * exact["rows"]
     assert abs(found["real_tokens"] - exact["real_tokens"]) < 0.1
+
+
+def test_counts_of_other_rows_are_an_error_that_names_them(stores, narrow, tmp_path):
+    made = copied(stores, tmp_path / "s")
+    helpers.batches(made, MASKED).epoch_batches(0)
+    (file,) = (made.path / "rows").rglob("*.npy")
+    np.save(file, np.load(file) + 1)
+    with pytest.raises(UserError, match=f"{file.parent} has row counts of other data"):
+        helpers.batches(made, MASKED).batch(0)
+
+
+def test_a_block_without_a_second_document_is_refused_at_once(stores):
+    made = stores[False]
+    lonely = store.Store(made.path, made.key, made.counts | {"fewest_documents": 1})
+    with pytest.raises(UserError, match="two documents in each block"):
+        helpers.batches(lonely, helpers.MASKED_AND_NEXT)
+    helpers.batches(lonely, MASKED)
+    fewest = min(len(made.block(b).lengths) for b in range(made.blocks))
+    assert made.counts["fewest_documents"] == fewest
