@@ -33,9 +33,9 @@ from research.errors import UserError, nearest
 from research.sharding import mesh as meshes
 from research.training import flops, restore
 from research.training import run as runs
-from research.training.outline import outline
 from research.training.run import Run
 from research.training.step import State
+from research.training.synthetic import synthetic_run
 
 VERB = cli.Verb(
     "benchmarks.train_step:run",
@@ -70,7 +70,7 @@ def run(config: str, overrides: dict[str, str], data: str = "", repeats: str = "
     synthetic = data == "synthetic" or (not data and loaded.task is None)
     if synthetic and loaded.init_from:
         raise UserError("--data=synthetic starts from no checkpoint; use --data=real")
-    built = outline(loaded) if synthetic else runs.build(loaded)
+    built = synthetic_run(loaded) if synthetic else runs.build(loaded)
     print(f"{config}, {'synthetic' if synthetic else 'real'} data")
     print(runs.describe(built), flush=True)
     for line in report(built, measure(built, int(repeats))):

@@ -91,9 +91,9 @@ VERBS: dict[str, Verb] = {
     ),
     "data": Verb(
         "research.commands.data:run",
-        "what the model will see: sources, counts, fill, rows decoded back to text",
+        "what the model will see: sources, counts, fill, rows as text; or tokenises part I of N",
         required=("config",),
-        optional=("rows",),
+        optional=("rows", "shard", "beam"),
         overrides=True,
     ),
     "plan": Verb(

@@ -1,5 +1,6 @@
 """What the types of a config's keys cannot say: ranges, and how keys fit together."""
 
+import math
 from typing import TYPE_CHECKING
 
 from research.errors import UserError
@@ -74,6 +75,8 @@ def check(config: "Config", where: str) -> None:
         dropout = getattr(config.task, "dropout", 0.0)
         if not 0.0 <= dropout < 1.0:
             raise UserError(f"config.task.dropout={dropout} must be in [0, 1)")
+        if data.weights:
+            raise UserError("config.data.weights is for the corpus of a pre-training, not a task")
         for split in ("train", "validation"):
             if getattr(data, split) is None:
                 raise UserError(f"config.data.{split} is missing: a task needs its examples")
@@ -102,6 +105,7 @@ def _check_objective(config: "Config") -> None:
         )
     if not data.corpus:
         raise UserError("config.data.corpus is empty: pre-training needs at least one source")
+    _check_weights(data.weights, [source.name for source in data.corpus])
     if config.train.batch_size % data.length:
         raise UserError(
             f"config.train.batch_size={config.train.batch_size} tokens is not a whole number of "
@@ -109,3 +113,17 @@ def _check_objective(config: "Config") -> None:
         )
     if not 0.0 < data.held_out_percent < 100.0:
         raise UserError(f"config.data.held_out_percent={data.held_out_percent} must be in (0, 100)")
+
+
+def _check_weights(weights: tuple[float, ...], names: list[str]) -> None:
+    if weights and len(weights) != len(names):
+        raise UserError(
+            f"config.data.weights has {len(weights)} numbers for {len(names)} sources; "
+            f"give one for each of config.data.corpus, in this order: {', '.join(names)}"
+        )
+    for i, (weight, name) in enumerate(zip(weights, names, strict=False)):
+        if not 0.0 < weight < math.inf:
+            raise UserError(
+                f"config.data.weights[{i}]={weight:g} (of {name}) must be above 0; a source that "
+                "is not wanted is left out of config.data.corpus"
+            )

@@ -29,9 +29,12 @@ class DataConfig:
 
     `corpus` feeds pre-training and the training of a tokenizer; `train`, `validation` and `test`
     feed a task. `length` is L, tokens of a row; `slots` is S, examples of a row at most.
+    `weights`: shares of the sources of `corpus`, in their order, in the rows of a pre-training, of
+    any sum; without them all documents are read once an epoch.
     """
 
     corpus: tuple[SourceConfig, ...] = ()
+    weights: tuple[float, ...] = ()
     held_out_percent: float = 2.0
     train: SourceConfig | None = None
     validation: SourceConfig | None = None

@@ -4,13 +4,15 @@ import dataclasses
 import hashlib
 import json
 import os
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from research.data import sources, store
+from research.data import mixture, sources, store
 from research.data import tokenizer as tokenizers
 from research.data.config import DataConfig, TokenizerConfig
 from research.data.loader import Batches
+from research.data.mixture import MixedBatches
 from research.data.pretraining import PretrainingBatches
 from research.data.sources import SourceConfig
 from research.data.task_batches import TaskBatches
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from research.config import Config
 
 TOKENIZER_FORMAT = 1  # raise it when the same texts would give another tokenizer
+TOKENIZER_BYTES = 1 << 30  # UTF-8 bytes of text that a tokenizer is trained on at most
 EVAL_SEED = 20_181_011  # of the masks that every evaluation draws
 
 
@@ -37,6 +40,9 @@ class Data:
 
 def make_tokenizer(config: TokenizerConfig, data: DataConfig) -> Tokenizer:
     """The tokenizer trained on the training split of `data.corpus`, from the cache or now.
+
+    It learns from the first TOKENIZER_BYTES of the documents, one of each source in turn: a
+    vocabulary does not get better with more, and the texts are held in memory.
 
     Raises UserError for a kind that is trained where there is no corpus.
     """
@@ -53,7 +59,9 @@ def make_tokenizer(config: TokenizerConfig, data: DataConfig) -> Tokenizer:
     path = Path(data.cache) / "tokenizers" / f"{key}.json"
     if path.exists():
         return Tokenizer.from_json(path.read_text())
-    texts = (e["text"] for e in store.documents(data.corpus, data.held_out_percent, "train"))
+    texts = _first_bytes(
+        e["text"] for e in store.documents(data.corpus, data.held_out_percent, "train")
+    )
     if config.kind == "wordpiece":
         made = tokenizers.train_wordpiece(texts, config.vocab_size, config.lowercase)
     elif config.kind == "byte_bpe":
@@ -65,6 +73,15 @@ def make_tokenizer(config: TokenizerConfig, data: DataConfig) -> Tokenizer:
     part.write_text(made.to_json())
     part.replace(path)
     return made
+
+
+def _first_bytes(texts: Iterable[str]) -> Iterator[str]:
+    size = 0
+    for text in texts:
+        yield text
+        size += len(text.encode())
+        if size >= TOKENIZER_BYTES:
+            return
 
 
 def batch_rows(config: "Config", mesh_rows: int) -> int:
@@ -89,16 +106,35 @@ def pretraining(config: "Config", tokenizer: Tokenizer, mesh_rows: int, quiet: b
     Raises UserError where the rows of a batch do not divide.
     """
     data, rows = config.data, batch_rows(config, mesh_rows)
-    stores = [
-        store.build(data.corpus, split, data.held_out_percent, tokenizer, data.cache, quiet)
-        for split in ("train", "validation")
-    ]
-    shape = (data.length, data.slots)
+    if data.weights:  # before anything is tokenised
+        counts = mixture.shares(data.weights, [source.name for source in data.corpus])
+    *train, validation = [job.build(quiet) for job in jobs(data, tokenizer)]
+    shape = (config.objective, data.length, data.slots)
+    if data.weights:
+        parts = [
+            PretrainingBatches(made, tokenizer, *shape, 1, f"{config.seed} source {number}")
+            for number, made in enumerate(train)
+        ]
+        batches = MixedBatches(parts, counts, rows, config.seed)
+    else:
+        batches = PretrainingBatches(train[0], tokenizer, *shape, rows, config.seed)
     return Data(
-        PretrainingBatches(stores[0], tokenizer, config.objective, *shape, rows, config.seed),
-        evaluation_batches(config, tokenizer, stores[1], mesh_rows),
-        f"{stores[0].key} {stores[1].key}",
+        batches,
+        evaluation_batches(config, tokenizer, validation, mesh_rows),
+        " ".join(made.key for made in (*train, validation)),
     )
+
+
+def jobs(data: DataConfig, tokenizer: Tokenizer) -> list[store.Job]:
+    """The token stores of a corpus: of its training split, then of its validation split.
+
+    With weights each source has a training store of its own, so that other weights need no other
+    stores; what is held out is one set of all sources, the same for any weights.
+    """
+    common = (data.held_out_percent, tokenizer, data.cache)
+    each = range(len(data.corpus)) if data.weights else (None,)
+    train = [store.Job(data.corpus, "train", *common, only) for only in each]
+    return [*train, store.Job(data.corpus, "validation", *common)]
 
 
 def evaluation_batches(

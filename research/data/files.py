@@ -18,6 +18,7 @@ from typing import NamedTuple
 from research.errors import UserError, nearest
 
 _READABLE = (".jsonl", ".csv", ".txt")
+LARGE = 1 << 30  # bytes of files from which on they are not hashed at every start
 
 
 class Row(NamedTuple):
@@ -67,18 +68,42 @@ def rows(
             cannot be read on (a .csv or .txt that is not UTF-8, a broken .gz) is always an error.
     """
     for path, name in zip(paths, relative_names(paths), strict=True):
-        # No "/" in an id made from a name: what stands before one is a prefix, not the id.
-        name = name.replace("/", ".")
-        if _format(path) == ".txt" and text_lines:
-            for number, line in _lines(path, malformed):
-                if line.strip():
-                    text = line.strip("\r\n")
-                    yield Row(f"{path}, line {number}", f"{name}:{number}", {"text": text})
-        elif _format(path) == ".txt":
-            yield from _text_rows(path, name)
-        else:
-            readers = {".jsonl": _json_rows, ".csv": _csv_rows}
-            yield from readers[_format(path)](path, name, malformed)
+        yield from file_rows(path, name, malformed, text_lines)
+
+
+def file_rows(
+    path: Path,
+    name: str,
+    malformed: Callable[[UserError], None] = refuse,
+    text_lines: bool = False,
+) -> Iterator[Row]:
+    """The rows of one file of several, in which its name is `name` (see `relative_names`)."""
+    # No "/" in an id made from a name: what stands before one is a prefix, not the id.
+    name = name.replace("/", ".")
+    if _format(path) == ".txt" and text_lines:
+        for number, line in _lines(path, malformed):
+            if line.strip():
+                text = line.strip("\r\n")
+                yield Row(f"{path}, line {number}", f"{name}:{number}", {"text": text})
+    elif _format(path) == ".txt":
+        yield from _text_rows(path, name)
+    else:
+        readers = {".jsonl": _json_rows, ".csv": _csv_rows}
+        yield from readers[_format(path)](path, name, malformed)
+
+
+def identity(paths: list[Path]) -> list[list]:
+    """[name, size, what tells its content from another] of each file.
+
+    That is the SHA-256 of its bytes, or, when together they are LARGE, the second of its last
+    change: no file is opened then.
+    """
+    stats = [path.stat() for path in paths]
+    large = sum(stat.st_size for stat in stats) >= LARGE
+    return [
+        [name, stat.st_size, int(stat.st_mtime) if large else content_hash(path)]
+        for name, path, stat in zip(relative_names(paths), paths, stats, strict=True)
+    ]
 
 
 def content_hash(path: Path) -> str:

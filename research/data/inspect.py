@@ -4,15 +4,17 @@ import collections
 import itertools
 import textwrap
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from research.config import Config
-from research.data import pretraining, sources
+from research.data import mixture, pretraining, sources
 from research.data.batch import Batch
+from research.data.mixture import MixedBatches
 from research.data.pretraining import PretrainingBatches
 from research.data.sources import SourceConfig
+from research.data.task_batches import TaskBatches
 from research.data.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
@@ -43,7 +45,7 @@ def report(run: "Run", rows: int) -> Iterator[str]:
                 shown += 1
                 yield from show_row(batch, row, run)
                 yield ""
-        if step + 1 == run.train.epoch_batches(0):
+        if step + 1 == run.train.epoch_batches(0, most=step + 2):
             return
 
 
@@ -53,13 +55,14 @@ def _counts(run: "Run") -> Iterator[str]:
         yield f"corpus ({data.held_out_percent:g} % of its documents held out for validation)"
         for source in data.corpus:
             yield f"  {_named(source)}"
-        for name, batches in (("train", run.train), ("validation", run.validation)):
-            counts = batches.store.counts
-            yield (
-                f"  {name}: {counts['documents']:,} documents, {counts['sentences']:,} sentences, "
-                f"{counts['tokens']:,} tokens, {counts['bytes']:,} bytes, in blocks: "
-                f"{counts['blocks']}"
-            )
+        if isinstance(run.train, MixedBatches):
+            for source, part, share in zip(
+                data.corpus, run.train.parts, run.train.counts / mixture.CYCLE, strict=True
+            ):
+                yield f"  train, {share:.2%} of the rows from {source.name}: {_size(part)}"
+        else:
+            yield f"  train: {_size(run.train)}"
+        yield f"  validation: {_size(run.validation)}"
         return
     yield f"examples ({run.task.kind})"
     for name, batches in (("train", run.train), ("validation", run.validation)):
@@ -72,6 +75,15 @@ def _counts(run: "Run") -> Iterator[str]:
         )
     if data.test is not None:
         yield f"  test: {_named(data.test)} (not read here)"
+
+
+def _size(batches: PretrainingBatches) -> str:
+    counts = batches.store.counts
+    return (
+        f"{counts['documents']:,} documents, {counts['sentences']:,} sentences, "
+        f"{counts['tokens']:,} tokens, {counts['bytes']:,} bytes, in blocks: {counts['blocks']}; "
+        f"duplicates left out: {counts['duplicates']:,}"
+    )
 
 
 def _named(source: SourceConfig) -> str:
@@ -131,26 +143,51 @@ def _texts(run: "Run") -> Iterator[str]:
 
 
 def _fill(run: "Run") -> Iterator[str]:
-    length = run.config.data.length
-    if isinstance(run.train, PretrainingBatches):
-        found = pretraining.fill(run.train)
-        rows, real, slots = found["rows"], found["real_tokens"], found["slots_per_row"]
-        lengths, predictions = found["lengths"], found["predictions_per_row"]
+    train = run.train
+    of = f"rows of {run.config.data.length} tokens"
+    if isinstance(train, MixedBatches):
+        for source, part in zip(run.config.data.corpus, train.parts, strict=True):
+            found = pretraining.fill(part)
+            yield f"{of} from {source.name}: {found['rows']:,} in an epoch of its own"
+            yield from _shape(found, run)
+        yield f"{train.rows} rows in a batch, {train.epoch_batches(0):,} batches in a pass"
+        return
+    per_batch = train.batch_rows(0)
+    if isinstance(train, PretrainingBatches):
+        found = pretraining.fill(train)
+        batches = -(-found["rows"] // per_batch)
     else:
-        flat = [slot for group in run.train.slots for slot in group]
-        steps = range(run.train.epoch_batches(0))
-        rows = sum(run.train.batch_rows(step) for step in steps)
-        real, slots, predictions = run.train.fill(), len(flat) / rows, 0.0
-        lengths = collections.Counter(map(len, flat))
-    per_batch = run.train.batch_rows(0)
+        batches = train.epoch_batches(0)
+        found = _task_fill(train, batches)
     yield (
-        f"rows of {length} tokens: {rows:,} in an epoch, {per_batch} in the first batch, "
-        f"{run.train.epoch_batches(0):,} batches"
+        f"{of}: {found['rows']:,} in an epoch, {per_batch} in the first batch, {batches:,} batches"
     )
+    yield from _shape(found, run)
+
+
+def _task_fill(train: TaskBatches, batches: int) -> dict[str, Any]:
+    """As `pretraining.fill`."""
+    flat = [slot for group in train.slots for slot in group]
+    rows = sum(train.batch_rows(step) for step in range(batches))
+    lengths = collections.Counter(map(len, flat))
+    return {
+        "rows": rows,
+        "real_tokens": train.fill(),
+        "slots_per_row": len(flat) / rows,
+        "predictions_per_row": 0.0,
+        "lengths": lengths,
+    }
+
+
+def _shape(found: Mapping[str, Any], run: "Run") -> Iterator[str]:
+    length, predictions = run.config.data.length, found["predictions_per_row"]
     masked = f", {predictions:.1f} predicted tokens" if predictions else ""
-    yield f"  {real:.1%} real tokens; a row has {slots:.1f} slots{masked}"
+    yield (
+        f"  {found['real_tokens']:.1%} real tokens; a row has {found['slots_per_row']:.1f} "
+        f"slots{masked}"
+    )
     yield "  length of a slot, in tokens"
-    yield from (f"    {line}" for line in histogram(lengths, length))
+    yield from (f"    {line}" for line in histogram(found["lengths"], length))
 
 
 def histogram(lengths: Mapping[int, int], longest: int) -> Iterator[str]:

@@ -25,6 +25,7 @@ SLOT = np.dtype(
         ("random_next", np.int32),
     ]
 )
+FORMAT = 1  # raise it when the same lengths and draws would give other rows
 PAIR_SPECIALS = 3  # [CLS] A [SEP] B [SEP]
 SINGLE_SPECIALS = 2  # [CLS] A [SEP]
 
@@ -108,6 +109,16 @@ def _truncate(a: int, b: int, room: int, rng: np.random.Generator) -> tuple[int,
     return front_a, from_a - front_a, front_b, from_b - front_b
 
 
+def check_pairs(documents: int) -> None:
+    """Raises UserError for a block of fewer than two documents: whence would a random B come?"""
+    if documents < 2:
+        raise UserError(
+            "next sentence prediction needs at least two documents in each block of a split; give "
+            "config.data.corpus as several documents, hold out fewer of them "
+            "(config.data.held_out_percent), or leave it out: --config.objective.next_sentence=None"
+        )
+
+
 def plan_pairs(
     sentences: Sequence[Sequence[int]],
     length: int,
@@ -130,12 +141,7 @@ def plan_pairs(
     Returns: slots [N] of dtype SLOT. Raises UserError for a block of a single document.
     """
     usable = [d for d, offsets in enumerate(sentences) if len(offsets) > 1]
-    if len(usable) < 2:
-        raise UserError(
-            "next sentence prediction needs at least two documents in each block of a split; give "
-            "config.data.corpus as several documents, hold out fewer of them "
-            "(config.data.held_out_percent), or leave it out: --config.objective.next_sentence=None"
-        )
+    check_pairs(len(usable))
     rows = _Rows(length, slots, predictions, predicted_of)
     least = PAIR_SPECIALS + max(2, min(16, length // 8))
     owed = 0

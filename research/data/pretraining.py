@@ -3,16 +3,20 @@
 import collections
 import functools
 import threading
+from bisect import bisect_right
 
 import numpy as np
 
 from research.data import masking, plan
 from research.data.batch import Batch, Layout, Slot, assemble
 from research.data.draws import generator
+from research.data.row_counts import RowCounts
 from research.data.store import Store
 from research.data.tokenizer import Tokenizer
+from research.errors import UserError
 from research.objectives import ObjectivesConfig, masked_lm
 
+SAMPLE = 64  # blocks at most in which is measured how full rows are
 WINDOW = 16  # blocks whose rows are shuffled together: a bucket is read in large pieces
 
 
@@ -45,7 +49,7 @@ class PretrainingBatches:
         length: int,
         slots: int,
         rows: int,
-        seed: int,
+        seed: int | str,
         shuffle: bool = True,
     ):
         self.store, self.tokenizer, self.objectives = store, tokenizer, objectives
@@ -59,9 +63,17 @@ class PretrainingBatches:
         )
         self._special = np.array(sorted(tokenizer.special_ids))
         self._bytes = tokenizer.byte_lengths() if self.causal else None
-        self._lock = threading.Lock()  # the loader's thread and the loop's both ask where a step is
+        if self.pairs:  # now, not when such a block's turn comes
+            plan.check_pairs(store.counts["fewest_documents"])
+        self._lock = threading.RLock()  # the loader's thread and the loop's ask where a step is
         self._epochs: list[int] = [0]  # first batch of each epoch known so far
-        self._starts: dict[int, np.ndarray] = {}  # first row of each window of an epoch, its end
+        # First row of each window of an epoch known so far, and of the next one.
+        self._starts: dict[int, list[int]] = collections.defaultdict(lambda: [0])
+        # Caches of its own: several sources are read side by side.
+        self.block = functools.lru_cache(2 * WINDOW)(store.block)
+        self.block_plan = functools.lru_cache(2 * WINDOW)(self._block_plan)
+        self._window = functools.lru_cache(4)(self._shuffled_window)
+        self._order = functools.lru_cache(2)(self._block_order)
         if self.causal:
             self._eot = tokenizer.require("eos", "causal language modelling separates documents")
         else:
@@ -71,14 +83,16 @@ class PretrainingBatches:
             self._mask = tokenizer.require(
                 "mask", "masked language modelling replaces tokens by it"
             )
+        # All that a block's plan depends on.
+        key = (plan.FORMAT, objectives.next_sentence, self.rate, self.causal, self.layout, seed)
+        self._counts = RowCounts(store.path, store.blocks, key, keep=store.blocks > WINDOW)
 
     # -- the plan ---------------------------------------------------------------------------
 
-    @functools.lru_cache(maxsize=2 * WINDOW)  # noqa: B019  (lives as long as the run)
-    def block_plan(self, epoch: int, block: int) -> np.ndarray:
+    def _block_plan(self, epoch: int, block: int) -> np.ndarray:
         """Slots of a block's rows in an epoch, dtype `plan.SLOT`, ordered by row."""
         rng = generator(self.seed, "plan", epoch, block)
-        data, layout = self.store.block(block), self.layout
+        data, layout = self.block(block), self.layout
         predicted = functools.partial(masking.predicted_count, rate=self.rate)
         limits = (layout.predictions, predicted if self.rate else lambda n: 0)
         if self.pairs:
@@ -92,58 +106,83 @@ class PretrainingBatches:
             data.lengths, layout.length, layout.slots, rng, plan.SINGLE_SPECIALS, *limits
         )
 
-    @functools.lru_cache(maxsize=4)  # noqa: B019
-    def _window(self, epoch: int, index: int) -> np.ndarray:
-        """(block, row) of the rows of one window of blocks, int32 [n, 2], in their order."""
+    def _block_order(self, epoch: int) -> np.ndarray:
         order = np.arange(self.store.blocks)
-        if self.shuffle:
-            order = generator(self.seed, "blocks", epoch).permutation(order)
+        return generator(self.seed, "blocks", epoch).permutation(order) if self.shuffle else order
+
+    def _shuffled_window(self, epoch: int, index: int) -> np.ndarray:
+        """(block, row) of the rows of one window of blocks, int32 [n, 2], in their order."""
         found = []
-        for block in order[index * WINDOW : (index + 1) * WINDOW]:
-            slots = self.block_plan(epoch, int(block))
-            rows = np.arange(slots["row"][-1] + 1 if len(slots) else 0)
+        for block in self._order(epoch)[index * WINDOW : (index + 1) * WINDOW]:
+            rows = np.arange(_rows(self.block_plan(epoch, int(block))))
             found.append(np.stack([np.full_like(rows, block), rows], axis=1))
         rows = np.concatenate(found)
         if self.shuffle:
             rows = generator(self.seed, "rows", epoch, index).permutation(rows)
         return rows
 
-    def _window_starts(self, epoch: int) -> np.ndarray:
-        """The first row of each window of an epoch, and the number of its rows."""
-        if epoch not in self._starts:
-            windows = range(-(-self.store.blocks // WINDOW))
-            rows = [len(self._window(epoch, w)) for w in windows]
-            self._starts[epoch] = np.cumsum([0, *rows])
-        return self._starts[epoch]
+    def _window_starts(self, epoch: int, row: int | None = None) -> list[int]:
+        """The first row of each window of an epoch, and of what follows.
 
-    def epoch_rows(self, epoch: int) -> int:
-        """Rows of an epoch."""
-        return int(self._window_starts(epoch)[-1])
+        Known are at least the windows up to the one with `row`, by default all of them: a window's
+        rows are counted, once, when what lies behind it is asked for.
+        """
+        with self._lock:
+            starts = self._starts[epoch]
+            while len(starts) <= -(-self.store.blocks // WINDOW):
+                if row is not None and starts[-1] > row:
+                    break
+                index = len(starts) - 1
+                blocks = self._order(epoch)[index * WINDOW : (index + 1) * WINDOW]
+                rows = self._counts.rows(
+                    epoch, blocks, lambda block: _rows(self.block_plan(epoch, block))
+                )
+                starts.append(starts[-1] + rows)
+            return starts
 
-    def epoch_batches(self, epoch: int) -> int:
-        """Batches of an epoch, the last one filled up with rows of weight 0."""
-        return -(-self.epoch_rows(epoch) // self.rows)
+    def epoch_rows(self, epoch: int, most: int | None = None) -> int:
+        """Rows of an epoch; where there are more than `most`, some number above it."""
+        return self._window_starts(epoch, most)[-1]
+
+    def epoch_batches(self, epoch: int, most: int = 0) -> int:
+        """Batches of an epoch, the last one filled up with rows of weight 0.
+
+        most: count no further (0: all); the whole epoch has to be planned to be counted.
+        """
+        found = -(-self.epoch_rows(epoch, most * self.rows if most else None) // self.rows)
+        return min(found, most) if most else found
+
+    def about_epoch_batches(self) -> int:
+        """Batches of an epoch as they would be if rows were full: nothing is planned for it."""
+        return -(-self.store.counts["tokens"] // (self.rows * self.layout.length))
 
     def locate(self, step: int) -> tuple[int, int]:
-        """(epoch, batch within it) of a step counted from 0."""
+        """(epoch, batch within it) of a step counted from 0.
+
+        The rows of what lies before the step are counted, or known from an earlier run.
+        """
         with self._lock:
-            while self._epochs[-1] <= step:
-                known = len(self._epochs) - 1
-                self._epochs.append(self._epochs[-1] + self.epoch_batches(known))
-        epoch = int(np.searchsorted(self._epochs, step, side="right")) - 1
-        return epoch, step - self._epochs[epoch]
+            while True:
+                epoch = bisect_right(self._epochs, step) - 1
+                batch = step - self._epochs[epoch]
+                if epoch + 1 < len(self._epochs):
+                    return epoch, batch
+                rows = self.epoch_rows(epoch, batch * self.rows)
+                if rows > batch * self.rows:
+                    return epoch, batch
+                self._epochs.append(self._epochs[epoch] - (-rows // self.rows))
 
     def _row_refs(self, epoch: int, start: int, end: int) -> list[tuple[int, int] | None]:
         """(block, row) of the rows `start` to `end` of an epoch; None past its end."""
         refs: list[tuple[int, int] | None] = []
-        starts = self._window_starts(epoch)
-        first = int(np.searchsorted(starts, start, side="right")) - 1
-        for index in range(first, len(starts) - 1):
-            if starts[index] >= end:
+        starts = self._window_starts(epoch, end)
+        for index in range(bisect_right(starts, start) - 1, len(starts) - 1):
+            at, window = starts[index], self._window(epoch, index)
+            if len(window) != starts[index + 1] - at:
+                raise UserError(f"{self._counts.folder} has row counts of other data; delete it")
+            refs.extend((int(b), int(r)) for b, r in window[max(0, start - at) : end - at])
+            if starts[index + 1] >= end:
                 break
-            at = int(starts[index])
-            wanted = self._window(epoch, index)[max(0, start - at) : max(0, end - at)]
-            refs.extend((int(b), int(r)) for b, r in wanted)
         return refs + [None] * (end - start - len(refs))
 
     def batch_rows(self, step: int) -> int:
@@ -155,6 +194,10 @@ class PretrainingBatches:
     def batch(self, step: int, start: int = 0, end: int | None = None) -> Batch:
         """Rows `start` to `end` of the batch of a step: the same whoever asks for them."""
         end = self.rows if end is None else end
+        return self.assembled(self.slots(step, start, end), start)
+
+    def slots(self, step: int, start: int, end: int) -> list[list[Slot]]:
+        """The slots of the rows `start` to `end` of the batch of a step."""
         epoch, index = self.locate(step)
         at = index * self.rows
         rows = []
@@ -166,14 +209,18 @@ class PretrainingBatches:
                 lo, hi = np.searchsorted(planned["row"], [row, row + 1])
                 slots = [self._slot(epoch, block, int(i), planned[i]) for i in range(lo, hi)]
             rows.append(slots)
+        return rows
+
+    def assembled(self, rows: list[list[Slot]], start: int) -> Batch:
+        """The arrays of a batch's rows from `start` on."""
         batch = assemble(rows, self.layout, self.tokenizer.pad)
-        batch["rows"] = np.arange(start, end, dtype=np.int32)
+        batch["rows"] = np.arange(start, start + len(rows), dtype=np.int32)
         if self._bytes is not None:
             batch["target_bytes"] = self._bytes[batch["targets"]].astype(np.float32)
         return batch
 
     def _slot(self, epoch: int, block: int, index: int, planned: np.void) -> Slot:
-        data = self.store.block(block)
+        data = self.block(block)
         doc, start, end = (int(planned[k]) for k in ("doc", "start", "end"))
         if self.causal:
             return self._causal_slot(data, doc, start, end)
@@ -218,23 +265,33 @@ class PretrainingBatches:
         return Slot(text[:-1], np.zeros(n, np.int32), targets=text[1:], target_weights=np.ones(n))
 
 
+def _rows(planned: np.ndarray) -> int:
+    """Rows of a block's plan."""
+    return int(planned["row"][-1]) + 1 if len(planned) else 0
+
+
 def fill(data: PretrainingBatches, epoch: int = 0) -> dict[str, float]:
-    """How full the rows of an epoch are: share of real tokens, slots of a row, predictions."""
+    """How full the rows of an epoch are: share of real tokens, slots of a row, predictions.
+
+    Measured in SAMPLE blocks from all over the store; `rows` is that many times as large as the
+    sample as the store is, exact in a store that is no larger.
+    """
     lengths = collections.Counter()
-    slots = tokens = predictions = 0
-    for block in range(data.store.blocks):
+    slots = tokens = predictions = rows = 0
+    sample = np.unique(np.linspace(0, data.store.blocks - 1, SAMPLE).astype(int))
+    for block in sample.tolist():
         planned = data.block_plan(epoch, block)
         sizes = planned["end"] - planned["start"] + planned["end_b"] - planned["start_b"]
         specials = 0 if data.causal else plan.PAIR_SPECIALS if data.pairs else plan.SINGLE_SPECIALS
         sizes = sizes + specials
+        rows += _rows(planned)
         tokens += int(sizes.sum())
         slots += len(sizes)
         lengths.update(np.minimum(sizes, data.layout.length).tolist())
         if data.rate:
             predictions += sum(masking.predicted_count(int(n), data.rate) for n in sizes)
-    rows = data.epoch_rows(epoch)
     return {
-        "rows": rows,
+        "rows": round(rows * data.store.blocks / len(sample)),
         "real_tokens": tokens / (rows * data.layout.length),
         "slots_per_row": slots / rows,
         "predictions_per_row": predictions / rows,

@@ -14,9 +14,11 @@ The answers of a question are both empty when it has none; `answer_start` counts
 """
 
 import dataclasses
+import functools
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 
 from research.data import bundled, files, tfds_source
 from research.data.files import Row
@@ -33,6 +35,7 @@ KINDS = {
 }
 _MADE_UP = ("id", "title")  # what a row may lack: an id is made from its place, a title is empty
 _PAIR = ("text_a", "text_b")
+PIECE = 10_000  # examples of a TFDS set that are read together
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,6 +69,37 @@ def read(config: SourceConfig, kind: str) -> Iterator[dict]:
     Raises UserError at the call for a wrong name, kind or field name, and on the way for a
     faulty row (with file and line) or a source without examples.
     """
+    fields = _fields(config, kind)
+    return _examples(config, kind, fields, _rows(config, kind, fields), _left_out(config))
+
+
+def pieces(config: SourceConfig) -> list[Callable[[], Iterator[dict]]]:
+    """The documents of a source in parts that can be read apart: in order, what `read` yields.
+
+    A part is a file, or PIECE examples of a TFDS set; with `take` all is one part. None is opened
+    before it is called. Raises UserError as `read`, but not for a source without examples.
+    """
+    kind, (prefix, rest) = "document", _parts(config.name)
+    fields = _fields(config, kind)
+    left_out = functools.cache(lambda: _left_out(config))
+
+    def reader(rows: Callable[[], Iterator[Row]]) -> Callable[[], Iterator[dict]]:
+        return lambda: _examples(config, kind, fields, rows(), left_out(), whole=False)
+
+    if config.take:
+        return [reader(lambda: _rows(config, kind, fields))]
+    if prefix == "tfds":
+        split = (rest, config.split, config.data_dir)
+        size = tfds_source.size(*split)
+        spans = [range(at, min(size, at + PIECE)) for at in range(0, size, PIECE)]
+        return [reader(functools.partial(tfds_source.rows, *split, span)) for span in spans]
+    paths = _paths(config)
+    named = zip(paths, files.relative_names(paths), strict=True)
+    return [reader(functools.partial(files.file_rows, *file)) for file in named]
+
+
+def _fields(config: SourceConfig, kind: str) -> dict[str, str]:
+    """Our field name -> the source's. Raises UserError for a wrong name, kind or field."""
     if kind not in KINDS:
         raise UserError(f"no kind of example named {kind!r}{nearest(kind, KINDS)}")
     _check(config)
@@ -79,30 +113,21 @@ def read(config: SourceConfig, kind: str) -> Iterator[dict]:
     if prefix == "tfds" and not fields:
         known = tfds_source.fields(rest)
         fields = {ours: theirs for ours, theirs in known.items() if ours in KINDS[kind]}
-    left_out = {key for name in config.exclude for key in _ids(name)}
-    rows = _rows(config)
-    if prefix == "tfds" and kind == "tokens":  # conll2003 ends in a sentence without words
-        column = fields.get("tokens", "tokens")
-        rows = (row for row in rows if row.fields.get(column) != [])
-    return _examples(config, kind, fields, rows, left_out)
+    return fields
 
 
 def fingerprint(config: SourceConfig) -> str:
     """SHA-256, hex, of what decides the examples: contents, fields, what is left out, and take.
 
-    Files count with their names below their common folder, sizes and contents; a TFDS set with
-    its name, version, split and the sizes of its shards.
+    Files count with their names below their common folder, sizes and contents (or times, see
+    `files.identity`); a TFDS set with its name, version, split and the sizes of its shards.
     """
     _check(config)
     prefix, rest = _parts(config.name)
     if prefix == "tfds":
         content = tfds_source.identity(rest, config.split, config.data_dir)
     else:
-        paths = [bundled.path(rest)] if prefix == "bundled" else files.find(rest)
-        content = [
-            [name, path.stat().st_size, files.content_hash(path)]
-            for name, path in zip(files.relative_names(paths), paths, strict=True)
-        ]
+        content = files.identity(_paths(config))
     whole = {
         "prefix": prefix,
         "content": content,
@@ -116,10 +141,10 @@ def fingerprint(config: SourceConfig) -> str:
 
 def held_out(example_id: str, percent: float = 2.0) -> bool:
     """Whether an id belongs to the validation part: by its hash, so whatever the order is."""
-    return _percentile(example_id) < percent
+    return percentile(example_id) < percent
 
 
-def _percentile(key: str) -> float:
+def percentile(key: str) -> float:
     """Where in [0, 100) the hash of a key lies."""
     return int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big") / 2**64 * 100
 
@@ -155,16 +180,29 @@ def _parts(name: str) -> tuple[str, str]:
     return prefix, rest
 
 
-def _rows(config: SourceConfig) -> Iterator[Row]:
+def _paths(config: SourceConfig) -> list[Path]:
     prefix, rest = _parts(config.name)
-    if prefix == "tfds":
-        return tfds_source.rows(rest, config.split, config.data_dir)
-    return files.rows([bundled.path(rest)] if prefix == "bundled" else files.find(rest))
+    return [bundled.path(rest)] if prefix == "bundled" else files.find(rest)
+
+
+def _rows(config: SourceConfig, kind: str, fields: Mapping[str, str]) -> Iterator[Row]:
+    prefix, rest = _parts(config.name)
+    if prefix != "tfds":
+        return files.rows(_paths(config))
+    rows = tfds_source.rows(rest, config.split, config.data_dir)
+    if kind == "tokens":  # conll2003 ends in a sentence without words
+        column = fields.get("tokens", "tokens")
+        return (row for row in rows if row.fields.get(column) != [])
+    return rows
+
+
+def _left_out(config: SourceConfig) -> set[str]:
+    return {key for name in config.exclude for key in _ids(name)}
 
 
 def _ids(name: str) -> Iterator[str]:
     """The last parts of the ids of a source."""
-    for row in _rows(SourceConfig(name)):
+    for row in files.rows(_paths(SourceConfig(name))):
         yield _last_part(_id(row, "id"))
 
 
@@ -180,8 +218,14 @@ def _id(row: Row, theirs: str) -> str:
 
 
 def _examples(
-    config: SourceConfig, kind: str, fields: dict[str, str], rows: Iterator[Row], left_out: set[str]
+    config: SourceConfig,
+    kind: str,
+    fields: dict[str, str],
+    rows: Iterator[Row],
+    left_out: set[str],
+    whole: bool = True,
 ) -> Iterator[dict]:
+    """`whole`: the rows are all of the source's, so that none is an error."""
     seen = given = 0
     wanted: tuple[str, ...] = ()
     for row in rows:
@@ -191,7 +235,7 @@ def _examples(
         if _last_part(example["id"]) in left_out:
             continue
         # Salted: the share must not be the one that `held_out` takes.
-        if config.percent < 100.0 and _percentile(f"percent {example['id']}") >= config.percent:
+        if config.percent < 100.0 and percentile(f"percent {example['id']}") >= config.percent:
             continue
         if kind == "tokens" and len(example["tokens"]) != len(example["tags"]):
             raise UserError(
@@ -203,9 +247,9 @@ def _examples(
         given += 1
         if given == config.take:
             return
-    if not seen:
+    if whole and not seen:
         raise UserError(f"source {config.name} is empty: there is not one example in it")
-    if not given:
+    if whole and not given:
         raise UserError(
             f"source {config.name}: exclude ({', '.join(config.exclude)}) and percent "
             f"({config.percent}) leave none of its {seen} examples"

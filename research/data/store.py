@@ -1,8 +1,9 @@
 """The token store: documents as token ids with sentence and word offsets, written once.
 
 Nothing of an objective is in it, so every ablation reads the same store. An entry of the cache is
-a folder named by a key of source, tokenizer and FORMAT; it holds one folder for each block of
-input documents and, last, `done.json`.
+a folder named by a key of sources, tokenizer and FORMAT; it holds one folder for each block of
+input documents and, last, `done.json`. Any process can make any block (see `Job`): what is there
+is kept, what is missing is made, and the result is the same whoever made it.
 """
 
 import dataclasses
@@ -11,55 +12,24 @@ import hashlib
 import json
 import os
 import shutil
-import tempfile
+import uuid
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
 
-from research.data import sources
-from research.data.sentences import split_sentences
+from research.data import block as blocks
+from research.data import outline, sources
+from research.data.block import Block
 from research.data.sources import SourceConfig
-from research.data.tokenizer import Encoding, Tokenizer
+from research.data.tokenizer import Tokenizer
 from research.errors import UserError
 from research.monitoring.progress import Progress
 
-FORMAT = 1  # raise it when the content for the same source and tokenizer changes
+FORMAT = 2  # raise it when the content for the same source and tokenizer changes
 BLOCK_BYTES = 4 << 20  # UTF-8 bytes of text in a block, the last document in whole
-ARRAYS = ("tokens", "word_starts", "documents", "sentences", "document_sentences")
-
-
-@dataclasses.dataclass(frozen=True)
-class Block:
-    """Documents of one block, memory-mapped.
-
-    tokens: uint32 [T]; word_starts: bool [T]; documents: int64 [n + 1] token offsets;
-    sentences: int64 [m + 1] token offsets; document_sentences: int64 [n + 1] sentence offsets.
-    """
-
-    tokens: np.ndarray
-    word_starts: np.ndarray
-    documents: np.ndarray
-    sentences: np.ndarray
-    document_sentences: np.ndarray
-
-    @property
-    def lengths(self) -> np.ndarray:
-        """Tokens of each document."""
-        return np.diff(self.documents)
-
-    def slice(self, document: int, start: int, end: int) -> tuple[np.ndarray, np.ndarray]:
-        """(tokens, word_starts) from `start` to `end` of a document."""
-        at = int(self.documents[document])
-        return self.tokens[at + start : at + end], self.word_starts[at + start : at + end]
-
-    def sentence_offsets(self) -> list[list[int]]:
-        """For each document the offsets of its sentences within it, its length last."""
-        bounds = self.document_sentences
-        return [
-            (self.sentences[bounds[d] : bounds[d + 1] + 1] - self.documents[d]).tolist()
-            for d in range(len(bounds) - 1)
-        ]
+ARRANGED = ("source", "index", "blocks", "bytes", "pieces", "duplicates")
+SHOWN = 5  # missing blocks that an error names
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,75 +38,15 @@ class Store:
 
     path: Path
     key: str
-    counts: dict[str, int]  # documents, sentences, tokens, bytes
+    # documents, sentences, tokens, bytes, blocks; duplicates left out; fewest_documents of a block
+    counts: dict[str, int]
 
     @property
     def blocks(self) -> int:
         return self.counts["blocks"]
 
     def block(self, index: int) -> Block:
-        return _open_block(str(self.path / f"block_{index:05d}"))
-
-
-@functools.lru_cache(maxsize=64)
-def _open_block(path: str) -> Block:
-    return Block(*(np.load(f"{path}/{name}.npy", mmap_mode="r") for name in ARRAYS))
-
-
-def _sentence_starts(text: str, encoding: Encoding) -> np.ndarray:
-    """Indices of the tokens that begin a sentence, the first token always among them."""
-    starts, at = [], 0
-    for sentence in split_sentences(text):
-        found = text.find(sentence, at)
-        if found >= 0:
-            starts.append(found)
-            at = found + len(sentence)
-    # A token that reaches into a sentence from the white space before it begins it.
-    tokens = np.searchsorted(encoding.ends, np.array(starts, np.int64), side="right")
-    return np.unique(np.concatenate([[0], tokens[tokens < len(encoding.ids)]]))
-
-
-def _write_block(folder: Path, texts: list[str], tokenizer: Tokenizer) -> dict[str, int]:
-    tokens, words = [], []
-    documents, sentences, document_sentences = [0], [], [0]
-    for text, encoding in zip(texts, tokenizer.encode_batch(texts), strict=True):
-        if not len(encoding.ids):
-            continue
-        starts = np.diff(encoding.words, prepend=-1) != 0
-        tokens.append(encoding.ids.astype(np.uint32))
-        words.append(starts)
-        sentences.extend((documents[-1] + _sentence_starts(text, encoding)).tolist())
-        documents.append(documents[-1] + len(encoding.ids))
-        document_sentences.append(len(sentences))
-    sentences.append(documents[-1])
-    arrays = (
-        np.concatenate(tokens) if tokens else np.zeros(0, np.uint32),
-        np.concatenate(words) if words else np.zeros(0, bool),
-        np.array(documents, np.int64),
-        np.array(sentences, np.int64),
-        np.array(document_sentences, np.int64),
-    )
-    folder.mkdir()
-    for name, array in zip(ARRAYS, arrays, strict=True):
-        np.save(folder / f"{name}.npy", array)
-    return {
-        "documents": len(documents) - 1,
-        "sentences": len(sentences) - 1,
-        "tokens": documents[-1],
-        "bytes": sum(len(t.encode()) for t in texts),
-    }
-
-
-def _blocks(texts: Iterable[str], at_most: int) -> Iterator[list[str]]:
-    block, size = [], 0
-    for text in texts:
-        block.append(text)
-        size += len(text.encode())
-        if size >= at_most:
-            yield block
-            block, size = [], 0
-    if block:
-        yield block
+        return blocks.load(self.path / _name(index))
 
 
 def documents(
@@ -144,7 +54,7 @@ def documents(
 ) -> Iterator[dict]:
     """The documents of a corpus's "train" or "validation" split, one of each source in turn.
 
-    So a block has documents of all sources, and a random next sentence is one from anywhere.
+    Duplicates are among them.
     """
     streams = [sources.read(source, "document") for source in corpus]
     while streams:
@@ -156,6 +66,239 @@ def documents(
                 yield example
 
 
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """The making of a store, in three stages whose parts any process can do, more than once.
+
+    First the outlines of all pieces of the sources (files), then the arrangement of the documents
+    in blocks, then the blocks. `only`: the store has the documents of this one source, of those
+    that are left of the whole corpus without its duplicates.
+    """
+
+    corpus: tuple[SourceConfig, ...]
+    split: str
+    held_out_percent: float
+    tokenizer: Tokenizer
+    cache: str
+    only: int | None = None
+
+    @functools.cached_property
+    def key(self) -> str:
+        parts = [
+            *self._fingerprints,
+            f"{self.split} {self.held_out_percent}",
+            self.tokenizer.fingerprint(),
+            f"{FORMAT} {BLOCK_BYTES}",
+        ]
+        parts += [] if self.only is None else [f"only source {self.only}"]
+        return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+
+    @functools.cached_property
+    def path(self) -> Path:
+        return Path(self.cache) / "tokens" / self.key
+
+    @functools.cached_property
+    def _fingerprints(self) -> list[str]:
+        return [sources.fingerprint(source) for source in self.corpus]
+
+    @functools.cached_property
+    def _readers(self) -> list[list]:
+        return [sources.pieces(source) for source in self.corpus]
+
+    @property
+    def name(self) -> str:
+        """What it is to a reader."""
+        return self.split if self.only is None else f"{self.split}, {self.corpus[self.only].name}"
+
+    def __getstate__(self) -> dict:
+        """What another process needs: not what is found out here from files."""
+        return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+
+    # -- outlines ---------------------------------------------------------------------------
+
+    @functools.cached_property
+    def pieces(self) -> list[tuple[int, int]]:
+        """(source, number within it) of all pieces."""
+        return [(s, p) for s, readers in enumerate(self._readers) for p in range(len(readers))]
+
+    def _outline(self, source: int, piece: int) -> Path:
+        key = hashlib.sha256(f"{self._fingerprints[source]} {FORMAT}".encode()).hexdigest()[:16]
+        return Path(self.cache) / "outlines" / key / f"{piece:05d}.npy"
+
+    def make_outline(self, source: int, piece: int) -> None:
+        """Reads a piece once; nothing to do where its outline is there already."""
+        path = self._outline(source, piece)
+        if not path.exists():
+            found = outline.outline(self._readers[source][piece]())
+            path.parent.mkdir(parents=True, exist_ok=True)
+            _replace(path, lambda part: np.save(part, found))
+
+    # -- the arrangement --------------------------------------------------------------------
+
+    def arrangement(self) -> dict[str, np.ndarray]:
+        """`outline.arrange` of this store, memory-mapped; from all outlines if it is not there.
+
+        Raises UserError where the split has no document.
+        """
+        folder = self.path / "arrangement"
+        if not folder.is_dir():
+            found = outline.arrange(
+                [
+                    [np.load(self._outline(s, p)) for p in range(len(readers))]
+                    for s, readers in enumerate(self._readers)
+                ],
+                self.split,
+                self.held_out_percent,
+                BLOCK_BYTES,
+                self.only,
+            )
+            self._check_content(found)
+            blocks.put(folder, found)
+        return {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in ARRANGED}
+
+    def _check_content(self, found: dict[str, np.ndarray]) -> None:
+        for source, ends in zip(self.corpus, found["pieces"], strict=True):
+            if not ends[-1]:  # nothing in it: reading it says why
+                next(sources.read(source, "document"), None)
+        if not found["bytes"].sum():
+            chosen = self.corpus if self.only is None else (self.corpus[self.only],)
+            raise UserError(
+                f"no text in the {self.split} split of {', '.join(s.name for s in chosen)} "
+                f"({len(found['index'])} documents; {int(found['duplicates'])} more are copies of "
+                f"earlier ones; data.held_out_percent={self.held_out_percent}). A document is a "
+                "line of a .jsonl, a record of a .csv, or a whole .txt"
+            )
+
+    # -- blocks -----------------------------------------------------------------------------
+
+    def block_count(self) -> int:
+        """Blocks of the store; all outlines must be there."""
+        return len(self.arrangement()["bytes"])
+
+    def missing(self, count: int | None = None) -> list[int]:
+        """Which of the first `count` blocks (default: all) are not there."""
+        count = self.block_count() if count is None else count
+        there = set(os.listdir(self.path))
+        return [number for number in range(count) if _name(number) not in there]
+
+    def make_blocks(self, wanted: Iterable[int]) -> Iterator[dict[str, int]]:
+        """Tokenises blocks, those that are not there yet, and yields the counts of each.
+
+        Blocks in order are made from files that are read once.
+        """
+        found = self.arrangement()
+        texts = outline.Texts(self._readers, found["pieces"])
+        for number in wanted:
+            if not (self.path / _name(number)).is_dir():
+                span = slice(*found["blocks"][number : number + 2])
+                places = zip(found["source"][span], found["index"][span], strict=True)
+                content = [texts(int(source), int(index)) for source, index in places]
+                blocks.write(self.path / _name(number), content, self.tokenizer)
+            yield blocks.load(self.path / _name(number)).counts
+
+    def finish(self) -> Store:
+        """Counts the blocks, which are all there, and marks the store as whole."""
+        found = self.arrangement()
+        each = [
+            blocks.load(self.path / _name(number)).counts for number in range(len(found["bytes"]))
+        ]
+        counts = {name: sum(c[name] for c in each) for name in each[0]}
+        counts |= {"bytes": int(found["bytes"].sum()), "blocks": len(each)}
+        counts |= {"duplicates": int(found["duplicates"])}
+        counts |= {"fewest_documents": min(c["documents"] for c in each)}
+        _replace(self.path / "done.json", lambda part: part.write_text(json.dumps(counts)))
+        for left in self.path.glob(f"*{blocks.PART}*"):  # of processes that were killed
+            shutil.rmtree(left, ignore_errors=True)
+        return Store(self.path, self.key, counts)
+
+    # -- the whole --------------------------------------------------------------------------
+
+    def opened(self) -> Store | None:
+        """The store if it is whole."""
+        done = self.path / "done.json"
+        if not done.exists():
+            return None
+        counts = json.loads(done.read_text())
+        return None if self.missing(counts["blocks"]) else Store(self.path, self.key, counts)
+
+    def build(self, quiet: bool = False) -> Store:
+        """The store from the cache, or made now.
+
+        Raises UserError where the split has no document, and where a store that is made in shards
+        is not whole.
+        """
+        found = self.opened()
+        if found is None:
+            self.refuse_part()
+            self.make(quiet=quiet)
+            found = self.opened()
+        return found
+
+    def make(self, shard: int = 0, shards: int = 1, quiet: bool = False) -> list[int]:
+        """Makes the blocks with number = shard (mod shards) that are missing.
+
+        The processes of several shards share the outlines; each makes those that it finds missing,
+        its own first, so that none waits for another.
+
+        Returns the blocks that are missing then; with none left the store is whole. Raises
+        UserError for a corpus that cannot be read.
+        """
+        if self.opened():
+            return []
+        self.path.mkdir(parents=True, exist_ok=True)
+        if shards > 1:
+            _replace(self.path / "shards", lambda part: part.write_text(str(shards)))
+        try:
+            self._make(shard, shards, quiet)
+        except UserError:
+            if not (self.path / "arrangement").is_dir():  # no process has made a block of it
+                shutil.rmtree(self.path, ignore_errors=True)
+            raise
+        missing = self.missing()
+        if not missing:
+            self.finish()
+        return missing
+
+    def _make(self, shard: int, shards: int, quiet: bool) -> None:
+        order = sorted(range(len(self.pieces)), key=lambda n: n % shards != shard)  # its own first
+        wanted = [self.pieces[n] for n in order if not self._outline(*self.pieces[n]).exists()]
+        with Progress(
+            len(wanted), "read documents", unit="file", active=not quiet and len(wanted) > 1
+        ) as progress:
+            for done, piece in enumerate(wanted, 1):
+                self.make_outline(*piece)
+                progress.update(done)
+        numbers = range(shard, self.block_count(), shards)
+        documents = tokens = 0
+        with Progress(
+            len(numbers), f"tokenise {self.name}", unit="block", active=not quiet
+        ) as progress:
+            for done, made in enumerate(self.make_blocks(numbers), 1):
+                documents, tokens = documents + made["documents"], tokens + made["tokens"]
+                progress.update(done, documents=documents, tokens=tokens)
+
+    def refuse_part(self) -> None:
+        """Raises UserError where blocks are missing that others are to make, or had made."""
+        shards, done = self.path / "shards", self.path / "done.json"
+        if not shards.exists() and not done.exists():
+            return
+        n = int(shards.read_text()) if shards.exists() else 1
+        how = "python launch.py data --config=… --shard=I/N (with the same --config.KEY=VALUE)"
+        if not done.exists() and not (self.path / "arrangement").is_dir():
+            raise UserError(
+                f"the store of {self.name} is being made in {n} shards and has no block yet "
+                f"({self.path}); they are made by {how}, for each I from 0 to {n - 1} and N={n}"
+            )
+        total = json.loads(done.read_text())["blocks"] if done.exists() else None
+        missing = self.missing(total)
+        if missing:
+            needed = _few([f"{i}/{n}" for i in sorted({number % n for number in missing})])
+            raise UserError(
+                f"the store of {self.name} lacks {len(missing)} blocks in {self.path}: "
+                f"{_few(missing)}; they are made by {how}, for I/N = {needed}; 0/1 makes them all"
+            )
+
+
 def build(
     corpus: tuple[SourceConfig, ...],
     split: str,
@@ -164,45 +307,24 @@ def build(
     cache: str,
     quiet: bool = False,
 ) -> Store:
-    """The store of a corpus's split, from the cache or built now; a failed build leaves no entry.
+    """The store of a corpus's split, as `Job.build`."""
+    return Job(corpus, split, held_out_percent, tokenizer, cache).build(quiet)
 
-    Raises UserError where the split has no document.
-    """
-    parts = [sources.fingerprint(s) for s in corpus] + [
-        f"{split} {held_out_percent}",
-        tokenizer.fingerprint(),
-        f"{FORMAT} {BLOCK_BYTES}",
-    ]
-    key = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
-    path = Path(cache) / "tokens" / key
-    done = path / "done.json"
-    if done.exists():
-        return Store(path, key, json.loads(done.read_text()))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    work = Path(tempfile.mkdtemp(dir=path.parent, prefix=f"{key}.building-"))
+
+def _name(index: int) -> str:
+    return f"block_{index:05d}"
+
+
+def _few(items: list) -> str:
+    shown = ", ".join(map(str, items[:SHOWN]))
+    return f"{shown}, …" if len(items) > SHOWN else shown
+
+
+def _replace(path: Path, write) -> None:
+    """A file that appears when it is whole; the newest one stays."""
+    part = path.with_name(f"{uuid.uuid4().hex}{blocks.PART}{path.name}")
     try:
-        counts = {"documents": 0, "sentences": 0, "tokens": 0, "bytes": 0}
-        blocks = 0
-        texts = (e["text"] for e in documents(corpus, held_out_percent, split))
-        with Progress(None, f"tokenise {split}", unit="block", active=not quiet) as progress:
-            for block in _blocks(texts, BLOCK_BYTES):
-                for name, n in _write_block(work / f"block_{blocks:05d}", block, tokenizer).items():
-                    counts[name] += n
-                blocks += 1
-                progress.update(blocks, documents=counts["documents"], tokens=counts["tokens"])
-        if not counts["tokens"]:
-            names = ", ".join(s.name for s in corpus)
-            raise UserError(
-                f"no text in the {split} split of {names} "
-                f"({counts['documents']} documents; data.held_out_percent={held_out_percent}). A "
-                "document is a line of a .jsonl, a record of a .csv, or a whole .txt"
-            )
-        (work / "done.json").write_text(json.dumps(counts | {"blocks": blocks}))
-        try:
-            os.rename(work, path)
-        except OSError:  # another process was first with the same content
-            if not done.exists():
-                raise
+        write(part)
+        part.replace(path)
     finally:
-        shutil.rmtree(work, ignore_errors=True)
-    return Store(path, key, json.loads(done.read_text()))
+        part.unlink(missing_ok=True)

@@ -58,9 +58,14 @@ class TaskBatches:
         eighth = max(1, self.row_counts[-1] // 8)
         return self._round(-(-needed // eighth) * eighth)
 
-    def epoch_batches(self, epoch: int) -> int:
-        """Batches of an epoch; the last one may have fewer examples."""
-        return -(-len(self.slots) // self.examples)
+    def epoch_batches(self, epoch: int, most: int = 0) -> int:
+        """Batches of an epoch, at most `most` (0: all); the last one may have fewer examples."""
+        found = -(-len(self.slots) // self.examples)
+        return min(found, most) if most else found
+
+    def about_epoch_batches(self) -> int:
+        """Batches of an epoch, which are known."""
+        return self.epoch_batches(0)
 
     def locate(self, step: int) -> tuple[int, int]:
         """(epoch, batch within it) of a step counted from 0."""

@@ -49,8 +49,11 @@ def fields(name: str) -> dict[str, str]:
     return _FIELDS.get(name.partition(":")[0], {})
 
 
-def rows(name: str, split: str, data_dir: str) -> Iterator[Row]:
+def rows(name: str, split: str, data_dir: str, only: range | None = None) -> Iterator[Row]:
     """The examples of a split ("train" when empty, "train[:1%]" and "train+test" too), in order.
+
+    Args:
+        only: the numbers of those that are wanted; default: all.
 
     Text comes as str, class labels as their names (a label that the set hides, -1, as None),
     float32 as the shortest decimal that means it, nested columns as dicts of lists.
@@ -61,7 +64,13 @@ def rows(name: str, split: str, data_dir: str) -> Iterator[Row]:
     builder = _prepared(name, data_dir)
     source = _open(builder, name, split)
     features = builder.info.features
-    return _read(name, split, features, source)
+    return _read(name, split, features, source, range(len(source)) if only is None else only)
+
+
+def size(name: str, split: str, data_dir: str) -> int:
+    """Examples of a split; raises as `rows`."""
+    split = split or "train"
+    return len(_open(_prepared(name, data_dir), name, split))
 
 
 def identity(name: str, split: str, data_dir: str) -> list:
@@ -154,8 +163,8 @@ def _open(builder: Any, name: str, split: str) -> Any:
         ) from error
 
 
-def _read(name: str, split: str, features: Any, source: Any) -> Iterator[Row]:
-    for index in range(len(source)):
+def _read(name: str, split: str, features: Any, source: Any, only: range) -> Iterator[Row]:
+    for index in only:
         columns = {key: _plain(features[key], value) for key, value in source[index].items()}
         yield Row(f"tfds:{name}, {split}, example {index}", f"{split}:{index}", columns)
 

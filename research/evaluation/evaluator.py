@@ -41,8 +41,7 @@ def losses(
 
     Counts are summed on the host in float64: the result does not depend on the batch size.
     """
-    count = data.epoch_batches(0)
-    count = min(count, batches) if batches else count
+    count = data.epoch_batches(0, most=batches)
     found = []
     ahead = Ahead(data, 0, count, sharding)
     try:

@@ -20,7 +20,6 @@ from research.planning.hlo import Costs
 from research.planning.topology import quiet
 from research.sharding import constrain
 from research.sharding import mesh as meshes
-from research.training import outline
 from research.training.run import Run
 from research.training.step import State
 
@@ -46,13 +45,13 @@ GREEDY = Sampling(temperature=0.0)
 def train(run: Run) -> Compiled:
     """The train step."""
     return _compile(
-        "train", run, lambda: run.train_step.lower(state(run), outline.batch_shapes(run))
+        "train", run, lambda: run.train_step.lower(state(run), batch(run))
     )
 
 
 def evaluation(run: Run) -> Compiled:
     """The evaluation step, on batches like those of training."""
-    shapes = outline.batch_shapes(run)
+    shapes = batch(run)
     return _compile("evaluate", run, lambda: run.eval_step.lower(state(run).params, shapes))
 
 
@@ -68,7 +67,7 @@ def decoding(run: Run) -> Compiled:
     def array(shape: tuple[int, ...], dtype: Any, sharding: NamedSharding | None = None) -> Any:
         return jax.ShapeDtypeStruct(shape, dtype, sharding=sharding)
 
-    batch = {
+    prompts = {
         "tokens": array((rows, half), jnp.int32, place),
         "lengths": array((rows,), jnp.int32, place),
         "ids": array((rows,), jnp.uint32, place),
@@ -85,7 +84,7 @@ def decoding(run: Run) -> Compiled:
         first = jax.eval_shape(
             lambda p, b: loop.start(p, b, knobs, model=run.model, new=half, plan=plan),
             params,
-            batch,
+            prompts,
         )
         places = {"token": ("rows",), "done": ("rows",), "made": (None, None), "step": ()}
         placed = {
@@ -99,9 +98,18 @@ def decoding(run: Run) -> Compiled:
         stacked = NamedSharding(run.mesh, constrain.spec(None, "rows", "heads", None, None))
         cache = jax.tree.map(lambda x: array(x.shape, x.dtype, stacked), first.cache)
         given = loop.State(**placed, seen=None, cache=cache)
-        return loop.advance.lower(params, batch, knobs, given, model=run.model, plan=plan)
+        return loop.advance.lower(params, prompts, knobs, given, model=run.model, plan=plan)
 
     return _compile("decode", run, lower)
+
+
+def batch(run: Run) -> dict[str, jax.ShapeDtypeStruct]:
+    """The first batch as it comes to the step: shapes, dtypes and places."""
+    rows = run.train.batch_rows(0)
+    return {
+        name: jax.ShapeDtypeStruct((rows, *x.shape[1:]), x.dtype, sharding=run.batch_sharding)
+        for name, x in run.train.batch(0, 0, 1).items()
+    }
 
 
 def state(run: Run) -> State:

@@ -16,8 +16,10 @@ from research.planning import compiled
 from research.planning.chips import CHIPS, Chip
 from research.planning.collectives import Collective
 from research.planning.compiled import Compiled
-from research.training import flops, outline
+from research.training import flops
+from research.training import run as runs
 from research.training.run import Run
+from research.training.synthetic import synthetic_run
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,13 +43,21 @@ class Plan:
 def make(config: Config, devices: Sequence[jax.Device], chip: str, slices: int = 1) -> Plan:
     """Compiles the train step and, if it fits, the evaluation step and, for language models that
     write, a decoding step."""
-    run = outline.from_config(config, devices)
+    run = build(config, devices)
     steps = [compiled.train(run)]
     if steps[0].fits:
         steps.append(compiled.evaluation(run))
         if run.objectives[0].pattern == "causal":
             steps.append(compiled.decoding(run))
     return Plan(run, CHIPS.get(chip), slices, steps)
+
+
+def build(config: Config, devices: Sequence[jax.Device]) -> Run:
+    """The run of a config: of a pre-training that starts anew without its data, else with it: that
+    is what says how many rows a task's batches have, and which shape a checkpoint has."""
+    if config.task is None and not config.init_from:
+        return synthetic_run(config, devices)
+    return runs.build(config, devices, quiet=True)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -185,7 +195,7 @@ def try_remedies(
 
 def _tried(text: str, config: Config, devices: Sequence[jax.Device]) -> str:
     try:
-        step = compiled.train(outline.from_config(config, devices))
+        step = compiled.train(build(config, devices))
     except UserError as error:
         return f"  {text}: not possible: {str(error).splitlines()[0]}"
     verdict = "fits" if step.fits else "does not fit"

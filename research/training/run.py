@@ -255,7 +255,9 @@ def lay_out(
     Raises UserError for rows or patterns that do not fit.
     """
     meshes.check_length(config.mesh, mesh, config.data.length)
-    train, batches = config.train, data.train.epoch_batches(0)
+    train = config.train
+    # To count a large corpus's batches takes long: only where an epoch's length is asked for.
+    batches = data.train.epoch_batches(0) if train.epochs or train.eval_epochs else 0
     items = train.examples or train.tokens
     total = optimizer.run_steps(train.steps, train.epochs, batches, items, train.batch_size)
     every = train.eval_every or round(train.eval_epochs * batches)
@@ -286,8 +288,9 @@ def describe(run: Run) -> str:
     layout = run.config.data
     lines = [
         f"parameters: backbone {count:,}, heads {heads:,} ({', '.join(run.heads) or 'tied'})",
-        f"rows of {layout.length} tokens, {run.steps:,} steps, {run.train.epoch_batches(0):,} "
-        f"a pass over the data; mesh {dict(run.mesh.shape)}, attention {run.attention}",
+        f"rows of {layout.length} tokens, {run.steps:,} steps, about "
+        f"{run.train.about_epoch_batches():,} a pass over the data; mesh {dict(run.mesh.shape)}, "
+        f"attention {run.attention}",
     ]
     lines += groups.table(run.param_shapes, run.rates, run.config.optimizer.learning_rate)
     for fallback in rules.fallbacks(run.param_shardings, run.param_shapes)[:5]:

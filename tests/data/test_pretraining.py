@@ -1,6 +1,7 @@
 """Pre-training batches as a function of (seed, step)."""
 
 import json
+import shutil
 import threading
 import time
 from collections import Counter
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 
 from research.data import corpus, pretraining, store
+from research.data.block import write as write_block
 from research.data.config import DataConfig, TokenizerConfig
 from research.data.pretraining import PretrainingBatches
 from research.data.sources import SourceConfig
@@ -206,12 +208,10 @@ def test_a_block_is_planned_and_masked_without_the_others(tmp_path, name):
     for number, version in enumerate((texts, changed)):
         folder = tmp_path / f"store{number}"
         folder.mkdir()
-        counts = [
-            store._write_block(folder / f"block_{b:05d}", version[b * 10 : b * 10 + 10], tokens)
-            for b in range(2)
-        ]
-        whole = {k: sum(c[k] for c in counts) for k in counts[0]} | {"blocks": 2}
-        data = helpers.batches(store.Store(folder, "", whole), OBJECTIVES[name])
+        for b in range(2):
+            write_block(folder / f"block_{b:05d}", version[b * 10 : b * 10 + 10], tokens)
+        made = store.Store(folder, "", {"blocks": 2, "fewest_documents": 10})
+        data = helpers.batches(made, OBJECTIVES[name])
         planned = data.block_plan(0, 1)
         found.append((data.block_plan(0, 0), planned, data._slot(0, 1, 0, planned[0])))
     (first, planned, slot), (other, again, same_slot) = found
@@ -290,14 +290,14 @@ def test_whole_words_come_from_the_store(stores):
 
 def test_two_threads_may_ask_where_a_step_is(stores):
     data = make(stores, "masked_lm")
-    slow = data.epoch_batches
+    plan = data.block_plan
 
-    def epoch_batches(epoch):
-        time.sleep(0.02)
-        return slow(epoch)
+    def block_plan(epoch, block):
+        time.sleep(0.005)
+        return plan(epoch, block)
 
-    data.epoch_batches = epoch_batches
-    last = 5 * slow(0)
+    data.block_plan = block_plan
+    last = 5 * make(stores, "masked_lm").epoch_batches(0)
     found = []
     threads = [threading.Thread(target=lambda: found.append(data.locate(last))) for _ in range(4)]
     for thread in threads:
@@ -305,3 +305,119 @@ def test_two_threads_may_ask_where_a_step_is(stores):
     for thread in threads:
         thread.join()
     assert found == [make(stores, "masked_lm").locate(last)] * 4
+
+
+@pytest.fixture
+def narrow(monkeypatch):
+    """Windows of two blocks, so that the small stores have several."""
+    monkeypatch.setattr(pretraining, "WINDOW", 2)
+
+
+def planned(data: PretrainingBatches) -> list[tuple[int, int]]:
+    """Notes the (epoch, block) that are planned from now on."""
+    noted, plan = [], data._block_plan
+    data.block_plan = lambda epoch, block: noted.append((epoch, block)) or plan(epoch, block)
+    return noted
+
+
+def copied(stores, folder, name="masked_lm") -> store.Store:
+    """A store of its own, with nothing counted yet."""
+    made = stores[name == "causal_lm"]
+    shutil.copytree(made.path, folder, ignore=shutil.ignore_patterns("rows"))
+    return store.Store(folder, made.key, made.counts)
+
+
+def test_the_first_batch_plans_the_first_window_alone(stores, narrow, tmp_path):
+    data = helpers.batches(copied(stores, tmp_path / "s"), MASKED)
+    assert data.store.blocks > 3
+    noted = planned(data)
+    data.batch(0)
+    assert {block for _, block in noted} == set(data._order(0)[:2].tolist())
+
+
+@each_objective
+def test_batches_and_places_are_those_of_the_whole_plan(stores, narrow, tmp_path, name):
+    """Against the rows of all windows, one after the other."""
+    made = copied(stores, tmp_path / "s", name)
+    data = helpers.batches(made, OBJECTIVES[name])
+    step = 0
+    for epoch in (0, 1, 2):
+        windows = [data._window(epoch, w) for w in range(-(-made.blocks // 2))]
+        rows = [(int(b), int(r)) for b, r in np.concatenate(windows)]
+        assert data.epoch_rows(epoch) == len(rows)
+        for batch in range(data.epoch_batches(epoch)):
+            assert data.locate(step) == (epoch, batch)
+            wanted = rows[batch * 8 : batch * 8 + 8]
+            found = data._row_refs(epoch, batch * 8, batch * 8 + 8)
+            assert found == wanted + [None] * (8 - len(wanted))
+            step += 1
+
+
+def test_a_resumed_run_plans_no_row_that_lies_before_it(stores, narrow, tmp_path):
+    made = copied(stores, tmp_path / "s")
+    first = helpers.batches(made, MASKED)
+    step = first.epoch_batches(0) + first.epoch_batches(1) - 2  # late in the second epoch
+    expected = first.batch(step)
+    again = helpers.batches(made, MASKED)
+    noted = planned(again)
+    assert same(again.batch(step), expected)
+    assert {epoch for epoch, _ in noted} == {1}
+    assert len(set(noted)) <= 4  # of two windows at most
+    # Counts of another seed or row length are others.
+    for other in (helpers.batches(made, MASKED, seed=1), helpers.batches(made, MASKED, length=40)):
+        noted = planned(other)
+        other.locate(step)
+        assert {0, 1} <= {epoch for epoch, _ in noted}
+
+
+def test_counts_that_are_lost_or_broken_are_made_again(stores, narrow, tmp_path):
+    made = copied(stores, tmp_path / "s")
+    first = helpers.batches(made, MASKED)
+    last = first.epoch_batches(0) - 1
+    expected = first.batch(last)
+    files = sorted((made.path / "rows").rglob("*.npy"))
+    assert files
+    for content in (b"", b"no array", files[0].read_bytes()[:-4]):
+        files[0].write_bytes(content)
+        assert same(helpers.batches(made, MASKED).batch(last), expected)
+
+
+def test_batches_are_counted_no_further_than_asked(stores, narrow, tmp_path):
+    data = helpers.batches(copied(stores, tmp_path / "s"), MASKED, rows=1)
+    noted = planned(data)
+    assert data.epoch_batches(0, most=3) == 3
+    assert len(set(noted)) == 2
+    whole = data.epoch_batches(0)
+    assert data.epoch_batches(0, most=whole + 5) == whole == data.epoch_rows(0)
+    assert data.locate(whole - 1) == (0, whole - 1) and data.locate(whole) == (1, 0)
+    assert abs(data.about_epoch_batches() - whole) < 0.3 * whole
+
+
+def test_fill_of_a_large_store_is_measured_in_a_sample(stores, monkeypatch):
+    data = make(stores, "masked_lm")
+    exact = pretraining.fill(data)
+    assert exact["rows"] == data.epoch_rows(0)
+    monkeypatch.setattr(pretraining, "SAMPLE", 3)
+    noted = planned(data)
+    found = pretraining.fill(data)
+    assert len(noted) == 3 and abs(found["rows"] - exact["rows"]) < 0.2 * exact["rows"]
+    assert abs(found["real_tokens"] - exact["real_tokens"]) < 0.1
+
+
+def test_counts_of_other_rows_are_an_error_that_names_them(stores, narrow, tmp_path):
+    made = copied(stores, tmp_path / "s")
+    helpers.batches(made, MASKED).epoch_batches(0)
+    (file,) = (made.path / "rows").rglob("*.npy")
+    np.save(file, np.load(file) + 1)
+    with pytest.raises(UserError, match=f"{file.parent} has row counts of other data"):
+        helpers.batches(made, MASKED).batch(0)
+
+
+def test_a_block_without_a_second_document_is_refused_at_once(stores):
+    made = stores[False]
+    lonely = store.Store(made.path, made.key, made.counts | {"fewest_documents": 1})
+    with pytest.raises(UserError, match="two documents in each block"):
+        helpers.batches(lonely, helpers.MASKED_AND_NEXT)
+    helpers.batches(lonely, MASKED)
+    fewest = min(len(made.block(b).lengths) for b in range(made.blocks))
+    assert made.counts["fewest_documents"] == fewest

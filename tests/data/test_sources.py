@@ -365,3 +365,36 @@ def test_percent_keeps_a_share_spread_over_the_whole_set():
 def test_a_percent_out_of_range_is_refused(percent):
     with pytest.raises(UserError, match="percent"):
         read(SourceConfig("bundled:corpus/brown", percent=percent), "document")
+
+
+# --- pieces
+
+
+def test_pieces_in_order_are_what_is_read(tmp_path):
+    (tmp_path / "in").mkdir()
+    texts = [{"text": f"text {i}"} for i in range(9)]  # ids are made from names and lines
+    write(tmp_path / "a.jsonl", *texts)
+    write(tmp_path / "b.csv", "text,id\nx,7\ny,8\n")
+    write(tmp_path / "c.jsonl", "\n")  # an empty file among others
+    write(tmp_path / "in" / "d.txt", "a document")
+    write(tmp_path / "in" / "e.jsonl.gz", *texts, compressed=True)
+    left_out = write(tmp_path / "in" / "x.csv", "id\n8\n")
+    name = f"files:{tmp_path}/**/[a-e].*"
+    for more in ({}, {"exclude": (left_out,)}, {"percent": 40.0}):
+        source = SourceConfig(name, **more)
+        found = [list(piece()) for piece in sources.pieces(source)]
+        assert len(found) == 5 and found[2] == []
+        assert [e for piece in found for e in piece] == list(read(source, "document"))
+    alone = sources.pieces(SourceConfig(name, take=10))
+    assert len(alone) == 1 and list(alone[0]()) == listed(name, "document", take=10)
+
+
+def test_no_file_is_opened_before_its_piece_is_read(tmp_path, monkeypatch):
+    for number in range(3):
+        write(tmp_path / f"{number}.jsonl", {"text": f"text {number}"})
+    pieces = sources.pieces(SourceConfig(f"files:{tmp_path}/*.jsonl"))
+    for number in (0, 2):
+        (tmp_path / f"{number}.jsonl").write_text("{broken")
+    assert [e["text"] for e in pieces[1]()] == ["text 1"]
+    with pytest.raises(UserError, match="2.jsonl, line 1"):
+        list(pieces[2]())

@@ -1,17 +1,25 @@
 """The token store: content, keys, and builds that fail."""
 
 import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from research.data import sources, store, tokenizer
+from research.data import block as blocks
+from research.data import files, sources, store, tokenizer
 from research.data.sentences import split_sentences
 from research.data.sources import SourceConfig
 from research.errors import UserError
 from tests import helpers
 
+ROOT = Path(__file__).parents[2]
 TEXTS = (
     "First one. A second, longer one!\n\nA new paragraph: is it the third? Yes.",
     "Only this.",
@@ -73,8 +81,8 @@ def test_the_format_has_not_changed(tmp_path):
     """When this fails, raise store.FORMAT and write the new numbers here."""
     made = build(tmp_path, write(tmp_path))
     block = made.block(0)
-    assert store.FORMAT == 1
-    assert {name: getattr(block, name).dtype.name for name in store.ARRAYS} == {
+    assert store.FORMAT == 2
+    assert {name: getattr(block, name).dtype.name for name in blocks.ARRAYS} == {
         "tokens": "uint32",
         "word_starts": "bool",
         "documents": "int64",
@@ -103,7 +111,7 @@ def test_the_format_has_not_changed(tmp_path):
 def test_the_same_content_has_the_same_key_and_is_built_once(tmp_path, monkeypatch):
     source = write(tmp_path)
     first = build(tmp_path, source)
-    monkeypatch.setattr(store, "_write_block", None)  # a second build would fail
+    monkeypatch.setattr(blocks, "write", None)  # a second build would fail
     assert build(tmp_path, source) == first
 
 
@@ -152,13 +160,200 @@ def test_a_split_without_text_is_an_error_and_leaves_no_entry(tmp_path):
 
 def test_a_build_that_another_process_finished_first_is_taken_over(tmp_path, monkeypatch):
     source = write(tmp_path)
-    write_block = store._write_block
+    write_block = blocks.write
 
     def slow(folder, texts, tokens):
-        monkeypatch.setattr(store, "_write_block", write_block)
+        monkeypatch.setattr(blocks, "write", write_block)
         build(tmp_path, source)  # the other process
         return write_block(folder, texts, tokens)
 
-    monkeypatch.setattr(store, "_write_block", slow)
+    monkeypatch.setattr(blocks, "write", slow)
     made = build(tmp_path, source)
     assert entries(tmp_path) == [made.key] and made.counts["documents"] == 3
+
+
+# Blocks apart
+
+
+@pytest.fixture
+def small_blocks(monkeypatch):
+    monkeypatch.setattr(store, "BLOCK_BYTES", 300)
+
+
+def corpus(folder: Path) -> tuple[SourceConfig, ...]:
+    """Two sources, one of several files, with copies of documents in and between them."""
+    names = [helpers.write_corpus(folder / f"part{n}.jsonl", 15, seed=n) for n in (0, 1, 2)]
+    copies = (folder / "part0.jsonl").read_text().splitlines()[:4]
+    lines = [json.dumps(json.loads(line) | {"id": f"x{i}"}) for i, line in enumerate(copies)]
+    (folder / "part3.jsonl").write_text("\n".join(lines) + "\n")
+    other = helpers.write_corpus(folder / "other.jsonl", 12, seed=2)
+    return (SourceConfig(names[0].replace("part0", "part*")), SourceConfig(other))
+
+
+def job(folder: Path, cache: str = "cache", split: str = "train", only: int | None = None):
+    sources_ = tuple(SourceConfig(f"files:{folder}/{n}.jsonl") for n in ("part*", "other"))
+    tokens = tokenizer.byte_tokenizer()
+    return store.Job(sources_, split, 10.0, tokens, str(folder / cache), only)
+
+
+def content(path: Path) -> dict[str, bytes]:
+    """The files of a store's blocks, and its counts."""
+    files = [*path.glob("block_*/*.npy"), path / "done.json"]
+    return {str(file.relative_to(path)): file.read_bytes() for file in files}
+
+
+def test_any_number_of_shards_in_any_order_makes_the_same_store(tmp_path, small_blocks):
+    corpus(tmp_path)
+    whole = job(tmp_path, "whole")
+    assert whole.make(quiet=True) == []
+    expected = content(whole.path)
+    blocks_of = whole.opened().blocks
+    assert blocks_of > 5
+    for shards, order in ((2, (1, 0)), (3, (0, 2, 1)), (blocks_of + 2, range(blocks_of + 2))):
+        for index in order:
+            job(tmp_path, f"cache{shards}").make(index, shards, quiet=True)
+        made = job(tmp_path, f"cache{shards}")
+        assert made.key == whole.key and content(made.path) == expected
+        assert not list(made.path.glob(f"*{blocks.PART}*"))
+
+
+def test_a_shard_makes_its_own_blocks_alone(tmp_path, small_blocks):
+    corpus(tmp_path)
+    made = job(tmp_path)
+    missing = made.make(1, 3, quiet=True)
+    there = {int(path.name[6:]) for path in made.path.glob("block_*")}
+    assert there == set(range(1, made.block_count(), 3))
+    assert sorted(there | set(missing)) == list(range(made.block_count()))
+    assert made.opened() is None
+
+
+def test_copies_are_left_out_and_counted(tmp_path, small_blocks):
+    corpus(tmp_path)
+    counts = {
+        split: job(tmp_path, split=split).build(quiet=True).counts
+        for split in ("train", "validation")
+    }
+    # 4 copies of part0, and the 12 documents of "other" that are the first ones of part2.
+    assert sum(c["duplicates"] for c in counts.values()) == 16
+    assert sum(c["documents"] for c in counts.values()) == 3 * 15
+    each = [job(tmp_path, only=n).build(quiet=True).counts for n in (0, 1)]
+    for name in ("documents", "tokens", "duplicates", "bytes"):
+        assert each[0][name] + each[1][name] == counts["train"][name]
+
+
+def test_a_store_in_shards_is_not_read_before_it_is_whole(tmp_path, small_blocks):
+    corpus(tmp_path)
+    made = job(tmp_path)
+    made.path.mkdir(parents=True)
+    (made.path / "shards").write_text("3")
+    with pytest.raises(UserError, match="store of train is being made in 3 shards.*--shard=I/N"):
+        job(tmp_path).build(quiet=True)
+    missing = made.make(2, 3, quiet=True)
+    with pytest.raises(UserError) as error:
+        job(tmp_path).build(quiet=True)
+    said = str(error.value)
+    assert f"lacks {len(missing)} blocks" in said and ": 0, 1, 3, 4, 6" in said
+    assert "I/N = 0/3, 1/3;" in said and "launch.py data --config=… --shard=I/N" in said
+    made.make(0, 3, quiet=True), made.make(1, 3, quiet=True)
+    assert job(tmp_path).build(quiet=True).blocks == made.block_count()
+
+
+def test_a_block_that_is_lost_is_named_and_made_again(tmp_path, small_blocks):
+    corpus(tmp_path)
+    made = job(tmp_path)
+    made.make(quiet=True)
+    expected = content(made.path)
+    shutil.rmtree(made.path / "block_00004")
+    with pytest.raises(UserError, match=r"lacks 1 blocks in .*: 4;.*--shard=I/N.*I/N = 0/1"):
+        job(tmp_path).build(quiet=True)
+    assert job(tmp_path).make(0, 1, quiet=True) == []
+    assert content(made.path) == expected
+
+
+KILLED = """
+import os, signal, sys
+import numpy as np
+from research.data import block, store
+from research.data.sources import SourceConfig
+from research.data.tokenizer import byte_tokenizer
+
+store.BLOCK_BYTES = 300
+save, count = np.save, [0]
+
+def dying(path, array):
+    save(path, array)
+    count[0] += "block_" in str(path)
+    if count[0] == 13:  # the third array of the third block
+        os.kill(os.getpid(), signal.SIGKILL)
+
+np.save = dying
+folder = sys.argv[1]
+corpus = tuple(SourceConfig(f"files:{folder}/{n}.jsonl") for n in ("part*", "other"))
+store.Job(corpus, "train", 10.0, byte_tokenizer(), folder + "/cache").make(quiet=True)
+"""
+
+
+def test_nothing_half_written_counts_after_a_kill(tmp_path, small_blocks):
+    corpus(tmp_path)
+    done = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path)], cwd=ROOT, check=False)
+    assert done.returncode == -signal.SIGKILL
+    made = job(tmp_path)
+    assert [p.name for p in sorted(made.path.glob("block_?????"))] == ["block_00000", "block_00001"]
+    left = list(made.path.glob(f"block_*{blocks.PART}*"))
+    assert len(left) == 1
+    assert made.opened() is None
+    before = (made.path / "block_00001" / "tokens.npy").stat().st_mtime_ns
+    assert job(tmp_path).build(quiet=True)  # goes on
+    assert (made.path / "block_00001" / "tokens.npy").stat().st_mtime_ns == before
+    assert not left[0].exists()
+    whole = job(tmp_path, "whole")
+    whole.make(quiet=True)
+    assert content(made.path) == content(whole.path)
+
+
+def test_two_processes_that_make_the_same_shard_do_not_disturb_each_other(tmp_path, small_blocks):
+    corpus(tmp_path)
+    jobs = [job(tmp_path) for _ in range(4)]
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(lambda made: made.make(0, 1, quiet=True), jobs)) == [[]] * 4
+    whole = job(tmp_path, "whole")
+    whole.make(quiet=True)
+    assert content(jobs[0].path) == content(whole.path)
+    assert not list(jobs[0].path.glob(f"*{blocks.PART}*"))
+
+
+def test_no_more_files_are_open_than_there_are_sources(tmp_path, small_blocks, monkeypatch):
+    for number in range(30):
+        helpers.write_corpus(tmp_path / f"part{number}.jsonl", 3, seed=number)
+    helpers.write_corpus(tmp_path / "other.jsonl", 3, seed=99)
+    open_now, most = set(), [0]
+    opened = Path.open
+
+    def counted(path, *given, **more):
+        file = opened(path, *given, **more)
+        if path.suffix == ".jsonl":
+            open_now.add(file)
+            open_now.difference_update([f for f in open_now if f.closed])
+            most[0] = max(most[0], len(open_now))
+        return file
+
+    monkeypatch.setattr(Path, "open", counted)
+    assert job(tmp_path).make(quiet=True) == []
+    assert 1 <= most[0] <= 3
+
+
+def test_a_large_source_is_known_by_names_sizes_and_times(tmp_path, monkeypatch):
+    source = write(tmp_path)
+    file = tmp_path / "corpus.jsonl"
+    monkeypatch.setattr(files, "LARGE", 10)
+    monkeypatch.setattr(files, "content_hash", None)  # nothing is opened
+    keys = [sources.fingerprint(source)]
+    assert sources.fingerprint(source) == keys[0]
+    os.utime(file, (1, file.stat().st_mtime + 60))
+    keys.append(sources.fingerprint(source))
+    text = file.read_text()
+    changed = file.stat().st_mtime
+    file.write_text(text + "\n")
+    os.utime(file, (1, changed))
+    keys.append(sources.fingerprint(source))
+    assert len(set(keys)) == 3

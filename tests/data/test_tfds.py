@@ -11,6 +11,7 @@ import pytest
 import requests
 import tensorflow_datasets as tfds
 
+from research.data import sources
 from research.data.sources import SourceConfig, fingerprint, read
 from research.errors import UserError
 
@@ -125,6 +126,7 @@ def test_a_missing_column_is_named(built):
 
 READ = """
 import sys
+from research.data import sources
 from research.data.sources import SourceConfig, fingerprint, read
 config = SourceConfig("tfds:tiny_reviews", data_dir=sys.argv[1], split="train")
 print(len(list(read(config, "classification"))), fingerprint(config))
@@ -277,3 +279,13 @@ def test_mocked_questions(name):
         "answers": {"text": ["Köln"], "answer_start": [10]},
     }
     assert got[1]["answers"] == {"text": [], "answer_start": []}
+
+
+def test_pieces_in_order_are_what_is_read(built, monkeypatch):
+    monkeypatch.setattr(sources, "PIECE", 70)
+    for split, count in (("train", 5), ("train[10:150]", 2), ("test", 1)):
+        source = SourceConfig("tfds:tiny_reviews", split=split, data_dir=str(built), percent=50.0)
+        found = [list(piece()) for piece in sources.pieces(source)]
+        assert len(found) == count
+        assert [e for piece in found for e in piece] == list(read(source, "document"))
+    assert len(sources.pieces(SourceConfig("tfds:tiny_reviews", take=9, data_dir=str(built)))) == 1

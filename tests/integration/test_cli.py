@@ -12,12 +12,14 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import train_step
+from benchmarks import loader, train_step
 from research import cli
 from research.config import from_values
+from research.errors import UserError
 from research.evaluation import predictor
 from research.training import run as runs
 from research.training.inference import load_model
+from tests import helpers
 
 ROOT = Path(__file__).parents[2]
 CONTEXT = "Nam katora mol. Ite sen katora lar tin."
@@ -199,6 +201,43 @@ def test_data_shows_every_kind(tiny, capsys, kind, marks):
     shown = capsys.readouterr().out
     assert all(mark in shown for mark in marks), shown
     assert len(re.findall(r"^row \d+: ", shown, re.MULTILINE)) >= 1
+
+
+def test_a_store_is_made_in_shards_and_then_read(tiny, tmp_path, capsys):
+    config, cache = f"--config={tiny('bert').config}", f"--config.data.cache={tmp_path}"
+    call("data", config, cache, "--shard=1/2")
+    assert "1 of 1 blocks are left to the other shards" in capsys.readouterr().out
+    workdir = f"--workdir={tmp_path / 'run'}"
+    assert cli.main(["train", config, cache, workdir]) == 2
+    assert re.search(r"lacks 1 blocks in .*: 0; .* I/N = 0/2;", capsys.readouterr().err)
+    call("data", config, cache, "--shard=0/2")
+    assert len(re.findall("whole: 1 blocks", capsys.readouterr().out)) == 2
+    call("data", config, cache, "--rows=1")
+
+
+def test_sources_are_mixed_by_weight(tiny, tmp_path, capsys):
+    run = tiny("bert")
+    sources = [run.values["data"]["corpus"][0], helpers.write_corpus(tmp_path / "b.jsonl", 30, 3)]
+    flags = [f"--config.data.corpus={sources}", "--config.data.weights=[3, 1]"]
+    call("data", f"--config={run.config}", *flags, "--rows=1")
+    shown = capsys.readouterr().out
+    for source, share in zip(sources, ("75.00%", "25.00%"), strict=True):
+        assert f"train, {share} of the rows from {source}: " in shown
+        assert f"rows of 48 tokens from {source}: " in shown
+    call("train", f"--config={run.config}", *flags, f"--workdir={tmp_path / 'run'}")
+    assert (tmp_path / "run" / "metrics.jsonl").exists()
+
+
+@pytest.mark.long
+def test_the_benchmark_reads_stores_and_leaves_none(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(loader, "BATCHES", 5)
+    assert loader.run("0.01,0.03", str(tmp_path)) == 0
+    lines = capsys.readouterr().out.splitlines()[1:]
+    assert [int(line.split()[1]) for line in lines] == [2, 6]
+    assert not list(tmp_path.iterdir())
+    for wrong in ("x", "0", "1e9"):
+        with pytest.raises(UserError, match="--gigabytes="):
+            loader.run(wrong, str(tmp_path))
 
 
 def test_the_benchmark_measures_a_step(tiny, capsys, monkeypatch):

@@ -103,6 +103,11 @@ OVERRIDES: list[tuple[str, dict[str, str], list[str]]] = [
     ("bert", {"mesh.tensor": "3"}, ["tensor=3", "8"]),
     ("bert", {"data.length": "96"}, ["config.data.length=96", "48 positions"]),
     ("bert", {"data.corpus": "bundled:corpus/brown"}, ["config.data.corpus", "a list"]),
+    ("bert", {"data.weights": "[1, 1]"}, ["config.data.weights", "2 numbers for 1 sources"]),
+    ("bert", {"data.weights": "[0]"}, ["config.data.weights[0]=0", "corpus.jsonl", "above 0"]),
+    ("bert", {"data.weights": "[-1]"}, ["config.data.weights[0]=-1"]),
+    ("bert", {"data.weights": "[1e999]"}, ["config.data.weights[0]=inf"]),
+    ("sentiment", {"data.weights": "[1]"}, ["config.data.weights", "pre-training"]),
     ("bert", {"data.held_out_percent": "0"}, ["config.data.held_out_percent"]),
     ("bert", {"tokenizer.kind": "file", "tokenizer.path": "/no/vocab.txt"}, ["/no/vocab.txt"]),
     ("bert", {"tokenizer.kind": "bytes"}, ["cls", "[CLS]"]),
@@ -332,3 +337,18 @@ def test_without_a_device(tiny, capsys, monkeypatch, error, names):
     monkeypatch.setenv("JAX_PLATFORMS", "cuda")
     monkeypatch.setattr("jax.devices", devices)
     assert_names(refused(capsys, "data", f"--config={config}"), ["no device", *names])
+
+
+@pytest.mark.parametrize("shard", ["3/2", "2/2", "x", "1", "-1/2", "0/0", ""])
+def test_of_a_shard(tiny, capsys, shard):
+    message = refused(capsys, "data", f"--config={tiny('bert').config}", f"--shard={shard}")
+    assert_names(message, [f"--shard={shard} must be I/N", "--shard=0/2"])
+
+
+def test_of_what_makes_a_store(tiny, capsys):
+    for kind, flags, names in (
+        ("bert", ["--shard=0/2", "--rows=2"], ["--rows, --shard and --beam"]),
+        ("sentiment", ["--shard=0/2"], ["--shard", "a task's examples"]),
+    ):
+        message = refused(capsys, "data", f"--config={tiny(kind).config}", *flags)
+        assert_names(message, names)

@@ -107,7 +107,7 @@ def test_the_report(plans):
 
 def test_changes_that_need_less_memory(tmp_path):
     chosen = config("bert", tmp_path)
-    run = plan.outline.outline(chosen, jax.devices())
+    run = plan.build(chosen, jax.devices())
     found = dict(plan.remedies(chosen, run))
     assert list(found) == [
         "config.model.remat=block",
@@ -120,7 +120,7 @@ def test_changes_that_need_less_memory(tmp_path):
 @pytest.mark.long
 def test_each_change_is_compiled(tmp_path):
     chosen, said = config("bert", tmp_path), []
-    run = plan.outline.outline(chosen, jax.devices())
+    run = plan.build(chosen, jax.devices())
     plan.try_remedies(plan.Plan(run, None, 1, []), chosen, jax.devices(), said.append)
     assert len(said) == 4 and all("fits," in line for line in said)
     assert "remat and fsdp together" in said[-1]

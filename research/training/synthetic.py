@@ -1,4 +1,4 @@
-"""A pre-training run without its data: to be planned, or timed."""
+"""A pre-training run on random rows in place of its data: to be planned, or timed."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -62,11 +62,14 @@ class SyntheticBatches:
     def locate(self, step: int) -> tuple[int, int]:
         return 0, step
 
-    def epoch_batches(self, epoch: int) -> int:
+    def epoch_batches(self, epoch: int, most: int = 0) -> int:
+        return STEPS
+
+    def about_epoch_batches(self) -> int:
         return STEPS
 
 
-def outline(config: Config, devices: Sequence[jax.Device] | None = None) -> Run:
+def synthetic_run(config: Config, devices: Sequence[jax.Device] | None = None) -> Run:
     """The run of a pre-training config on `devices` (default: all), with random rows as data and
     a vocabulary of the size asked for. Nothing is read and nothing allocated.
 
@@ -85,20 +88,3 @@ def outline(config: Config, devices: Sequence[jax.Device] | None = None) -> Run:
     data = corpus.Data(batches, batches, key="")
     # No text is turned into tokens, so any tokenizer will do.
     return runs.lay_out(config, tokenizers.byte_tokenizer(), objectives, None, data, mesh)
-
-
-def from_config(config: Config, devices: Sequence[jax.Device] | None = None) -> Run:
-    """`outline` of a pre-training that starts anew; otherwise the run with all its data, which is
-    what says how many rows a task's batches have, and with the checkpoint's shape."""
-    if config.task is None and not config.init_from:
-        return outline(config, devices)
-    return runs.build(config, devices, quiet=True)
-
-
-def batch_shapes(run: Run) -> dict[str, jax.ShapeDtypeStruct]:
-    """The first batch as it comes to the step: shapes, dtypes and shardings."""
-    rows = run.train.batch_rows(0)
-    return {
-        name: jax.ShapeDtypeStruct((rows, *x.shape[1:]), x.dtype, sharding=run.batch_sharding)
-        for name, x in run.train.batch(0, 0, 1).items()
-    }

@@ -1,0 +1,114 @@
+"""Which documents a corpus has, and in which block of a store each of them lies.
+
+A piece of a source (a file) is read once for its outline: size, hash and split of each document.
+Outlines of all pieces decide what is left out as a duplicate and where blocks begin, so a block
+can be made without the others, by any process.
+"""
+
+import hashlib
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+import numpy as np
+
+from research.data import sources
+from research.errors import UserError
+
+# bytes: of the text in UTF-8; hash: of the text, 128 bits; percentile: decides the split.
+DOCUMENT = np.dtype([("bytes", np.int64), ("hash", np.uint64, 2), ("percentile", np.float64)])
+
+
+def outline(documents: Iterable[dict]) -> np.ndarray:
+    """The documents of a piece, dtype DOCUMENT."""
+    found = []
+    for document in documents:
+        text = document["text"].encode()
+        digest = hashlib.blake2b(text, digest_size=16).digest()
+        found.append((len(text), np.frombuffer(digest, "<u8"), sources.percentile(document["id"])))
+    return np.array(found, DOCUMENT)
+
+
+def arrange(
+    outlines: Sequence[Sequence[np.ndarray]],
+    split: str,
+    held_out_percent: float,
+    block_bytes: int,
+    only: int | None = None,
+) -> dict[str, np.ndarray]:
+    """Where the documents of a split lie, one of each source in turn.
+
+    So a block has documents of all sources, and a random next sentence is one from anywhere. Of
+    equal documents the first in this order stays, whichever split it belongs to: none is both
+    learnt and held out.
+
+    Args:
+        outlines: for each source those of its pieces.
+        only: the number of the one source whose documents are wanted; default: all.
+
+    Returns: source, index [documents]: the number of each document's source, and its own in it;
+    blocks [blocks + 1]: the first document of each block, and their number; bytes [blocks];
+    pieces [sources, most pieces + 1]: the first document of each piece; duplicates [].
+    """
+    flat = [piece for source in outlines for piece in source]
+    documents = np.concatenate([*flat, np.zeros(0, DOCUMENT)])
+    sizes = [sum(map(len, source)) for source in outlines]
+    source = np.repeat(np.arange(len(sizes), dtype=np.int32), sizes)
+    index = np.concatenate([np.arange(size) for size in sizes])
+    turn = np.lexsort((source, index))
+    documents, source, index = documents[turn], source[turn], index[turn]
+
+    duplicate = _repeated(documents["hash"]) & (documents["bytes"] > 0)
+    wanted = (documents["percentile"] < held_out_percent) == (split == "validation")
+    if only is not None:
+        wanted &= source == only
+    keep = wanted & ~duplicate
+
+    ends = np.cumsum(documents["bytes"][keep])
+    blocks = [0]
+    while blocks[-1] < len(ends):
+        before = ends[blocks[-1] - 1] if blocks[-1] else 0
+        blocks.append(min(len(ends), int(np.searchsorted(ends, before + block_bytes)) + 1))
+    most = max(map(len, outlines))
+    pieces = [np.cumsum([0, *map(len, s), *[0] * (most - len(s))]) for s in outlines]
+    return {
+        "source": source[keep],
+        "index": index[keep],
+        "blocks": np.array(blocks),
+        "bytes": np.diff(np.concatenate([[0], ends])[blocks]),
+        "pieces": np.stack(pieces),
+        "duplicates": np.array((wanted & duplicate).sum()),
+    }
+
+
+def _repeated(hashes: np.ndarray) -> np.ndarray:
+    """Which of the hashes [n, 2] stand earlier in the list already."""
+    order = np.lexsort((hashes[:, 1], hashes[:, 0]))  # stable: equal ones stay in their order
+    found = np.zeros(len(hashes), bool)
+    found[order[1:]] = (hashes[order[1:]] == hashes[order[:-1]]).all(axis=1)
+    return found
+
+
+class Texts:
+    """Texts of documents by source and number; those asked for in order open a file once."""
+
+    def __init__(
+        self, readers: Sequence[Sequence[Callable[[], Iterator[dict]]]], pieces: np.ndarray
+    ):
+        self._readers, self._pieces = readers, pieces
+        self._open: dict[int, tuple[int, int, Iterator[dict]]] = {}  # piece, next number
+
+    def __call__(self, source: int, index: int) -> str:
+        """Raises UserError where the document is gone since its outline was made."""
+        starts = self._pieces[source]
+        piece = int(np.searchsorted(starts, index, side="right")) - 1
+        was, at, documents = self._open.get(source, (-1, 0, iter(())))
+        if was != piece or at > index:
+            at, documents = int(starts[piece]), self._readers[source][piece]()
+        found = next(itertools.islice(documents, index - at, None), None)
+        if found is None:
+            raise UserError(
+                f"the corpus changed while it was tokenised: document {index} of source {source} "
+                "is gone; start again"
+            )
+        self._open[source] = piece, index + 1, documents
+        return found["text"]
