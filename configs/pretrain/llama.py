@@ -26,7 +26,7 @@ def get_config(arg: str = "") -> ConfigDict:
             tokenizer=dict(kind="byte_bpe", vocab_size=49_152 if small else 32_000),
             data=dict(corpus=CORPUS, length=2048 if small else 4096),
             model=dict(preset=PRESETS.get(a.size, a.size), dtype="bfloat16", remat="block"),
-            objective=dict(causal_lm=dict()),
+            objective=dict(causal_lm=dict(chunk=512)),
             optimizer=dict(
                 learning_rate={"135m": 1e-3, "70b": 1.5e-4}.get(a.size, 3e-4),
                 schedule="cosine",

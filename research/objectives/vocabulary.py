@@ -54,6 +54,8 @@ def chunked_sums(
     At most `chunk` positions of each row have their logits in memory at a time.
     """
     parts = tuple(in_chunks(x, chunk) for x in (features, targets, weights))
+    # Here, or a table that is split would be gathered again in every chunk.
+    table = constrain(table.astype(features.dtype), "vocab", None)
     if parts[0].shape[0] == 1:
         return sums(features, table, bias, targets, weights, vocab_size)
 
