@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -16,6 +16,7 @@ from research.planning import compiled
 from research.planning.chips import CHIPS, Chip
 from research.planning.collectives import Collective
 from research.planning.compiled import Compiled
+from research.sharding import mesh as meshes
 from research.training import flops
 from research.training import run as runs
 from research.training.run import Run
@@ -148,49 +149,45 @@ def bytes_of(tree: Any) -> float:
     )
 
 
-def remedies(config: Config, run: Run) -> Iterator[tuple[str, Config]]:
-    """(what to change, the config with it), each a single change that lowers the memory."""
+def remedies(plan: Plan, config: Config) -> list[tuple[str, Config]]:
+    """(what to change, the config with it): changes that lower the memory, each alone and, last,
+    remat and fsdp together."""
+    run, found = plan.run, []
+    remat = dataclasses.replace(config.model, remat="block")
     if config.model.remat != "block":
-        yield (
-            "config.model.remat=block",
-            dataclasses.replace(config, model=dataclasses.replace(config.model, remat="block")),
-        )
-    rows, multiple = run.train.batch_rows(0), math.prod(run.mesh.devices.shape[:2])
-    parts = [
-        k
-        for k in range(2 * config.train.accumulation, rows // multiple + 1)
-        if rows % (multiple * k) == 0 and (config.task is None)
-    ]
-    for k in (parts[0], parts[-1]) if len(parts) > 1 else parts:
-        yield (
-            f"config.train.accumulation={k}",
-            dataclasses.replace(config, train=dataclasses.replace(config.train, accumulation=k)),
-        )
-    sizes = dict(run.mesh.shape)
-    if sizes["data"] > 1:
-        whole = sizes["data"] * sizes["fsdp"]
+        found.append(("config.model.remat=block", dataclasses.replace(config, model=remat)))
+    for k in _accumulations(plan, config)[:2]:
+        train = dataclasses.replace(config.train, accumulation=k)
+        found.append((f"config.train.accumulation={k}", dataclasses.replace(config, train=train)))
+    if run.mesh.shape["data"] > 1:
+        whole = run.mesh.shape["data"] * run.mesh.shape["fsdp"]
         mesh = dataclasses.replace(config.mesh, data=1, fsdp=whole)
-        yield (
-            f"config.mesh.data=1, config.mesh.fsdp={whole}",
-            dataclasses.replace(config, mesh=mesh),
-        )
+        text = f"config.mesh.data=1, config.mesh.fsdp={whole}"
+        found.append((text, dataclasses.replace(config, mesh=mesh)))
+        if config.model.remat != "block":
+            both = dataclasses.replace(config, model=remat, mesh=mesh)
+            found.append((f"config.model.remat=block, {text}", both))
+    return found
+
+
+def _accumulations(plan: Plan, config: Config) -> list[int]:
+    """Micro-batches that divide the rows, from as many as would bring the memory down to the
+    chip's if all of it shrank with them."""
+    if config.task is not None:  # its rows are cut from examples, not from tokens
+        return []
+    rows, multiple = plan.run.train.batch_rows(0), meshes.row_multiple(plan.run.mesh)
+    over = plan.train.needed / plan.chip.memory if plan.chip and plan.steps else 1.0
+    now = config.train.accumulation
+    least = max(2 * now, math.ceil(now * over) if math.isfinite(over) else 0)
+    return [k for k in range(least, rows // multiple + 1) if rows % (multiple * k) == 0]
 
 
 def try_remedies(
     plan: Plan, config: Config, devices: Sequence[jax.Device], report: Callable[[str], None]
 ) -> None:
-    """Compiles the run with each change, and with all of them together, and reports whether it
-    fits."""
-    changes = list(remedies(config, plan.run))
-    together = config
-    for text, changed in changes:
+    """Compiles the run with each of the changes, and reports whether it fits."""
+    for text, changed in remedies(plan, config):
         report(_tried(text, changed, devices))
-        if "remat" in text:
-            together = dataclasses.replace(together, model=changed.model)
-        elif "mesh" in text:
-            together = dataclasses.replace(together, mesh=changed.mesh)
-    if together not in (config, *(changed for _, changed in changes)):
-        report(_tried("remat and fsdp together", together, devices))
 
 
 def _tried(text: str, config: Config, devices: Sequence[jax.Device]) -> str:

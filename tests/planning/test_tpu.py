@@ -1,0 +1,66 @@
+"""Plans for TPU slices by the real compiler, where libtpu is installed (`make tpu-setup`)."""
+
+import os
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PYTHON = Path(os.environ.get("TPU_VENV", ROOT / ".venv-tpu")) / "bin" / "python"
+TINY = "configs/pretrain/gpt.py:size=tiny"
+PLAIN = ("--config.model.dropout=0.0", "--config.model.attention_dropout=0.0")
+LONG_ROWS = ("--config.data.length=1024", "--config.model.max_positions=1024", *PLAIN)
+
+pytestmark = [
+    pytest.mark.long,
+    pytest.mark.skipif(not PYTHON.exists(), reason="no libtpu: make tpu-setup"),
+]
+
+
+def plan(*flags: str, code: int = 0, config: str = TINY) -> str:
+    environment = {k: v for k, v in os.environ.items() if k not in ("XLA_FLAGS", "JAX_PLATFORMS")}
+    done = subprocess.run(
+        [PYTHON, "launch.py", "plan", f"--config={config}", *flags],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=1200,
+        check=False,
+    )
+    assert done.returncode == code, done.stdout + done.stderr
+    assert done.stderr == "", "libtpu's log reaches the user"
+    return done.stdout
+
+
+@pytest.mark.parametrize("topology", ["v4:2x2x1", "v5e:2x2", "v5p:2x2x1", "v6e:2x2"])
+def test_products_agree_with_the_formula(topology):
+    text = plan(f"--topology={topology}", "--config.mesh.tensor=2", *PLAIN)
+    share = float(re.search(r"TFLOP, ([\d.]+) of the formula", text)[1])
+    assert share == pytest.approx(1, abs=0.05)
+    assert "peak, decode step" in text and "mesh        data=2" in text
+
+
+@pytest.mark.parametrize("mesh", ["data", "fsdp", "context", "tensor"])
+def test_long_rows_take_splash_on_every_mesh(mesh):
+    flags = ["--config.mesh.data=-1", f"--config.mesh.{mesh}=2"] if mesh != "data" else []
+    text = plan("--topology=v5e:2x2", *LONG_ROWS, *flags)
+    assert "attention   splash" in text
+    share = float(re.search(r"TFLOP, ([\d.]+) of the formula", text)[1])
+    assert 1 < share < 1.6, "with the kernel's products, and the loss's logits made twice"
+
+
+def test_two_slices_have_copies():
+    text = plan("--topology=v5e:2x2", "--slices=2", "--config.mesh.data=2", "--config.mesh.fsdp=4")
+    assert "all-reduce over data" in text and "2 x v5e:2x2" in text
+
+
+def test_one_that_does_not_fit():
+    text = plan("--topology=v5e:2x2", "--config.train.batch_size=16777216", *PLAIN, code=3)
+    assert "DOES NOT FIT" in text
+    tried = re.findall(r"config.train.accumulation=(\d+): (fits|does not fit)", text)
+    assert any(verdict == "fits" for _, verdict in tried)
+
+
