@@ -22,18 +22,22 @@ class Verb:
     overrides: bool = False
 
 
+# Of a run of several processes, where jax does not find them by itself.
+PROCESSES = ("coordinator", "process_id", "num_processes")
+
 VERBS: dict[str, Verb] = {
     "train": Verb(
         "research.commands.train:run",
         "pre-train or fine-tune as the config says; goes on where the workdir's checkpoint is",
         required=("config", "workdir"),
+        optional=PROCESSES,
         overrides=True,
     ),
     "evaluate": Verb(
         "research.commands.evaluate:run",
         "metrics of a checkpoint on its validation or test split",
         required=("checkpoint",),
-        optional=("split", "output"),
+        optional=("split", "output", *PROCESSES),
         overrides=True,
     ),
     "predict": Verb(
@@ -180,6 +184,9 @@ def execute(name: str, verb: Verb, arguments: Sequence[str]) -> int:
 
     def run() -> int:
         flags, overrides = parse(name, verb, arguments)
+        if set(PROCESSES) <= set(verb.optional):
+            join = importlib.import_module("research.commands.processes").join
+            join(*(flags.pop(flag, "") for flag in PROCESSES))
         module, function = verb.target.split(":")
         command = getattr(importlib.import_module(module), function)
         return command(**flags, **({"overrides": overrides} if verb.overrides else {})) or 0

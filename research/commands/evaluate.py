@@ -6,13 +6,20 @@ from research.data import jsonl
 from research.errors import UserError
 from research.evaluation import classification, evaluator, splits
 from research.evaluation.metrics import total
+from research.sharding import processes
 from research.tasks import sequence_classification
+from research.training.inference import Loaded
 
 
 def run(
     checkpoint: str, overrides: dict[str, str], split: str = "validation", output: str = ""
 ) -> int:
     """Prints the metrics of a split, and writes them beside the checkpoint."""
+    processes.same(
+        "their flags",
+        {"checkpoint": checkpoint, "split": split, "config": overrides},
+        "start all of them with the same command",
+    )
     loaded = splits.load(checkpoint, overrides)
     if output:
         if loaded.task is None:
@@ -21,7 +28,22 @@ def run(
                 "losses only (predict has its fillings and next tokens)"
             )
         jsonl.check_writable(output)
-    found = splits.evaluate(loaded, split)
+    found = splits.evaluate(loaded, split, quiet=not processes.first())
+    if processes.first():
+        _tell(checkpoint, split, output, loaded, found, overrides)
+    processes.together("the end")
+    return 0
+
+
+def _tell(
+    checkpoint: str,
+    split: str,
+    output: str,
+    loaded: Loaded,
+    found: splits.Evaluation,
+    overrides: dict[str, str],
+) -> None:
+    """Prints and writes what was found."""
     count = f", {len(found.examples):,} examples" if found.examples else ""
     print(f"step {loaded.info.step:,}, {split} ({splits.source_of(loaded.config, split)}){count}")
     width = max(map(len, found.metrics))
@@ -36,7 +58,6 @@ def run(
         jsonl.write(output, ({"id": e["id"]} | p for e, p in pairs))
         written.append(output)
     print(f"written: {', '.join(written)}")
-    return 0
 
 
 def _matrix(labels: list[str], cells: np.ndarray) -> list[str]:

@@ -2,6 +2,7 @@
 
 import math
 import re
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -10,6 +11,7 @@ from jax.sharding import Mesh
 from research.planning import hlo
 from research.planning.hlo import Program
 
+SLICES = "slices"  # in place of a mesh axis: what goes from slice to slice
 KINDS = ("all-gather", "all-reduce", "reduce-scatter", "all-to-all", "collective-permute")
 
 
@@ -24,9 +26,9 @@ class Collective(NamedTuple):
     count: float
     bytes: float
 
-    def sent(self, mesh: Mesh) -> float:
-        """Bytes that pass each device in a ring over the axes."""
-        n = math.prod(mesh.shape[axis] for axis in self.axes)
+    def sent(self, sizes: Mapping[str, int]) -> float:
+        """Bytes that pass each device in a ring over the axes, whose sizes are given."""
+        n = math.prod(sizes[axis] for axis in self.axes)
         if self.kind == "collective-permute":
             return self.bytes
         share = (n - 1) / max(n, 1)
@@ -42,6 +44,13 @@ def collectives(program: Program, mesh: Mesh) -> list[Collective]:
     seen: set[tuple[str, str]] = set()
     found: dict[tuple[str, tuple[str, ...]], list[float]] = {}
     for here, instruction, times, fused in hlo.walk(program):
+        between = re.search(r'_xla_megascale_transfer_type="(\w+)"', instruction.rest)
+        if instruction.opcode == "send" and between:
+            kind = between[1].lower().replace("_", "-")
+            entry = found.setdefault((kind, (SLICES,)), [0.0, 0.0])
+            entry[0] += times
+            entry[1] += times * hlo.size(here.instructions[instruction.operands[0]].shape)
+            continue
         kind = instruction.opcode.removesuffix("-start")
         if kind not in KINDS:
             continue

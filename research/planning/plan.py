@@ -14,7 +14,7 @@ from research.models import params as parameters
 from research.models.params import by_path
 from research.planning import compiled
 from research.planning.chips import CHIPS, Chip
-from research.planning.collectives import Collective
+from research.planning.collectives import SLICES
 from research.planning.compiled import Compiled
 from research.sharding import mesh as meshes
 from research.training import flops
@@ -86,20 +86,12 @@ def estimate(plan: Plan) -> Estimate | None:
     costs, chip = plan.train.costs, plan.chip
     if costs is None or chip is None:
         return None
-    network = 0.0
-    for found in plan.train.collectives:
-        between = plan.slices > 1 and crosses(found, plan)
-        network += found.sent(plan.run.mesh) / (chip.network if between else chip.link)
-    return Estimate(total_flops(plan) / chip.flops, costs.bytes / chip.memory_speed, network)
-
-
-def crosses(found: Collective, plan: Plan) -> bool:
-    """Whether a collective goes from slice to slice."""
-    mesh = plan.run.mesh
-    index = tuple(
-        slice(None) if axis in found.axes else 0 for axis in mesh.axis_names
+    sizes = dict(plan.run.mesh.shape) | {SLICES: plan.slices}
+    network = sum(
+        found.sent(sizes) / (chip.network if SLICES in found.axes else chip.link)
+        for found in plan.train.collectives
     )
-    return len({device.slice_index for device in np.ravel(mesh.devices[index])}) > 1
+    return Estimate(total_flops(plan) / chip.flops, costs.bytes / chip.memory_speed, network)
 
 
 def formula(run: Run) -> float:

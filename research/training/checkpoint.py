@@ -22,6 +22,7 @@ from etils import epath
 from orbax.checkpoint import checkpoint_managers
 
 from research.errors import UserError
+from research.sharding import processes
 from research.training import integrity, mismatch
 from research.training.checkpoint_folder import (
     DamagedError,
@@ -267,7 +268,9 @@ def read_info(path: str, step: int | None = None) -> Info:
         }
         return Info(int(folder.name), about.config, about.tokenizer_json, about.meta, _nest(shapes))
 
-    return first_good(*locate(path, step), load)[0]
+    found = first_good(*locate(path, step), load)[0]
+    processes.same("the step of a checkpoint", {path: found.step}, "all must read the same folder")
+    return found
 
 
 def restore_params(path: str, wanted: Tree, step: int | None = None) -> Tree:

@@ -11,6 +11,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.experimental import multihost_utils
 
 from research.config import Config, to_values
 from research.data.loader import Ahead
@@ -19,9 +20,11 @@ from research.evaluation import validation
 from research.monitoring.progress import Progress
 from research.monitoring.writers import MetricWriter
 from research.sharding import mesh as meshes
+from research.sharding import processes
 from research.training import averaging, flops, restore
 from research.training.best import Best, from_meta
 from research.training.checkpoint import Checkpoints, read_info
+from research.training.checkpoint_folder import absolute, steps_in
 from research.training.run import Run, build, describe
 from research.training.step import State
 
@@ -52,15 +55,22 @@ class Result:
 
 
 class _Stop:
-    """Turns Ctrl-C and SIGTERM into a flag that the loop reads; a second Ctrl-C ends at once."""
+    """Turns Ctrl-C and SIGTERM into what the loop reads; a second Ctrl-C ends at once.
+
+    Of several processes all stop after the same step, whichever of them was asked: jax listens to
+    SIGTERM then, and agrees on a step that none has finished.
+    """
 
     def __init__(self):
         self.asked = False
+        self._several = jax.process_count() > 1
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> "_Stop":
+        if self._several:
+            processes.share_stops()
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
+            for number in (signal.SIGINT,) if self._several else (signal.SIGINT, signal.SIGTERM):
                 self._before[number] = signal.signal(number, self._ask)
         return self
 
@@ -72,6 +82,14 @@ class _Stop:
         if self.asked:
             raise KeyboardInterrupt
         self.asked = True
+        if self._several:
+            signal.raise_signal(signal.SIGTERM)
+
+    def after(self, step: int) -> bool:
+        """Whether the run stops after this step; to be asked once for each."""
+        if self._several:
+            return multihost_utils.reached_preemption_sync_point(step)
+        return self.asked
 
 
 def train(
@@ -87,30 +105,53 @@ def train(
         UserError: anything wrong with the config, its data, or a checkpoint of another run.
         Interrupted: Ctrl-C or SIGTERM, after the step's checkpoint was saved.
     """
+    active = processes.first()
+    quiet = quiet or not active
+    processes.same(
+        "their configs", to_values(config), "start all of them with the same command and code"
+    )
     run = build(config, quiet=quiet)
     validation.check(run)
     folder = Path(workdir)
+    if jax.process_count() > 1:
+        _check_shared(run, folder)
     with (
         meshes.use(run.mesh, run.config.mesh),
         Checkpoints(str(folder / "checkpoints"), keep=config.train.keep) as checkpoints,
     ):
         state, meta = _start(run, checkpoints, quiet)
         start = int(state.step)
-        active = jax.process_index() == 0
         folder.mkdir(parents=True, exist_ok=True)
         if active:
             text = json.dumps(to_values(run.config), indent=1)
             (folder / "config.json").write_text(text + "\n")
         with MetricWriter(folder, active=active) as writer:
             writer.cut(start if start else -1)
-            if describe_run and not quiet and active:
+            if describe_run and not quiet:
                 print(describe(run), flush=True)
-            progress = Progress(run.steps, label, start=start, active=active and not quiet)
+            progress = Progress(run.steps, label, start=start, active=not quiet)
             with progress, _Stop() as stop:
                 state, metrics, best = _loop(
                     run, state, meta, checkpoints, writer, progress, stop
                 )
     return Result(workdir, int(state.step), metrics, best)
+
+
+def _check_shared(run: Run, folder: Path) -> None:
+    """Raises UserError where a process has other data than the first one, or another folder."""
+    checkpoints = folder / "checkpoints"
+    if processes.first():
+        checkpoints.mkdir(parents=True, exist_ok=True)
+    processes.together("the workdir")
+    processes.same(
+        "what they see",
+        {
+            "data and tokenizer": run.data_key,
+            f"{checkpoints} is there": checkpoints.is_dir(),
+            "newest checkpoint": max(steps_in(absolute(str(checkpoints))), default=None),
+        },
+        "the workdir must be a folder that all of them share; the texts must be the same for all",
+    )
 
 
 def _start(run: Run, checkpoints: Checkpoints, quiet: bool) -> tuple[State, dict]:
@@ -229,7 +270,7 @@ def _loop(
             last = last or enough
             periodic = train.checkpoint_every and step % train.checkpoint_every == 0
             found_best = train.best and evaluating and best.step == step
-            stopping = stop.asked  # once, or what is asked after the save would not be saved
+            stopping = stop.after(step)  # once, or what is asked after the save would not be saved
             if last or periodic or stopping or found_best:
                 with clock.paused():
                     _check_finite(run, step, found)

@@ -61,10 +61,27 @@ def test_within_a_loop_as_often_as_it_runs():
 
 
 def test_bytes_that_pass_a_device():
-    mesh = make_mesh(MeshConfig(**MESH))
-    assert Collective("all-gather", ("data", "fsdp"), 1, 800.0).sent(mesh) == 600
-    assert Collective("all-reduce", ("tensor",), 1, 800.0).sent(mesh) == 800
-    assert Collective("collective-permute", ("tensor",), 1, 800.0).sent(mesh) == 800
+    sizes = {"data": 2, "fsdp": 2, "tensor": 2, "slices": 4}
+    assert Collective("all-gather", ("data", "fsdp"), 1, 800.0).sent(sizes) == 600
+    assert Collective("all-reduce", ("tensor",), 1, 800.0).sent(sizes) == 800
+    assert Collective("all-reduce", ("slices",), 1, 800.0).sent(sizes) == 1200
+    assert Collective("collective-permute", ("tensor",), 1, 800.0).sent(sizes) == 800
+
+
+def test_from_slice_to_slice():
+    text = """HloModule m
+ENTRY %main (a: f32[8,128]) -> token[] {
+  %a = f32[8,128]{1,0:T(8,128)} parameter(0)
+  %t = token[] after-all()
+  %send = (f32[8,128], u32[], token[]) send(%a, %t), channel_id=3, is_host_transfer=true, FRONT
+  ROOT %done = token[] send-done(%send), channel_id=3, is_host_transfer=true
+}
+"""
+    front = 'frontend_attributes={_xla_megascale_transfer_type="ALL_REDUCE"}'
+    found = collectives.collectives(
+        hlo.parse(text.replace("FRONT", front)), make_mesh(MeshConfig(**MESH))
+    )
+    assert found == [Collective("all-reduce", ("slices",), 1, ROW)]
 
 
 @pytest.mark.parametrize(

@@ -54,7 +54,7 @@ def test_long_rows_take_splash_on_every_mesh(mesh):
 
 def test_two_slices_have_copies():
     text = plan("--topology=v5e:2x2", "--slices=2", "--config.mesh.data=2", "--config.mesh.fsdp=4")
-    assert "all-reduce over data" in text and "2 x v5e:2x2" in text
+    assert "all-reduce over slices" in text and "2 x v5e:2x2" in text
 
 
 def test_one_that_does_not_fit():

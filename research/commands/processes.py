@@ -1,0 +1,47 @@
+"""The flags of a run of several processes."""
+
+from research.cli import PROCESSES
+from research.commands.numbers import whole
+from research.errors import UserError
+from research.sharding import processes
+from research.sharding.processes import Place
+
+
+def join(coordinator: str, process_id: str, num_processes: str) -> None:
+    """Joins the other processes of this run, if it has any.
+
+    Without flags, jax's own cluster detection says so. --num_processes=1 is a run alone.
+
+    Raises UserError for flags that do not fit together.
+    """
+    place = _place(coordinator, process_id, num_processes)
+    if place is not None:
+        processes.join(place)
+
+
+def _place(coordinator: str, process_id: str, num_processes: str) -> Place | None:
+    given = dict(zip(PROCESSES, (coordinator, process_id, num_processes), strict=True))
+    there = [f"--{name}={value}" for name, value in given.items() if value]
+    if not there:
+        return processes.find()
+    if there == ["--num_processes=1"]:
+        return None
+    missing = [f"--{name}" for name, value in given.items() if not value]
+    if missing:
+        raise UserError(
+            f"{' and '.join(there)} without {' and '.join(missing)}: each process of a run has all "
+            "three, --coordinator=HOST:PORT (of process 0), --num_processes=N and its own "
+            "--process_id from 0 to N - 1"
+        )
+    count, process = whole("num_processes", num_processes), whole("process_id", process_id, 0)
+    if process >= count:
+        raise UserError(
+            f"--process_id={process} with --num_processes={count}: they are counted from 0 to "
+            f"{count - 1}"
+        )
+    host, _, port = coordinator.rpartition(":")
+    if not host or not port.isdecimal() or not 0 < int(port) < 65536:
+        raise UserError(
+            f"--coordinator={coordinator} must be HOST:PORT of process 0, as 10.0.0.1:1234"
+        )
+    return Place(coordinator, process, count)

@@ -1,0 +1,196 @@
+"""Several processes that make one run: how they find each other, agree, and end together.
+
+Each process sees its own devices only; jax makes one mesh of all of them, and every process makes
+the same calls in the same order. What is said here goes through jax's coordination service, a
+server in process 0, and needs no device: so it works before there is a mesh, and has time-outs.
+"""
+
+import atexit
+import dataclasses
+import itertools
+import json
+import os
+import socket
+import sys
+import threading
+import warnings
+from typing import Any
+
+import jax
+from jax._src import clusters, distributed  # the public names ask the devices, or cannot be asked
+
+from research.errors import UserError
+
+TIMEOUT = 300  # seconds until a process that misses the others gives up; hosts start unevenly
+HEARTBEAT = 30  # seconds without a sign of life after which a process counts as dead
+PARTING = 10  # seconds that a process which ends gives the others to end as well
+
+_calls = itertools.count()
+
+
+@dataclasses.dataclass(frozen=True)
+class Place:
+    """One process among `count`; coordinator: HOST:PORT of process 0. devices: the local ones that
+    it may use, None for all."""
+
+    coordinator: str
+    process: int
+    count: int
+    devices: tuple[int, ...] | None = None
+
+    def __str__(self) -> str:
+        return f"process {self.process}/{self.count}"
+
+
+def find() -> Place | None:
+    """This process's place in the cluster that jax detects: Cloud TPU, GKE, Slurm, Open MPI.
+
+    None without a cluster, and in one of a single process: nothing is started then.
+
+    Raises UserError where there is a cluster that does not tell.
+    """
+    # jax takes every pod of Kubernetes for a cluster, but only those of an indexed job are one.
+    pod = "KUBERNETES_SERVICE_HOST" in os.environ and "JOB_COMPLETION_INDEX" not in os.environ
+    try:
+        with warnings.catch_warnings():
+            if pod:
+                warnings.simplefilter("ignore")
+            found = clusters.ClusterEnv.auto_detect_unset_distributed_params(
+                None, None, None, None, None, TIMEOUT
+            )
+    except Exception as error:  # whatever the services of a cluster answer
+        if pod:
+            return None
+        raise UserError(
+            f"this looks like a cluster, but its processes cannot be found: {error}\n"
+            "give --coordinator, --process_id and --num_processes, or --num_processes=1 to run "
+            "in this process alone"
+        ) from error
+    coordinator, count, process, devices = found
+    if None in (coordinator, count, process) or count == 1:
+        return None
+    return Place(coordinator, process, count, None if devices is None else tuple(devices))
+
+
+def join(place: Place) -> None:
+    """Waits until all processes are there; to be called before a device is touched.
+
+    A process that has waited TIMEOUT seconds says what is missing and ends with code 2. From here
+    on, all end when one dies.
+    """
+    print(f"{place}, coordinator {place.coordinator}", file=sys.stderr, flush=True)
+    jax.config.update("jax_enable_preemption_service", False)  # until `share_stops`
+    # jax aborts the process when its own time is over: there would be no word of what to do.
+    timer = threading.Timer(TIMEOUT, _give_up, [place])
+    timer.daemon = True
+    timer.start()
+    try:
+        jax.distributed.initialize(
+            place.coordinator,
+            place.count,
+            place.process,
+            place.devices,
+            cluster_detection_method="deactivate",
+            initialization_timeout=2 * TIMEOUT,
+            heartbeat_timeout_seconds=HEARTBEAT,
+            shutdown_timeout_seconds=PARTING,
+        )
+    except RuntimeError as error:  # a port that is taken
+        raise UserError(
+            f"{place} cannot join at {place.coordinator}: {str(error).splitlines()[0]}"
+        ) from error
+    finally:
+        timer.cancel()
+    atexit.register(_leave)
+
+
+def _give_up(place: Place) -> None:
+    host, _, port = place.coordinator.rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=5).close()
+        reason = (
+            f"not all {place.count} processes have come to {place.coordinator}: start those that "
+            f"are missing, each with a --process_id of its own from 0 to {place.count - 1}"
+        )
+    except OSError as error:
+        reason = (
+            f"nobody answers at {place.coordinator} ({error.strerror or error}): process 0 must "
+            "run on that host, and its port must be open to the others"
+        )
+    print(f"error: {place} waited {TIMEOUT} s: {reason}", file=sys.stderr, flush=True)
+    os._exit(2)
+
+
+def _leave() -> None:
+    """Lets all end in their own way if they end now; if not, goes, which ends the others."""
+    try:
+        distributed.global_state.client.wait_at_barrier("leave", PARTING * 1000)
+    except RuntimeError:
+        print(
+            "not all processes of this run have ended: leaving, which ends the others. Behind an "
+            "error of a connection stands a process that died: what it printed says why",
+            file=sys.stderr,
+            flush=True,
+        )
+        sys.stdout.flush()
+        os._exit(1)
+
+
+def share_stops() -> None:
+    """From here on SIGTERM is not the end of this process, but stops all of them after a step:
+    `multihost_utils.reached_preemption_sync_point` says which."""
+    if distributed.global_state.preemption_sync_manager is None:
+        jax.config.update("jax_enable_preemption_service", True)
+        distributed.global_state.initialize_preemption_sync_manager()
+
+
+def first() -> bool:
+    """Whether this is process 0, the one that prints and writes; asks no device."""
+    return distributed.global_state.process_id == 0
+
+
+def together(what: str) -> None:
+    """Waits until every process is here. Raises UserError after TIMEOUT seconds."""
+    state = distributed.global_state
+    if state.client is None:
+        return
+    try:
+        state.client.wait_at_barrier(f"{what} {next(_calls)}", TIMEOUT * 1000)
+    except RuntimeError as error:
+        raise UserError(
+            f"process {state.process_id}/{state.num_processes} waited {TIMEOUT} s for the others "
+            f"({what}); what they print says where they are"
+        ) from error
+
+
+def same(what: str, values: Any, right: str) -> None:
+    """Raises UserError, in every process, where `values` (what JSON can hold) are not everywhere
+    the same: the keys that differ, and what would be right."""
+    state = distributed.global_state
+    if state.client is None:
+        return
+    place = f"{what} {next(_calls)}"
+    if state.process_id == 0:
+        state.client.key_value_set(f"{place}/values", json.dumps(values))
+    first = state.client.blocking_key_value_get(f"{place}/values", TIMEOUT * 1000)
+    ours, theirs = _flat(values), _flat(json.loads(first))
+    differ = [
+        f"  {key}: {theirs.get(key)!r} in process 0, {ours.get(key)!r} in process "
+        f"{state.process_id}"
+        for key in sorted(ours.keys() | theirs.keys())
+        if ours.get(key) != theirs.get(key)
+    ]
+    state.client.key_value_set(f"{place}/differ/{state.process_id:06}", "\n".join(differ[:8]))
+    together(what)
+    found = [lines for _, lines in sorted(state.client.key_value_dir_get(f"{place}/differ/"))]
+    if any(found):
+        raise UserError(
+            "\n".join([f"the processes differ in {what}:", *[x for x in found if x][:4], right])
+        )
+
+
+def _flat(values: Any) -> dict[str, Any]:
+    """{"a": {"b": 1}} -> {"a.b": 1}, numbers and texts as JSON has them."""
+    values = json.loads(json.dumps(values))
+    pairs, _ = jax.tree_util.tree_flatten_with_path(values, is_leaf=lambda x: x is None)
+    return {jax.tree_util.keystr(p, simple=True, separator="."): leaf for p, leaf in pairs}
