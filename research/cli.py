@@ -12,7 +12,10 @@ from research.errors import UserError, nearest
 
 @dataclasses.dataclass(frozen=True)
 class Verb:
-    """`module:function` takes the flags by name and, where `config` is true, the overrides."""
+    """`module:function` takes the flags by name and, where `overrides` is true, those too.
+
+    launches: it can run elsewhere, with --on and its options, --on.KEY=VALUE.
+    """
 
     target: str
     help: str
@@ -20,6 +23,7 @@ class Verb:
     optional: tuple[str, ...] = ()
     switches: tuple[str, ...] = ()
     overrides: bool = False
+    launches: bool = False
 
 
 VERBS: dict[str, Verb] = {
@@ -27,7 +31,10 @@ VERBS: dict[str, Verb] = {
         "research.commands.train:run",
         "pre-train or fine-tune as the config says; goes on where the workdir's checkpoint is",
         required=("config", "workdir"),
+        optional=("on",),
+        switches=("dry_run",),
         overrides=True,
+        launches=True,
     ),
     "evaluate": Verb(
         "research.commands.evaluate:run",
@@ -100,8 +107,9 @@ VERBS: dict[str, Verb] = {
         "research.commands.experiment:run",
         "the runs of an experiment file in their order, and its table",
         required=("config",),
-        optional=("only", "parallel", "workdir"),
+        optional=("only", "parallel", "workdir", "on"),
         switches=("dry_run",),
+        launches=True,
     ),
 }
 
@@ -130,6 +138,7 @@ def described(name: str, verb: Verb) -> list[str]:
     """A verb, what it does, and its flags."""
     flags = [f"--{f}=…" for f in verb.required] + [f"[--{f}=…]" for f in verb.optional]
     flags += [f"[--{f}]" for f in verb.switches]
+    flags += ["[--on.KEY=VALUE …]"] if verb.launches else []
     flags += ["[--config.KEY=VALUE …]"] if verb.overrides else []
     return [f"  {name}", f"      {verb.help}", f"      {' '.join(flags)}"]
 
@@ -150,7 +159,8 @@ def parse(name: str, verb: Verb, arguments: Sequence[str]) -> tuple[dict[str, st
             continue
         key = flag.removeprefix("config.")
         is_override = verb.overrides and flag != key
-        if flag not in known and not is_override:
+        is_option = verb.launches and flag.startswith("on.")
+        if flag not in known and not is_override and not is_option:
             raise UserError(f"{name}: no flag --{flag}{nearest(flag, known)}")
         if not equals:
             if not items or items[0].startswith("--"):

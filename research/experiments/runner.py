@@ -60,18 +60,7 @@ def run(
     Raises UserError for anything wrong in the experiment, before the first run starts.
     """
     planned = jobs(experiment, folder)
-    chosen = choose(planned, only)
-    missing = {job.after for job in chosen if job.after and not (job.after / DONE).exists()}
-    for workdir in sorted(missing - {job.workdir for job in chosen}):
-        raise UserError(
-            f"--only={only!r}: {workdir} is not done, and a run of these starts from it"
-        )
-    waiting = []
-    for job in chosen:
-        if job.after not in missing and _done(job):
-            say(f"{job.workdir.name}: finished before")
-        else:
-            waiting.append(job)
+    waiting = unfinished(planned, only, say)
     if not waiting:
         return Outcome(planned, [], [])
     lanes = min(parallel or _lanes(), len(waiting))
@@ -94,6 +83,27 @@ def choose(planned: list[Job], only: str) -> list[Job]:
         known = dict.fromkeys([*(j.run for j in planned), *(j.workdir.name for j in planned)])
         raise UserError(f"--only={only!r} fits no run{nearest(only, known)}")
     return chosen
+
+
+def unfinished(planned: list[Job], only: str = "", say: Callable[[str], None] = print) -> list[Job]:
+    """The chosen jobs that are still to be made.
+
+    Raises UserError where one starts from a run that is neither chosen nor done, and where another
+    run is in its folder.
+    """
+    chosen = choose(planned, only)
+    missing = {job.after for job in chosen if job.after and not (job.after / DONE).exists()}
+    for workdir in sorted(missing - {job.workdir for job in chosen}):
+        raise UserError(
+            f"--only={only!r}: {workdir} is not done, and a run of these starts from it"
+        )
+    waiting = []
+    for job in chosen:
+        if job.after not in missing and _done(job):
+            say(f"{job.workdir.name}: finished before")
+        else:
+            waiting.append(job)
+    return waiting
 
 
 def _done(job: Job) -> bool:

@@ -68,7 +68,7 @@ class _Stop:
             signal.signal(number, handler)
 
     def _ask(self, number: int, frame: object) -> None:
-        if self.asked:
+        if self.asked and number == signal.SIGINT:  # a cluster may send SIGTERM more than once
             raise KeyboardInterrupt
         self.asked = True
 
