@@ -34,14 +34,13 @@ def family(flag: str, tpu: str) -> str:
     """The family of a TPU type such as "v5litepod-16". Raises UserError for an unknown type."""
     name, _, size = tpu.rpartition("-")
     if name not in SIZES:
-        called = "; v5e is called v5litepod there" if name == "v5e" else ""
+        if name == "v5e":  # its name everywhere else
+            raise UserError(f"--on.{flag}={tpu}: write v5litepod-{size}")
         known = [f"{n}-{sizes[-1]}" for n, sizes in SIZES.items()]
-        raise UserError(f"--on.{flag}={tpu} is no type of TPU{called}{nearest(tpu, known)}")
+        raise UserError(f"--on.{flag}={tpu} is no type of TPU{nearest(tpu, known)}")
     if size not in map(str, SIZES[name]):
-        raise UserError(
-            f"--on.{flag}={tpu}: {name} comes in other sizes"
-            f"{nearest(tpu, (f'{name}-{s}' for s in SIZES[name]), shown=20)}"
-        )
+        valid = ", ".join(map(str, SIZES[name][:12]))
+        raise UserError(f"--on.{flag}={tpu} is no size of {name}; valid: {valid} …")
     return name
 
 

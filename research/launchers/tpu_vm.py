@@ -7,6 +7,7 @@ the checkpoint in the bucket. When the training ends, the slice is deleted, sinc
 
 import dataclasses
 import hashlib
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -157,8 +158,10 @@ def _run(made: Commands, options: Options) -> int:
         print(f"exit code {code}, the slice is {state or 'gone'}: going on", flush=True)
     if options.keep:
         print(f"the slice is kept, and costs money; to delete it:\n  {programs.line(made.delete)}")
-    else:
-        programs.call(made.delete)
+    elif programs.call(made.delete):
+        line = programs.line(made.delete)
+        print(f"error: the slice is not deleted and costs money:\n  {line}", file=sys.stderr)
+        return code or 1
     return code
 
 
