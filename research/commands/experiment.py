@@ -1,7 +1,6 @@
 """`launch.py experiment`."""
 
-from pathlib import Path
-
+from research import bucket
 from research.commands.numbers import whole
 from research.errors import UserError
 from research.experiments import experiment, report, runner
@@ -21,7 +20,7 @@ def run(
     """Makes the runs here or elsewhere, prints the table and writes it to WORKDIR/report.md."""
     chosen = launch.check(on, options)
     loaded = experiment.load(config)
-    folder = Path(workdir or f"runs/{loaded.name}")
+    folder = bucket.path(workdir or f"runs/{loaded.name}")
     at_a_time = whole("parallel", parallel, 1) if parallel else 0
     if on != launch.LOCAL:
         if parallel:

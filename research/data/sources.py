@@ -100,7 +100,7 @@ def fingerprint(config: SourceConfig) -> str:
     else:
         paths = [bundled.path(rest)] if prefix == "bundled" else files.find(rest)
         content = [
-            [name, path.stat().st_size, files.content_hash(path)]
+            [name, files.size(path), files.content_hash(path)]
             for name, path in zip(files.relative_names(paths), paths, strict=True)
         ]
     whole = {

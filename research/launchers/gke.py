@@ -11,7 +11,12 @@ from pathlib import Path
 from research.errors import UserError
 from research.launchers import google, programs, snapshot
 from research.launchers.options import fill
-from research.launchers.request import Request, check_reachable, committed_config
+from research.launchers.request import (
+    Request,
+    check_one_host,
+    check_reachable,
+    committed_config,
+)
 
 LONGEST = 40  # characters of a name: xpk 1.16
 PRIORITIES = ("very-low", "low", "medium", "high", "very-high")
@@ -38,6 +43,7 @@ def launch(request: Request, given: dict[str, str], dry_run: bool) -> int:
     options = fill(Options, given, "gke")
     google.check_place(options.project, options.zone)
     google.family("tpu_type", options.tpu_type)
+    check_one_host(request, "tpu_type", options.tpu_type)
     google.check_bucket(request.workdir, "gke")
     if options.priority not in PRIORITIES:
         raise UserError(f"--on.priority={options.priority}; valid: {', '.join(PRIORITIES)}")

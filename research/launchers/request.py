@@ -4,7 +4,7 @@ import dataclasses
 
 from research.config import Config
 from research.errors import UserError
-from research.launchers import snapshot
+from research.launchers import google, snapshot
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,3 +59,12 @@ def check_reachable(request: Request) -> None:
                     f"{path} is neither in the commit nor on a bucket, so the machines would not "
                     f"find it; copy it there: gcloud storage cp --recursive {path} gs://BUCKET/…"
                 )
+
+
+def check_one_host(request: Request, flag: str, tpu: str) -> None:
+    """Raises UserError for an experiment on more than one machine: one runs its processes."""
+    if request.verb == "experiment" and not google.one_host(tpu):
+        raise UserError(
+            f"--on.{flag}={tpu} is several machines, and an experiment starts its runs on one; "
+            "take a smaller slice, or launch its runs one by one with `launch.py train`"
+        )

@@ -15,7 +15,12 @@ from pathlib import Path
 from research.errors import UserError
 from research.launchers import google, programs, snapshot
 from research.launchers.options import fill
-from research.launchers.request import Request, check_reachable, committed_config
+from research.launchers.request import (
+    Request,
+    check_one_host,
+    check_reachable,
+    committed_config,
+)
 
 LONGEST = 60  # characters of a name
 SECONDS_BETWEEN_LOOKS = 30
@@ -65,6 +70,7 @@ def launch(request: Request, given: dict[str, str], dry_run: bool) -> int:
     options = fill(Options, given, "tpu_vm")
     google.check_place(options.project, options.zone)
     family = google.family("accelerator_type", options.accelerator_type)
+    check_one_host(request, "accelerator_type", options.accelerator_type)
     google.check_bucket(request.workdir, "tpu_vm")
     name = google.name_of(options.name, request.workdir, LONGEST)
     runtime = options.runtime_version or google.RUNTIMES[family]

@@ -28,6 +28,7 @@ import orbax.checkpoint as ocp
 from etils import epath
 from jax.experimental import multihost_utils
 
+from research import bucket
 from research.errors import UserError, nearest
 
 T = TypeVar("T")
@@ -94,7 +95,7 @@ def read_about(folder: epath.Path) -> About:
 
 def absolute(path: str) -> epath.Path:
     """`path` as Orbax wants it."""
-    return epath.Path(path if "://" in str(path) else os.path.abspath(path))
+    return bucket.path(path if bucket.is_remote(path) else os.path.abspath(path))
 
 
 def steps_in(directory: epath.Path) -> list[int]:

@@ -6,12 +6,12 @@ import math
 import signal
 import threading
 import time
-from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
+from research import bucket
 from research.config import Config, to_values
 from research.data.loader import Ahead
 from research.errors import UserError
@@ -88,7 +88,7 @@ def train(
     """
     run = build(config, quiet=quiet)
     validation.check(run)
-    folder = Path(workdir)
+    folder = bucket.path(workdir)
     with (
         jax.set_mesh(run.mesh),
         Checkpoints(str(folder / "checkpoints"), keep=config.train.keep) as checkpoints,
@@ -193,6 +193,7 @@ def _loop(
         return state, metrics, best
 
     def save(step: int) -> None:
+        writer.upload()  # a run that goes on from this step finds the lines up to it
         epoch, batch = run.train.locate(step)
         found = {"metrics": metrics, "data": run.data_key, "epoch": epoch, "batch": batch}
         found |= {"best": best.to_json()} if train.best else {}

@@ -39,6 +39,7 @@ print("Submitted batch job", number)
 """
 SRUN = """
 import os, sys
+open(os.environ["SLURM_FAKE"] + ".pid", "w").write(str(os.getpid()))
 arguments = sys.argv[1:]
 log = arguments[arguments.index("--output") + 1]
 command = arguments[arguments.index("--output") + 2:]
@@ -207,15 +208,14 @@ def test_a_job_runs_is_stopped_and_goes_on_to_its_end(project, cluster, programs
         "text = json.load(open(os.environ['SLURM_FAKE'] + '/' + sys.argv[2]))['file']\n"
         "subprocess.Popen(['bash', '-c', text], start_new_session=True)\n",
     )
-    assert cli.main([*TRAIN, *CLUSTER, "--config.train.steps=300"]) == 0
+    assert cli.main([*TRAIN, *CLUSTER, "--config.train.steps=1000"]) == 0
     log = project / "runs/tiny/launch/1_0_log.out"
-    wait_for(log, r"step 1/300")
-    pid = int(re.search(r"process (\d+)", log.read_text()).group(1))
-    os.kill(pid, signal.SIGUSR2)
-    assert wait_for(log, r"Requeued job 1(.|\n)*resuming \S+ at step \d+(.|\n)*done: step 300")
+    wait_for(log, r"step 1/1,000")
+    os.kill(int(Path(os.environ["SLURM_FAKE"] + ".pid").read_text()), signal.SIGUSR2)
+    assert wait_for(log, r"Requeued job 1(.|\n)*resuming \S+ at step \d+(.|\n)*done: step 1,000")
     metrics = (project / "runs/tiny/metrics.jsonl").read_text().splitlines()
     steps = {json.loads(line)["step"] for line in metrics}
-    assert steps == set(range(1, 301))
+    assert steps == set(range(1, 1001))
 
 
 def wait_for(log, pattern):
