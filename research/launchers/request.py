@@ -57,7 +57,7 @@ def check_reachable(request: Request) -> None:
             if not path.startswith("gs://") and snapshot.tracked(path) is None:
                 raise UserError(
                     f"{path} is neither in the commit nor on a bucket, so the machines would not "
-                    f"find it; copy it there: gcloud storage cp --recursive {path} gs://BUCKET/…"
+                    f"find it; copy it there: gcloud storage cp {path} gs://BUCKET/… --recursive"
                 )
 
 

@@ -100,9 +100,10 @@ def absolute(path: str) -> epath.Path:
 
 def steps_in(directory: epath.Path) -> list[int]:
     """The steps that stand in a checkpoints folder, ascending, good or not."""
-    if not directory.is_dir():
+    try:
+        names = [entry.name for entry in directory.iterdir() if entry.is_dir()]
+    except (FileNotFoundError, NotADirectoryError):  # on a bucket, an empty folder is none
         return []
-    names = [entry.name for entry in directory.iterdir() if entry.is_dir()]
     return sorted(int(name) for name in names if name.isdecimal() and name == str(int(name)))
 
 
