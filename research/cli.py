@@ -12,7 +12,10 @@ from research.errors import UserError, nearest
 
 @dataclasses.dataclass(frozen=True)
 class Verb:
-    """`module:function` takes the flags by name and, where `config` is true, the overrides."""
+    """`module:function` takes the flags by name and, where `overrides` is true, those too.
+
+    launches: it can run elsewhere, with --on and its options, --on.KEY=VALUE.
+    """
 
     target: str
     help: str
@@ -20,6 +23,7 @@ class Verb:
     optional: tuple[str, ...] = ()
     switches: tuple[str, ...] = ()
     overrides: bool = False
+    launches: bool = False
 
 
 # Of a run of several processes, where jax does not find them by itself.
@@ -30,8 +34,10 @@ VERBS: dict[str, Verb] = {
         "research.commands.train:run",
         "pre-train or fine-tune as the config says; goes on where the workdir's checkpoint is",
         required=("config", "workdir"),
-        optional=PROCESSES,
+        optional=("on", *PROCESSES),
+        switches=("dry_run",),
         overrides=True,
+        launches=True,
     ),
     "evaluate": Verb(
         "research.commands.evaluate:run",
@@ -111,8 +117,9 @@ VERBS: dict[str, Verb] = {
         "research.commands.experiment:run",
         "the runs of an experiment file in their order, and its table",
         required=("config",),
-        optional=("only", "parallel", "workdir"),
+        optional=("only", "parallel", "workdir", "on"),
         switches=("dry_run",),
+        launches=True,
     ),
 }
 
@@ -141,6 +148,7 @@ def described(name: str, verb: Verb) -> list[str]:
     """A verb, what it does, and its flags."""
     flags = [f"--{f}=…" for f in verb.required] + [f"[--{f}=…]" for f in verb.optional]
     flags += [f"[--{f}]" for f in verb.switches]
+    flags += ["[--on.KEY=VALUE …]"] if verb.launches else []
     flags += ["[--config.KEY=VALUE …]"] if verb.overrides else []
     return [f"  {name}", f"      {verb.help}", f"      {' '.join(flags)}"]
 
@@ -161,7 +169,8 @@ def parse(name: str, verb: Verb, arguments: Sequence[str]) -> tuple[dict[str, st
             continue
         key = flag.removeprefix("config.")
         is_override = verb.overrides and flag != key
-        if flag not in known and not is_override:
+        is_option = verb.launches and flag.startswith("on.")
+        if flag not in known and not is_override and not is_option:
             raise UserError(f"{name}: no flag --{flag}{nearest(flag, known)}")
         if not equals:
             if not items or items[0].startswith("--"):
@@ -184,7 +193,9 @@ def execute(name: str, verb: Verb, arguments: Sequence[str]) -> int:
 
     def run() -> int:
         flags, overrides = parse(name, verb, arguments)
-        if set(PROCESSES) <= set(verb.optional):
+        # What is launched elsewhere joins the others there.
+        here = flags.get("on", "local") == "local" and "dry_run" not in flags
+        if here and set(PROCESSES) <= set(verb.optional):
             join = importlib.import_module("research.commands.processes").join
             join(*(flags.pop(flag, "") for flag in PROCESSES))
         module, function = verb.target.split(":")

@@ -1,18 +1,41 @@
 """`launch.py experiment`."""
 
-from pathlib import Path
-
+from research import bucket
 from research.commands.numbers import whole
+from research.errors import UserError
 from research.experiments import experiment, report, runner
+from research.launchers import launch
+from research.launchers.request import Request
 
 
 def run(
-    config: str, only: str = "", parallel: str = "", workdir: str = "", dry_run: str = ""
+    config: str,
+    only: str = "",
+    parallel: str = "",
+    workdir: str = "",
+    dry_run: str = "",
+    on: str = launch.LOCAL,
+    **options: str,
 ) -> int:
-    """Makes the runs, prints the table and writes it to WORKDIR/report.md."""
+    """Makes the runs here or elsewhere, prints the table and writes it to WORKDIR/report.md."""
+    chosen = launch.check(on, options)
     loaded = experiment.load(config)
-    folder = Path(workdir or f"runs/{loaded.name}")
+    folder = bucket.path(workdir or f"runs/{loaded.name}")
     at_a_time = whole("parallel", parallel, 1) if parallel else 0
+    if on != launch.LOCAL:
+        if parallel:
+            raise UserError(f"--parallel is for this machine; with --on={on} leave it out")
+        planned = runner.choose(experiment.jobs(loaded, folder), only)
+        request = Request(
+            "experiment",
+            config,
+            str(folder),
+            (f"--only={only}",) if only else (),
+            tuple(job.config for job in planned),
+            made=tuple(str(job.workdir) for job in planned),
+            only=only,
+        )
+        return launch.launch(request, on, chosen, bool(dry_run))
     if dry_run:
         for job in runner.choose(experiment.jobs(loaded, folder), only):
             start = f"  from {job.config.init_from}" if job.config.init_from else ""

@@ -4,13 +4,35 @@ import shlex
 import sys
 
 from research import config as configs
-from research.sharding import processes
-from research.training import loop
+from research.config import Config
+from research.launchers import launch
+from research.launchers.request import Request
 
 
-def run(config: str, workdir: str, overrides: dict[str, str]) -> int:
-    """Trains, and says where the checkpoint is and what can be done with it."""
+def run(
+    config: str,
+    workdir: str,
+    overrides: dict[str, str],
+    on: str = launch.LOCAL,
+    dry_run: str = "",
+    **options: str,
+) -> int:
+    """Trains here or elsewhere, as `on` and its options ("on.zone", …) say."""
+    chosen = launch.check(on, options)
     loaded = configs.load(config, overrides)
+    flags = tuple(f"--config.{k}={v}" for k, v in overrides.items())
+    if on == launch.LOCAL and not dry_run:
+        return _train(loaded, config, workdir, flags)
+    request = Request("train", config, workdir, flags, (loaded,))
+    return launch.launch(request, on, chosen, bool(dry_run))
+
+
+def _train(loaded: Config, config: str, workdir: str, flags: tuple[str, ...]) -> int:
+    """Trains, and says where the checkpoint is and what can be done with it."""
+    # jax: not needed to launch elsewhere
+    from research.sharding import processes
+    from research.training import loop
+
     try:
         result = loop.train(loaded, workdir, label="pretrain" if loaded.objective else "finetune")
     except loop.Interrupted as stopped:
@@ -18,8 +40,7 @@ def run(config: str, workdir: str, overrides: dict[str, str]) -> int:
         if not processes.first():
             return 130
         again = ["python", "launch.py", "train", f"--config={config}", f"--workdir={workdir}"]
-        again += [f"--config.{k}={v}" for k, v in overrides.items()]
-        print(f"\n{stopped}; its checkpoint is saved. To go on:\n  {shlex.join(again)}")
+        print(f"\n{stopped}; its checkpoint is saved. To go on:\n  {shlex.join([*again, *flags])}")
         return 130
     processes.together("the end")
     if not processes.first():

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from research import bucket
 from research.errors import UserError, nearest
 
 _READABLE = (".jsonl", ".csv", ".txt")
@@ -32,14 +33,28 @@ class Row(NamedTuple):
 def find(pattern: str) -> list[Path]:
     """The files that a path or glob (`*`, `?`, `**`) names, sorted. None is a UserError."""
     expanded = os.path.expanduser(pattern)
+    if bucket.is_remote(pattern):
+        return _readable(_on_bucket(pattern), pattern, "")
     if os.path.isdir(expanded):
         raise UserError(f"files:{pattern} is a folder; name its files, as in {pattern}/*.jsonl")
     if os.path.exists(expanded):  # a name may hold brackets that a glob would read
         found = [Path(expanded)]
     else:
         found = [Path(p) for p in sorted(glob.glob(expanded, recursive=True)) if os.path.isfile(p)]
+    return _readable(found, pattern, "" if found else _neighbours(Path(expanded)))
+
+
+def _on_bucket(pattern: str) -> list[Path]:
+    """The files that a path or glob on a bucket names, sorted."""
+    scheme, _, rest = pattern.partition("://")
+    place, _, below = rest.partition("/")
+    return sorted(p for p in bucket.path(f"{scheme}://{place}").glob(below) if p.is_file())
+
+
+def _readable(found: list[Path], pattern: str, near: str) -> list[Path]:
+    """`found`. Raises UserError where there is none, or one that cannot be read."""
     if not found:
-        raise UserError(f"files:{pattern} matches no file{_neighbours(Path(expanded))}")
+        raise UserError(f"files:{pattern} matches no file{near}")
     for path in found:
         if _format(path) not in _READABLE:
             raise UserError(
@@ -98,12 +113,20 @@ def identity(paths: list[Path]) -> list[list]:
     That is the SHA-256 of its bytes, or, when together they are LARGE, the second of its last
     change: no file is opened then.
     """
-    stats = [path.stat() for path in paths]
-    large = sum(stat.st_size for stat in stats) >= LARGE
+    stats = [_size_and_change(path) for path in paths]
+    large = sum(size for size, _ in stats) >= LARGE
     return [
-        [name, stat.st_size, int(stat.st_mtime) if large else content_hash(path)]
-        for name, path, stat in zip(relative_names(paths), paths, stats, strict=True)
+        [name, size, changed if large else content_hash(path)]
+        for name, path, (size, changed) in zip(relative_names(paths), paths, stats, strict=True)
     ]
+
+
+def _size_and_change(path: Path) -> tuple[int, int]:
+    """Bytes of a file, and the second of its last change."""
+    stat = path.stat()
+    if bucket.is_remote(path):
+        return stat.length, int(stat.mtime)
+    return stat.st_size, int(stat.st_mtime)
 
 
 def content_hash(path: Path) -> str:
@@ -114,8 +137,9 @@ def content_hash(path: Path) -> str:
 
 def relative_names(paths: list[Path]) -> list[str]:
     """The paths below the folder that they share: the same wherever that folder stands."""
-    base = os.path.commonpath([p.resolve().parent for p in paths])
-    return [Path(os.path.relpath(p.resolve(), base)).as_posix() for p in paths]
+    whole = [str(p) if bucket.is_remote(p) else str(p.resolve()) for p in paths]
+    base = os.path.commonpath([os.path.dirname(name) for name in whole])
+    return [Path(os.path.relpath(name, base)).as_posix() for name in whole]
 
 
 def _format(path: Path) -> str:
@@ -137,10 +161,10 @@ def _lines(
     path: Path, malformed: Callable[[UserError], None] = refuse
 ) -> Iterator[tuple[int, str]]:
     """(line number from 1, line with its end). Split at \\n alone, decoded as UTF-8."""
-    opened = gzip.open(path, "rb") if path.name.endswith(".gz") else path.open("rb")
     number = 0
     try:
-        with opened as file:
+        with path.open("rb") as raw:
+            file = gzip.open(raw) if path.name.endswith(".gz") else raw
             for number, raw in enumerate(file, 1):
                 try:
                     line = raw.decode("utf-8-sig" if number == 1 else "utf-8")

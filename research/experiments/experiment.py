@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from research import bucket
 from research import config as configs
 from research.config import Config
 from research.data import sources
@@ -145,7 +146,7 @@ def checkpoint_of(name: str, folder: Path, runs: Mapping[str, Run]) -> str:
 
 
 def _after(start: str, folder: Path, runs: Mapping[str, Run]) -> Path | None:
-    return Path(checkpoint_of(start, folder, runs)) if start in runs else None
+    return workdir(folder, start, runs[start].seeds[0]) if start in runs else None
 
 
 def _config(run: Run, seed: int, folder: Path, runs: Mapping[str, Run], name: str) -> Config:
@@ -153,7 +154,7 @@ def _config(run: Run, seed: int, folder: Path, runs: Mapping[str, Run], name: st
     if not run.train and (run.fresh or not run.start):
         raise UserError(f"run {name!r}: train=False needs a start, and one that is not fresh")
     if run.start:
-        if run.start not in runs and not Path(run.start).is_dir():
+        if run.start not in runs and not bucket.path(run.start).is_dir():
             public = run.start.startswith(PUBLIC)
             near = f"; `make {run.start}` fetches it" if public else nearest(run.start, runs)
             raise UserError(

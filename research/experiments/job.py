@@ -11,8 +11,8 @@ import os
 import signal
 import sys
 import time
-from pathlib import Path
 
+from research import bucket
 from research.cli import guarded
 from research.evaluation import predictor
 from research.experiments.experiment import Job, fingerprint, jobs, load
@@ -77,7 +77,8 @@ def main(file: str, folder: str, run: str, seed: str, cores: str = "") -> int:
         ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # 1: PR_SET_PDEATHSIG
         if cores:
             os.sched_setaffinity(0, map(int, cores.split(",")))
-    found = [j for j in jobs(load(file), Path(folder)) if (j.run, j.seed) == (run, int(seed))]
+    planned = jobs(load(file), bucket.path(folder))
+    found = [j for j in planned if (j.run, j.seed) == (run, int(seed))]
     try:
         make(found[0])
     except loop.Interrupted as stopped:

@@ -10,6 +10,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 import research
+from research import bucket
 from research.errors import UserError, nearest
 from research.experiments.experiment import Experiment, Job, fingerprint, jobs
 from research.experiments.job import DONE
@@ -60,18 +62,7 @@ def run(
     Raises UserError for anything wrong in the experiment, before the first run starts.
     """
     planned = jobs(experiment, folder)
-    chosen = choose(planned, only)
-    missing = {job.after for job in chosen if job.after and not (job.after / DONE).exists()}
-    for workdir in sorted(missing - {job.workdir for job in chosen}):
-        raise UserError(
-            f"--only={only!r}: {workdir} is not done, and a run of these starts from it"
-        )
-    waiting = []
-    for job in chosen:
-        if job.after not in missing and _done(job):
-            say(f"{job.workdir.name}: finished before")
-        else:
-            waiting.append(job)
+    waiting = unfinished(planned, only, say)
     if not waiting:
         return Outcome(planned, [], [])
     lanes = min(parallel or _lanes(), len(waiting))
@@ -94,6 +85,27 @@ def choose(planned: list[Job], only: str) -> list[Job]:
         known = dict.fromkeys([*(j.run for j in planned), *(j.workdir.name for j in planned)])
         raise UserError(f"--only={only!r} fits no run{nearest(only, known)}")
     return chosen
+
+
+def unfinished(planned: list[Job], only: str = "", say: Callable[[str], None] = print) -> list[Job]:
+    """The chosen jobs that are still to be made.
+
+    Raises UserError where one starts from a run that is neither chosen nor done, and where another
+    run is in its folder.
+    """
+    chosen = choose(planned, only)
+    missing = {job.after for job in chosen if job.after and not (job.after / DONE).exists()}
+    for workdir in sorted(missing - {job.workdir for job in chosen}):
+        raise UserError(
+            f"--only={only!r}: {workdir} is not done, and a run of these starts from it"
+        )
+    waiting = []
+    for job in chosen:
+        if job.after not in missing and _done(job):
+            say(f"{job.workdir.name}: finished before")
+        else:
+            waiting.append(job)
+    return waiting
 
 
 def _done(job: Job) -> bool:
@@ -173,7 +185,7 @@ class _Runner:
         command.append(self._share(lane))
         root = str(Path(research.__file__).parents[1])
         path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
-        with open(job.workdir / LOG, "a", encoding="utf-8") as log:
+        with open(_log(job), "a", encoding="utf-8") as log:
             # In a session of its own: Ctrl-C reaches it once, through this process.
             process = subprocess.Popen(
                 command,
@@ -209,6 +221,8 @@ class _Runner:
 
     def _end(self, running: _Running, code: int) -> None:
         name = running.job.workdir.name
+        if bucket.is_remote(running.job.workdir):
+            (running.job.workdir / LOG).write_bytes(_log(running.job).read_bytes())
         if code == 0:
             self.view.say(f"{name}: done in {duration(time.monotonic() - running.since)}")
             return
@@ -250,10 +264,19 @@ def _terminated_as_interrupted() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
+def _log(job: Job) -> Path:
+    """What a run prints to: a file in its workdir, or for one on a bucket a temporary one."""
+    if not bucket.is_remote(job.workdir):
+        return Path(job.workdir / LOG)
+    folder = Path(tempfile.gettempdir()) / job.workdir.parent.name / job.workdir.name
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder / LOG
+
+
 def _last_lines(job: Job, count: int) -> list[str]:
     """The last lines of a run's log that are not empty."""
     try:
-        with open(job.workdir / LOG, "rb") as log:
+        with open(_log(job), "rb") as log:
             size = log.seek(0, os.SEEK_END)
             log.seek(max(0, size - 8192))
             text = log.read().decode("utf-8", errors="replace")

@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,9 +14,11 @@ from tensorboard.plugins.text import metadata as text_metadata
 from tensorboard.summary.writer.event_file_writer import EventFileWriter
 from tensorboard.util import tensor_util
 
+from research import bucket
 from research.errors import UserError
 
 METRICS, TIMING, EVENTS = "metrics.jsonl", "timing.jsonl", "tensorboard"
+SECONDS_BETWEEN_UPLOADS = 30
 
 
 class MetricWriter:
@@ -26,13 +29,24 @@ class MetricWriter:
     that of a run that was not. Speed and times go to timing.jsonl. Both go to TensorBoard too.
     Every call ends with the lines handed to the operating system: a killed process loses none.
 
+    Nothing can be added to a file on a bucket. For a workdir there, the files lie in a temporary
+    folder and are copied as a whole: every half minute, when `upload` is called, and at the end.
+
     In a run of several processes, one is active; in the others nothing is written.
     """
 
     def __init__(self, workdir: str | os.PathLike[str], active: bool = True):
         self._active = active
-        self._workdir = Path(workdir)
         self._files: dict[str, TextIO] = {}
+        self._bucket, self._uploaded = None, 0.0
+        self._workdir = Path(workdir)
+        if active and bucket.is_remote(workdir):
+            self._bucket = bucket.path(workdir)
+            self._temporary = tempfile.TemporaryDirectory()
+            self._workdir = Path(self._temporary.name)
+            for name in (METRICS, TIMING):
+                if (self._bucket / name).exists():
+                    (self._workdir / name).write_bytes((self._bucket / name).read_bytes())
         if active:
             self._workdir.mkdir(parents=True, exist_ok=True)
             for name in (METRICS, TIMING):
@@ -80,12 +94,28 @@ class MetricWriter:
             event_pb2.Event(wall_time=time.time(), step=step + 1, session_log=start)
         )
         self._events.flush()
+        self.upload()
+
+    def upload(self) -> None:
+        """Copies the files to the bucket, if the workdir is there."""
+        if self._bucket is None:
+            return
+        for file in self._workdir.rglob("*"):
+            if file.is_file():
+                target = self._bucket / file.relative_to(self._workdir).as_posix()
+                target.parent.mkdir(parents=True, exist_ok=True)
+                target.write_bytes(file.read_bytes())
+        self._uploaded = time.monotonic()
 
     def close(self) -> None:
         """Closes the files; calling it twice does no harm."""
         if self._active:
             self._close_files()
             self._events.close()
+            self.upload()
+            if self._bucket is not None:
+                self._bucket = None
+                self._temporary.cleanup()
 
     def __enter__(self) -> "MetricWriter":
         return self
@@ -106,6 +136,8 @@ class MetricWriter:
                 for name, value in numbers.items()
             ],
         )
+        if time.monotonic() - self._uploaded > SECONDS_BETWEEN_UPLOADS:
+            self.upload()
 
     def _add_event(self, step: int, values: list[summary_pb2.Summary.Value]) -> None:
         summary = summary_pb2.Summary(value=values)

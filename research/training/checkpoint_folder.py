@@ -28,6 +28,7 @@ import orbax.checkpoint as ocp
 from etils import epath
 from jax.experimental import multihost_utils
 
+from research import bucket
 from research.errors import UserError, nearest
 
 T = TypeVar("T")
@@ -94,14 +95,15 @@ def read_about(folder: epath.Path) -> About:
 
 def absolute(path: str) -> epath.Path:
     """`path` as Orbax wants it."""
-    return epath.Path(path if "://" in str(path) else os.path.abspath(path))
+    return bucket.path(path if bucket.is_remote(path) else os.path.abspath(path))
 
 
 def steps_in(directory: epath.Path) -> list[int]:
     """The steps that stand in a checkpoints folder, ascending, good or not."""
-    if not directory.is_dir():
+    try:
+        names = [entry.name for entry in directory.iterdir() if entry.is_dir()]
+    except (FileNotFoundError, NotADirectoryError):  # on a bucket, an empty folder is none
         return []
-    names = [entry.name for entry in directory.iterdir() if entry.is_dir()]
     return sorted(int(name) for name in names if name.isdecimal() and name == str(int(name)))
 
 

@@ -6,13 +6,14 @@ import math
 import signal
 import threading
 import time
-from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+from etils import epath
 from jax.experimental import multihost_utils
 
+from research import bucket
 from research.config import Config, to_values
 from research.data.loader import Ahead
 from research.errors import UserError
@@ -79,7 +80,7 @@ class _Stop:
             signal.signal(number, handler)
 
     def _ask(self, number: int, frame: object) -> None:
-        if self.asked:
+        if self.asked and number == signal.SIGINT:  # a cluster may send SIGTERM more than once
             raise KeyboardInterrupt
         self.asked = True
         if self._several:
@@ -112,7 +113,7 @@ def train(
     )
     run = build(config, quiet=quiet)
     validation.check(run)
-    folder = Path(workdir)
+    folder = bucket.path(workdir)
     if jax.process_count() > 1:
         _check_shared(run, folder)
     with (
@@ -137,7 +138,7 @@ def train(
     return Result(workdir, int(state.step), metrics, best)
 
 
-def _check_shared(run: Run, folder: Path) -> None:
+def _check_shared(run: Run, folder: epath.Path) -> None:
     """Raises UserError where a process has other data than the first one, or another folder."""
     checkpoints = folder / "checkpoints"
     if processes.first():
@@ -235,6 +236,7 @@ def _loop(
         return state, metrics, best
 
     def save(step: int) -> None:
+        writer.upload()  # a run that goes on from this step finds the lines up to it
         epoch, batch = run.train.locate(step)
         found = {"metrics": metrics, "data": run.data_key, "epoch": epoch, "batch": batch}
         found |= {"best": best.to_json()} if train.best else {}

@@ -1,0 +1,216 @@
+"""Slurm, through submitit: one job for a training, one for each run of an experiment.
+
+The file system is shared: a job runs in WORKDIR/launch/COMMIT, which has the code as of the commit
+and links to what lies beside it, such as runs/, with the Python of the launch. A job that runs out
+of time or is preempted saves its checkpoint, is queued again and goes on.
+"""
+
+import dataclasses
+import os
+import re
+import shlex
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from research import cli
+from research.errors import UserError
+from research.launchers import programs, snapshot
+from research.launchers.options import fill
+from research.launchers.request import Request, committed_config
+
+FOLDER = "launch"  # in the workdir: code, sbatch files, logs
+SECONDS_TO_SAVE = 120  # between the signal and the end of the time
+MEMORY = re.compile(r"\d+[KMGT]B?")
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """sbatch's own names. `time` in minutes; an option that is empty or 0 is left to the cluster.
+
+    restarts: how often a job goes on after its time; being preempted does not count.
+    """
+
+    time: int
+    partition: str = ""
+    nodes: int = 1
+    gpus_per_node: int = 0
+    cpus_per_task: int = 0
+    mem: str = ""
+    account: str = ""
+    qos: str = ""
+    constraint: str = ""
+    restarts: int = 3
+
+
+@dataclasses.dataclass(frozen=True)
+class Planned:
+    """A job: what its tasks call, and the names of the jobs that have to succeed first."""
+
+    name: str
+    workdir: Path
+    call: Callable[[list[str]], int]
+    arguments: list[str]
+    after: tuple[str, ...] = ()
+
+
+class Worker:
+    """What every task of a job does; submitit pickles it. One task runs on each node."""
+
+    def __init__(self, call: Callable[[list[str]], int], arguments: list[str]):
+        self.call, self.arguments = call, arguments
+
+    def __call__(self) -> None:
+        """Raises RuntimeError where the command fails, so that the job does."""
+        queue_again, ignore = signal.getsignal(signal.SIGUSR2), signal.getsignal(signal.SIGTERM)
+        told = []
+
+        def end_of_time(number: int, frame: FrameType | None) -> None:
+            if signal.getsignal(signal.SIGTERM) is ignore:  # nothing is being trained
+                queue_again(number, frame)
+            told.append(number)
+            os.kill(os.getpid(), signal.SIGTERM)  # the loop saves a checkpoint and stops
+
+        if callable(queue_again):
+            signal.signal(signal.SIGUSR2, end_of_time)
+        code = self.call(self.arguments)
+        if code and told:
+            queue_again(signal.SIGUSR2, None)  # ends the process of the first task
+        elif code:
+            raise RuntimeError(f"exit code {code}; its message is above")
+
+    def checkpoint(self) -> Any:
+        """The same again: it goes on from the checkpoint in the workdir (submitit's protocol)."""
+        from submitit.helpers import DelayedSubmission
+
+        return DelayedSubmission(self)
+
+
+def launch(request: Request, given: dict[str, str], dry_run: bool) -> int:
+    """Submits the jobs, or prints their sbatch files. Raises UserError for what is wrong."""
+    options = fill(Options, given, "slurm")
+    if options.mem and not MEMORY.fullmatch(options.mem):
+        raise UserError(f"--on.mem={options.mem} must be a number with K, M, G or T, such as 64G")
+    if "://" in request.workdir:
+        raise UserError(
+            f"--workdir={request.workdir}: with --on=slurm the workdir is a folder that all nodes "
+            "share; its logs and the code go there"
+        )
+    top = Path(request.workdir).parts[0]
+    if Path.cwd().resolve() != snapshot.ROOT.resolve():
+        raise UserError(f"--on=slurm: launch from {snapshot.ROOT}, where relative paths start")
+    if snapshot.tracked(top):
+        raise UserError(f"--workdir={request.workdir}: {top} is code; take a folder such as runs/…")
+    executor = _executor(dry_run)
+    commit = snapshot.clean_commit()
+    code = Path(request.workdir).absolute() / FOLDER / commit[:12]
+    jobs = plan(request, committed_config(request))
+    if not dry_run:
+        _check_free(jobs)
+        if not code.exists():
+            snapshot.extract(commit, code)
+            snapshot.link_ignored(code)
+    ids: dict[str, str] = {}
+    for job in jobs:
+        at = executor(job.workdir / FOLDER, max_num_timeout=options.restarts)
+        at.update_parameters(**_parameters(job, options, code, ids))
+        if dry_run:
+            print(f"# {job.name}: {shlex.join(job.arguments)}")
+            print(at._make_submission_file_text(at._submitit_command_str, job.name))
+            ids[job.name] = f"<{job.name}>"
+        else:
+            submitted = at.submit(Worker(job.call, job.arguments))
+            ids[job.name] = submitted.job_id
+            print(f"job {submitted.job_id}: {job.name}, log {submitted.paths.stdout}")
+    return 0
+
+
+def plan(request: Request, config: str) -> list[Planned]:
+    """The jobs of a request, those that come first first; an experiment's last makes its table."""
+    workdir = Path(request.workdir)
+    again = request.command(config)[2:]
+    if request.verb == "train":
+        return [Planned(workdir.name, workdir, cli.main, again)]
+    from research.experiments import experiment, runner
+
+    chosen = runner.unfinished(
+        experiment.jobs(experiment.load(request.config), workdir), request.only
+    )
+    coming = {job.workdir for job in chosen}
+    jobs = [
+        Planned(
+            job.workdir.name,
+            job.workdir,
+            make_run,
+            [config, str(workdir), job.run, str(job.seed)],
+            (job.after.name,) if job.after in coming else (),
+        )
+        for job in chosen
+    ]
+    if not request.only:
+        after = tuple(job.name for job in jobs)
+        jobs.append(Planned("report", workdir, cli.main, again, after))
+    return jobs
+
+
+def make_run(arguments: list[str]) -> int:
+    """One run of an experiment; returns its exit code."""
+    from research.experiments import job
+
+    return cli.guarded(lambda: job.main(*arguments))
+
+
+def _parameters(job: Planned, options: Options, code: Path, ids: dict[str, str]) -> dict[str, Any]:
+    """What submitit writes into the sbatch file."""
+    found = {n: v for n, v in dataclasses.asdict(options).items() if v and n != "restarts"}
+    after = ":".join(ids[name] for name in job.after)
+    found |= {
+        "job_name": job.name,
+        "comment": str(job.workdir.absolute()),
+        "ntasks_per_node": 1,
+        "signal_delay_s": SECONDS_TO_SAVE,
+        "stderr_to_stdout": True,
+        "setup": [f"cd {shlex.quote(str(code))}"],  # where `python -m` looks first
+    }
+    if after:
+        never = {"kill_on_invalid_dep": "yes"}
+        found |= {"dependency": f"afterok:{after}", "additional_parameters": never}
+    return found
+
+
+def _executor(dry_run: bool) -> Any:
+    """submitit's executor. Raises UserError where it or Slurm is missing."""
+    try:
+        from submitit import SlurmExecutor
+    except ModuleNotFoundError as error:
+        if error.name != "submitit":
+            raise
+        raise UserError(
+            "--on=slurm needs the package submitit: pip install submitit, or pip install '.[slurm]'"
+        ) from error
+
+    if not dry_run:
+        for name in ("sbatch", "srun", "squeue"):
+            programs.require(name, "launch from a machine of the cluster that submits jobs")
+        return SlurmExecutor
+
+    class Printed(SlurmExecutor):
+        """Needs no Slurm on this machine."""
+
+        @classmethod
+        def affinity(cls) -> int:
+            return 1
+
+    return Printed
+
+
+def _check_free(jobs: list[Planned]) -> None:
+    """Raises UserError where a job in the queue already has the workdir of one of these."""
+    queued = programs.answer(["squeue", "--me", "--noheader", "--format=%k"]) or ""
+    for job in jobs:
+        if str(job.workdir.absolute()) in queued.splitlines():
+            raise UserError(
+                f"a job in the queue writes to {job.workdir} already; `squeue --me` shows it"
+            )

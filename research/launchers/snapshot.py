@@ -1,0 +1,81 @@
+"""The code as of the commit: what is run elsewhere is what the commit holds, nothing less or more.
+
+Uncommitted changes are an error, since a machine that got the commit would run without them.
+"""
+
+import subprocess
+import tarfile
+import tempfile
+from pathlib import Path
+
+import research
+from research.errors import UserError
+
+ROOT = Path(research.__file__).parents[1]
+SHOWN = 8  # changed files
+
+
+def clean_commit() -> str:
+    """The commit that is checked out. Raises UserError where files differ from it."""
+    commit = _git("rev-parse", "HEAD").strip()
+    changed = _git("status", "--porcelain").splitlines()
+    if changed:
+        more = [f"  and {len(changed) - SHOWN} more"] if len(changed) > SHOWN else []
+        raise UserError(
+            "\n".join(
+                [
+                    f"the code is sent as of commit {commit[:12]}, which does not have these "
+                    "changes; commit, stash or ignore them first:",
+                    *(f"  {line}" for line in changed[:SHOWN]),
+                    *more,
+                ]
+            )
+        )
+    return commit
+
+
+def tracked(path: str) -> str | None:
+    """The path below the root of the project of a file or folder that the commit has, else None."""
+    below = Path(path).resolve()
+    if not below.is_relative_to(ROOT.resolve()) or not below.exists():
+        return None
+    name = below.relative_to(ROOT.resolve()).as_posix()
+    return name if _git("ls-files", "--", name) else None
+
+
+def archive(commit: str, file: Path) -> None:
+    """Writes the commit's files as a .tar.gz."""
+    _git("archive", "--format=tar.gz", f"--output={file}", commit)
+
+
+def extract(commit: str, folder: Path) -> None:
+    """Writes the commit's files into a folder, which appears when it is whole."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent) as place:
+        archive(commit, Path(place) / "code.tar.gz")
+        with tarfile.open(Path(place) / "code.tar.gz") as tar:
+            tar.extractall(Path(place) / "code", filter="data")
+        (Path(place) / "code").rename(folder)
+
+
+def link_ignored(folder: Path) -> None:
+    """Links what stands beside the commit's files (runs, caches) into a folder that has these."""
+    for entry in ROOT.iterdir():
+        place = folder / entry.name
+        if entry.name != ".git" and not place.exists():
+            place.symlink_to(entry)
+
+
+def _git(*arguments: str) -> str:
+    try:
+        done = subprocess.run(
+            ["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=False
+        )
+    except FileNotFoundError:
+        raise UserError("the program 'git' is not on PATH; `apt install git` installs it") from None
+    if done.returncode:
+        raise UserError(
+            f"{ROOT} is not a git checkout, and code is sent as of a commit: "
+            f"{done.stderr.strip().splitlines()[0] if done.stderr.strip() else arguments[0]}"
+        )
+    return done.stdout
