@@ -13,6 +13,7 @@ PYTEST_ARGS ?=
 # Most of a test is compiling, on one core: two processes take half the time of one on two cores.
 WORKERS ?= 2
 REFERENCE_VENV ?= .venv-reference
+TPU_VENV ?= .venv-tpu
 REFERENCE := torch==2.13.0 transformers==5.23.0 gguf==0.19.0 accelerate
 # Compiled programs are kept between runs; jax reads this variable by itself.
 JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/.cache/jax
@@ -26,7 +27,7 @@ DEV_SETUP := $(VENV)/.installed-requirements-dev.txt
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup dev-setup reference-setup test test-long smoke lint format quickstart quickstart-public clean
+.PHONY: help setup dev-setup reference-setup tpu-setup test test-long smoke lint format quickstart quickstart-public clean
 
 help:  ## print this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' \
@@ -64,14 +65,25 @@ $(DEV_SETUP): requirements-dev.txt $(SETUP)
 test: $(DEV_SETUP)  ## run the test suite, without the tests marked long
 	$(PYTEST) -n $(WORKERS) --dist loadfile $(PYTEST_ARGS)
 
-test-long: $(DEV_SETUP) reference-setup  ## run the tests marked long, and only those
-	REFERENCE_VENV="$(REFERENCE_VENV)" $(PYTEST) -n $(WORKERS) --dist loadfile -m long $(PYTEST_ARGS)
+test-long: $(DEV_SETUP) reference-setup tpu-setup  ## run the tests marked long, and only those
+	REFERENCE_VENV="$(REFERENCE_VENV)" TPU_VENV="$(TPU_VENV)" $(PYTEST) -n $(WORKERS) --dist loadfile -m long $(PYTEST_ARGS)
 
 # The library that we are compared with lives apart: nothing here needs torch to run.
 $(REFERENCE_VENV)/.installed:
 	"$(PYTHON)" -m venv --clear "$(REFERENCE_VENV)"
 	"$(REFERENCE_VENV)/bin/python" -m pip install -qq --disable-pip-version-check $(REFERENCE)
 	@touch $@
+
+# libtpu lives apart too: where it is installed and no TPU is there, jax complains at every start.
+$(TPU_VENV)/.installed: $(SETUP)
+	"$(PYTHON)" -m venv --clear "$(TPU_VENV)"
+	$(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' \
+		> "$$("$(TPU_VENV)/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/setup.pth"
+	"$(TPU_VENV)/bin/python" -m pip install -qq --disable-pip-version-check --no-deps \
+		"$$($(BIN)/python -c 'from importlib.metadata import requires; print(next(r for r in requires("jax") if r.startswith("libtpu")).split(";")[0])')"
+	@touch $@
+
+tpu-setup: $(TPU_VENV)/.installed  ## make the environment that plans for TPU slices (libtpu)
 
 reference-setup: $(REFERENCE_VENV)/.installed  ## make the environment of the parity tests (torch)
 

@@ -194,15 +194,21 @@ def execute(name: str, verb: Verb, arguments: Sequence[str]) -> int:
     def run() -> int:
         flags, overrides = parse(name, verb, arguments)
         # What is launched elsewhere joins the others there.
-        here = flags.get("on", "local") == "local" and "dry_run" not in flags
-        if here and set(PROCESSES) <= set(verb.optional):
+        elsewhere = flags.get("on", "local") != "local" or "dry_run" in flags
+        given = [flag for flag in PROCESSES if flag in flags]
+        if elsewhere and given:
+            raise UserError(f"{name}: --{given[0]} is for a process that runs here, without --on")
+        if set(PROCESSES) <= set(verb.optional) and not elsewhere:
             join = importlib.import_module("research.commands.processes").join
             join(*(flags.pop(flag, "") for flag in PROCESSES))
         module, function = verb.target.split(":")
         command = getattr(importlib.import_module(module), function)
         return command(**flags, **({"overrides": overrides} if verb.overrides else {})) or 0
 
-    return guarded(run)
+    code = guarded(run)
+    if "research.sharding.processes" in sys.modules:
+        sys.modules["research.sharding.processes"].ending(code)
+    return code
 
 
 def guarded(run: Callable[[], int]) -> int:

@@ -65,6 +65,11 @@ def check(config: "Config", where: str) -> None:
         if getattr(group, key) < least:
             name = "train" if group is train else "data"
             raise UserError(f"config.{name}.{key}={getattr(group, key)} must be at least {least}")
+    if "://" in data.cache:
+        raise UserError(
+            f"config.data.cache={data.cache} must be a folder: tokenizers and token stores are "
+            "read by memory mapping; sources and workdirs may lie on a bucket"
+        )
     if not 0 <= config.seed < 2**32:  # jax would drop the higher bits without a word
         raise UserError(f"config.seed={config.seed} must be from 0 to {2**32 - 1}")
     if config.model.preset != "checkpoint":

@@ -8,9 +8,10 @@ from research.errors import UserError
 from research.models import params as parameters
 from research.planning import compiled, plan
 from research.planning import topology as machines
+from research.planning.chips import GIB
 from research.planning.plan import Estimate, Plan
+from research.training.synthetic import STEPS
 
-GIB = 2**30
 DOES_NOT_FIT = 3  # exit code
 
 
@@ -61,7 +62,7 @@ def _layout(made: Plan) -> Iterator[str]:
     yield f"parameters  {count:,}"
     yield f"mesh        {mesh}"
     yield (
-        f"batch       {rows:,} rows of {length:,} tokens, {run.config.train.accumulation} at a time"
+        f"batch       {rows:,} rows of {length:,} tokens, in {run.config.train.accumulation} parts"
         if run.config.train.accumulation > 1
         else f"batch       {rows:,} rows of {length:,} tokens"
     )
@@ -127,6 +128,9 @@ def _time(made: Plan, found: Estimate, price: float | None) -> Iterator[str]:
     yield f"  step      {1e3 * low:,.1f} to {1e3 * high:,.1f} ms"
     yield f"  speed     {tokens / low:,.0f} to {tokens / high:,.0f} tokens/s"
     yield f"  MFU       {formula / low / peak:.1%} to {formula / high / peak:.1%}"
+    if run.train.about_epoch_batches() == STEPS and run.config.train.epochs:
+        yield "  the number of steps is not known: train.epochs of a corpus that was not read"
+        return
     hours = [run.steps * seconds / 3600 for seconds in (low, high)]
     yield f"  {run.steps:,} steps  {hours[0]:,.2f} to {hours[1]:,.2f} hours"
     if price is not None:

@@ -3,7 +3,6 @@
 import dataclasses
 import hashlib
 import json
-import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -69,9 +68,7 @@ def make_tokenizer(config: TokenizerConfig, data: DataConfig) -> Tokenizer:
     else:
         made = tokenizers.characters(texts)
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(f".{os.getpid()}")
-    part.write_text(made.to_json())
-    part.replace(path)
+    store.replace(path, lambda part: part.write_text(made.to_json()))
     return made
 
 

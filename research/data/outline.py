@@ -68,6 +68,8 @@ def arrange(
     while blocks[-1] < len(ends):
         before = ends[blocks[-1] - 1] if blocks[-1] else 0
         blocks.append(min(len(ends), int(np.searchsorted(ends, before + block_bytes)) + 1))
+    if len(blocks) > 2 and blocks[-1] - blocks[-2] == 1:
+        del blocks[-2]  # alone, the last document would have no other for a random next sentence
     most = max(map(len, outlines))
     pieces = [np.cumsum([0, *map(len, s), *[0] * (most - len(s))]) for s in outlines]
     return {

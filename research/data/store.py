@@ -13,7 +13,7 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -131,7 +131,7 @@ class Job:
         if not path.exists():
             found = outline.outline(self._readers[source][piece]())
             path.parent.mkdir(parents=True, exist_ok=True)
-            _replace(path, lambda part: np.save(part, found))
+            replace(path, lambda part: np.save(part, found))
 
     # -- the arrangement --------------------------------------------------------------------
 
@@ -206,7 +206,7 @@ class Job:
         counts |= {"bytes": int(found["bytes"].sum()), "blocks": len(each)}
         counts |= {"duplicates": int(found["duplicates"])}
         counts |= {"fewest_documents": min(c["documents"] for c in each)}
-        _replace(self.path / "done.json", lambda part: part.write_text(json.dumps(counts)))
+        replace(self.path / "done.json", lambda part: part.write_text(json.dumps(counts)))
         for left in self.path.glob(f"*{blocks.PART}*"):  # of processes that were killed
             shutil.rmtree(left, ignore_errors=True)
         return Store(self.path, self.key, counts)
@@ -247,7 +247,7 @@ class Job:
             return []
         self.path.mkdir(parents=True, exist_ok=True)
         if shards > 1:
-            _replace(self.path / "shards", lambda part: part.write_text(str(shards)))
+            replace(self.path / "shards", lambda part: part.write_text(str(shards)))
         try:
             self._make(shard, shards, quiet)
         except UserError:
@@ -320,7 +320,7 @@ def _few(items: list) -> str:
     return f"{shown}, …" if len(items) > SHOWN else shown
 
 
-def _replace(path: Path, write) -> None:
+def replace(path: Path, write: Callable[[Path], None]) -> None:
     """A file that appears when it is whole; the newest one stays."""
     part = path.with_name(f"{uuid.uuid4().hex}{blocks.PART}{path.name}")
     try:

@@ -41,7 +41,7 @@ def embed(
         make_predict_step(loaded.model, (reader.objective,)), out_shardings=meshes.replicated(mesh)
     )
     progress = Progress(len(examples), "embed", unit="text", active=not quiet)
-    with meshes.use(mesh), progress:
+    with meshes.use(mesh, loaded.placement), progress:
         found = evaluator.predictions(
             step,
             loaded.params,

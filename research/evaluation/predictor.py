@@ -186,7 +186,7 @@ def _read(loaded: Loaded, asked: _Asked, progress: Callable[[int], None]) -> lis
     step = jax.jit(
         make_predict_step(loaded.model, (reader.objective,)), out_shardings=meshes.replicated(mesh)
     )
-    with meshes.use(mesh):
+    with meshes.use(mesh, loaded.placement):
         return evaluator.predictions(
             step,
             loaded.params,

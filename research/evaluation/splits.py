@@ -95,7 +95,7 @@ def _losses(loaded: Loaded, split: str, quiet: bool) -> dict[str, float]:
     step = jax.jit(
         make_eval_step(loaded.model, loaded.objectives), out_shardings=meshes.replicated(mesh)
     )
-    with meshes.use(mesh):
+    with meshes.use(mesh, loaded.placement):
         return evaluator.losses(
             step,
             loaded.params,

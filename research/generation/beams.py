@@ -179,6 +179,6 @@ def _follow(cache: transformer.Cache, parents: Int[Array, "B K"]) -> transformer
     def follow(a: Array) -> Array:
         split = a.reshape(a.shape[0], *parents.shape, *a.shape[2:])
         chosen = jax.vmap(lambda own, i: own[:, i], in_axes=(1, 0), out_axes=1)(split, parents)
-        return constrain(chosen.reshape(a.shape), None, "rows", "heads", None, None)
+        return constrain(chosen.reshape(a.shape), None, "rows", "kv_heads", None, None)
 
     return jax.tree.map(follow, cache)

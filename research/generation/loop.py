@@ -226,6 +226,6 @@ def _placed(state: State) -> State:
         made=constrain(state.made, None, None),  # every process reads all rows
         seen=None if state.seen is None else constrain(state.seen, "rows", None),
         cache=transformer.Cache(
-            *(constrain(a, None, "rows", "heads", None, None) for a in state.cache)
+            *(constrain(a, None, "rows", "kv_heads", None, None) for a in state.cache)
         ),
     )

@@ -44,6 +44,11 @@ def launch(request: Request, given: dict[str, str], dry_run: bool) -> int:
     google.check_place(options.project, options.zone)
     google.family("tpu_type", options.tpu_type)
     check_one_host(request, "tpu_type", options.tpu_type)
+    if request.verb == "experiment" and options.num_slices > 1:
+        raise UserError(
+            f"--on.num_slices={options.num_slices}: an experiment starts its runs on one machine; "
+            "launch its runs one by one with `launch.py train`"
+        )
     google.check_bucket(request.workdir, "gke")
     if options.priority not in PRIORITIES:
         raise UserError(f"--on.priority={options.priority}; valid: {', '.join(PRIORITIES)}")
@@ -78,7 +83,7 @@ def create(options: Options, name: str, code: str, train: list[str]) -> list[str
         f"--script-dir={code}",
         f"--priority={options.priority}",
         f"--max-restarts={options.max_restarts}",
-        f"--command={install} && {programs.line(train)}",
+        f"--command={install} && exec {programs.line(train)}",
     ]
 
 

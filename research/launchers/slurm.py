@@ -68,8 +68,11 @@ class Worker:
         told = []
 
         def end_of_time(number: int, frame: FrameType | None) -> None:
-            if signal.getsignal(signal.SIGTERM) is ignore:  # nothing is being trained
-                queue_again(number, frame)
+            from research.sharding import processes
+
+            # Of several processes it is not Python that listens to SIGTERM.
+            if signal.getsignal(signal.SIGTERM) is ignore and not processes.stops_are_shared():
+                queue_again(number, frame)  # nothing is being trained
             told.append(number)
             os.kill(os.getpid(), signal.SIGTERM)  # the loop saves a checkpoint and stops
 
@@ -97,6 +100,11 @@ def launch(request: Request, given: dict[str, str], dry_run: bool) -> int:
         raise UserError(
             f"--workdir={request.workdir}: with --on=slurm the workdir is a folder that all nodes "
             "share; its logs and the code go there"
+        )
+    if request.verb == "experiment" and options.nodes > 1:
+        raise UserError(
+            f"--on.nodes={options.nodes}: a run of an experiment is a job of one node; launch runs "
+            "that need more with `launch.py train`"
         )
     top = Path(request.workdir).parts[0]
     if Path.cwd().resolve() != snapshot.ROOT.resolve():

@@ -175,7 +175,7 @@ def empty_cache(config: ModelConfig, rows: int, length: int) -> Cache:
     shape = (config.layers, rows, config.key_heads, length, config.head_width)
 
     def zeros() -> Array:
-        return constrain(jnp.zeros(shape, config.dtype), None, "rows", "heads", None, None)
+        return constrain(jnp.zeros(shape, config.dtype), None, "rows", "kv_heads", None, None)
 
     return Cache(zeros(), zeros())
 

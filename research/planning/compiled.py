@@ -95,7 +95,7 @@ def decoding(run: Run) -> Compiled:
             )
             for name, axes in places.items()
         }
-        stacked = NamedSharding(run.mesh, constrain.spec(None, "rows", "heads", None, None))
+        stacked = NamedSharding(run.mesh, constrain.spec(None, "rows", "kv_heads", None, None))
         cache = jax.tree.map(lambda x: array(x.shape, x.dtype, stacked), first.cache)
         given = loop.State(**placed, seen=None, cache=cache)
         return loop.advance.lower(params, prompts, knobs, given, model=run.model, plan=plan)

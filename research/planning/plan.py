@@ -13,7 +13,7 @@ from research.errors import UserError
 from research.models import params as parameters
 from research.models.params import by_path
 from research.planning import compiled
-from research.planning.chips import CHIPS, Chip
+from research.planning.chips import CHIPS, GIB, Chip
 from research.planning.collectives import SLICES
 from research.planning.compiled import Compiled
 from research.sharding import mesh as meshes
@@ -45,12 +45,16 @@ def make(config: Config, devices: Sequence[jax.Device], chip: str, slices: int =
     """Compiles the train step and, if it fits, the evaluation step and, for language models that
     write, a decoding step."""
     run = build(config, devices)
+    return Plan(run, CHIPS.get(chip), slices, _steps(run))
+
+
+def _steps(run: Run) -> list[Compiled]:
     steps = [compiled.train(run)]
     if steps[0].fits:
         steps.append(compiled.evaluation(run))
         if run.objectives[0].pattern == "causal":
             steps.append(compiled.decoding(run))
-    return Plan(run, CHIPS.get(chip), slices, steps)
+    return steps
 
 
 def build(config: Config, devices: Sequence[jax.Device]) -> Run:
@@ -184,8 +188,8 @@ def try_remedies(
 
 def _tried(text: str, config: Config, devices: Sequence[jax.Device]) -> str:
     try:
-        step = compiled.train(build(config, devices))
+        steps = _steps(build(config, devices))
     except UserError as error:
         return f"  {text}: not possible: {str(error).splitlines()[0]}"
-    verdict = "fits" if step.fits else "does not fit"
-    return f"  {text}: {verdict}, {step.needed / 2**30:.2f} GiB"
+    verdict = "fits" if all(step.fits for step in steps) else "does not fit"
+    return f"  {text}: {verdict}, {max(step.needed for step in steps) / GIB:.2f} GiB"

@@ -53,7 +53,8 @@ def _slices(name: str, count: int) -> Sequence[jax.Device]:
     if importlib.util.find_spec("libtpu") is None:
         raise UserError(
             f"--topology={name} is compiled for by libtpu, which is not installed: "
-            "pip install 'jax[tpu]' brings the version that fits; --topology=cpu:N works without"
+            "`make tpu-setup` puts it into .venv-tpu, or pip install 'jax[tpu]'; --topology=cpu:N "
+            "works without"
         )
     jax.config.update("jax_platforms", "cpu")  # the process itself needs no TPU
     # The first asks a server that only Cloud TPU machines have; the second lets two plans be made

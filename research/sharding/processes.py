@@ -10,6 +10,7 @@ import dataclasses
 import itertools
 import json
 import os
+import re
 import socket
 import sys
 import threading
@@ -21,11 +22,13 @@ from jax._src import clusters, distributed  # the public names ask the devices, 
 
 from research.errors import UserError
 
+DAY = 86_400
 TIMEOUT = 300  # seconds until a process that misses the others gives up; hosts start unevenly
 HEARTBEAT = 30  # seconds without a sign of life after which a process counts as dead
 PARTING = 10  # seconds that a process which ends gives the others to end as well
 
 _calls = itertools.count()
+_ending = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,6 +72,9 @@ def find() -> Place | None:
     coordinator, count, process, devices = found
     if None in (coordinator, count, process) or count == 1:
         return None
+    # jax takes a task of Slurm to have one device; one that is alone on its node has them all.
+    if re.fullmatch(r"1(\(x\d+\))?", os.environ.get("SLURM_STEP_TASKS_PER_NODE", "")):
+        devices = None
     return Place(coordinator, process, count, None if devices is None else tuple(devices))
 
 
@@ -133,15 +139,26 @@ def _leave() -> None:
             flush=True,
         )
         sys.stdout.flush()
-        os._exit(1)
+        os._exit(_ending or 1)
+
+
+def ending(code: int) -> None:
+    """Tells the exit code that this process is about to end with."""
+    global _ending
+    _ending = code
 
 
 def share_stops() -> None:
     """From here on SIGTERM is not the end of this process, but stops all of them after a step:
     `multihost_utils.reached_preemption_sync_point` says which."""
-    if distributed.global_state.preemption_sync_manager is None:
+    if not stops_are_shared():
         jax.config.update("jax_enable_preemption_service", True)
         distributed.global_state.initialize_preemption_sync_manager()
+
+
+def stops_are_shared() -> bool:
+    """Whether SIGTERM stops all processes after a step."""
+    return distributed.global_state.preemption_sync_manager is not None
 
 
 def first() -> bool:
@@ -149,16 +166,17 @@ def first() -> bool:
     return distributed.global_state.process_id == 0
 
 
-def together(what: str) -> None:
-    """Waits until every process is here. Raises UserError after TIMEOUT seconds."""
+def together(what: str, patience: int = TIMEOUT) -> None:
+    """Waits until every process is here. Raises UserError after `patience` seconds; one that dies
+    ends the others sooner."""
     state = distributed.global_state
     if state.client is None:
         return
     try:
-        state.client.wait_at_barrier(f"{what} {next(_calls)}", TIMEOUT * 1000)
+        state.client.wait_at_barrier(f"{what} {next(_calls)}", patience * 1000)
     except RuntimeError as error:
         raise UserError(
-            f"process {state.process_id}/{state.num_processes} waited {TIMEOUT} s for the others "
+            f"process {state.process_id}/{state.num_processes} waited {patience} s for the others "
             f"({what}); what they print says where they are"
         ) from error
 

@@ -35,6 +35,7 @@ class Loaded:
     objectives: tuple[Objective, ...]
     task: Task | None
     mesh: Mesh
+    placement: MeshConfig  # what the mesh was made from
 
 
 def objectives_of(
@@ -63,21 +64,25 @@ def load_model(path: str, mesh: MeshConfig | None = None) -> Loaded:
     info = checkpoint.read_info(path)
     config = from_values(info.config, f"the config of {path}", to_run=False)
     tokenizer = Tokenizer.from_json(info.tokenizer_json)
-    model = config.model
+    # Which kernel training took says nothing of this machine.
+    model = dataclasses.replace(config.model, attention="auto")
+    config = dataclasses.replace(config, model=model)
     objectives, task = objectives_of(config, tokenizer)
     if "backbone" not in info.shapes:
         raise UserError(f"the checkpoint {path} has no backbone, only {', '.join(info.shapes)}")
-    devices = meshes.make_mesh(mesh or MeshConfig())
+    mesh = mesh or MeshConfig()
+    devices = meshes.make_mesh(mesh)
     heads = heads_of(objectives)
     shapes = parameters.shapes(model, heads)
-    placed = rules.shardings(parameters.logical_axes(model, heads), shapes, devices)
+    axes = parameters.logical_axes(model, heads)
+    placed = rules.shardings(axes, shapes, devices, rules.table(mesh.rules))
     wanted = jax.tree.map(
         lambda leaf, place: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place),
         shapes,
         placed,
     )
     params = checkpoint.restore_params(path, wanted, info.step)
-    return Loaded(params, model, tokenizer, config, info, objectives, task, devices)
+    return Loaded(params, model, tokenizer, config, info, objectives, task, devices, mesh)
 
 
 def with_config(loaded: Loaded, config: Config) -> Loaded:

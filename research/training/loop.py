@@ -31,8 +31,9 @@ from research.training.step import State
 
 # Keys that may change between a run and its resumption: they change no number of it.
 FREE_KEYS = (
-    "init_from", "data.cache", "mesh", "model.remat", "train.log_every", "train.eval_every",
-    "train.eval_epochs", "train.eval_batches", "train.checkpoint_every", "train.keep",
+    "init_from", "data.cache", "mesh", "model.remat", "model.attention", "train.log_every",
+    "train.eval_every", "train.eval_epochs", "train.eval_batches", "train.checkpoint_every",
+    "train.keep",
 )
 
 
@@ -143,7 +144,7 @@ def _check_shared(run: Run, folder: epath.Path) -> None:
     checkpoints = folder / "checkpoints"
     if processes.first():
         checkpoints.mkdir(parents=True, exist_ok=True)
-    processes.together("the workdir")
+    processes.together("the workdir", processes.DAY)  # one may still have texts to tokenise
     processes.same(
         "what they see",
         {

@@ -80,8 +80,13 @@ def test_a_document_is_never_learnt_in_one_split_and_held_out_in_the_other():
 def test_blocks_end_with_the_document_that_fills_them():
     found = arranged(["aa", "bbbb", "c", "dd", "eee"], size=5)
     assert found["blocks"].tolist() == [0, 2, 5] and found["bytes"].tolist() == [6, 6]
-    exact = arranged(["aa", "bbb", "c"], size=5)
-    assert exact["blocks"].tolist() == [0, 2, 3]
+    exact = arranged(["aa", "bbb", "c", "d"], size=5)
+    assert exact["blocks"].tolist() == [0, 2, 4]
+
+
+def test_the_last_document_is_in_no_block_of_its_own():
+    assert arranged(["aa", "bbb", "c"], size=5)["blocks"].tolist() == [0, 3]
+    assert arranged(["aaaaa"], size=5)["blocks"].tolist() == [0, 1]
     assert arranged([""], size=5)["blocks"].tolist() == [0, 1]
 
 

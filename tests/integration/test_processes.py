@@ -283,6 +283,8 @@ def test_a_cluster_is_found_and_one_of_a_single_process_is_none(monkeypatch):
     found = processes.find()
     assert (found.process, found.count, found.devices) == (2, 3, (0,))
     assert found.coordinator == "node07:61440"
+    monkeypatch.setenv("SLURM_STEP_TASKS_PER_NODE", "1(x3)")
+    assert processes.find().devices is None, "alone on its node it has all of its devices"
     monkeypatch.setenv("SLURM_NTASKS", "1")
     assert processes.find() is None
 
@@ -309,7 +311,7 @@ def test_a_run_alone_waits_for_nobody(monkeypatch):
         ([["--config.seed=1"], ["--config.seed=2"]], "  seed: 1 in process 0, 2 in process 1"),
         pytest.param(
             [["--config.mesh.fsdp=3"]] * 2,
-            "mesh (data=1, fsdp=3, tensor=1): the given sizes multiply to 3",
+            "mesh (data=1, fsdp=3, context=1, tensor=1): the given sizes multiply to 3",
             marks=pytest.mark.long,
         ),
         pytest.param(

@@ -56,7 +56,7 @@ def test_what_is_preempted_goes_on_on_another_slice(stub, cloud, capfd):
     once = ["create", "scp", "ssh", "ssh", "ssh"]
     assert verbs(cloud) == [*once, "delete", *once, "delete"]
     begins = re.findall(r"begins after (\d+)", capfd.readouterr().out)
-    assert len(begins) == 2 and int(begins[1]) > 0
+    assert int(begins[-1]) > 0, "the log of the first slice may be lost with it"
     assert (cloud / "machines" / "0" / "bucket" / "step").read_text() == "10"
 
 

@@ -53,5 +53,6 @@ def test_keys_that_no_parameter_depends_on_are_no_shape():
         "lora_dropout",
         "dtype",
         "remat",
+        "attention",
         "initializer_range",
     }
