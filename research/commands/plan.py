@@ -6,7 +6,7 @@ from research import config as configs
 from research.commands.numbers import number, whole
 from research.errors import UserError
 from research.models import params as parameters
-from research.planning import compiled, plan
+from research.planning import plan
 from research.planning import topology as machines
 from research.planning.chips import GIB
 from research.planning.plan import Estimate, Plan
@@ -77,7 +77,7 @@ def _layout(made: Plan) -> Iterator[str]:
 
 
 def _memory(made: Plan) -> Iterator[str]:
-    state, step = compiled.state(made.run), made.train
+    state, step = made.run.state_shapes, made.train
     limit = f" of {made.chip.memory / GIB:.2f}" if made.chip else ""
     parts = {
         "params": plan.bytes_of(state.params),

@@ -5,6 +5,8 @@ reported, and the others go on.
 """
 
 import dataclasses
+import getpass
+import hashlib
 import json
 import os
 import signal
@@ -222,7 +224,7 @@ class _Runner:
     def _end(self, running: _Running, code: int) -> None:
         name = running.job.workdir.name
         if bucket.is_remote(running.job.workdir):
-            (running.job.workdir / LOG).write_bytes(_log(running.job).read_bytes())
+            _upload_log(running.job)
         if code == 0:
             self.view.say(f"{name}: done in {duration(time.monotonic() - running.since)}")
             return
@@ -245,6 +247,8 @@ class _Runner:
             for running in filter(None, self.lanes):
                 running.process.kill()
         for running in filter(None, self.lanes):
+            if bucket.is_remote(running.job.workdir):
+                _upload_log(running.job)
             last = " ".join(_last_lines(running.job, 1))
             self.view.say(f"{running.job.workdir.name}: {last}")
             self.outcome.left.append(running.job.workdir.name)
@@ -268,9 +272,14 @@ def _log(job: Job) -> Path:
     """What a run prints to: a file in its workdir, or for one on a bucket a temporary one."""
     if not bucket.is_remote(job.workdir):
         return Path(job.workdir / LOG)
-    folder = Path(tempfile.gettempdir()) / job.workdir.parent.name / job.workdir.name
+    key = hashlib.sha256(f"{getpass.getuser()} {job.workdir}".encode()).hexdigest()[:16]
+    folder = Path(tempfile.gettempdir()) / f"{job.workdir.name}-{key}"
     folder.mkdir(parents=True, exist_ok=True)
     return folder / LOG
+
+
+def _upload_log(job: Job) -> None:
+    (job.workdir / LOG).write_bytes(_log(job).read_bytes())
 
 
 def _last_lines(job: Job, count: int) -> list[str]:

@@ -154,12 +154,14 @@ def _run(made: Commands, options: Options) -> int:
     """Trains to the end, on one slice after the other; returns the training's exit code."""
     for _ in range(options.restarts + 1):
         _acquire(made, options)
-        code = next(filter(None, map(programs.call, _steps(made))), 0)
-        if code in (0, WRONG_INPUT):
+        code = next(filter(None, map(programs.call, _preparation(made))), 0)
+        prepared = code == 0
+        code = code or _watch(made)
+        if prepared and code in (0, WRONG_INPUT):
             break
         time.sleep(SECONDS_BETWEEN_LOOKS)  # what was preempted may still look active
         state, _ = _state(made)
-        if state not in GONE and code == 1:
+        if prepared and state not in GONE and code == 1:
             break
         print(f"exit code {code}, the slice is {state or 'gone'}: going on", flush=True)
     if options.keep:
@@ -171,8 +173,14 @@ def _run(made: Commands, options: Options) -> int:
     return code
 
 
-def _steps(made: Commands) -> list[list[str]]:
-    return [made.copy, made.set_up, made.start, made.follow]
+def _preparation(made: Commands) -> list[list[str]]:
+    """Their exit codes are gcloud's and pip's, and say nothing of the training."""
+    return [made.copy, made.set_up, made.start]
+
+
+def _watch(made: Commands) -> int:
+    """Shows the log to its end; the training's exit code."""
+    return programs.call(made.follow)
 
 
 def _acquire(made: Commands, options: Options) -> None:

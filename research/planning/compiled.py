@@ -21,7 +21,6 @@ from research.planning.topology import quiet
 from research.sharding import constrain
 from research.sharding import mesh as meshes
 from research.training.run import Run
-from research.training.step import State
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,14 +44,14 @@ GREEDY = Sampling(temperature=0.0)
 def train(run: Run) -> Compiled:
     """The train step."""
     return _compile(
-        "train", run, lambda: run.train_step.lower(state(run), batch(run))
+        "train", run, lambda: run.train_step.lower(run.state_shapes, batch(run))
     )
 
 
 def evaluation(run: Run) -> Compiled:
     """The evaluation step, on batches like those of training."""
     shapes = batch(run)
-    return _compile("evaluate", run, lambda: run.eval_step.lower(state(run).params, shapes))
+    return _compile("evaluate", run, lambda: run.eval_step.lower(run.state_shapes.params, shapes))
 
 
 def decoding(run: Run) -> Compiled:
@@ -61,7 +60,7 @@ def decoding(run: Run) -> Compiled:
     Costs are those of one token of each row.
     """
     rows, half = meshes.row_multiple(run.mesh), run.config.data.length // 2
-    params = state(run).params
+    params = run.state_shapes.params
     place = meshes.batch_sharding(run.mesh)
 
     def array(shape: tuple[int, ...], dtype: Any, sharding: NamedSharding | None = None) -> Any:
@@ -110,23 +109,6 @@ def batch(run: Run) -> dict[str, jax.ShapeDtypeStruct]:
         name: jax.ShapeDtypeStruct((rows, *x.shape[1:]), x.dtype, sharding=run.batch_sharding)
         for name, x in run.train.batch(0, 0, 1).items()
     }
-
-
-def state(run: Run) -> State:
-    """Shapes, dtypes and places of what a step changes."""
-
-    def shaped(shapes: Any, places: Any) -> Any:
-        return jax.tree.map(
-            lambda x, place: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), shapes, places
-        )
-
-    places = run.state_shardings
-    opt_state = jax.eval_shape(run.optimizer.init, run.param_shapes)
-    return State(
-        jax.ShapeDtypeStruct((), jnp.int32, sharding=places.step),
-        shaped(run.param_shapes, places.params),
-        shaped(opt_state, places.opt_state),
-    )
 
 
 def _compile(name: str, run: Run, lower: Callable[[], Any]) -> Compiled:

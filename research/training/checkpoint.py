@@ -32,9 +32,9 @@ from research.training.checkpoint_folder import (
     first_good,
     locate,
     read_about,
+    read_by_all,
     steps_in,
     texts_of,
-    together,
 )
 from research.training.integrity import named
 
@@ -323,7 +323,7 @@ def _load(folder: epath.Path, stored: Mapping[str, Json], wanted: Tree) -> Tree:
             raise ValueError(f"_METADATA lacks {absent[0]}")
         return found
 
-    found = together(folder.name, read)
+    found = read_by_all(folder.name, read)
     expected = {name: stored[name]["checksum"] for name in leaves}
     wrong = integrity.compare(expected, integrity.checksums(found))
     if wrong:

@@ -90,7 +90,7 @@ def read_about(folder: epath.Path) -> About:
             arrays=arrays,
         )
 
-    return together("about", read)
+    return read_by_all("about", read)
 
 
 def absolute(path: str) -> epath.Path:
@@ -177,7 +177,7 @@ def first_good(
     raise UserError("\n".join([f"no good checkpoint in {directory}:", *lines[:MAX_LINES]]))
 
 
-def together(what: str, read: Callable[[], T]) -> T:
+def read_by_all(what: str, read: Callable[[], T]) -> T:
     """read(), or DamagedError in every process if it fails in one, so that none waits alone.
 
     Damage shows as almost any exception of Orbax and TensorStore; only a lack of memory says

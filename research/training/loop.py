@@ -166,18 +166,7 @@ def _start(run: Run, checkpoints: Checkpoints, quiet: bool) -> tuple[State, dict
         step = jax.device_put(jnp.zeros((), jnp.int32), run.state_shardings.step)
         return State(step, params, opt_state), {"metrics": {}}
 
-    def target(shapes: Any, shardings: Any) -> Any:
-        return jax.tree.map(
-            lambda s, place: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=place),
-            shapes,
-            shardings,
-        )
-
-    opt_shapes = jax.eval_shape(run.optimizer.init, run.param_shapes)
-    wanted = {
-        "params": target(run.param_shapes, run.state_shardings.params),
-        "opt_state": target(opt_shapes, run.state_shardings.opt_state),
-    }
+    wanted = {"params": run.state_shapes.params, "opt_state": run.state_shapes.opt_state}
     _check_same_run(run, checkpoints)
     restored = checkpoints.restore(None, wanted)
     if not quiet:

@@ -69,6 +69,16 @@ class Run:
         return State(meshes.replicated(self.mesh), self.param_shardings, opt)
 
     @functools.cached_property
+    def state_shapes(self) -> State:
+        """Shapes, dtypes and places of what a step changes."""
+        opt_state = jax.eval_shape(self.optimizer.init, self.param_shapes)
+        return jax.tree.map(
+            lambda x, place: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place),
+            State(jax.ShapeDtypeStruct((), "int32"), self.param_shapes, opt_state),
+            self.state_shardings,
+        )
+
+    @functools.cached_property
     def batch_sharding(self) -> NamedSharding:
         return meshes.batch_sharding(self.mesh)
 

@@ -276,6 +276,7 @@ SLURM = {
 }
 
 
+@pytest.mark.smoke
 def test_a_cluster_is_found_and_one_of_a_single_process_is_none(monkeypatch):
     assert processes.find() is None, "no cluster here"
     for name, value in SLURM.items():

@@ -74,8 +74,8 @@ def expected(name: str):
 def cases():
     for name in MODELS:
         for mesh in MESHES:
-            slow = (name, mesh) not in (("causal", "context and tensor"), ("full, local", "alone"))
-            marks = [pytest.mark.long] if slow else []
+            usual = (name, mesh) in (("causal", "context and tensor"), ("full, local", "alone"))
+            marks = [pytest.mark.smoke if usual else pytest.mark.long]
             yield pytest.param(name, mesh, marks=marks, id=f"{name}, {mesh}")
 
 

@@ -21,6 +21,7 @@ def compiled(function, out, *specs):
     return collectives.collectives(hlo.parse(made.lower(*given).compile().as_text()), mesh)
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize("axes", [("data",), ("tensor",), ("fsdp", "tensor"), ("data", "tensor")])
 def test_a_gather_names_its_axes(axes):
     found = compiled(lambda x: x * 2, (None, None), (axes, None))

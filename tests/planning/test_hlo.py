@@ -19,6 +19,7 @@ def test_a_product_counts_two_for_each_multiply_add():
     assert hlo.costs(made).flops == 2 * 8 * 32 * 16
 
 
+@pytest.mark.smoke
 def test_a_loop_counts_as_often_as_it_runs():
     def nested(x, w):
         def inner(x, _):

@@ -61,7 +61,7 @@ def test_what_lies_where(plans, kind):
     lines = plan.by_rule(run)
     sizes = [x.size for x in jax.tree.leaves(run.param_shapes)]
     assert sum(count for _, _, count, _ in lines) == sum(sizes)
-    held = plan.bytes_of(compiled.state(run).params)
+    held = plan.bytes_of(run.state_shapes.params)
     assert sum(size for *_, size in lines) == held
     assert 4 * sum(sizes) / 8 <= held < 4 * sum(sizes)
     assert ("vocab, embed", "tensor, fsdp" if kind == "gpt" else "fsdp, -") in {
@@ -75,7 +75,7 @@ def test_steps_and_their_memory(plans):
     assert [s.name for s in decoder.steps] == ["train", "evaluate", "decode"]
     for step in (*encoder.steps, *decoder.steps):
         assert step.fits and step.needed > step.kept > 0
-    state = compiled.state(encoder.run)
+    state = encoder.run.state_shapes
     kept = plan.bytes_of((state.params, state.opt_state))
     assert encoder.train.kept == pytest.approx(kept, rel=0.2) and encoder.train.kept > kept
 

@@ -17,7 +17,7 @@ import pytest
 from research.errors import UserError
 from research.training import checkpoint
 from research.training.checkpoint import Checkpoints, read_info, restore_params
-from research.training.checkpoint_folder import DamagedError, together
+from research.training.checkpoint_folder import DamagedError, read_by_all
 from tests.training.checkpoint_samples import (
     CONFIG,
     META,
@@ -151,7 +151,7 @@ def test_abandoned_reads_say_nothing(caplog):
         raise OSError("cut short") from ValueError("the cause")
 
     with pytest.raises(DamagedError, match="params: the cause"):
-        together("params", read)
+        read_by_all("params", read)
     gc.collect()
     assert caplog.records == []
 
