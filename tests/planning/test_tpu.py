@@ -64,3 +64,23 @@ def test_one_that_does_not_fit():
     assert any(verdict == "fits" for _, verdict in tried)
 
 
+
+
+PODS = {
+    "bert.py:size=large": ["--topology=v5e:4x4"],
+    "gpt.py:size=xl": ["--topology=v5e:16x16", "--config.mesh.data=4", "--config.mesh.fsdp=64"],
+    "llama.py:size=7b": ["--topology=v5p:4x4x4"],
+    "llama.py:size=70b": [
+        "--topology=v5p:8x8x8",
+        "--slices=2",
+        "--config.mesh.data=2",
+        "--config.mesh.fsdp=512",
+    ],
+}
+
+
+@pytest.mark.parametrize("name", PODS)
+def test_the_configs_for_pods_fit(name):
+    text = plan(*PODS[name], config=f"configs/pretrain/{name}")
+    assert "DOES NOT FIT" not in text
+    assert ("attention   splash" in text) == (not name.startswith("bert"))
