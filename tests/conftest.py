@@ -1,6 +1,7 @@
 """Eight fake CPU devices for every test, set before jax is imported."""
 
 import os
+import signal
 
 import pytest
 
@@ -12,6 +13,9 @@ FLAGS = (
 )
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ["XLA_FLAGS"] = " ".join([os.environ.get("XLA_FLAGS", ""), *FLAGS]).strip()
+
+# In the background of a shell (`make test &`) Ctrl-C is ignored, by what is started from there too.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True, scope="module")
