@@ -6,7 +6,8 @@ python launch.py train --config=configs/pretrain/llama.py:size=135m --workdir=ru
 135m is SmolLM2's shape, with its tied embeddings. The bundled corpora stand where yours should:
 they have 5 million tokens, a batch of the two large sizes has 4 million. Weights and optimizer lie
 split over all devices; with several slices, give config.mesh.fsdp the devices of one and
-config.mesh.data their number, and each has a copy.
+config.mesh.data their number, and each has a copy. None of them was trained here; 7b was planned
+(docs/scaling.md).
 """
 
 from ml_collections import ConfigDict

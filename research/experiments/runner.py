@@ -223,8 +223,7 @@ class _Runner:
 
     def _end(self, running: _Running, code: int) -> None:
         name = running.job.workdir.name
-        if bucket.is_remote(running.job.workdir):
-            _upload_log(running.job)
+        _upload_log(running.job)
         if code == 0:
             self.view.say(f"{name}: done in {duration(time.monotonic() - running.since)}")
             return
@@ -247,8 +246,7 @@ class _Runner:
             for running in filter(None, self.lanes):
                 running.process.kill()
         for running in filter(None, self.lanes):
-            if bucket.is_remote(running.job.workdir):
-                _upload_log(running.job)
+            _upload_log(running.job)
             last = " ".join(_last_lines(running.job, 1))
             self.view.say(f"{running.job.workdir.name}: {last}")
             self.outcome.left.append(running.job.workdir.name)
@@ -279,7 +277,9 @@ def _log(job: Job) -> Path:
 
 
 def _upload_log(job: Job) -> None:
-    (job.workdir / LOG).write_bytes(_log(job).read_bytes())
+    """Copies the log of a run on a bucket into its workdir."""
+    if bucket.is_remote(job.workdir):
+        (job.workdir / LOG).write_bytes(_log(job).read_bytes())
 
 
 def _last_lines(job: Job, count: int) -> list[str]:

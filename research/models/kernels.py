@@ -7,7 +7,6 @@ Pallas' interpreter, which is slow and there to be compared with.
 Axes: B rows, L positions, H heads, G key/value heads, K width of a head.
 """
 
-import functools
 from collections.abc import Callable
 
 import jax
@@ -82,8 +81,7 @@ def _kernel(config: ModelConfig, length: int, pattern: Pattern, reach: int) -> C
     mesh = jax.sharding.get_abstract_mesh()
     pieces, heads = parts("length"), config.heads // parts("heads")
     mask, cut = _mask(length, pattern, reach, pieces)
-    make = functools.partial(
-        pallas.make_splash_mha,
+    kernel = pallas.make_splash_mha(
         pallas.MultiHeadMask([mask] * heads),
         block_sizes=_blocks(length // pieces, length),
         head_shards=1,
@@ -100,7 +98,6 @@ def _kernel(config: ModelConfig, length: int, pattern: Pattern, reach: int) -> C
         return jax.vmap(row)(query * config.head_width**-0.5, key, value, queries, keys)
 
     def attend(query, key, value, slots):
-        kernel = make()
         if mesh.empty:
             return run(kernel, query, key, value, slots, slots)
         by_length = PartitionSpec(None, "context" if cut else None)

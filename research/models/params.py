@@ -5,6 +5,7 @@
 
 import math
 import zlib
+from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
@@ -51,9 +52,9 @@ def shapes(config: ModelConfig, heads: dict[str, nn.Module]) -> Params:
     return jax.eval_shape(lambda: init(jax.random.key(0), config, heads))
 
 
-def by_path(tree: Any) -> dict[str, Any]:
+def by_path(tree: Any, is_leaf: Callable[[Any], bool] | None = None) -> dict[str, Any]:
     """Leaves by path, such as "backbone/layers/mlp/up/kernel"."""
-    flat, _ = jax.tree_util.tree_flatten_with_path(tree)
+    flat, _ = jax.tree_util.tree_flatten_with_path(tree, is_leaf=is_leaf)
     return {"/".join(str(getattr(k, "key", k)) for k in path): leaf for path, leaf in flat}
 
 

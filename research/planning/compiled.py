@@ -43,9 +43,7 @@ GREEDY = Sampling(temperature=0.0)
 
 def train(run: Run) -> Compiled:
     """The train step."""
-    return _compile(
-        "train", run, lambda: run.train_step.lower(run.state_shapes, batch(run))
-    )
+    return _compile("train", run, lambda: run.train_step.lower(run.state_shapes, batch(run)))
 
 
 def evaluation(run: Run) -> Compiled:

@@ -15,11 +15,12 @@ NAME = re.compile(r"%([\w.\-]+)")
 # What moves no data of its own.
 FREE = {
     *("parameter", "constant", "tuple", "get-tuple-element", "bitcast", "while", "conditional"),
-    *("call", "after-all", "partition-id", "replica-id", "copy-done", "slice-done", "iota"),
-    *("async-done", "async-update", "optimization-barrier", "add-dependency"),
+    *("call", "after-all", "partition-id", "replica-id", "iota", "send", "recv"),
+    *("async-start", "async-update", "optimization-barrier", "add-dependency"),
 }
-# What reads (or, "update", writes) only a part of its first operand.
+# What reads only a part of its first operand.
 SLICES = {"dynamic-slice", "slice", "gather"}
+KERNEL = "tpu_custom_call"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,10 +113,11 @@ def _closing(line: str, opening: int) -> int:
 
 
 def size(shape: str, hbm_only: bool = False) -> float:
-    """Bytes of a shape, or of all in a tuple; `hbm_only` leaves out what lies on the chip."""
+    """Bytes of a shape, or of all in a tuple, in HBM and, unless `hbm_only`, in the memory on the
+    chip (S(1)); flags of synchronisation (S(2) and above) are no data."""
     total = 0.0
     for kind, dims, layout in ARRAY.findall(shape):
-        if hbm_only and re.search(r"S\([1-9]", layout):
+        if re.search(r"S\([1-9]" if hbm_only else r"S\([2-9]", layout):
             continue
         digits = re.sub(r"\D.*", "", kind.lstrip("abcdefghijklmnopqrstuvwxyz"))
         width = BYTES[kind] if kind in BYTES else int(digits or 0) / 8
@@ -196,11 +198,19 @@ def costs(program: Program) -> Costs:
     for here, instruction, times, fused in walk(program):
         if instruction.opcode in ("convolution", "dot"):
             flops += times * products(here, instruction)
-        if instruction.opcode == "custom-call" and "tpu_custom_call" in instruction.rest:
+        if instruction.opcode == "custom-call" and KERNEL in instruction.rest:
             kernels += times
-        if not fused and instruction.opcode not in FREE:
+        if not fused and not _is_free(instruction):
             traffic += times * _traffic(program, here, instruction)
     return Costs(flops, traffic, kernels)
+
+
+def _is_free(instruction: Instruction) -> bool:
+    """Whether it moves nothing: what ends an asynchronous operation was counted at its start, and a
+    custom call that is no kernel only tells the compiler something."""
+    if instruction.opcode == "custom-call":
+        return KERNEL not in instruction.rest
+    return instruction.opcode in FREE or instruction.opcode.endswith("-done")
 
 
 def products(here: Computation, instruction: Instruction) -> float:
@@ -254,14 +264,18 @@ def _pairs(
 
 def _traffic(program: Program, here: Computation, instruction: Instruction) -> float:
     """Bytes that an instruction outside of fusions reads from HBM and writes to it."""
-    written = size(instruction.shape, hbm_only=True)
     operands = [here.instructions[o] for o in instruction.operands if o in here.instructions]
-    if instruction.opcode in SLICES:
-        return 2 * written
+    sides = [size(o.shape, hbm_only=True) for o in operands]
+    made, written = size(instruction.shape), size(instruction.shape, hbm_only=True)
+    if instruction.opcode.endswith("-start"):  # its result is a tuple that has the operands in it
+        made -= sum(size(o.shape) for o in operands)
+        written -= sum(sides)
+    if instruction.opcode.removesuffix("-start") in SLICES:
+        return written + (made if sides[0] else 0.0)
     if instruction.opcode == "dynamic-update-slice":
-        return 2 * size(operands[1].shape, hbm_only=True)
+        return 2 * sides[1]
     if instruction.opcode != "fusion":
-        return written + sum(size(o.shape, hbm_only=True) for o in operands)
+        return written + sum(sides)
     inner = program.computations[called(instruction, "calls")[0]]
     read = 0.0
     for number, operand in enumerate(operands):

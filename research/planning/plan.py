@@ -117,12 +117,7 @@ def total_flops(plan: Plan) -> float:
 def by_rule(run: Run) -> list[tuple[str, str, int, float]]:
     """(logical axes, mesh axes, parameters, bytes of a device) of the params, most bytes first."""
     axes = parameters.logical_axes(run.model, run.heads)
-    named = {
-        jax.tree_util.keystr(path, simple=True, separator="/"): names
-        for path, names in jax.tree_util.tree_leaves_with_path(
-            axes, is_leaf=lambda x: isinstance(x, tuple)
-        )
-    }
+    named = by_path(axes, is_leaf=lambda x: isinstance(x, tuple))
     found: dict[tuple[str, str], list[float]] = {}
     places = by_path(run.param_shardings)
     for path, leaf in by_path(run.param_shapes).items():

@@ -87,6 +87,7 @@ def token_losses(
     chunk: int,
 ) -> Float[Array, "R L"]:
     """Cross-entropy of each position in nats, at most `chunk` positions of a row at a time."""
+
     def one(part: tuple[Array, Array]) -> Array:
         logits = heads.vocabulary_logits(part[0], table, None, vocab_size)
         picked = jnp.take_along_axis(logits, part[1][..., None], axis=-1)[..., 0]

@@ -1,5 +1,7 @@
 """Invariant: one device and eight give the same loss and gradients, however they are split."""
 
+import dataclasses
+
 import jax
 import numpy as np
 import pytest
@@ -37,8 +39,9 @@ class Case:
         self.params = helpers.new_params(self.model, self.objectives)
         self.alone = self.gradients(MeshConfig(data=1), jax.devices()[:1])
 
-    def gradients(self, config: MeshConfig, devices=None):
+    def gradients(self, config: MeshConfig, devices=None, accumulation: int = 1, remat="none"):
         """(gradients, counts) of the batch on a mesh."""
+        model = dataclasses.replace(self.model, remat=remat)
         mesh = make_mesh(config, devices)
         heads = {o.name: o.head for o in self.objectives if o.head is not None}
         placed = rules.shardings(
@@ -49,7 +52,7 @@ class Case:
         )
 
         def gradients(params, batch):
-            return steps.gradients(params, self.model, self.objectives, batch, None, 1)
+            return steps.gradients(params, model, self.objectives, batch, None, accumulation)
 
         with use(mesh, config):
             function = jax.jit(
@@ -93,6 +96,19 @@ def test_loss_and_gradients_are_those_of_one_device(cases, family, mesh, capfd):
     split = [leaf for leaf in jax.tree.leaves(grads) if not leaf.is_fully_replicated]
     assert bool(split) == (mesh not in ("data", "context")), "the mesh split nothing"
     assert "full rematerialization" not in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("family", "remat"),
+    [("bert", "dots"), pytest.param("gpt", "block", marks=pytest.mark.long)],
+)
+def test_with_accumulation_and_rematerialisation(cases, family, remat):
+    case = cases(family)
+    grads, counts = case.gradients(MESHES["all"], accumulation=2, remat=remat)
+    expected_grads, expected = case.alone
+    assert counts.keys() == expected.keys()
+    difference, where = helpers.worst(expected_grads, grads)
+    assert difference < 1e-4, where
 
 
 def test_nothing_is_split_that_the_loss_needs_whole(cases):

@@ -114,7 +114,7 @@ def test_a_loop_that_the_compiler_has_unrolled(step, runs):
 
 def test_sizes_by_type_and_by_memory():
     assert hlo.size("bf16[4,8]{1,0}") == 64
-    assert hlo.size("(f32[2]{0}, s8[3]{0}, pred[5]{0}, u32[]{:S(2)})") == 8 + 3 + 5 + 4
+    assert hlo.size("(f32[2]{0}, s8[3]{0}, pred[5]{0}, u32[]{:S(2)})") == 8 + 3 + 5
     assert hlo.size("f8e4m3fn[10]{0}") == 10
     assert hlo.size("(bf16[4]{0:T(128)S(1)}, f32[4]{0:T(128)})", hbm_only=True) == 16
 
@@ -126,3 +126,35 @@ def test_of_a_stack_only_the_layer_is_read():
     made = program(layers, jnp.ones(1024), jnp.ones((50, 1024)))
     once = 1024 * F32
     assert 50 * 3 * once <= hlo.costs(made).bytes < 50 * 8 * once
+
+
+COPIES = """HloModule m
+ENTRY %main (a: f32[24,8,8]) -> f32[1,8,8] {
+  %a = f32[24,8,8]{2,1,0:T(8,128)} parameter(0)
+  LINES
+}
+"""
+
+
+@pytest.mark.parametrize(
+    ("lines", "read", "written"),
+    [
+        (
+            "%s = ((f32[24,8,8]{2,1,0}), f32[1,8,8]{2,1,0:S(1)}, s32[]{:S(2)}) slice-start(%a), "
+            "slice={[3:4], [0:8], [0:8]}\n  ROOT %d = f32[1,8,8]{2,1,0:S(1)} slice-done(%s)",
+            64,
+            0,
+        ),
+        (
+            "%s = (f32[24,8,8]{2,1,0}, f32[24,8,8]{2,1,0}, u32[]{:S(2)}) copy-start(%a)\n"
+            "  ROOT %d = f32[24,8,8]{2,1,0} copy-done(%s)",
+            24 * 64,
+            24 * 64,
+        ),
+        ("ROOT %s = f32[1,8,8]{2,1,0:S(1)} slice(%a), slice={[3:4], [0:8], [0:8]}", 64, 0),
+        ('ROOT %s = f32[9]{0} custom-call(), custom_call_target="AllocateBuffer"', 0, 0),
+    ],
+)
+def test_copies_move_what_they_copy(lines, read, written):
+    found = hlo.costs(hlo.parse(COPIES.replace("LINES", lines))).bytes
+    assert found == (read + written) * F32

@@ -64,8 +64,6 @@ def test_one_that_does_not_fit():
     assert any(verdict == "fits" for _, verdict in tried)
 
 
-
-
 PODS = {
     "bert.py:size=large": ["--topology=v5e:4x4"],
     "gpt.py:size=xl": ["--topology=v5e:16x16", "--config.mesh.data=4", "--config.mesh.fsdp=64"],
