@@ -1,7 +1,11 @@
 """What is to be run elsewhere: a verb of launch.py with its flags."""
 
 import dataclasses
+import glob
+import os
+from collections.abc import Iterator
 
+from research import bucket
 from research.config import Config
 from research.errors import UserError
 from research.launchers import google, snapshot
@@ -48,17 +52,48 @@ def committed_config(request: Request) -> str:
 
 def check_reachable(request: Request) -> None:
     """Raises UserError for a path that a machine with nothing but the commit does not have."""
+    for key, path in _paths(request):
+        if not bucket.is_remote(path) and not all(map(snapshot.tracked, _files(key, path))):
+            raise UserError(
+                f"{key}: {path} is neither in the commit nor on a bucket, so the machines would "
+                f"not find it; copy it there: gcloud storage cp {path} gs://BUCKET/… --recursive"
+            )
+
+
+def check_present(request: Request) -> None:
+    """Raises UserError for a path that is not here, where the machines see the same files."""
+    for key, path in _paths(request):
+        _files(key, path)
+
+
+def _paths(request: Request) -> Iterator[tuple[str, str]]:
+    """(key of the config, path) of all that the runs read and do not make themselves."""
     for config in request.configs:
-        data = config.data
-        sources = [*data.corpus, data.train, data.validation, data.test]
-        names = [s.name.removeprefix("files:") for s in sources if s and s.name[:6] == "files:"]
-        start = [config.init_from] if config.init_from not in ("", *request.made) else []
-        for path in (*start, *names):
-            if not path.startswith("gs://") and snapshot.tracked(path) is None:
-                raise UserError(
-                    f"{path} is neither in the commit nor on a bucket, so the machines would not "
-                    f"find it; copy it there: gcloud storage cp {path} gs://BUCKET/… --recursive"
-                )
+        if config.init_from not in ("", *request.made):
+            yield "config.init_from", config.init_from
+        if config.tokenizer.path:
+            yield "config.tokenizer.path", config.tokenizer.path
+        tasks = {name: getattr(config.data, name) for name in ("train", "validation", "test")}
+        corpus = {f"corpus[{i}]": source for i, source in enumerate(config.data.corpus)}
+        for key, source in (corpus | tasks).items():
+            if source is None:
+                continue
+            if source.data_dir:
+                yield f"config.data.{key}.data_dir", source.data_dir
+            for name in (source.name, *source.exclude):
+                if name.startswith("files:"):
+                    yield f"config.data.{key}", name.removeprefix("files:")
+
+
+def _files(key: str, path: str) -> list[str]:
+    """What a path or a glob stands for. Raises UserError where there is nothing."""
+    expanded = os.path.expanduser(path)
+    if bucket.is_remote(path) or os.path.exists(expanded):
+        return [expanded]
+    found = glob.glob(expanded, recursive=True)
+    if not found:
+        raise UserError(f"{key}: there is no {path} here")
+    return found
 
 
 def check_one_host(request: Request, flag: str, tpu: str) -> None:

@@ -19,7 +19,7 @@ from research import cli
 from research.errors import UserError
 from research.launchers import programs, snapshot
 from research.launchers.options import fill
-from research.launchers.request import Request, committed_config
+from research.launchers.request import Request, check_present, committed_config
 
 FOLDER = "launch"  # in the workdir: code, sbatch files, logs
 SECONDS_TO_SAVE = 120  # between the signal and the end of the time
@@ -113,6 +113,7 @@ def launch(request: Request, given: dict[str, str], dry_run: bool) -> int:
         raise UserError(f"--workdir={request.workdir}: {top} is code; take a folder such as runs/…")
     executor = _executor(dry_run)
     commit = snapshot.clean_commit()
+    check_present(request)
     code = Path(request.workdir).absolute() / FOLDER / commit[:12]
     jobs = plan(request, committed_config(request))
     if not dry_run:

@@ -151,6 +151,13 @@ def test_workdirs_that_cannot_be(project, cluster, capsys, workdir, message):
     assert message in capsys.readouterr().err
 
 
+def test_a_path_that_is_nowhere_is_found_before_anything_is_submitted(project, cluster, capsys):
+    given = "--config.data.corpus=['files:corpora/*.jsonl']"
+    assert cli.main([*TRAIN, *CLUSTER, given]) == 2
+    assert "config.data.corpus[0]: there is no corpora/*.jsonl here" in capsys.readouterr().err
+    assert not cluster()
+
+
 def test_parallel_is_refused(experiment, cluster, capsys):
     assert cli.main([*experiment, *CLUSTER, "--parallel=2"]) == 2
     assert "with --on=slurm leave it out" in capsys.readouterr().err

@@ -157,12 +157,47 @@ def test_a_workdir_must_outlive_the_slice(project, cloud, capsys):
     assert "--workdir=gs://BUCKET/" in capsys.readouterr().err
 
 
-def test_a_checkpoint_that_is_only_here_is_found_before_a_slice_is_asked_for(
-    project, cloud, capsys
+HERE = "runs/here/*.txt"
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "path"),
+    [
+        ("init_from", "runs/here", "init_from: runs/here"),
+        ("tokenizer.path", "runs/here", "tokenizer.path: runs/here"),
+        ("data.corpus", [f"files:{HERE}"], f"data.corpus[0]: {HERE}"),
+        (
+            "data.corpus",
+            [{"name": "files:corp*.jsonl", "exclude": [f"files:{HERE}"]}],
+            f"data.corpus[0]: {HERE}",
+        ),
+        (
+            "data.corpus",
+            [{"name": "tfds:wiki40b", "data_dir": "runs/here"}],
+            "data.corpus[0].data_dir: runs/here",
+        ),
+    ],
+)
+def test_what_only_this_machine_has_is_found_before_a_slice_is_asked_for(
+    project, cloud, capsys, key, value, path
 ):
-    assert cli.main([*TRAIN, *SLICE, "--config.init_from=runs/bert"]) == 2
-    assert "runs/bert is neither in the commit nor on a bucket" in capsys.readouterr().err
+    (project / "runs/here").mkdir(parents=True)
+    (project / "runs/here/a.txt").write_text("a text")
+    assert cli.main([*TRAIN, *SLICE, f"--config.{key}={value}"]) == 2
+    message = f"config.{path} is neither in the commit nor on a bucket"
+    assert message in capsys.readouterr().err
     assert not (cloud / "calls").exists()
+
+
+def test_what_is_nowhere(project, cloud, capsys):
+    assert cli.main([*TRAIN, *SLICE, "--config.tokenizer.path=nowhere"]) == 2
+    assert "config.tokenizer.path: there is no nowhere here" in capsys.readouterr().err
+
+
+def test_committed_files_and_buckets_are_reached(project, cloud, capsys):
+    sources = "['files:corp*.jsonl', 'files:gs://b/*.jsonl']"
+    assert cli.main([*TRAIN, *SLICE, "--dry_run", f"--config.data.corpus={sources}"]) == 0
+    assert "queued-resources create" in capsys.readouterr().out
 
 
 def test_without_gcloud_the_error_says_where_it_comes_from(project, monkeypatch, capsys):
