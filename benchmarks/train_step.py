@@ -130,7 +130,7 @@ def report(run: Run, found: Measured) -> Iterator[str]:
     """The lines that are printed."""
     rows, layout = run.train.batch_rows(0), run.train.layout
     tokens = rows * layout.length
-    operations = flops.train_step(run.model, layout, rows, run.objectives[0].name == "causal_lm")
+    operations = flops.train_step(run.model, layout, rows, run.objectives)
     step = statistics.median(found.seconds)
     low, high = min(found.seconds), max(found.seconds)
     memory = {name: f"{size / 2**20:,.0f} MiB" for name, size in found.memory.items()}

@@ -3,11 +3,13 @@
 import math
 from typing import TYPE_CHECKING
 
-from research.errors import UserError
+from research import objectives
+from research.errors import UserError, nearest
 from research.models import config as model_config
 
 if TYPE_CHECKING:
     from research.config import Config
+    from research.objectives import ObjectivesConfig
 
 LENGTHS = ("steps", "epochs", "examples", "tokens")  # of a run; one of them is given
 
@@ -89,25 +91,24 @@ def check(config: "Config", where: str) -> None:
 
 def _check_objective(config: "Config") -> None:
     goal, data = config.objective, config.data
-    if goal.causal_lm and (goal.masked_lm or goal.next_sentence):
+    if not objectives.names(goal):
+        raise UserError(f"config.objective names no loss; valid: {', '.join(objectives.PATTERNS)}")
+    if goal.next_sentence and goal.sentence_order:
         raise UserError(
-            "config.objective: causal_lm sees only the past, masked_lm and next_sentence both "
-            "sides; they cannot share a step: set one side to None"
+            "config.objective: next_sentence pairs sentences of different documents, "
+            "sentence_order neighbours; a pair cannot serve both: set one of them to None"
         )
-    if not (goal.causal_lm or goal.masked_lm or goal.next_sentence):
-        raise UserError(
-            "config.objective names no loss; valid: masked_lm, next_sentence, causal_lm"
-        )
+    _check_rows(goal)
     if goal.masked_lm and not 0.0 < goal.masked_lm.rate < 1.0:
         raise UserError(f"config.objective.masked_lm.rate={goal.masked_lm.rate} must be in (0, 1)")
-    if goal.next_sentence and not 0.0 <= goal.next_sentence.short <= 1.0:
-        raise UserError(
-            f"config.objective.next_sentence.short={goal.next_sentence.short} must be in [0, 1]"
-        )
-    if goal.causal_lm and goal.causal_lm.chunk < 1:
-        raise UserError(
-            f"config.objective.causal_lm.chunk={goal.causal_lm.chunk} must be at least 1"
-        )
+    for name in ("next_sentence", "sentence_order"):
+        given = getattr(goal, name)
+        if given and not 0.0 <= given.short <= 1.0:
+            raise UserError(f"config.objective.{name}.short={given.short} must be in [0, 1]")
+    for name in ("causal_lm", "prefix_lm"):
+        given = getattr(goal, name)
+        if given and given.chunk < 1:
+            raise UserError(f"config.objective.{name}.chunk={given.chunk} must be at least 1")
     if not data.corpus:
         raise UserError("config.data.corpus is empty: pre-training needs at least one source")
     _check_weights(data.weights, [source.name for source in data.corpus])
@@ -118,6 +119,36 @@ def _check_objective(config: "Config") -> None:
         )
     if not 0.0 < data.held_out_percent < 100.0:
         raise UserError(f"config.data.held_out_percent={data.held_out_percent} must be in (0, 100)")
+
+
+def _check_rows(goal: "ObjectivesConfig") -> None:
+    """Rows of a mixture: given for each kind of attention, where there are several."""
+    needed, given = objectives.patterns(goal), dict(goal.rows)
+    by_pattern = {
+        pattern: [name for name in objectives.names(goal) if objectives.PATTERNS[name] == pattern]
+        for pattern in needed
+    }
+    if len(needed) > 1 and not given:
+        kinds = "; ".join(f"{pattern}: {', '.join(found)}" for pattern, found in by_pattern.items())
+        raise UserError(
+            f"config.objective has losses of {len(needed)} kinds of attention ({kinds}), which "
+            "need rows of their own: say how many of each, such as --config.objective.rows="
+            f'"{dict.fromkeys(needed, 1)}", or set one side to None'
+        )
+    for pattern, count in given.items():
+        if pattern not in needed:
+            raise UserError(
+                f"config.objective.rows has rows of {pattern!r} attention, which no loss needs"
+                f"{nearest(pattern, needed)}"
+            )
+        if count < 1:
+            raise UserError(f"config.objective.rows[{pattern!r}]={count} must be at least 1")
+    missing = [pattern for pattern in needed if given and pattern not in given]
+    if missing:
+        raise UserError(
+            f"config.objective.rows has no {missing[0]!r}, which "
+            f"{' and '.join(by_pattern[missing[0]])} needs"
+        )
 
 
 def _check_weights(weights: tuple[float, ...], names: list[str]) -> None:

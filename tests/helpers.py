@@ -23,11 +23,21 @@ from research.objectives import ObjectivesConfig, make_objectives
 from research.objectives.causal_lm import CausalLMConfig
 from research.objectives.masked_lm import MaskedLMConfig
 from research.objectives.next_sentence import NextSentenceConfig
+from research.objectives.prefix_lm import PrefixLMConfig
 from research.objectives.protocol import Objective, heads_of
 
 LENGTH, SLOTS = 48, 4
 MASKED_AND_NEXT = ObjectivesConfig(MaskedLMConfig(), NextSentenceConfig())
 CAUSAL = ObjectivesConfig(causal_lm=CausalLMConfig(chunk=8))
+PREFIX = ObjectivesConfig(prefix_lm=PrefixLMConfig(chunk=8))
+MIXTURE = {  # every kind of attention, of every four rows two with the first
+    "masked_lm": {},
+    "sentence_order": {},
+    "causal_lm": {"chunk": 8},
+    "prefix_lm": {"chunk": 8},
+    "rows": {"full": 2, "causal": 1, "prefix": 1},
+}
+END_OF_TEXT = "<|endoftext|>"
 LABELS = ("good", "bad", "plain")
 
 
@@ -108,7 +118,7 @@ def batches(
     made: Store, objectives: ObjectivesConfig, rows: int = 8, seed: int = 0, **changes: Any
 ) -> PretrainingBatches:
     """Rows of LENGTH tokens with the tokenizer that the objectives need."""
-    tokens = byte_pairs() if objectives.causal_lm else word_pieces()
+    tokens = byte_pairs() if objectives.causal_lm or objectives.prefix_lm else word_pieces()
     given = {"length": LENGTH, "slots": SLOTS} | changes
     return PretrainingBatches(made, tokens, objectives, rows=rows, seed=seed, **given)
 
@@ -177,12 +187,14 @@ def new_params(model: ModelConfig, objectives: tuple[Objective, ...] = (), seed:
 
 def pretraining_model(objectives: ObjectivesConfig, **changes: Any) -> tuple[ModelConfig, tuple]:
     """(model, objectives as functions) of the family that the objectives belong to."""
-    model = gpt(**changes) if objectives.causal_lm else bert(**changes)
+    causal = objectives.causal_lm or objectives.prefix_lm
+    model = gpt(**changes) if causal else bert(**changes)
     return model, make_objectives(objectives, model)
 
 
 def run_values(kind: str, folder: Path, **train: Any) -> dict[str, Any]:
-    """A whole config of a tiny run ("bert", "gpt", "sentiment") with dropout and accumulation.
+    """A whole config of a tiny run ("bert", "gpt", "mixture", "sentiment") with dropout and
+    accumulation.
 
     `train` changes the train group. An epoch is a few steps.
     """
@@ -209,6 +221,9 @@ def run_values(kind: str, folder: Path, **train: Any) -> dict[str, Any]:
         values["objective"] = {"causal_lm": {"chunk": 8}}
         values["tokenizer"] = {"kind": "byte_bpe", "vocab_size": 330}
         values["model"] = model | {"preset": "gpt2_tiny"}
+    elif kind == "mixture":
+        values["objective"] = MIXTURE
+        values["tokenizer"]["add_tokens"] = (END_OF_TEXT,)
     else:
         values["task"] = {"name": "sequence_classification", "labels": LABELS}
         data["train"] = write_reviews(folder / "train.jsonl", 60)

@@ -9,6 +9,7 @@ from research.generation import beams as searching
 from research.generation import decode, samplers, stopping
 from research.generation.beams import Beams
 from research.generation.samplers import Sampling
+from research.objectives.protocol import continues_with
 from research.training.inference import Loaded, load_model, require_head
 
 TEMPERATURE = 0.8  # where none is given; a beam search has none
@@ -64,6 +65,7 @@ def run(
             max_tokens=new,
             sampling=sampling,
             beams=search,
+            pattern=continues_with(loaded.objectives),
             allowed=decode.allowed_tokens(tokenizer),
             room=limit,
             watch=watch,
@@ -127,8 +129,8 @@ def _type(text: str) -> None:
 
 def require_generative(loaded: Loaded, checkpoint: str) -> None:
     """Raises UserError for a model not trained to continue text, with what it can do."""
-    config, task = loaded.config, loaded.task
-    if (task and task.prompt) or (config.objective and config.objective.causal_lm):
+    task = loaded.task
+    if any(o.pattern != "full" for o in loaded.objectives) and (task is None or task.prompt):
         return
     names = " and ".join(o.name for o in loaded.objectives)
     raise UserError(
@@ -145,7 +147,7 @@ def _instead(loaded: Loaded, checkpoint: str) -> str:
     lines = []
     if goal.masked_lm:
         lines.append(f'`{predict} --text="… {mask} …"` shows the best fillings of {mask}')
-    if goal.next_sentence:
+    if goal.next_sentence or goal.sentence_order:
         lines.append(
             f'`{predict} --text_a="…" --text_b="…"` shows how probably B is the next sentence'
         )

@@ -7,17 +7,20 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from research import objectives
 from research.data import mixture, sources, store
+from research.data import pretraining as pretraining_batches
 from research.data import tokenizer as tokenizers
 from research.data.config import DataConfig, TokenizerConfig
 from research.data.loader import Batches
 from research.data.mixture import MixedBatches
+from research.data.objective_mixture import ObjectiveMixture
 from research.data.pretraining import PretrainingBatches
 from research.data.sources import SourceConfig
 from research.data.task_batches import TaskBatches
 from research.data.tokenizer import Tokenizer
 from research.errors import UserError
-from research.objectives import for_evaluation
+from research.objectives import ObjectivesConfig
 from research.tasks.protocol import Example, Task
 
 if TYPE_CHECKING:
@@ -26,6 +29,8 @@ if TYPE_CHECKING:
 TOKENIZER_FORMAT = 1  # raise it when the same texts would give another tokenizer
 TOKENIZER_BYTES = 1 << 30  # UTF-8 bytes of text that a tokenizer is trained on at most
 EVAL_SEED = 20_181_011  # of the masks that every evaluation draws
+
+Stream = PretrainingBatches | MixedBatches
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,13 +90,20 @@ def batch_rows(config: "Config", mesh_rows: int) -> int:
     """Rows of a pre-training's batch. Raises UserError where they do not divide."""
     data, train = config.data, config.train
     rows = train.batch_size // data.length
-    if rows % (mesh_rows * train.accumulation):
+    cycle = _cycle(config)
+    if rows % (mesh_rows * train.accumulation * cycle):
+        mixed = f" x {cycle} rows of a mixture (config.objective.rows)" if cycle > 1 else ""
         raise UserError(
             f"config.train.batch_size={train.batch_size} tokens is {rows} rows of {data.length}, "
-            f"which {mesh_rows} devices x config.train.accumulation={train.accumulation} do not "
-            f"divide; a multiple of {data.length * mesh_rows * train.accumulation} does"
+            f"which {mesh_rows} devices x config.train.accumulation={train.accumulation}{mixed} do "
+            f"not divide; a multiple of {data.length * mesh_rows * train.accumulation * cycle} does"
         )
     return rows
+
+
+def _cycle(config: "Config") -> int:
+    """Rows after which the kinds of attention of a mixture of objectives come again."""
+    return next(iter(objectives.places(config.objective).values()))[2]
 
 
 def pretraining(config: "Config", tokenizer: Tokenizer, mesh_rows: int, quiet: bool) -> Data:
@@ -103,18 +115,31 @@ def pretraining(config: "Config", tokenizer: Tokenizer, mesh_rows: int, quiet: b
     Raises UserError where the rows of a batch do not divide.
     """
     data, rows = config.data, batch_rows(config, mesh_rows)
+    pretraining_batches.check_tokenizer(config.objective, tokenizer)
     if data.weights:  # before anything is tokenised
         counts = mixture.shares(data.weights, [source.name for source in data.corpus])
     *train, validation = [job.build(quiet) for job in jobs(data, tokenizer)]
-    shape = (config.objective, data.length, data.slots)
-    if data.weights:
+
+    def stream(goal: ObjectivesConfig, rows: int, seed: int | str) -> Stream:
+        shape = (goal, data.length, data.slots)
+        if not data.weights:
+            return PretrainingBatches(train[0], tokenizer, *shape, rows, seed)
         parts = [
-            PretrainingBatches(made, tokenizer, *shape, 1, f"{config.seed} source {number}")
+            PretrainingBatches(made, tokenizer, *shape, 1, f"{seed} source {number}")
             for number, made in enumerate(train)
         ]
-        batches = MixedBatches(parts, counts, rows, config.seed)
+        return MixedBatches(parts, counts, rows, seed)
+
+    goal = config.objective
+    if len(objectives.patterns(goal)) == 1:
+        batches = stream(goal, rows, config.seed)
     else:
-        batches = PretrainingBatches(train[0], tokenizer, *shape, rows, config.seed)
+        parts = {
+            pattern: stream(objectives.only(goal, pattern), 1, f"{config.seed} {pattern}")
+            for pattern in objectives.patterns(goal)
+        }
+        layout = pretraining_batches.row_layout(goal, data.length, data.slots)
+        batches = ObjectiveMixture(parts, objectives.places(goal), rows, layout)
     return Data(
         batches,
         evaluation_batches(config, tokenizer, validation, mesh_rows),
@@ -136,19 +161,21 @@ def jobs(data: DataConfig, tokenizer: Tokenizer) -> list[store.Job]:
 
 def evaluation_batches(
     config: "Config", tokenizer: Tokenizer, corpus: store.Store, mesh_rows: int
-) -> PretrainingBatches:
+) -> PretrainingBatches | ObjectiveMixture:
     """A split as it is measured: in order, with masks that no run's seed changes."""
-    rows = max(mesh_rows, config.train.batch_size // config.data.length // mesh_rows * mesh_rows)
-    return PretrainingBatches(
-        corpus,
-        tokenizer,
-        for_evaluation(config.objective),
-        config.data.length,
-        config.data.slots,
-        rows,
-        EVAL_SEED,
-        shuffle=False,
-    )
+    goal, data = objectives.for_evaluation(config.objective), config.data
+    multiple = mesh_rows * _cycle(config)
+    rows = max(multiple, config.train.batch_size // data.length // multiple * multiple)
+
+    def split(goal: ObjectivesConfig, rows: int) -> PretrainingBatches:
+        shape = (goal, data.length, data.slots, rows, EVAL_SEED)
+        return PretrainingBatches(corpus, tokenizer, *shape, shuffle=False)
+
+    if len(objectives.patterns(goal)) == 1:
+        return split(goal, rows)
+    parts = {p: split(objectives.only(goal, p), 1) for p in objectives.patterns(goal)}
+    layout = pretraining_batches.row_layout(goal, data.length, data.slots)
+    return ObjectiveMixture(parts, objectives.places(goal), rows, layout, once=True)
 
 
 def examples(source: SourceConfig, kind: str) -> list[Example]:

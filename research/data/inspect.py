@@ -11,11 +11,14 @@ import numpy as np
 from research.config import Config
 from research.data import mixture, pretraining, sources
 from research.data.batch import Batch
+from research.data.loader import Batches
 from research.data.mixture import MixedBatches
+from research.data.objective_mixture import ObjectiveMixture
 from research.data.pretraining import PretrainingBatches
 from research.data.sources import SourceConfig
 from research.data.task_batches import TaskBatches
 from research.data.tokenizer import Tokenizer
+from research.objectives import next_sentence, sentence_order
 
 if TYPE_CHECKING:
     from research.training.run import Run
@@ -24,7 +27,10 @@ WIDTH = 96  # characters of a line
 BINS = 8
 SAMPLE = 500  # texts by which tokens of a word are counted
 FIELDS = ("text", "text_a", "text_b", "question", "context")  # of an example, that are text
-RANDOM_NEXT = ("B is what follows A", "B is random")
+PAIRS = {  # label of a pair -> what its classes mean
+    next_sentence.LABEL: ("B is what follows A", "B is random"),
+    sentence_order.LABEL: ("B is what follows A", "A is what follows B"),
+}
 
 
 def report(run: "Run", rows: int) -> Iterator[str]:
@@ -55,14 +61,16 @@ def _counts(run: "Run") -> Iterator[str]:
         yield f"corpus ({data.held_out_percent:g} % of its documents held out for validation)"
         for source in data.corpus:
             yield f"  {_named(source)}"
-        if isinstance(run.train, MixedBatches):
+        # What is read with each kind of attention is the same.
+        train, validation = _of_one_kind(run.train), _of_one_kind(run.validation)
+        if isinstance(train, MixedBatches):
             for source, part, share in zip(
-                data.corpus, run.train.parts, run.train.counts / mixture.CYCLE, strict=True
+                data.corpus, train.parts, train.counts / mixture.CYCLE, strict=True
             ):
                 yield f"  train, {share:.2%} of the rows from {source.name}: {_size(part)}"
         else:
-            yield f"  train: {_size(run.train)}"
-        yield f"  validation: {_size(run.validation)}"
+            yield f"  train: {_size(train)}"
+        yield f"  validation: {_size(validation)}"
         return
     yield f"examples ({run.task.kind})"
     for name, batches in (("train", run.train), ("validation", run.validation)):
@@ -75,6 +83,10 @@ def _counts(run: "Run") -> Iterator[str]:
         )
     if data.test is not None:
         yield f"  test: {_named(data.test)} (not read here)"
+
+
+def _of_one_kind(batches: Batches) -> Batches:
+    return next(iter(batches.parts.values())) if isinstance(batches, ObjectiveMixture) else batches
 
 
 def _size(batches: PretrainingBatches) -> str:
@@ -145,10 +157,10 @@ def _texts(run: "Run") -> Iterator[str]:
 def _fill(run: "Run") -> Iterator[str]:
     train = run.train
     of = f"rows of {run.config.data.length} tokens"
-    if isinstance(train, MixedBatches):
-        for source, part in zip(run.config.data.corpus, train.parts, strict=True):
+    if isinstance(train, MixedBatches | ObjectiveMixture):
+        for name, part in _streams(run, train):
             found = pretraining.fill(part)
-            yield f"{of} from {source.name}: {found['rows']:,} in an epoch of its own"
+            yield f"{of}{name}: {found['rows']:,} in an epoch of its own"
             yield from _shape(found, run)
         yield f"{train.rows} rows in a batch, {train.epoch_batches(0):,} batches in a pass"
         return
@@ -163,6 +175,20 @@ def _fill(run: "Run") -> Iterator[str]:
         f"{of}: {found['rows']:,} in an epoch, {per_batch} in the first batch, {batches:,} batches"
     )
     yield from _shape(found, run)
+
+
+def _streams(run: "Run", train: Batches) -> Iterator[tuple[str, PretrainingBatches]]:
+    """What a mixture is made of, each with what distinguishes it."""
+    if isinstance(train, ObjectiveMixture):
+        for pattern, part in train.parts.items():
+            first, end, cycle = train.places[pattern]
+            share = f" of {pattern} attention, {end - first} of {cycle} rows of a batch"
+            yield from ((share + name, each) for name, each in _streams(run, part))
+    elif isinstance(train, MixedBatches):
+        for source, part in zip(run.config.data.corpus, train.parts, strict=True):
+            yield f" from {source.name}", part
+    else:
+        yield "", train
 
 
 def _task_fill(train: TaskBatches, batches: int) -> dict[str, Any]:
@@ -223,10 +249,14 @@ def show_row(batch: Batch, row: int, run: "Run") -> Iterator[str]:
 
 
 def _slot_label(batch: Batch, row: int, s: int, run: "Run") -> str:
-    if "random_next" in batch:
-        return f": {RANDOM_NEXT[batch['random_next'][row, s]]}"
     if run.task is None:
-        return ""
+        first = batch["first"][row, s]
+        if "prefix" in batch and batch["prefix"][row, first]:
+            place = slice(first, batch["last"][row, s] + 1)
+            return f": the first {batch['prefix'][row, place].sum()} tokens see each other"
+        paired = (batch["token_types"][row] * (batch["slots"][row] == s + 1)).any()
+        found = [PAIRS[name][batch[name][row, s]] for name in PAIRS if name in batch and paired]
+        return "".join(f": {meaning}" for meaning in found)
     label = f": example {batch['example'][row, s]}"
     if "label" in batch:
         label += f", {_names(run.config)[batch['label'][row, s]]}"

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from research.data.batch import Batch
+from research.data.batch import Batch, Slot
 from research.data.draws import generator
 from research.data.pretraining import PretrainingBatches
 from research.errors import UserError
@@ -70,8 +70,15 @@ class MixedBatches:
     def batch(self, step: int, start: int = 0, end: int | None = None) -> Batch:
         """Rows `start` to `end` of the batch of a step: the same whoever asks for them."""
         end = self.rows if end is None else end
+        return self.assembled(self.slots(step, start, end), start)
+
+    def slots(self, step: int, start: int, end: int) -> list[list[Slot]]:
+        """The slots of the rows `start` to `end` of the batch of a step."""
         places = [self.source(step * self.rows + row) for row in range(start, end)]
-        rows = [self.parts[source].slots(row, 0, 1)[0] for source, row in places]
+        return [self.parts[source].slots(row, 0, 1)[0] for source, row in places]
+
+    def assembled(self, rows: list[list[Slot]], start: int) -> Batch:
+        """The arrays of a batch's rows from `start` on."""
         return self.parts[0].assembled(rows, start)
 
     def epoch_batches(self, epoch: int, most: int = 0) -> int:

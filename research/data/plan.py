@@ -11,8 +11,8 @@ import numpy as np
 
 from research.errors import UserError
 
-# One slot of a row. A pair has a second slice; a single slice has doc_b = -1. `random_next` is
-# next sentence prediction's label: 1 when the second slice comes from another document.
+# One slot of a row. A pair has a second slice; a single slice has doc_b = -1. `label` is 1 where
+# the second slice comes from another document (next sentence), or stood before the first (order).
 SLOT = np.dtype(
     [
         ("row", np.int32),
@@ -22,7 +22,7 @@ SLOT = np.dtype(
         ("doc_b", np.int32),
         ("start_b", np.int32),
         ("end_b", np.int32),
-        ("random_next", np.int32),
+        ("label", np.int32),
     ]
 )
 FORMAT = 1  # raise it when the same lengths and draws would give other rows
@@ -176,4 +176,50 @@ def plan_pairs(
             a, b = (a[0] + cut[0], a[1] - cut[1]), (b[0] + cut[2], b[1] - cut[3])
             tokens = a[1] - a[0] + b[1] - b[0] + PAIR_SPECIALS
             rows.add(tokens, (doc, *a, other, *b, int(random_next)))
+    return rows.array()
+
+
+def plan_ordered_pairs(
+    sentences: Sequence[Sequence[int]],
+    length: int,
+    slots: int,
+    rng: np.random.Generator,
+    short: float = 0.1,
+    predictions: int = 0,
+    predicted_of=lambda n: 0,
+) -> np.ndarray:
+    """Pairs of neighbours for sentence order prediction (Lan et al. 2019, section 3.1).
+
+    A and B are one or more sentences each, the second right behind the first, and change places
+    half the time. A pair fills what the row has left, or, with probability `short`, a random part
+    of it; a last sentence that would be left alone goes into the pair before it. The one sentence
+    of a document is cut in two, and where it is a single token there is no order: it is left out.
+
+    Args and returns: as in `plan_pairs`.
+    """
+    rows = _Rows(length, slots, predictions, predicted_of)
+    least = PAIR_SPECIALS + max(2, min(16, length // 8))
+    for doc in rng.permutation(len(sentences)):
+        doc = int(doc)
+        offsets = sentences[doc]
+        if offsets[-1] < 2:
+            continue
+        if len(offsets) == 2:
+            offsets = [0, int(rng.integers(1, offsets[-1])), offsets[-1]]
+        last = len(offsets) - 1
+        i = 0
+        while i < last:
+            room = rows.room(least) - PAIR_SPECIALS
+            target = room if rng.random() >= short else int(rng.integers(2, room + 1))
+            j = min(last, max(i + 2, bisect_left(offsets, offsets[i] + target)))
+            j = last if last - j == 1 else j
+            middle = int(rng.integers(i + 1, j))
+            a, b = (offsets[i], offsets[middle]), (offsets[middle], offsets[j])
+            i = j
+            cut = _truncate(a[1] - a[0], b[1] - b[0], target, rng)
+            a, b = (a[0] + cut[0], a[1] - cut[1]), (b[0] + cut[2], b[1] - cut[3])
+            swapped = bool(rng.random() < 0.5)
+            a, b = (b, a) if swapped else (a, b)
+            tokens = a[1] - a[0] + b[1] - b[0] + PAIR_SPECIALS
+            rows.add(tokens, (doc, *a, doc, *b, int(swapped)))
     return rows.array()

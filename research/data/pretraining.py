@@ -14,7 +14,7 @@ from research.data.row_counts import RowCounts
 from research.data.store import Store
 from research.data.tokenizer import Tokenizer
 from research.errors import UserError
-from research.objectives import ObjectivesConfig, masked_lm
+from research.objectives import ObjectivesConfig, masked_lm, next_sentence, sentence_order
 
 SAMPLE = 64  # blocks at most in which is measured how full rows are
 WINDOW = 16  # blocks whose rows are shuffled together: a bucket is read in large pieces
@@ -22,20 +22,37 @@ WINDOW = 16  # blocks whose rows are shuffled together: a bucket is read in larg
 
 def row_layout(objectives: ObjectivesConfig, length: int, slots: int) -> Layout:
     """Capacities and arrays of the rows that these objectives learn from."""
-    masked = objectives.masked_lm
+    masked, prefix = objectives.masked_lm, objectives.prefix_lm is not None
+    labels = {
+        next_sentence.LABEL: objectives.next_sentence,
+        sentence_order.LABEL: objectives.sentence_order,
+    }
     return Layout(
         length,
         slots,
         predictions=masked_lm.capacity(length, masked.rate) if masked else 0,
-        targets=objectives.causal_lm is not None,
-        labels=("random_next",) if objectives.next_sentence else (),
+        targets=prefix or objectives.causal_lm is not None,
+        prefix=prefix,
+        labels=tuple(name for name, asked in labels.items() if asked),
     )
+
+
+def check_tokenizer(objectives: ObjectivesConfig, tokenizer: Tokenizer) -> None:
+    """Raises UserError for a special token that these objectives need and it does not have."""
+    if objectives.causal_lm or objectives.prefix_lm:
+        tokenizer.require("eos", "it stands between documents")
+    if objectives.masked_lm or objectives.next_sentence or objectives.sentence_order:
+        tokenizer.require("cls", "every slot begins with it")
+        tokenizer.require("sep", "every segment ends with it")
+    if objectives.masked_lm:
+        tokenizer.require("mask", "masked language modelling replaces tokens by it")
 
 
 class PretrainingBatches:
     """Rows of an epoch, in an order and with contents that depend on (seed, epoch) alone.
 
     Args:
+        objectives: of one kind of attention (`research.data.objective_mixture` has several).
         rows: rows of a batch; the last batch of an epoch is filled with rows of weight 0.
         seed: of everything drawn. In evaluation a constant of the project.
         shuffle: False reads the blocks in order (evaluation; one epoch).
@@ -54,16 +71,16 @@ class PretrainingBatches:
     ):
         self.store, self.tokenizer, self.objectives = store, tokenizer, objectives
         self.rows, self.seed, self.shuffle = rows, seed, shuffle
-        self.pairs = objectives.next_sentence is not None
+        self.pairs = objectives.next_sentence or objectives.sentence_order
         self.rate = objectives.masked_lm.rate if objectives.masked_lm else 0.0
-        self.causal = objectives.causal_lm is not None
+        self.causal = bool(objectives.causal_lm or objectives.prefix_lm)
         self.layout = row_layout(objectives, length, slots)
         self._ordinary = np.array(
             [i for i in range(tokenizer.vocab_size) if i not in tokenizer.special_ids]
         )
         self._special = np.array(sorted(tokenizer.special_ids))
         self._bytes = tokenizer.byte_lengths() if self.causal else None
-        if self.pairs:  # now, not when such a block's turn comes
+        if objectives.next_sentence:  # now, not when such a block's turn comes
             plan.check_pairs(store.counts["fewest_documents"])
         self._lock = threading.RLock()  # the loader's thread and the loop's ask where a step is
         self._epochs: list[int] = [0]  # first batch of each epoch known so far
@@ -74,17 +91,9 @@ class PretrainingBatches:
         self.block_plan = functools.lru_cache(2 * WINDOW)(self._block_plan)
         self._window = functools.lru_cache(4)(self._shuffled_window)
         self._order = functools.lru_cache(2)(self._block_order)
-        if self.causal:
-            self._eot = tokenizer.require("eos", "causal language modelling separates documents")
-        else:
-            self._cls = tokenizer.require("cls", "every slot begins with it")
-            self._sep = tokenizer.require("sep", "every segment ends with it")
-        if self.rate:
-            self._mask = tokenizer.require(
-                "mask", "masked language modelling replaces tokens by it"
-            )
+        check_tokenizer(objectives, tokenizer)
         # All that a block's plan depends on.
-        key = (plan.FORMAT, objectives.next_sentence, self.rate, self.causal, self.layout, seed)
+        key = (plan.FORMAT, self.pairs, self.rate, self.causal, self.layout, seed)
         self._counts = RowCounts(store.path, store.blocks, key, keep=store.blocks > WINDOW)
 
     # -- the plan ---------------------------------------------------------------------------
@@ -96,9 +105,9 @@ class PretrainingBatches:
         predicted = functools.partial(masking.predicted_count, rate=self.rate)
         limits = (layout.predictions, predicted if self.rate else lambda n: 0)
         if self.pairs:
-            short = self.objectives.next_sentence.short
-            return plan.plan_pairs(
-                data.sentence_offsets(), layout.length, layout.slots, rng, short, *limits
+            make = plan.plan_pairs if self.objectives.next_sentence else plan.plan_ordered_pairs
+            return make(
+                data.sentence_offsets(), layout.length, layout.slots, rng, self.pairs.short, *limits
             )
         if self.causal:  # one more input, the end-of-text token before the document
             return plan.plan_slices(data.lengths + 1, layout.length, layout.slots, rng, 0)
@@ -223,18 +232,22 @@ class PretrainingBatches:
         data = self.block(block)
         doc, start, end = (int(planned[k]) for k in ("doc", "start", "end"))
         if self.causal:
-            return self._causal_slot(data, doc, start, end)
+            prefix = 0
+            if self.layout.prefix:  # it leaves at least one token to be predicted
+                rng = generator(self.seed, "prefix", epoch, block, index)
+                prefix = int(rng.integers(1, max(2, end - start)))
+            return self._causal_slot(data, doc, start, end, prefix)
         tokens, words = data.slice(doc, start, end)
-        parts = [[self._cls], tokens, [self._sep]]
+        parts = [[self.tokenizer.cls], tokens, [self.tokenizer.sep]]
         flags = [[True], words, [True]]
         types = np.zeros(len(tokens) + 2, np.int32)
         if planned["doc_b"] >= 0:
             b, words = data.slice(*(int(planned[k]) for k in ("doc_b", "start_b", "end_b")))
-            parts += [b, [self._sep]]
+            parts += [b, [self.tokenizer.sep]]
             flags += [words, [True]]
             types = np.concatenate([types, np.ones(len(b) + 1, np.int32)])
         clean = np.concatenate(parts).astype(np.int32)
-        labels = {"random_next": int(planned["random_next"])}
+        labels = dict.fromkeys(self.layout.labels, int(planned["label"]))
         if not self.rate:
             return Slot(clean, types, labels=labels)
         found = masking.corrupt(
@@ -243,7 +256,7 @@ class PretrainingBatches:
             np.concatenate(flags).astype(bool),
             self.rate,
             self.objectives.masked_lm.unit,
-            self._mask,
+            self.tokenizer.mask,
             self._ordinary,
             generator(self.seed, "mask", epoch, block, index),
         )
@@ -255,14 +268,24 @@ class PretrainingBatches:
             predict_targets=found.targets,
         )
 
-    def _causal_slot(self, data, doc: int, start: int, end: int) -> Slot:
-        """Inputs are <end of text>, tokens…; targets the same one further, <end of text> last."""
+    def _causal_slot(self, data, doc: int, start: int, end: int, prefix: int) -> Slot:
+        """Inputs are <end of text>, tokens…; targets the same one further, <end of text> last. Of
+        what lies in a prefix nothing is predicted."""
         size = int(data.lengths[doc])
         tokens, _ = data.slice(doc, max(0, start - 1), min(size, end))
-        around = [[self._eot]] * (start == 0), [[self._eot]] * (end == size + 1)
+        end_of_text = [self.tokenizer.eos]
+        around = [end_of_text] * (start == 0), [end_of_text] * (end == size + 1)
         text = np.concatenate([*around[0], tokens, *around[1]]).astype(np.int32)
         n = end - start
-        return Slot(text[:-1], np.zeros(n, np.int32), targets=text[1:], target_weights=np.ones(n))
+        weights = np.ones(n)
+        weights[: max(0, prefix - 1)] = 0.0
+        return Slot(
+            text[:-1],
+            np.zeros(n, np.int32),
+            targets=text[1:],
+            target_weights=weights,
+            prefix=prefix,
+        )
 
 
 def _rows(planned: np.ndarray) -> int:

@@ -160,8 +160,8 @@ class Tokenizer:
         found = getattr(self, role)
         if found is None:
             raise UserError(
-                f"the tokenizer declares no {role} token, which {why} needs; "
-                f"it would be named {' or '.join(_ROLES[role])}"
+                f"the tokenizer declares no {role} token ({why}); it would be named "
+                f"{' or '.join(_ROLES[role])}; config.tokenizer.add_tokens appends one"
             )
         return found
 

@@ -38,7 +38,7 @@ def embed(
         raise UserError("--pooling=pooler: this backbone has no pooler; mean, first and last work")
     reader, mesh = _reader(loaded, pooling), loaded.mesh
     step = jax.jit(
-        make_predict_step(loaded.model, (reader.objective,)), out_shardings=meshes.replicated(mesh)
+        make_predict_step(loaded.model, reader.objective), out_shardings=meshes.replicated(mesh)
     )
     progress = Progress(len(examples), "embed", unit="text", active=not quiet)
     with meshes.use(mesh, loaded.placement), progress:

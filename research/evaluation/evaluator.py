@@ -92,7 +92,7 @@ def predictions(
         placed = {
             k: arrays(v.shape, sharding, lambda index, v=v: v[index]) for k, v in batch.items()
         }
-        found = jax.device_get(predict_step(params, placed))[task.objective.name]
+        found = jax.device_get(predict_step(params, placed))
         read_before = collections.Counter()  # predicted positions of a row's earlier slots
         for (i, w), (r, s) in batch_slots:
             first, last = batch["first"][r, s], batch["last"][r, s]

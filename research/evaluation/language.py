@@ -8,6 +8,10 @@ Counts, each a sum over the tokens or pairs of a sequence, a batch or a split:
                                masked LM: nats, tokens guessed right, tokens asked for
     next_sentence_loss, next_sentence_correct, pairs
                                next sentence prediction: nats, right answers, sentence pairs
+    sentence_order_loss, sentence_order_correct, ordered_pairs
+                               sentence order prediction: the same
+    prefix_loss, prefix_correct, continued
+                               prefix LM: nats, tokens guessed right, tokens behind the prefixes
 
 The names differ, so that the counts of a mixture of objectives live in one dict.
 """
@@ -21,6 +25,8 @@ FAMILIES = {
     "tokens": ("loss",),
     "masked": ("masked_loss", "masked_correct"),
     "pairs": ("next_sentence_loss", "next_sentence_correct"),
+    "ordered_pairs": ("sentence_order_loss", "sentence_order_correct"),
+    "continued": ("prefix_loss", "prefix_correct"),
 }
 OPTIONAL = ("bytes",)
 
@@ -29,8 +35,9 @@ def finish(counts: Mapping[str, float]) -> dict[str, float]:
     """The numbers of every objective that was counted; losses are in nats per token or pair.
 
     loss, perplexity and bits_per_byte; masked_loss, masked_perplexity and masked_accuracy;
-    next_sentence_loss and next_sentence_accuracy. Bits per byte do not depend on the tokenizer and
-    so compare models with different ones.
+    next_sentence_loss and next_sentence_accuracy, sentence_order_loss and sentence_order_accuracy;
+    prefix_loss, prefix_perplexity and prefix_accuracy. Bits per byte do not depend on the tokenizer
+    and so compare models with different ones.
 
     Raises ValueError for a count with an unknown name, an objective whose counts are not all
     there, and one of which nothing was counted.
@@ -49,6 +56,14 @@ def finish(counts: Mapping[str, float]) -> dict[str, float]:
     if "pairs" in counts:
         numbers["next_sentence_loss"] = counts["next_sentence_loss"] / counts["pairs"]
         numbers["next_sentence_accuracy"] = counts["next_sentence_correct"] / counts["pairs"]
+    if "ordered_pairs" in counts:
+        of = counts["ordered_pairs"]
+        numbers["sentence_order_loss"] = counts["sentence_order_loss"] / of
+        numbers["sentence_order_accuracy"] = counts["sentence_order_correct"] / of
+    if "continued" in counts:
+        numbers["prefix_loss"] = counts["prefix_loss"] / counts["continued"]
+        numbers["prefix_perplexity"] = perplexity(numbers["prefix_loss"])
+        numbers["prefix_accuracy"] = counts["prefix_correct"] / counts["continued"]
     return numbers
 
 

@@ -14,6 +14,7 @@ from research.evaluation.evaluator import Reader
 from research.generation import decode
 from research.generation.samplers import Sampling
 from research.monitoring.progress import Progress
+from research.objectives.protocol import continues_with
 from research.sharding import mesh as meshes
 from research.tasks.protocol import Example, Prediction, Task
 from research.training.inference import Loaded
@@ -69,14 +70,18 @@ def forms(loaded: Loaded) -> tuple[Form, ...]:
                 lambda examples: pretrained.fillings(masked, tokenizer, layout, examples),
             )
         )
-    if goal.next_sentence:
-        pair = pretrained.following(by_name["next_sentence"], tokenizer, layout)
+    pair = goal.next_sentence or goal.sentence_order
+    if pair:
+        name = "next_sentence" if goal.next_sentence else "sentence_order"
+        pair = pretrained.following(by_name[name], tokenizer, layout)
         made.append(
             Form(("text_a", "text_b"), "how probably B is the sentence after A", lambda _: pair)
         )
-    if goal.causal_lm:
-        causal = pretrained.continuing(by_name["causal_lm"], tokenizer, layout)
-        made.append(Form(("text",), "the five best next tokens", lambda _: causal))
+    # One form for "text": of a mixture that fills masks, `generate` shows what comes next.
+    if (goal.causal_lm or goal.prefix_lm) and not goal.masked_lm:
+        name = "causal_lm" if goal.causal_lm else "prefix_lm"
+        following = pretrained.continuing(by_name[name], tokenizer, layout)
+        made.append(Form(("text",), "the five best next tokens", lambda _: following))
     return tuple(made)
 
 
@@ -184,7 +189,7 @@ def split_examples(config: Config, task: Task, split: str) -> list[Example]:
 def _read(loaded: Loaded, asked: _Asked, progress: Callable[[int], None]) -> list[Prediction]:
     reader, mesh = asked.reader, loaded.mesh
     step = jax.jit(
-        make_predict_step(loaded.model, (reader.objective,)), out_shardings=meshes.replicated(mesh)
+        make_predict_step(loaded.model, reader.objective), out_shardings=meshes.replicated(mesh)
     )
     with meshes.use(mesh, loaded.placement):
         return evaluator.predictions(
@@ -228,5 +233,6 @@ def _continue(
         prompts,
         max_tokens=max_tokens,
         sampling=sampling,
+        pattern=continues_with(loaded.objectives),
         ids=numbers,
     )

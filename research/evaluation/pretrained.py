@@ -84,14 +84,19 @@ def following(objective: Objective, tokenizer: Tokenizer, layout: Layout) -> Rea
 def continuing(objective: Objective, tokenizer: Tokenizer, layout: Layout) -> Reader:
     """The most probable tokens after "text": {"next": [{"token", "probability"}, …]}, best first.
 
-    Of a text longer than a row the end is read.
+    Of a text longer than a row the end is read; a prefix language model reads all of it in both
+    directions.
     """
     begin = tokenizer.require("eos", "every text begins with it")
+    prefix = objective.pattern == "prefix"
+    layout = dataclasses.replace(layout, prefix=prefix)
 
     def make_slots(example: Example, number: int, labelled: bool) -> list[Slot]:
         ids = tokenizer.encode(example["text"]).ids[-(layout.length - 1) :]
         tokens = np.concatenate([[begin], ids]).astype(np.int32)
-        return [Slot(tokens, np.zeros(len(tokens), np.int32), example=number, weight=0.0)]
+        seen = len(tokens) if prefix else 0
+        types = np.zeros(len(tokens), np.int32)
+        return [Slot(tokens, types, example=number, weight=0.0, prefix=seen)]
 
     def predict(example: Example, slots: Sequence[Slot], outputs: Sequence[Outputs]) -> Prediction:
         found = outputs[0]

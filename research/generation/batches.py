@@ -8,6 +8,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding
 
 from research.errors import UserError
+from research.models.attention import Pattern
 from research.models.config import ModelConfig
 
 SMALLEST_BUCKET = 16  # tokens; below it a step costs the same
@@ -51,11 +52,16 @@ def allowed_rows(model: ModelConfig, allowed: Sequence[bool] | np.ndarray | None
 
 
 def pad(
-    prompts: Sequence[Sequence[int]], ids: Sequence[int], model: ModelConfig, multiple: int
+    prompts: Sequence[Sequence[int]],
+    ids: Sequence[int],
+    model: ModelConfig,
+    multiple: int,
+    pattern: Pattern = "causal",
 ) -> dict[str, np.ndarray]:
     """tokens [B, P] padded at the right, and lengths, ids, done [B]; B and P are their buckets.
 
     B is a power of two times `multiple`; rows that are padding are done from the beginning.
+    With the pattern "prefix" there is an array `prefix` [B]: the whole prompt.
     """
     parts = -(-len(prompts) // multiple)
     rows = multiple * (1 << (parts - 1).bit_length())
@@ -71,7 +77,7 @@ def pad(
         batch["lengths"][row] = len(prompt)
         batch["ids"][row] = number
         batch["done"][row] = False
-    return batch
+    return batch | ({"prefix": batch["lengths"].copy()} if pattern == "prefix" else {})
 
 
 def mesh_of(params: Any) -> Mesh | None:

@@ -22,13 +22,15 @@ def prefill(
     """Logits of the token after each prompt, and a cache of `length` positions with the prompts.
 
     Args:
-        batch: as `batches.pad` makes it: tokens [B, P] and lengths [B] are read.
+        batch: as `batches.pad` makes it: tokens [B, P] and lengths [B] are read, and prefix [B]
+            if it is there: the tokens that all of a prompt see.
     """
     tokens = batch["tokens"]
     rows, width = tokens.shape
     cache = transformer.empty_cache(model, rows, length)
     at = jnp.broadcast_to(jnp.arange(width), tokens.shape)
-    hidden, cache = _forward(params, model, tokens, at, cache, visible=width)
+    prefix = batch["prefix"] if "prefix" in batch else None
+    hidden, cache = _forward(params, model, tokens, at, cache, width, prefix)
     last = transformer.gather(hidden, batch["lengths"][:, None] - 1)
     return _logits(params, model, last), cache
 
@@ -55,11 +57,13 @@ def _forward(
     positions: Int[Array, "B L"],
     cache: transformer.Cache,
     visible: int,
+    prefix: Int[Array, " B"] | None = None,
 ) -> tuple[Float[Array, "B L D"], transformer.Cache]:
     """Hidden states of tokens that go on from a cache; see `transformer.encode_cached`."""
     types = jnp.zeros_like(tokens)
     x = transformer.embed(params["backbone"], model, tokens, positions, types)
-    return transformer.encode_cached(params["backbone"], model, x, positions, cache, visible)
+    backbone = params["backbone"]
+    return transformer.encode_cached(backbone, model, x, positions, cache, visible, prefix)
 
 
 def _logits(params: Params, model: ModelConfig, hidden: Float[Array, "B 1 D"]) -> Array:

@@ -17,6 +17,7 @@ from research.generation import batches, loop, samplers, stopping
 from research.generation import beams as searching
 from research.generation.beams import Beams
 from research.generation.samplers import Sampling
+from research.models.attention import Pattern
 from research.models.config import ModelConfig
 from research.sharding import mesh as meshes
 
@@ -55,6 +56,7 @@ def generate(
     max_tokens: int,
     sampling: Sampling,
     beams: Beams | None = None,
+    pattern: Pattern = "causal",
     ids: Sequence[int] | None = None,
     allowed: Sequence[bool] | np.ndarray | None = None,
     rows: int = ROWS,
@@ -73,6 +75,7 @@ def generate(
         prompts: token ids, at least one each. As in training, the first is the end-of-text token.
         eos: id of the end-of-text token.
         beams: search for the most probable text, with a `sampling` that is greedy.
+        pattern: of the model's attention; with "prefix" a prompt sees itself in both directions.
         ids: example ids, from 0 to 2**32 - 1, that key the random draws; default: 0, 1, 2, …
         allowed: for each of the first token ids whether it may be produced; the rest may not.
             Default: all `model.vocab_size`. Rows that pad the embedding table never are.
@@ -125,9 +128,8 @@ def generate(
     with meshes.use(mesh) if mesh else contextlib.nullcontext():
         for first in range(0, len(order), at_once):
             chosen = order[first : first + at_once]
-            batch = batches.pad(
-                [prompts[i] for i in chosen], [ids[i] for i in chosen], model, multiple
-            )
+            texts, keys = [prompts[i] for i in chosen], [ids[i] for i in chosen]
+            batch = batches.pad(texts, keys, model, multiple, pattern)
             made = decode(batch, chosen)
             for i, row in zip(chosen, made, strict=False):  # rows behind are padding
                 found[i] = row[:max_tokens]
@@ -171,6 +173,7 @@ def continue_texts(
     sampling: Sampling,
     beams: Beams | None = None,
     stop: str | None = None,
+    pattern: Pattern = "causal",
     ids: Sequence[int] | None = None,
     special: bool = False,
     rows: int = ROWS,
@@ -194,6 +197,7 @@ def continue_texts(
         max_tokens=max_tokens,
         sampling=sampling,
         beams=beams,
+        pattern=pattern,
         ids=ids,
         allowed=allowed_tokens(tokenizer, special),
         rows=rows,

@@ -7,15 +7,19 @@ from typing import Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-Pattern = Literal["full", "causal"]
-PATTERNS: tuple[str, ...] = ("full", "causal")
+Pattern = Literal["full", "causal", "prefix"]
+PATTERNS: tuple[str, ...] = ("full", "causal", "prefix")
 MASKED = -1e30  # finite, so that a row of padding gives no NaN
 
 
-def slot_mask(slots: Int[Array, "B L"], pattern: Pattern) -> Bool[Array, "B L L"]:
-    """True where a query may see a key: the same slot, not padding (slot 0), and not the future.
+def slot_mask(
+    slots: Int[Array, "B L"], pattern: Pattern, prefix: Bool[Array, "B L"] | None = None
+) -> Bool[Array, "B L L"]:
+    """True where a query may see a key: the same slot, not padding (slot 0), and, but for "full",
+    not the future, of which "prefix" shows what is marked in `prefix`.
 
     A slot's tokens lie in order in the row, so the row index decides what is the future.
     """
@@ -23,7 +27,21 @@ def slot_mask(slots: Int[Array, "B L"], pattern: Pattern) -> Bool[Array, "B L L"
     if pattern == "full":
         return same
     length = slots.shape[1]
-    return same & jnp.tril(jnp.ones((length, length), bool))
+    seen = jnp.tril(jnp.ones((length, length), bool))
+    return same & (seen if pattern == "causal" else seen | prefix[:, None, :])
+
+
+def alibi_slopes(heads: int) -> Float[np.ndarray, " H"]:
+    """What a head takes off a score for each position of distance (Press et al. 2021, ALiBi,
+    arXiv:2108.12409): powers of 2 ** (-8 / heads), and for a number of heads that is no power of
+    two those of the next lower one, then every other one of the next higher.
+    """
+
+    def powers(count: int) -> Float[np.ndarray, " count"]:
+        return 2.0 ** (-8.0 / count * np.arange(1, count + 1))
+
+    lower = 1 << (heads.bit_length() - 1)
+    return np.concatenate([powers(lower), powers(2 * lower)[::2][: heads - lower]])
 
 
 def rotate(
@@ -59,15 +77,23 @@ def attend(
     mask: Bool[Array, "B L M"],
     dropout_rate: float = 0.0,
     dropout_keys: Array | None = None,
+    distance: Int[Array, "B L M"] | None = None,
 ) -> Float[Array, "B L H K"]:
     """Scaled dot-product attention (Vaswani et al. 2017), grouped heads where G < H.
 
     Scores and softmax are float32. H must be a multiple of G.
+
+    Args:
+        distance: positions between query and key, by which ALiBi lowers the scores; None: it does
+            not.
     """
     rows, queries, heads, width = query.shape
     groups = key.shape[2]
     grouped = query.reshape(rows, queries, groups, heads // groups, width) * width**-0.5
     scores = jnp.einsum("blgrk,bmgk->bgrlm", grouped, key, preferred_element_type=jnp.float32)
+    if distance is not None:
+        slopes = jnp.asarray(alibi_slopes(heads), jnp.float32).reshape(groups, -1, 1, 1)
+        scores -= slopes * distance[:, None, None]
     scores = jnp.where(mask[:, None, None], scores, MASKED)
     weights = jax.nn.softmax(scores, axis=-1).astype(value.dtype)
     weights = dropout_rows(weights, dropout_rate, dropout_keys)

@@ -25,7 +25,7 @@ class ModelConfig:
     kv_heads: int = 0  # 0: as many as heads
     mlp_width: int = 512
     max_positions: int = 512
-    positions: Literal["learned", "rope"] = "learned"
+    positions: Literal["learned", "rope", "alibi"] = "learned"
     rope_base: float = 10_000.0
     window: int = 0  # a local layer sees keys at most window // 2 positions away; 0: none is local
     global_every: int = 1  # with a window: layers 0, n, 2 n, … see the whole slot

@@ -25,7 +25,9 @@ LANES = 128  # a block of positions is a multiple of this
 BLOCK = 512  # positions of a block at most
 
 
-def choose(config: ModelConfig, length: int, dropout: bool = False) -> str:
+def choose(
+    config: ModelConfig, length: int, dropout: bool = False, pattern: Pattern = "full"
+) -> str:
     """ "xla" or "splash", for rows of `length` on the devices in use.
 
     dropout: whether attention weights are dropped where the config says so; that takes XLA.
@@ -33,7 +35,7 @@ def choose(config: ModelConfig, length: int, dropout: bool = False) -> str:
     Raises:
         UserError: `model.attention` asks for splash where it cannot run.
     """
-    reason = _reason(config, length, dropout)
+    reason = _reason(config, length, dropout, pattern)
     if config.attention == "splash" and reason:
         raise UserError(f"config.model.attention='splash' needs {reason}")
     if config.attention != "auto":
@@ -42,8 +44,12 @@ def choose(config: ModelConfig, length: int, dropout: bool = False) -> str:
     return "splash" if usual and not reason else "xla"
 
 
-def _reason(config: ModelConfig, length: int, dropout: bool) -> str:
+def _reason(config: ModelConfig, length: int, dropout: bool, pattern: Pattern) -> str:
     """What is missing for splash; empty if nothing is."""
+    if config.positions == "alibi":
+        return "config.model.positions to be 'learned' or 'rope', not 'alibi'"
+    if pattern == "prefix":
+        return "an objective without a prefix, which lies elsewhere in every row"
     least = LANES * parts("length")
     if length % least:
         return f"rows of a multiple of {least} positions, not {length}"

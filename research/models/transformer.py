@@ -85,6 +85,15 @@ def position_in_attention(
     return lambda x: attention.rotate(x, positions, base)
 
 
+def distances(
+    config: ModelConfig, queries: Int[Array, "B L"], keys: Int[Array, "B M"]
+) -> Int[Array, "B L M"] | None:
+    """Positions between each query and key, where the family needs them in attention."""
+    if config.positions != "alibi":
+        return None
+    return jnp.abs(queries[:, :, None] - keys[:, None, :])
+
+
 def masks(
     config: ModelConfig,
     mask: Bool[Array, "B L M"],
@@ -107,14 +116,16 @@ def encode(
     positions: Int[Array, "B L"],
     pattern: attention.Pattern,
     row_keys: Array | None = None,
+    prefix: Bool[Array, "B L"] | None = None,
 ) -> Float[Array, "B L D"]:
     """Runs the blocks on embeddings `x`; `row_keys` [B] turn dropout on."""
-    kernel = kernels.choose(config, slots.shape[1], dropout=row_keys is not None)
+    kernel = kernels.choose(config, slots.shape[1], row_keys is not None, pattern)
     if kernel == "splash":
         fused = kernels.splash(config, slots, pattern)
     else:
-        mask = constrain(attention.slot_mask(slots, pattern), "rows", "length", None)
+        mask = constrain(attention.slot_mask(slots, pattern, prefix), "rows", "length", None)
         mask_of = masks(config, mask, positions, positions)
+        distance = distances(config, positions, positions)
 
     def layer(x: Array, scanned: tuple[Params, Array]) -> tuple[Array, None]:
         block, index = scanned
@@ -133,13 +144,11 @@ def encode(
         def attend(query: Array, key: Array, value: Array) -> Array:
             query = constrain(place(query), "rows", "length", "heads", None)
             # Each part of a row sees all of it: keys and values are gathered over "context".
-            key, value = (
-                constrain(x, "rows", None, "kv_heads", None) for x in (place(key), value)
-            )
+            key, value = (constrain(x, "rows", None, "kv_heads", None) for x in (place(key), value))
             if kernel == "splash":
                 return fused(query, key, value, local)
             mixed = attention.attend(
-                query, key, value, mask_of(local), config.attention_dropout, keys(2)
+                query, key, value, mask_of(local), config.attention_dropout, keys(2), distance
             )
             return constrain(mixed, "rows", "length", "heads", None)
 
@@ -187,6 +196,7 @@ def encode_cached(
     positions: Int[Array, "B L"],
     cache: Cache,
     visible: int,
+    prefix: Int[Array, " B"] | None = None,
 ) -> tuple[Float[Array, "B L D"], Cache]:
     """Runs the blocks, causally, on the embeddings `x` of tokens that go on from a cache.
 
@@ -196,9 +206,15 @@ def encode_cached(
 
     Args:
         visible: the first so many positions of the cache hold all that a query may see; static.
+        prefix: the first so many positions of a row are seen by all its queries, what lies ahead
+            of them too; None: none are.
     """
-    past = jnp.arange(visible) <= positions[:, :, None]
-    mask_of = masks(config, past, positions, jnp.arange(visible)[None])
+    keys_at = jnp.arange(visible)[None]
+    seen = keys_at[:, None] <= positions[:, :, None]
+    if prefix is not None:
+        seen |= keys_at[:, None] < prefix[:, None, None]
+    mask_of = masks(config, seen, positions, keys_at)
+    distance = distances(config, positions, keys_at)
     rows = jnp.arange(x.shape[0])[:, None]
 
     def layer(carry: tuple[Array, Cache], scanned: tuple[Params, Array]):
@@ -218,7 +234,7 @@ def encode_cached(
             )
             seen = [jax.lax.dynamic_index_in_dim(a, index, keepdims=False) for a in cache]
             keys, values = (jnp.swapaxes(a[:, :, :visible], 1, 2) for a in seen)
-            return attention.attend(place(query), keys, values, mask)
+            return attention.attend(place(query), keys, values, mask, distance=distance)
 
         x = constrain(x, "rows", None, None)
         x = Block(config).apply({"params": block}, x, attend, lambda y, _: y, index == 0)
@@ -240,11 +256,13 @@ def apply(
 
     Args:
         params: the backbone's params, unboxed.
-        pattern: "full" (encoder) or "causal"; static.
+        pattern: "full" (encoder), "causal", or "prefix", for which the batch has `prefix`, the
+            positions that all of their slot see; static.
         row_keys: one PRNG key for each row: dropout on. None: off.
     """
     x = embed(params, config, batch["tokens"], batch["positions"], batch["token_types"])
-    return encode(params, config, x, batch["slots"], batch["positions"], pattern, row_keys)
+    prefix = batch["prefix"] if pattern == "prefix" else None
+    return encode(params, config, x, batch["slots"], batch["positions"], pattern, row_keys, prefix)
 
 
 def gather(hidden: Float[Array, "B L D"], index: Int[Array, "B N"]) -> Float[Array, "B N D"]:

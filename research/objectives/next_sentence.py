@@ -3,16 +3,13 @@
 import dataclasses
 from collections.abc import Mapping
 
-import jax
-import jax.numpy as jnp
-
-from research.errors import UserError
 from research.evaluation import language
-from research.models import heads, transformer
 from research.models.config import ModelConfig
+from research.objectives import pairs
 from research.objectives.protocol import Objective
 
 NAME = "next_sentence"
+LABEL = "random_next"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,39 +20,8 @@ class NextSentenceConfig:
 
 
 def make(model: ModelConfig) -> Objective:
-    """A classifier on the pooled first token of each pair.
-
-    Raises UserError where the backbone has no pooler.
-    """
-    if not model.pooler:
-        raise UserError(
-            "config.objective.next_sentence reads the pooler, which the backbone lacks; set "
-            "config.model.pooler=true, or config.objective.next_sentence=none"
-        )
-    head = heads.Classifier(model, classes=2)
-
-    def logits(params, config, hidden, batch):
-        pooled = transformer.pool(params["backbone"], config, hidden, batch["first"])
-        return head.apply({"params": params["heads"][NAME]}, pooled)
-
-    def loss(params, config, hidden, batch, row_keys):
-        scores = logits(params, config, hidden, batch)
-        label, weights = batch["random_next"], batch["slot_weights"]
-        logp = jax.nn.log_softmax(scores)
-        losses = -jnp.take_along_axis(logp, label[..., None], -1)[..., 0]
-        correct = (jnp.argmax(scores, -1) == label).astype(jnp.float32)
-        total = jnp.sum(losses * weights)
-        counts = {"loss": total, "correct": jnp.sum(correct * weights), "count": weight(batch)}
-        return total, counts
-
-    def weight(batch):
-        return jnp.sum(batch["slot_weights"])
-
-    def outputs(params, config, hidden, batch):
-        probability = jax.nn.softmax(logits(params, config, hidden, batch))
-        return {"slot": {"probability": probability}}
-
-    return Objective(NAME, "full", head, weight, loss, finish, outputs)
+    """A classifier on the pooled first token of each pair. Raises UserError without a pooler."""
+    return pairs.make(NAME, LABEL, model, finish)
 
 
 def finish(counts: Mapping[str, float]) -> dict[str, float]:

@@ -52,7 +52,7 @@ def _steps(run: Run) -> list[Compiled]:
     steps = [compiled.train(run)]
     if steps[0].fits:
         steps.append(compiled.evaluation(run))
-        if run.objectives[0].pattern == "causal":
+        if any(o.pattern != "full" for o in run.objectives):
             steps.append(compiled.decoding(run))
     return steps
 
@@ -100,8 +100,8 @@ def estimate(plan: Plan) -> Estimate | None:
 
 def formula(run: Run) -> float:
     """FLOPs of a train step of all devices by the model's formula (`research.training.flops`)."""
-    causal = run.objectives[0].name == "causal_lm"
-    return flops.train_step(run.model, run.train.layout, run.train.batch_rows(0), causal)
+    rows = run.train.batch_rows(0)
+    return flops.train_step(run.model, run.train.layout, rows, run.objectives)
 
 
 def total_flops(plan: Plan) -> float:

@@ -47,8 +47,9 @@ class TextGenerationConfig:
     first one).
 
     `overlap`: tokens of the window before that each later window of a long text begins with; they
-    are read there, not predicted. `max_new_tokens` are generated at most. `chunk`: positions of a
-    row whose logits are in memory at a time.
+    are read there, not predicted. `max_new_tokens` are generated at most. `prefix`: the prompt sees
+    itself in both directions, as the first part of a text does in a prefix language model. `chunk`:
+    positions of a row whose logits are in memory at a time.
     """
 
     kind: Literal["story", "question"]
@@ -57,6 +58,7 @@ class TextGenerationConfig:
     opening_words: int = 40
     overlap: int = 64
     max_new_tokens: int = 64
+    prefix: bool = False
     chunk: int = 128
 
 
@@ -145,6 +147,7 @@ def make(
                     weight=float(labelled),
                     targets=text[first + 1 : last + 1],
                     target_weights=here,
+                    prefix=max(0, len(begin) + 1 - first) if config.prefix else 0,
                 )
             )
         return found
@@ -176,7 +179,7 @@ def make(
     return Task(
         NAME,
         config.kind,
-        Layout(length, slots, targets=True),
+        Layout(length, slots, targets=True, prefix=config.prefix),
         _objective(config, model, sizes),
         make_slots,
         predict,
@@ -217,7 +220,8 @@ def _objective(config: TextGenerationConfig, model: ModelConfig, sizes: np.ndarr
         losses = token_losses(hidden, table, batch["targets"], model.vocab_size, config.chunk)
         return {"token": {"loss": losses}}
 
-    return dataclasses.replace(base, loss=loss, outputs=outputs)
+    pattern = "prefix" if config.prefix else base.pattern
+    return dataclasses.replace(base, pattern=pattern, loss=loss, outputs=outputs)
 
 
 def _check(config: TextGenerationConfig, length: int) -> None:

@@ -1,12 +1,15 @@
 """Floating-point operations of a train step, by formula, and what the device can do, measured."""
 
 import time
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
 
 from research.data.batch import Layout
 from research.models.config import ModelConfig
+from research.objectives import causal_lm
+from research.objectives.protocol import Objective
 
 
 def forward_per_row(model: ModelConfig, layout: Layout, causal_vocabulary: bool) -> float:
@@ -26,9 +29,15 @@ def forward_per_row(model: ModelConfig, layout: Layout, causal_vocabulary: bool)
     return 2.0 * (blocks + places * m.width * m.padded_vocab)
 
 
-def train_step(model: ModelConfig, layout: Layout, rows: int, causal_vocabulary: bool) -> float:
+def train_step(
+    model: ModelConfig, layout: Layout, rows: int, objectives: Sequence[Objective]
+) -> float:
     """FLOPs of a train step: the backward pass counts twice the forward; remat is not counted."""
-    return 3.0 * rows * forward_per_row(model, layout, causal_vocabulary)
+    shares = {o.rows: (o.share, o.head_name or o.name) for o in objectives}
+    return sum(
+        3.0 * rows * share * forward_per_row(model, layout, name == causal_lm.NAME)
+        for share, name in shares.values()
+    )
 
 
 def fused_attention(model: ModelConfig, layout: Layout, rows: int) -> float:

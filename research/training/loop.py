@@ -31,8 +31,16 @@ from research.training.step import State
 
 # Keys that may change between a run and its resumption: they change no number of it.
 FREE_KEYS = (
-    "init_from", "data.cache", "mesh", "model.remat", "model.attention", "train.log_every",
-    "train.eval_every", "train.eval_epochs", "train.eval_batches", "train.checkpoint_every",
+    "init_from",
+    "data.cache",
+    "mesh",
+    "model.remat",
+    "model.attention",
+    "train.log_every",
+    "train.eval_every",
+    "train.eval_epochs",
+    "train.eval_batches",
+    "train.checkpoint_every",
     "train.keep",
 )
 
@@ -133,9 +141,7 @@ def train(
                 print(describe(run), flush=True)
             progress = Progress(run.steps, label, start=start, active=not quiet)
             with progress, _Stop() as stop:
-                state, metrics, best = _loop(
-                    run, state, meta, checkpoints, writer, progress, stop
-                )
+                state, metrics, best = _loop(run, state, meta, checkpoints, writer, progress, stop)
     return Result(workdir, int(state.step), metrics, best)
 
 
@@ -338,9 +344,8 @@ class _Clock:
         """Counts a batch's row positions and its step's operations."""
         rows = batch["tokens"].shape[0]
         layout = self._run.train.layout
-        causal = self._run.objectives[0].name == "causal_lm"
         self._tokens += rows * layout.length
-        self._flops += flops.train_step(self._run.model, layout, rows, causal)
+        self._flops += flops.train_step(self._run.model, layout, rows, self._run.objectives)
 
     def read(self) -> dict[str, float]:
         """Speeds since the last reading; the caller has waited for the device."""

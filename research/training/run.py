@@ -130,16 +130,20 @@ class Run:
     @functools.cached_property
     def predict_step(self) -> Callable:
         return jax.jit(
-            steps.make_predict_step(self.model, self.objectives),
+            steps.make_predict_step(self.model, self.objectives[0]),
             in_shardings=(self.param_shardings, self.batch_sharding),
             out_shardings=meshes.replicated(self.mesh),
         )
 
     @functools.cached_property
     def attention(self) -> str:
-        """The kernel that training takes."""
+        """The kernel that training takes; in a mixture of objectives there may be two."""
+        length, dropout = self.config.data.length, self.uses_dropout
         with meshes.use(self.mesh, self.config.mesh):
-            return kernels.choose(self.model, self.config.data.length, self.uses_dropout)
+            found = [
+                kernels.choose(self.model, length, dropout, o.pattern) for o in self.objectives
+            ]
+        return " and ".join(dict.fromkeys(found))
 
     @property
     def uses_dropout(self) -> bool:

@@ -29,15 +29,23 @@ def row_keys(seed: int, step: jax.Array, rows: jax.Array) -> jax.Array:
     return jax.vmap(lambda row: jax.random.fold_in(key, row))(rows)
 
 
-def forward(
-    params: Any,
-    model: ModelConfig,
-    objectives: Sequence[Objective],
-    batch: Batch,
-    keys: jax.Array | None = None,
-) -> jax.Array:
-    """Hidden states [R, L, D] for objectives of one attention pattern."""
-    return transformer.apply(params["backbone"], model, batch, objectives[0].pattern, keys)
+def rows_of(objective: Objective, batch: Batch) -> Batch:
+    """The rows that an objective learns from."""
+    first, end, cycle = objective.rows
+    if cycle == 1:
+        return batch
+    return {
+        name: x.reshape(-1, cycle, *x.shape[1:])[:, first:end].reshape(-1, *x.shape[1:])
+        for name, x in batch.items()
+    }
+
+
+def _alike(objectives: Sequence[Objective]) -> list[list[Objective]]:
+    """Objectives by the rows and the attention that they share: one forward pass for each group."""
+    found: dict[Any, list[Objective]] = {}
+    for objective in objectives:
+        found.setdefault((objective.pattern, objective.rows), []).append(objective)
+    return list(found.values())
 
 
 def loss_and_counts(
@@ -48,31 +56,39 @@ def loss_and_counts(
     weights: Sums,
     keys: jax.Array | None = None,
 ) -> tuple[jax.Array, Sums]:
-    """Sum over objectives of (loss sum of this batch / weight of the whole batch), and counts.
+    """Sum over objectives of (loss sum of this batch / weight of the whole batch), each times its
+    share of the rows, and counts.
 
     Counts are named "objective/count".
     """
-    hidden = forward(params, model, objectives, batch, keys)
     total, counts = jnp.zeros((), jnp.float32), {}
-    for objective in objectives:
-        loss, found = objective.loss(params, model, hidden, batch, keys)
-        total += loss / weights[objective.name]
-        counts |= {f"{objective.name}/{name}": n for name, n in found.items()}
+    for group in _alike(objectives):
+        part, pattern = rows_of(group[0], batch), group[0].pattern
+        part_keys = None if keys is None else rows_of(group[0], {"keys": keys})["keys"]
+        hidden = transformer.apply(params["backbone"], model, part, pattern, part_keys)
+        for objective in group:
+            loss, found = objective.loss(params, model, hidden, part, part_keys)
+            total += objective.share * loss / weights[objective.name]
+            counts |= {f"{objective.name}/{name}": n for name, n in found.items()}
     return total, counts
 
 
 def total_weights(objectives: Sequence[Objective], batch: Batch) -> Sums:
     """Each loss's weight in the whole batch; 1 where there is none, so that 0 / 0 is 0."""
-    found = {o.name: o.weight(batch) for o in objectives}
+    found = {o.name: o.weight(rows_of(o, batch)) for o in objectives}
     return {name: jnp.where(w > 0, w, 1.0) for name, w in found.items()}
 
 
-def _micro_batches(batch: Batch, k: int) -> Batch:
-    """[R, ...] to [K, R / K, ...]: rows k, k + K, …, so that each micro-batch spans all devices."""
-    return {
-        name: jnp.swapaxes(x.reshape(x.shape[0] // k, k, *x.shape[1:]), 0, 1)
-        for name, x in batch.items()
-    }
+def _micro_batches(batch: Batch, k: int, cycle: int) -> Batch:
+    """[R, ...] to [K, R / K, ...]: rows k, k + K, …, so that each micro-batch spans all devices; in
+    a mixture of objectives `cycle` rows at a time, so that it has rows of each.
+    """
+
+    def split(x: jax.Array) -> jax.Array:
+        parts = x.reshape(x.shape[0] // (k * cycle), k, cycle, *x.shape[1:])
+        return jnp.swapaxes(parts, 0, 1).reshape(k, x.shape[0] // k, *x.shape[1:])
+
+    return {name: split(x) for name, x in batch.items()}
 
 
 def gradients(
@@ -106,8 +122,11 @@ def gradients(
 
     if accumulation == 1:
         return one(batch, keys)
-    parts = _micro_batches(batch, accumulation)
-    part_keys = None if keys is None else _micro_batches({"keys": keys}, accumulation)["keys"]
+    cycle = objectives[0].rows[2]
+    parts = _micro_batches(batch, accumulation, cycle)
+    part_keys = None
+    if keys is not None:
+        part_keys = _micro_batches({"keys": keys}, accumulation, cycle)["keys"]
     first = jax.tree.map(lambda x: x[0], (parts, part_keys))
     zero = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(one, *first))
 
@@ -126,7 +145,8 @@ def make_train_step(
     uses_dropout: bool = True,
     frozen: Any = None,
 ) -> Callable[[State, Batch], tuple[State, Sums]]:
-    """(state, batch) -> (state, metrics): "loss" (sum of mean losses), "gradient_norm", counts.
+    """(state, batch) -> (state, metrics): "loss" (the sum of mean losses, each times its share of
+    the rows), "gradient_norm", counts.
 
     frozen: as in `gradients`.
     """
@@ -140,7 +160,7 @@ def make_train_step(
         params = optax.apply_updates(state.params, updates)
         weights = total_weights(objectives, batch)
         metrics = counts | {
-            "loss": sum(counts[f"{o.name}/loss"] / weights[o.name] for o in objectives),
+            "loss": sum(o.share * counts[f"{o.name}/loss"] / weights[o.name] for o in objectives),
             "gradient_norm": optax.global_norm(grads),
         }
         return State(state.step + 1, params, opt_state), metrics
@@ -161,12 +181,12 @@ def make_eval_step(
 
 
 def make_predict_step(
-    model: ModelConfig, objectives: Sequence[Objective]
-) -> Callable[[Any, Batch], dict[str, dict[str, Sums]]]:
-    """(params, batch) -> {objective: {"slot" | "token" | "predict": {name: array}}}."""
+    model: ModelConfig, objective: Objective
+) -> Callable[[Any, Batch], dict[str, Sums]]:
+    """(params, batch) -> {"slot" | "token" | "predict": {name: array}}, of all rows."""
 
-    def predict_step(params: Any, batch: Batch) -> dict[str, dict[str, Sums]]:
-        hidden = forward(params, model, objectives, batch)
-        return {o.name: o.outputs(params, model, hidden, batch) for o in objectives}
+    def predict_step(params: Any, batch: Batch) -> dict[str, Sums]:
+        hidden = transformer.apply(params["backbone"], model, batch, objective.pattern)
+        return objective.outputs(params, model, hidden, batch)
 
     return predict_step

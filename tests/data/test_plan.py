@@ -64,7 +64,7 @@ def test_pairs_keep_to_rows_documents_and_sentence_order(length, most, predictio
     for doc, start, end in (("doc", "start", "end"), ("doc_b", "start_b", "end_b")):
         assert (slots[start] >= 0).all() and (slots[start] < slots[end]).all()
         assert (slots[end] <= ends[slots[doc]]).all()
-    random = slots["random_next"] == 1
+    random = slots["label"] == 1
     assert (slots["doc_b"][random] != slots["doc"][random]).all()
     true = slots[~random]
     assert (true["doc_b"] == true["doc"]).all()
@@ -91,14 +91,14 @@ def test_half_of_the_pairs_are_true_within_four_standard_errors(longest):
     slots = plan.plan_pairs(sentence_offsets(draw, 1500, longest), 128, 16, draw)
     n = len(slots)
     assert n > 1000
-    assert abs(slots["random_next"].mean() - 0.5) < 4 * 0.5 / math.sqrt(n)
+    assert abs(slots["label"].mean() - 0.5) < 4 * 0.5 / math.sqrt(n)
 
 
 def test_the_random_sentence_comes_from_every_other_document():
     draw = generator("others")
     sentences = sentence_offsets(draw, 6, longest=400)
     slots = plan.plan_pairs(sentences, 64, 1, draw)
-    random = slots[slots["random_next"] == 1]
+    random = slots[slots["label"] == 1]
     counts = np.zeros((6, 6))
     np.add.at(counts, (random["doc"], random["doc_b"]), 1)
     assert (np.diag(counts) == 0).all()
@@ -174,3 +174,31 @@ def test_the_plans_have_not_changed():
         "73947a4ba3c1",
         "33951ba663df",
     ]
+
+
+@pytest.mark.parametrize(
+    ("length", "most", "predictions"), [(64, 4, 14), (32, 2, 5), (128, 16, 20)]
+)
+def test_ordered_pairs_are_neighbours_that_change_places_half_the_time(length, most, predictions):
+    draw = generator("ordered", length)
+    sentences = [*sentence_offsets(draw, 300), [0, 1], [0, 9]]
+    slots = plan.plan_ordered_pairs(sentences, length, most, draw, 0.1, predictions, PREDICTED)
+    assert_rows_hold(slots, plan.PAIR_SPECIALS, length, most, predictions)
+    assert (slots["doc"] == slots["doc_b"]).all()
+    swapped = slots["label"] == 1
+    assert abs(swapped.mean() - 0.5) < 4 * 0.5 / math.sqrt(len(slots))
+    a = np.stack([slots["start"], slots["end"]], 1)
+    b = np.stack([slots["start_b"], slots["end_b"]], 1)
+    first, second = np.where(swapped[:, None], b, a), np.where(swapped[:, None], a, b)
+    for part in (first, second):
+        assert (part[:, 0] >= 0).all() and (part[:, 0] < part[:, 1]).all()
+    # Between the two lies only what was cut off the one's end and the other's front.
+    assert (first[:, 1] <= second[:, 0]).all()
+    for slot, end, start in zip(slots, first[:, 1], second[:, 0], strict=True):
+        offsets = sentences[slot["doc"]]
+        assert len(offsets) == 2 or any(end <= o <= start for o in offsets)
+    # Every document is read, but for one of a single token, which has no order.
+    assert set(range(len(sentences))) - set(slots["doc"]) <= {
+        d for d, offsets in enumerate(sentences) if offsets[-1] < 2
+    }
+    assert 300 not in slots["doc"] and 301 in slots["doc"]

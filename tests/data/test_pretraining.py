@@ -134,7 +134,7 @@ def test_a_pair_has_special_tokens_types_and_its_label(stores):
             )
             assert batch["positions"][row, here].tolist() == list(range(len(ids)))
             plans[int(batch["random_next"][row, slot])] += 1
-    drawn = np.concatenate([data.block_plan(0, b)["random_next"] for b in range(data.store.blocks)])
+    drawn = np.concatenate([data.block_plan(0, b)["label"] for b in range(data.store.blocks)])
     assert plans == {0: int((drawn == 0).sum()), 1: int((drawn == 1).sum())}
 
 

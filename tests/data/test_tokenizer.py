@@ -76,7 +76,7 @@ def test_sizes(made, texts):
 
 def test_require_names_what_is_missing_and_why(made):
     assert made["wordpiece"].require("mask", "masked LM") == 4
-    with pytest.raises(UserError, match=r"no mask token, which masked LM needs.*\[MASK\]"):
+    with pytest.raises(UserError, match=r"no mask token \(masked LM\); .*\[MASK\]"):
         made["bpe"].require("mask", "masked LM")
 
 

@@ -36,6 +36,7 @@ LLAMA = dataclasses.replace(
     tied_embeddings=False,
 )
 POST = dataclasses.replace(GPT, norm_place="post", embedding_norm=True, token_types=2)
+ALIBI = dataclasses.replace(LLAMA, positions="alibi")
 VOCAB = GPT.vocab_size
 EOS, NEVER = 1, 0  # NEVER is given as the end of text where none may come
 GREEDY = Sampling(temperature=0.0)
@@ -55,15 +56,17 @@ def to_logits(params: Any, model: ModelConfig, hidden: Array) -> Array:
     return heads.vocabulary_logits(hidden, table, None, model.vocab_size)
 
 
-def full_logits(params: Any, model: ModelConfig, tokens: Array) -> Array:
-    """[B, L, V], by the forward pass of training."""
+def full_logits(params: Any, model: ModelConfig, tokens: Array, prefix: int = 0) -> Array:
+    """[B, L, V], by the forward pass of training; the first `prefix` tokens see each other."""
     batch = {
         "tokens": tokens,
         "slots": jnp.ones_like(tokens),
         "positions": jnp.broadcast_to(jnp.arange(tokens.shape[1]), tokens.shape),
         "token_types": jnp.zeros_like(tokens),
+        "prefix": jnp.broadcast_to(jnp.arange(tokens.shape[1]) < prefix, tokens.shape),
     }
-    hidden = transformer.apply(params["backbone"], model, batch, "causal")
+    pattern = "prefix" if prefix else "causal"
+    hidden = transformer.apply(params["backbone"], model, batch, pattern)
     return to_logits(params, model, hidden)
 
 
@@ -75,7 +78,9 @@ def generate(
     return decode.generate(params, model, prompts, sampling=sampling, **given)
 
 
-@pytest.mark.parametrize("model", [GPT, LLAMA, POST], ids=["learned", "rope_grouped", "post_norm"])
+@pytest.mark.parametrize(
+    "model", [GPT, LLAMA, POST, ALIBI], ids=["learned", "rope_grouped", "post_norm", "alibi"]
+)
 def test_cached_logits_are_those_of_the_full_pass(model):
     lengths, width, length = jnp.array([3, 8, 5]), 8, 14
 
@@ -122,6 +127,18 @@ def test_greedy_takes_the_most_probable_token_of_the_full_pass():
         known.append(1 + int(np.argmax(logits)))
     assert made.tokens == [known[16:]]
     assert made.ended == [False]
+
+
+@pytest.mark.parametrize("beams", [None, Beams(1, 1.0)], ids=["greedy", "beam"])
+def test_a_prompt_as_a_prefix_is_read_in_both_directions(beams):
+    given = {"eos": NEVER, "allowed": np.arange(VOCAB) != NEVER, "max_tokens": 4}
+    made = generate(GPT, PROMPTS, pattern="prefix", beams=beams, **given)
+    assert made.tokens != generate(GPT, PROMPTS, beams=beams, **given).tokens
+    for prompt, new in zip(PROMPTS, made.tokens, strict=True):
+        padded = np.array([prompt + new + [0] * (21 - len(prompt) - len(new))])
+        logits = np.array(full_logits(new_params(GPT), GPT, padded, len(prompt)))[0]
+        for at, token in enumerate(new, start=len(prompt) - 1):
+            assert token == 1 + logits[at, 1:VOCAB].argmax()
 
 
 def test_a_penalty_counts_the_prompt_and_the_text_of_the_full_pass():

@@ -102,7 +102,7 @@ def test_predictions_do_not_depend_on_the_rows_of_a_batch(sentiment, monkeypatch
         task, model = make(length, slots)
         params = helpers.new_params(model, (task.objective,))
         mesh = make_mesh(ALONE, jax.devices()[:1])
-        step = jax.jit(make_predict_step(model, (task.objective,)))
+        step = jax.jit(make_predict_step(model, task.objective))
         done = []
         made = evaluator.predictions(
             step,
@@ -123,7 +123,7 @@ def test_predictions_do_not_depend_on_the_rows_of_a_batch(sentiment, monkeypatch
     order = np.argsort([len(task.slots(e, 0, False)[0]) for e in sentiment])
     assert not np.array_equal(order, np.arange(len(sentiment)))
     alone = evaluator.predictions(
-        jax.jit(make_predict_step(model, (task.objective,))),
+        jax.jit(make_predict_step(model, task.objective)),
         params,
         task,
         sentiment[3:4],

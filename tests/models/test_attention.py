@@ -21,6 +21,16 @@ def test_a_query_sees_its_own_slot(pattern):
                 assert mask[b, query, key] == seen
 
 
+def test_a_prefix_is_seen_by_all_of_its_slot():
+    marked = np.array([[0, 0, 1, 1, 0, 0], [1, 1, 1, 0, 0, 0]], bool)
+    mask = np.asarray(attention.slot_mask(jnp.array(SLOTS), "prefix", jnp.asarray(marked)))
+    for b, row in enumerate(SLOTS):
+        for query, own in enumerate(row):
+            for key, theirs in enumerate(row):
+                seen = own == theirs and own > 0 and (key <= query or marked[b, key])
+                assert mask[b, query, key] == seen
+
+
 def reference(query, key, value, mask):
     """Loops over rows, queries and heads in float64."""
     rows, length, heads, width = query.shape
@@ -74,6 +84,28 @@ def test_rotated_scores_depend_on_the_distance_alone():
 
     assert score(9, 4) == pytest.approx(score(105, 100), abs=1e-4)
     assert score(9, 4) != pytest.approx(score(9, 6), abs=1e-2)
+
+
+def test_slopes_are_those_of_the_paper():
+    assert attention.alibi_slopes(8).tolist() == [2.0**-n for n in range(1, 9)]
+    assert attention.alibi_slopes(2).tolist() == [2.0**-4, 2.0**-8]
+    # Eight heads' slopes, then every other one of sixteen heads'.
+    expected = [2.0**-n for n in range(1, 9)] + [2.0**-0.5, 2.0**-1.5, 2.0**-2.5, 2.0**-3.5]
+    assert np.allclose(attention.alibi_slopes(12), expected)
+
+
+def test_alibi_lowers_a_score_by_slope_and_distance():
+    draw = generator("alibi")
+    query, key, value = draw.normal(size=(3, 1, 5, 4, 8))
+    at = np.arange(5)
+    distance = np.abs(at[:, None] - at)[None]
+    given = [jnp.asarray(x, jnp.float32) for x in (query, key, value)]
+    mask = jnp.ones((1, 5, 5), bool)
+    found = np.asarray(attention.attend(*given, mask, distance=jnp.asarray(distance)))
+    for h, slope in enumerate((2.0**-2, 2.0**-4, 2.0**-6, 2.0**-8)):
+        scores = query[0, :, h] @ key[0, :, h].T / np.sqrt(8) - slope * distance[0]
+        weights = np.exp(scores) / np.exp(scores).sum(-1, keepdims=True)
+        assert np.allclose(found[0, :, h], weights @ value[0, :, h], atol=2e-6)
 
 
 def test_dropout_keeps_the_mean_and_depends_on_the_rows_own_key():

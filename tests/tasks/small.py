@@ -11,9 +11,9 @@ from research.data import tokenizer as tokenizers
 from research.data.batch import Batch, assemble
 from research.data.tokenizer import Tokenizer
 from research.models import params as parameters
+from research.models import transformer
 from research.models.config import ModelConfig
 from research.tasks.protocol import Example, Outputs, Task
-from research.training.step import forward
 
 SENTENCES = (
     "Ada Lovelace wrote to Charles Babbage in London.",
@@ -114,7 +114,7 @@ def packed_and_alone(
 
     @jax.jit
     def measure(params: Any, batch: Batch) -> tuple[dict, dict]:
-        hidden = forward(params, model, (task.objective,), batch)
+        hidden = transformer.apply(params["backbone"], model, batch, task.objective.pattern)
         counts = task.objective.loss(params, model, hidden, batch, None)[1]
         return counts, task.objective.outputs(params, model, hidden, batch)["token"]
 

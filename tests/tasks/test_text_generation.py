@@ -222,3 +222,16 @@ def test_a_tokenizer_without_an_end_of_text_cannot_generate():
     pieces = small.word_pieces()
     with pytest.raises(UserError, match="eos"):
         make(TextGenerationConfig(**QUESTION), small.encoder(pieces), pieces, 128, 4)
+
+
+def test_a_prompt_may_be_a_prefix_that_sees_itself():
+    made = task(QUESTION, prefix=True)
+    (slot,) = made.slots(ASKED, 0, True)
+    known = f"{ASKED['context']}\nQuestion: {ASKED['question']}\nAnswer:"
+    assert slot.prefix == 1 + len(small.byte_pairs().encode(known).ids)
+    assert slot.target_weights.argmax() == slot.prefix - 1
+    assert made.objective.pattern == "prefix" and made.layout.prefix
+    assert task(QUESTION).slots(ASKED, 0, True)[0].prefix == 0
+    # Of a long text only the window with the prompt has it.
+    first, *others = task(STORY, length=24, prefix=True).slots(TALE, 0, True)
+    assert first.prefix and others and not any(slot.prefix for slot in others)

@@ -3,9 +3,10 @@
 import jax
 import pytest
 
+from research.config import from_values
 from research.data.batch import Layout
 from research.models import params as parameters
-from research.objectives import ObjectivesConfig
+from research.objectives import ObjectivesConfig, make_objectives
 from research.objectives.causal_lm import CausalLMConfig
 from research.training import flops
 from research.training.step import loss_and_counts
@@ -38,10 +39,15 @@ def test_the_formula_counts_the_matrix_products_that_xla_counts(causal, tmp_path
     assert counted(model, made, data.batch(0)) == pytest.approx(expected, rel=0.08)
 
 
-def test_a_step_is_three_forward_passes_of_its_rows():
-    model, layout = helpers.bert(), Layout(64, 4, predictions=12)
-    once = flops.forward_per_row(model, layout, False)
-    assert flops.train_step(model, layout, 5, False) == 15 * once
+def test_a_step_is_three_forward_passes_of_its_rows(tmp_path):
+    layout = Layout(64, 4, predictions=12)
+    model, masked = helpers.pretraining_model(helpers.MASKED_AND_NEXT)
+    once, whole = (flops.forward_per_row(model, layout, causal) for causal in (False, True))
+    assert flops.train_step(model, layout, 5, masked) == 15 * once
+    mixed = from_values(helpers.run_values("mixture", tmp_path, steps=1)).objective
+    # Of eight rows the four of masked LM have twelve places that meet the vocabulary.
+    found = flops.train_step(model, layout, 8, make_objectives(mixed, model))
+    assert found == 3 * (4 * once + 4 * whole)
 
 
 def test_by_hand():

@@ -1,0 +1,54 @@
+"""What next sentence and sentence order prediction share: two classes of sentence pairs."""
+
+from collections.abc import Callable, Mapping
+
+import jax
+import jax.numpy as jnp
+
+from research.errors import UserError
+from research.models import heads, transformer
+from research.models.config import ModelConfig
+from research.objectives.protocol import Objective
+
+
+def make(
+    name: str,
+    label: str,
+    model: ModelConfig,
+    finish: Callable[[Mapping[str, float]], dict[str, float]],
+) -> Objective:
+    """A classifier on the pooled first token of each pair.
+
+    label: the batch's array [R, S] of classes.
+
+    Raises UserError where the backbone has no pooler.
+    """
+    if not model.pooler:
+        raise UserError(
+            f"config.objective.{name} reads the pooler, which the backbone lacks; set "
+            f"config.model.pooler=true, or config.objective.{name}=none"
+        )
+    head = heads.Classifier(model, classes=2)
+
+    def logits(params, config, hidden, batch):
+        pooled = transformer.pool(params["backbone"], config, hidden, batch["first"])
+        return head.apply({"params": params["heads"][name]}, pooled)
+
+    def loss(params, config, hidden, batch, row_keys):
+        scores = logits(params, config, hidden, batch)
+        classes, weights = batch[label], batch["slot_weights"]
+        logp = jax.nn.log_softmax(scores)
+        losses = -jnp.take_along_axis(logp, classes[..., None], -1)[..., 0]
+        correct = (jnp.argmax(scores, -1) == classes).astype(jnp.float32)
+        total = jnp.sum(losses * weights)
+        counts = {"loss": total, "correct": jnp.sum(correct * weights), "count": weight(batch)}
+        return total, counts
+
+    def weight(batch):
+        return jnp.sum(batch["slot_weights"])
+
+    def outputs(params, config, hidden, batch):
+        probability = jax.nn.softmax(logits(params, config, hidden, batch))
+        return {"slot": {"probability": probability}}
+
+    return Objective(name, "full", head, weight, loss, finish, outputs)
