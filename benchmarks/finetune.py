@@ -51,8 +51,9 @@ def run(
     if not Path(reference).is_file():
         raise UserError(f"--reference={reference}: no such Python; `make reference-setup` makes it")
     folder = Path(workdir or f"runs/{loaded.name}-and-torch")
-    row = loaded.rows[0]
-    chosen = [job for job in experiment.jobs(loaded, folder) if job.run == row.pretrained]
+    run = list(loaded.table.rows.values())[-1]  # its other runs are from scratch
+    metrics = [column.metric for column in loaded.table.columns.values()]
+    chosen = [job for job in experiment.jobs(loaded, folder) if job.run in run.values()]
     ours, theirs = [], []
     for job in chosen:
         if runner.run(loaded, config, folder, job.workdir.name, 1).left:
@@ -66,8 +67,9 @@ def run(
         theirs.append(model.task.finish(total(counts)) | seconds)
         counts = [line["counts"] for line in scored(job)]
         ours.append(model.task.finish(total(counts)) | {"seconds": finished(job)["seconds"]})
-        _show(f"seed {job.seed}", [ours[-1]], [theirs[-1]], row.metrics or (model.task.metric,))
-    _show("all", ours, theirs, row.metrics or (model.task.metric,))
+        names = [metric or model.task.metric for metric in metrics]
+        _show(f"seed {job.seed}", [ours[-1]], [theirs[-1]], names)
+    _show("all", ours, theirs, names)
     return 0
 
 
@@ -111,7 +113,7 @@ def _answers(problem: dict[str, Any], file: Path, reference: str) -> dict[str, A
     return json.loads(file.read_text(encoding="utf-8"))
 
 
-def _show(name: str, ours: list[dict], theirs: list[dict], metrics: tuple[str, ...]) -> None:
+def _show(name: str, ours: list[dict], theirs: list[dict], metrics: list[str]) -> None:
     for metric in (*metrics, "seconds"):
         mine, other = ([found[metric] for found in side] for side in (ours, theirs))
         line = f"{name}: {metric}: here {_spread(mine)}, PyTorch {_spread(other)}"

@@ -5,6 +5,7 @@ import importlib
 import os
 import sys
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from research import huge_pages
 from research.errors import UserError, nearest
@@ -15,6 +16,7 @@ class Verb:
     """`module:function` takes the flags by name and, where `overrides` is true, those too.
 
     launches: it can run elsewhere, with --on and its options, --on.KEY=VALUE.
+    names: what stands behind the verb without a flag, one or more of them, if anything does.
     """
 
     target: str
@@ -24,6 +26,7 @@ class Verb:
     switches: tuple[str, ...] = ()
     overrides: bool = False
     launches: bool = False
+    names: str = ""
 
 
 # Of a run of several processes, where jax does not find them by itself.
@@ -121,6 +124,12 @@ VERBS: dict[str, Verb] = {
         switches=("dry_run",),
         launches=True,
     ),
+    "report": Verb(
+        "research.commands.report:run",
+        "tables, curves and config differences of any runs, as Markdown, CSV, LaTeX and a page",
+        optional=("output",),
+        names="runs",
+    ),
 }
 
 
@@ -146,21 +155,25 @@ def usage(only: str = "") -> str:
 
 def described(name: str, verb: Verb) -> list[str]:
     """A verb, what it does, and its flags."""
-    flags = [f"--{f}=…" for f in verb.required] + [f"[--{f}=…]" for f in verb.optional]
+    flags = [f"{verb.names.upper()}…"] if verb.names else []
+    flags += [f"--{f}=…" for f in verb.required] + [f"[--{f}=…]" for f in verb.optional]
     flags += [f"[--{f}]" for f in verb.switches]
     flags += ["[--on.KEY=VALUE …]"] if verb.launches else []
     flags += ["[--config.KEY=VALUE …]"] if verb.overrides else []
     return [f"  {name}", f"      {verb.help}", f"      {' '.join(flags)}"]
 
 
-def parse(name: str, verb: Verb, arguments: Sequence[str]) -> tuple[dict[str, str], dict[str, str]]:
+def parse(name: str, verb: Verb, arguments: Sequence[str]) -> tuple[dict[str, Any], dict[str, str]]:
     """(flags, overrides of the config) of a verb. Raises UserError naming what is not valid."""
     known = (*verb.required, *verb.optional, *verb.switches)
-    flags: dict[str, str] = {}
+    flags: dict[str, Any] = {verb.names: []} if verb.names else {}
     overrides: dict[str, str] = {}
     items = list(arguments)
     while items:
         item = items.pop(0)
+        if verb.names and not item.startswith("--"):
+            flags[verb.names].append(item)
+            continue
         if not item.startswith("--"):
             raise UserError(f"{name}: {item!r} is no flag; flags are written --name=value")
         flag, equals, value = item[2:].partition("=")
@@ -185,6 +198,8 @@ def parse(name: str, verb: Verb, arguments: Sequence[str]) -> tuple[dict[str, st
     for flag in verb.required:
         if flag not in flags:
             raise UserError(f"{name}: --{flag} is missing; see python launch.py {name} --help")
+    if verb.names and not flags[verb.names]:
+        raise UserError(f"{name}: which {verb.names}? See python launch.py {name} --help")
     return flags, overrides
 
 

@@ -214,6 +214,16 @@ def to_values(config: Config) -> dict[str, Any]:
     return json.loads(json.dumps(plain(config)))
 
 
+def flat(values: Any, prefix: str = "") -> dict[str, Any]:
+    """Nested dicts as one, "group.key" -> value."""
+    if not isinstance(values, dict):
+        return {prefix: values}
+    found: dict[str, Any] = {}
+    for name, value in values.items():
+        found |= flat(value, f"{prefix}.{name}" if prefix else name)
+    return found
+
+
 def _task(values: Any) -> Any:
     if not isinstance(values, Mapping):
         raise _wrong("task", values, "a group of keys, such as task.name")

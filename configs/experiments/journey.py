@@ -10,7 +10,8 @@ Found: the checkpoint is ahead on all five tasks (docs/results.md).
 
 from research.config import arguments
 from research.data.bundled import ABOUT_SCORES
-from research.experiments.experiment import Experiment, Row, Run
+from research.experiments.experiment import Experiment, Run
+from research.experiments.table import Column, Table
 
 SEEDS = (0, 1, 2)
 # New weights learn best at a higher rate than restored ones (docs/results.md has the grid).
@@ -34,11 +35,17 @@ def get_experiment(arg: str = "") -> Experiment:
         "bert": Run("configs/pretrain/bert_cpu.py"),
         "gpt": Run("configs/pretrain/gpt_cpu.py"),
     }
-    rows = []
-    for task, (file, start, baseline) in TASKS.items():
+    for file, start, _ in TASKS.values():
         config = f"configs/finetune/{file}.py"
         runs[file] = Run(config, start=start, seeds=SEEDS)
         rate = {"optimizer.learning_rate": SCRATCH_RATE[start]}
         runs[f"{file}-scratch"] = Run(config, rate, start=start, fresh=True, seeds=SEEDS)
-        rows.append(Row(task, file, f"{file}-scratch", baseline))
-    return Experiment("journey", runs, ("bert", "gpt"), tuple(rows), "bert", "gpt", ABOUT_SCORES)
+    table = Table(
+        rows={
+            "from scratch": {task: f"{file}-scratch" for task, (file, _, _) in TASKS.items()},
+            "from the checkpoint": {task: file for task, (file, _, _) in TASKS.items()},
+        },
+        columns={task: Column(method=method) for task, (_, _, method) in TASKS.items()},
+        baseline="from scratch",
+    )
+    return Experiment("journey", runs, ("bert", "gpt"), table, "bert", "gpt", ABOUT_SCORES)

@@ -15,7 +15,8 @@ from typing import NamedTuple
 
 from research.config import arguments
 from research.errors import UserError, nearest
-from research.experiments.experiment import Experiment, Row, Run
+from research.experiments.experiment import Experiment, Run
+from research.experiments.table import Column, Table
 
 ENCODER = ".cache/public/minilm"
 
@@ -112,5 +113,7 @@ def get_experiment(arg: str = "") -> Experiment:
         given.set: Run(config, overrides, ENCODER, seeds=seeds),
         scratch: Run(config, overrides, ENCODER, fresh=True, seeds=seeds),
     }
-    row = Row(given.set, given.set, scratch, chosen.baseline, chosen.metrics)
-    return Experiment(f"minilm-{given.set}", runs, rows=(row,))
+    columns = {metric: Column(metric, chosen.baseline) for metric in chosen.metrics}
+    sides = {"from scratch": scratch, "from the encoder": given.set}
+    rows = {side: dict.fromkeys(columns, run) for side, run in sides.items()}
+    return Experiment(f"minilm-{given.set}", runs, table=Table(rows, columns, "from scratch"))

@@ -8,7 +8,8 @@ runs this on stated subsets of the bundled sets, the same budget on both sides.
 
 from research.config import arguments
 from research.data.bundled import ABOUT_SCORES
-from research.experiments.experiment import Experiment, Row, Run
+from research.experiments.experiment import Experiment, Run
+from research.experiments.table import Column, Table
 
 ENCODER = ".cache/public/minilm"
 # Config, baseline, and the stated subset: shares of the examples, chosen by a hash of their ids.
@@ -34,12 +35,18 @@ TASKS = {
 def get_experiment(arg: str = "") -> Experiment:
     """Three tasks from the encoder, then from new weights. Takes no arguments."""
     arguments(arg)
-    runs, rows = {}, []
+    runs = {}
     for suffix, fresh, rate in (("", False, 2e-4), ("-scratch", True, 5e-4)):
         for file, _, subset in TASKS.values():
             overrides = subset | {"optimizer.learning_rate": rate, "train.eval_batches": 4}
             config = f"configs/finetune/{file}.py"
             runs[file + suffix] = Run(config, overrides, start=ENCODER, fresh=fresh)
-    for task, (file, baseline, _) in TASKS.items():
-        rows.append(Row(task, file, f"{file}-scratch", baseline))
-    return Experiment("public", runs, rows=tuple(rows), notes=ABOUT_SCORES)
+    table = Table(
+        rows={
+            "from scratch": {task: f"{file}-scratch" for task, (file, *_) in TASKS.items()},
+            "from the encoder": {task: file for task, (file, *_) in TASKS.items()},
+        },
+        columns={task: Column(method=method) for task, (_, method, _) in TASKS.items()},
+        baseline="from scratch",
+    )
+    return Experiment("public", runs, table=table, notes=ABOUT_SCORES)

@@ -9,7 +9,8 @@ configs/experiments/journey.py) and from scratch, with the same budget on both s
 
 from research.config import arguments
 from research.data.bundled import ABOUT_SCORES
-from research.experiments.experiment import Experiment, Row, Run
+from research.experiments.experiment import Experiment, Run
+from research.experiments.table import Column, Table
 
 BERT, GPT = "research/pretrained/bert", "research/pretrained/gpt"
 # Small enough for a minute: the body of the shipped models is larger.
@@ -69,8 +70,12 @@ def get_experiment(arg: str = "") -> Experiment:
                 overrides |= {"optimizer.learning_rate": 1e-3 if start == BERT else 2e-3}
             config = f"configs/finetune/{file}.py"
             runs[file + suffix] = Run(config, overrides, start=start, fresh=fresh)
-    rows = tuple(
-        Row(task, file, f"{file}-scratch", baseline)
-        for task, (file, _, baseline, _) in TASKS.items()
+    table = Table(
+        rows={
+            "from scratch": {task: f"{file}-scratch" for task, (file, *_) in TASKS.items()},
+            "from the checkpoint": {task: file for task, (file, *_) in TASKS.items()},
+        },
+        columns={task: Column(method=method) for task, (_, _, method, _) in TASKS.items()},
+        baseline="from scratch",
     )
-    return Experiment("quickstart", runs, ("bert", "gpt"), rows, BERT, GPT, ABOUT_SCORES)
+    return Experiment("quickstart", runs, ("bert", "gpt"), table, BERT, GPT, ABOUT_SCORES)

@@ -10,7 +10,8 @@ that did other work; F1 of the answers is 0.102 before and 0.976 after.
 
 from research.config import arguments
 from research.data.bundled import ABOUT_SCORES
-from research.experiments.experiment import Experiment, Row, Run
+from research.experiments.experiment import Experiment, Run
+from research.experiments.table import Column, Table
 
 MODEL = ".cache/public/smollm2"
 
@@ -31,12 +32,10 @@ def get_experiment(arg: str = "") -> Experiment:
         "after": Run(config, subset, MODEL),
         "before": Run(config, subset, MODEL, train=False),
     }
-    row = Row(
-        "questions, generative",
-        "after",
-        "before",
-        "overlapping_sentence",
-        ("f1", "exact_match"),
-    )
-    sides = ("before", "after")
-    return Experiment("smollm2", runs, rows=(row,), notes=ABOUT_SCORES, sides=sides)
+    columns = {
+        name: Column(metric, "overlapping_sentence")
+        for name, metric in (("answers", "f1"), ("whole answers", "exact_match"))
+    }
+    rows = {side: dict.fromkeys(columns, side) for side in ("before", "after")}
+    table = Table(rows, columns, baseline="before")
+    return Experiment("smollm2", runs, table=table, notes=ABOUT_SCORES)

@@ -3,7 +3,7 @@
 from research import bucket
 from research.commands.numbers import whole
 from research.errors import UserError
-from research.experiments import experiment, report, runner
+from research.experiments import experiment, page, report, runner
 from research.launchers import launch
 from research.launchers.request import Request
 
@@ -54,7 +54,7 @@ def run(
         return 1
     if only:
         return 0
-    text = report.make(loaded, outcome.jobs, folder)
-    (folder / "report.md").write_text(text, encoding="utf-8")
-    print(f"\n{text}\nwritten to {folder / 'report.md'}")
+    made = report.make(loaded, outcome.jobs, folder)
+    files = report.write(made, folder, page.render(made, report.curves_of(outcome.jobs)))
+    print(f"\n{report.markdown(made)}\nwritten to {', '.join(map(str, files))}")
     return 0

@@ -78,9 +78,7 @@ class ObjectiveMixture:
         """The rows with these numbers of a kind of attention."""
         part = self.parts[pattern]
         count = part.epoch_batches(0) if self.once else None
-        rows = [
-            [] if count is not None and n >= count else part.slots(n, 0, 1)[0] for n in numbers
-        ]
+        rows = [[] if count is not None and n >= count else part.slots(n, 0, 1)[0] for n in numbers]
         return part.assembled(rows, 0)
 
     def epoch_batches(self, epoch: int, most: int = 0) -> int:

@@ -1,11 +1,14 @@
 """An experiment: runs by name, what each starts from, and the table that is made of them.
 
-An experiment file (configs/experiments/…) has `get_experiment(arg="") -> Experiment`.
+An experiment file (configs/experiments/…) has `get_experiment(arg="") -> Experiment`. Its runs are
+plain Python: loops and comprehensions make them, and `product` the combinations of overrides.
 """
 
 import dataclasses
 import hashlib
+import itertools
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,7 +18,8 @@ from research import config as configs
 from research.config import Config
 from research.data import sources
 from research.errors import UserError, nearest
-from research.experiments import baselines
+from research.experiments import table as tables
+from research.experiments.table import Table
 from research.training.checkpoint import read_info
 
 PUBLIC = ".cache/public/"  # where the Makefile puts public weights
@@ -23,7 +27,7 @@ PUBLIC = ".cache/public/"  # where the Makefile puts public weights
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """One training, repeated for each seed.
+    """One training, repeated for each seed, and for each seed of the run that it starts from.
 
     config: "FILE.py:arg"; overrides: "group.key" -> value.
     start: the run whose checkpoint it starts from, or the path of a checkpoint.
@@ -40,62 +44,66 @@ class Run:
 
 
 @dataclasses.dataclass(frozen=True)
-class Row:
-    """One task of the table: the runs compared, and the baseline's name in `BASELINES`.
-
-    metrics: those that are shown, a line each; the task's own one where none is named.
-    """
-
-    task: str
-    pretrained: str
-    scratch: str
-    baseline: str
-    metrics: tuple[str, ...] = ()
-
-
-@dataclasses.dataclass(frozen=True)
 class Experiment:
     """Runs in the order in which they are made, and what the report shows of them.
 
     pretraining: runs whose held-out losses are shown beside n-gram models.
-    rows: the tasks of the table.
+    table: what is measured of which runs.
     encoder, decoder: checkpoints or runs that fill in the seed examples.
     notes: what a reader of the table has to know about its data.
-    sides: what the table calls the two runs of a row.
     """
 
     name: str
     runs: Mapping[str, Run]
     pretraining: tuple[str, ...] = ()
-    rows: tuple[Row, ...] = ()
+    table: Table | None = None
     encoder: str = ""
     decoder: str = ""
     notes: str = ""
-    sides: tuple[str, str] = ("from scratch", "from the checkpoint")
 
 
 @dataclasses.dataclass(frozen=True)
 class Job:
     """A run with a seed: what is trained, where, and the workdir of the run it starts from.
 
+    seeds: its own last; before it that of the run it starts from, where that has several.
     train: see `Run`.
     """
 
     run: str
-    seed: int
+    seeds: tuple[int, ...]
     config: Config
     workdir: Path
     after: Path | None
     train: bool = True
 
+    @property
+    def seed(self) -> int:
+        """Its own."""
+        return self.seeds[-1]
 
-BASELINES = {
-    "linear": baselines.linear,
-    "linear_svm": baselines.linear_svm,
-    "frequent_tag": baselines.frequent_tag,
-    "overlapping_sentence": baselines.overlapping_sentence,
-    "bigram": baselines.bigram,
-}
+    @property
+    def number(self) -> str:
+        """Its seeds as they stand in the name of its workdir, "3.1"."""
+        return ".".join(map(str, self.seeds))
+
+
+def product(*axes: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """All combinations of named overrides: {"a": {…}} and {"x": {…}, "y": {…}} make "a-x" and
+    "a-y", each with the overrides of both.
+
+    Raises UserError where two axes override the same key.
+    """
+    found: dict[str, dict[str, Any]] = {"": {}}
+    for axis in axes:
+        made = {}
+        for (first, before), (name, more) in itertools.product(found.items(), axis.items()):
+            twice = before.keys() & more.keys()
+            if twice:
+                raise UserError(f"{first!r} and {name!r} both override {min(twice)}")
+            made[f"{first}-{name}" if first else name] = {**before, **more}
+        found = made
+    return found
 
 
 def load(spec: str) -> Experiment:
@@ -109,47 +117,60 @@ def load(spec: str) -> Experiment:
 def jobs(experiment: Experiment, folder: Path) -> list[Job]:
     """All jobs in an order in which each finds what it starts from, every config checked.
 
-    Raises UserError for an unknown run or baseline, a cycle, and whatever is wrong in a config.
+    Raises UserError for an unknown run, metric or method, a cycle, and whatever is wrong in a
+    config.
     """
     runs = experiment.runs
-    for row in experiment.rows:
-        for name in (row.pretrained, row.scratch):
-            if name not in runs:
-                raise UserError(f"the table names an unknown run {name!r}{nearest(name, runs)}")
-        if row.baseline not in BASELINES:
-            raise UserError(f"no baseline {row.baseline!r}{nearest(row.baseline, BASELINES)}")
     for name in experiment.pretraining:
         if name not in runs:
             raise UserError(f"pretraining names an unknown run {name!r}{nearest(name, runs)}")
-    return [
-        Job(
-            name,
-            seed,
-            _config(runs[name], seed, folder, runs, name),
-            workdir(folder, name, seed),
-            _after(runs[name].start, folder, runs),
-            runs[name].train,
-        )
-        for name in _ordered(runs)
-        for seed in runs[name].seeds
-    ]
+    made: list[Job] = []
+    seeds = _seeds(runs)
+    for name in _ordered(runs):
+        if not NAME.fullmatch(name):
+            raise UserError(f"run {name!r}: a name is made of letters, digits and _ - + . =")
+        run = runs[name]
+        for numbers in seeds[name]:
+            after = None
+            if run.start in runs:
+                after = workdir(folder, run.start, numbers[:-1] or seeds[run.start][0])
+            config = _config(run, numbers[-1], str(after or run.start), runs, name)
+            place = workdir(folder, name, numbers)
+            made.append(Job(name, numbers, config, place, after, run.train))
+    if experiment.table is not None:
+        tables.check(experiment.table, {job.run: job.config for job in made})
+    return made
 
 
-def workdir(folder: Path, run: str, seed: int) -> Path:
-    """Where a run with a seed is made."""
-    return folder / f"{run}-seed{seed}"
+NAME = re.compile(r"[\w.+=-]+")
+
+
+def _seeds(runs: Mapping[str, Run]) -> dict[str, list[tuple[int, ...]]]:
+    """The seeds of each run's jobs, see `Job`."""
+    found: dict[str, list[tuple[int, ...]]] = {}
+    for name in _ordered(runs):
+        run = runs[name]
+        if not run.seeds or len(set(run.seeds)) != len(run.seeds):
+            raise UserError(f"run {name!r}: seeds={run.seeds} must be one or more different ones")
+        starts: list[tuple[int, ...]] = [()]
+        if run.start in runs and not run.fresh and len(found[run.start]) > 1:
+            starts = found[run.start]
+        found[name] = [(*start, seed) for start in starts for seed in run.seeds]
+    return found
+
+
+def workdir(folder: Path, run: str, seeds: tuple[int, ...]) -> Path:
+    """Where a run with its seeds is made."""
+    return folder / f"{run}-seed{'.'.join(map(str, seeds))}"
 
 
 def checkpoint_of(name: str, folder: Path, runs: Mapping[str, Run]) -> str:
     """The checkpoint that a run's name (its first seed's) or a path stands for."""
-    return str(workdir(folder, name, runs[name].seeds[0])) if name in runs else name
+    return str(workdir(folder, name, _seeds(runs)[name][0])) if name in runs else name
 
 
-def _after(start: str, folder: Path, runs: Mapping[str, Run]) -> Path | None:
-    return workdir(folder, start, runs[start].seeds[0]) if start in runs else None
-
-
-def _config(run: Run, seed: int, folder: Path, runs: Mapping[str, Run], name: str) -> Config:
+def _config(run: Run, seed: int, start: str, runs: Mapping[str, Run], name: str) -> Config:
+    """start: the checkpoint that it starts from."""
     given = dict(run.overrides) | {"seed": seed}
     if not run.train and (run.fresh or not run.start):
         raise UserError(f"run {name!r}: train=False needs a start, and one that is not fresh")
@@ -160,8 +181,7 @@ def _config(run: Run, seed: int, folder: Path, runs: Mapping[str, Run], name: st
             raise UserError(
                 f"run {name!r} starts from {run.start!r}, which is neither a run nor a folder{near}"
             )
-        given |= {"init_from": checkpoint_of(run.start, folder, runs)}
-        given |= {"init": "fresh" if run.fresh else "restore"}
+        given |= {"init_from": start, "init": "fresh" if run.fresh else "restore"}
     try:
         config = configs.load(run.config, given)
     except UserError as error:

@@ -1,8 +1,8 @@
 """One run of an experiment in a process of its own.
 
-    python -m research.experiments.job FILE FOLDER RUN SEED [CORES]
+    python -m research.experiments.job FILE FOLDER RUN SEEDS [CORES]
 
-The runner of the same experiment gives the arguments.
+The runner of the same experiment gives the arguments; SEEDS is a job's number, such as 3.1.
 """
 
 import ctypes
@@ -70,7 +70,7 @@ def finished(job: Job) -> dict:
     return json.loads((job.workdir / DONE).read_text())
 
 
-def main(file: str, folder: str, run: str, seed: str, cores: str = "") -> int:
+def main(file: str, folder: str, run: str, number: str, cores: str = "") -> int:
     """See the module's text; `cores` are the numbers of those it may use, with commas."""
     if sys.platform == "linux":
         # When the runner dies, so that it cannot stop its runs any more, this one saves and stops.
@@ -78,7 +78,7 @@ def main(file: str, folder: str, run: str, seed: str, cores: str = "") -> int:
         if cores:
             os.sched_setaffinity(0, map(int, cores.split(",")))
     planned = jobs(load(file), bucket.path(folder))
-    found = [j for j in planned if (j.run, j.seed) == (run, int(seed))]
+    found = [j for j in planned if (j.run, j.number) == (run, number)]
     try:
         make(found[0])
     except loop.Interrupted as stopped:

@@ -1,56 +1,110 @@
-"""The table of an experiment, as Markdown: each task from scratch and from the checkpoint."""
+"""The report of an experiment: its table, differences with their intervals, predictions, cost."""
 
-import statistics
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 import numpy as np
 
-from research.data import corpus, store
+from research.config import flat, to_values
+from research.data import store
 from research.data.tokenizer import Tokenizer
 from research.evaluation import language, predictor
-from research.evaluation.bootstrap import Gap, paired_bootstrap
-from research.evaluation.metrics import Counts, total
-from research.experiments import baselines
-from research.experiments.experiment import BASELINES, Experiment, Job, Row, checkpoint_of
+from research.evaluation.metrics import total
+from research.experiments import baselines, curves, provenance, sheets
+from research.experiments.experiment import Experiment, Job, checkpoint_of
 from research.experiments.job import finished, scored
-from research.tasks.protocol import Example, Task
+from research.experiments.results import Measure, Results, collect
+from research.experiments.sheets import Sheet, number, signed, spread
+from research.experiments.statistics import Difference
 from research.training.inference import Loaded, load_model
 
+SHOWN = 20  # test examples of which one is shown
+LEGEND = (
+    "Mean ± standard deviation over seeds (their number); where pre-trainings have several seeds, "
+    "over these, the fine-tunings from each averaged."
+)
+INTERVALS = (
+    "95 % intervals: over seeds by Welch's t; over test examples by the paired bootstrap, which "
+    "says nothing of other seeds. * is significant over at least 5 seeds (p < 0.05 after Holm's "
+    "correction for all lines of this table). Not resolved: an interval has 0 in it."
+)
 MASKED = "The cat sat on the [MASK]."
 PAIR = ("I have a cat.", "It loves to purr.")
 PROMPT = "The dog wagged its"
 
 
-def make(experiment: Experiment, planned: list[Job], folder: Path) -> str:
+@dataclasses.dataclass(frozen=True)
+class Report:
+    """title; tables; texts by their headings; notes at the end.
+
+    details: tables that the page has and the Markdown does not.
+    """
+
+    title: str
+    sheets: Sequence[Sheet]
+    texts: Mapping[str, str]
+    notes: Sequence[str]
+    details: Sequence[Sheet] = ()
+
+
+def make(experiment: Experiment, planned: list[Job], folder: Path) -> Report:
     """The whole report of a finished experiment."""
-    parts = [f"# {experiment.name}"]
+    sheets, parts = [], {}
     if experiment.pretraining:
-        parts += ["## Pre-training, on held-out text", _pretraining(experiment, planned)]
-    if experiment.rows:
-        table, samples = _tasks(experiment, planned)
-        parts += ["## Fine-tuning, on the test split", table, _legend(experiment.notes), samples]
+        sheets.append(_pretraining(experiment, planned))
+    if experiment.table:
+        results = collect(experiment.table, planned)
+        sheets.append(values(results))
+        if results.differences:
+            sheets.append(differences(results))
+        parts["One prediction of each"] = samples(results, planned)
     if experiment.encoder:
-        parts += ["## Seed examples", _seeds(experiment, folder)]
+        parts["Seed examples"] = _seeds(experiment, folder)
     seconds = sum(finished(job)["seconds"] for job in planned)
-    parts.append(f"The runs took {seconds / 60:.1f} minutes, added up.")
-    return "\n\n".join(parts) + "\n"
+    notes = [experiment.notes, f"The runs took {seconds / 60:.1f} minutes, added up."]
+    notes += provenance.about([job.workdir for job in planned])
+    details = provenance.config_differences(
+        {job.run: flat(to_values(job.config)) for job in reversed(planned)}
+    )
+    return Report(experiment.name, sheets, parts, list(filter(None, notes)), [details])
 
 
-def _markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    widths = [max(len(r[i]) for r in (header, *rows)) for i in range(len(header))]
+def curves_of(planned: list[Job]) -> dict[str, Any]:
+    """What the page draws of the runs that were trained."""
+    runs = [curves.of_run(j.workdir, j.workdir.name, j.run) for j in planned if j.train]
+    return {"runs": runs, "metrics": curves.metrics_of(runs)}
 
-    def line(cells: Sequence[str]) -> str:
-        return "| " + " | ".join(c.ljust(w) for c, w in zip(cells, widths, strict=True)) + " |"
 
-    return "\n".join([line(header), line(["-" * w for w in widths]), *map(line, rows)])
+def markdown(report: Report) -> str:
+    """The report as one text."""
+    parts = [f"# {report.title}"]
+    for sheet in report.sheets:
+        parts += [f"## {sheet.title}", sheets.markdown(sheet), *filter(None, [sheet.note])]
+    for title, text in report.texts.items():
+        parts += [f"## {title}", text]
+    return "\n\n".join([*parts, *report.notes]) + "\n"
+
+
+def write(report: Report, folder: Path, page: str) -> list[Path]:
+    """Writes report.md, the page, and each table as a .csv and a .tex; returns the files."""
+    files = {"report.md": markdown(report), "report.html": page}
+    for sheet in (*report.sheets, *report.details):
+        files[f"{sheet.name}.csv"] = sheets.text_csv(sheet)
+    for sheet in report.sheets:
+        files[f"{sheet.name}.tex"] = sheets.latex(sheet)
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, text in files.items():
+        (folder / name).write_text(text, encoding="utf-8")
+    return [folder / name for name in files]
 
 
 # Pre-training
 
 
-def _pretraining(experiment: Experiment, planned: list[Job]) -> str:
+def _pretraining(experiment: Experiment, planned: list[Job]) -> Sheet:
     rows = []
     for job in planned:
         if job.run not in experiment.pretraining:
@@ -68,7 +122,8 @@ def _pretraining(experiment: Experiment, planned: list[Job]) -> str:
             if key in found:
                 value = f"{simple[key]:.4g} ({baseline})"
                 rows.append([job.run, f"{tokens:,}", name, value, f"{found[key]:.4g}"])
-    return _markdown(["run", "tokens seen", "metric", "baseline", "model"], rows)
+    header = ["run", "tokens seen", "metric", "baseline", "model"]
+    return Sheet("Pre-training, on held-out text", header, rows, name="pretraining")
 
 
 def _language_baselines(loaded: Loaded) -> dict[str, float]:
@@ -107,90 +162,104 @@ def _bytes(tokenizer: Tokenizer, rows: list[np.ndarray]) -> list[int]:
     return [int(lengths[row[1:]].sum()) for row in rows]
 
 
-# Fine-tuning
+# The table
 
 
-def _tasks(experiment: Experiment, planned: list[Job]) -> tuple[str, str]:
-    rows, samples = [], []
-    for row in experiment.rows:
-        ours = [j for j in planned if j.run == row.pretrained]
-        theirs = [j for j in planned if j.run == row.scratch]
-        loaded = load_model(str(ours[0].workdir))
-        task, config = loaded.task, ours[0].config
-        examples = predictor.split_examples(config, task, "test")
-        outcomes = [[line["counts"] for line in scored(j)] for j in (*ours, *theirs)]
-        good, bad = outcomes[: len(ours)], outcomes[len(ours) :]
-        simple = _baseline(row, task, config, examples, loaded.tokenizer)
-        for metric in row.metrics or (task.metric,):
-            # The task says of its own metric which way is better; more of another is.
-            better = "↑" if metric != task.metric or task.higher_is_better else "↓"
-            value = task.finish(total(simple))[metric]
-            rows.append(
-                [
-                    row.task,
-                    f"{metric.replace('_', ' ')} {better}",
-                    f"{value:.3f} ({row.baseline.replace('_', ' ')})",
-                    _values(task, metric, bad),
-                    _values(task, metric, good),
-                    _gap(paired_bootstrap(good, bad, task.finish, metric)),
-                ]
-            )
-        before, after = (
-            [task.show(e, x["prediction"]) for e, x in zip(examples, scored(j), strict=True)]
-            for j in (theirs[0], ours[0])
+def values(results: Results) -> Sheet:
+    """Every run of the table, mean and deviation over seeds."""
+    table, measures = results.table, results.measures
+    header = [""]
+    for name in table.columns:
+        arrow = "↓" if measures[name].lower_is_better else "↑"
+        header.append(f"{_measured(name, measures[name])} {arrow}")
+    rows = []
+    if any(m.method for m in measures.values()):
+        simple = [
+            f"{number(m.simple)} ({readable(m.method)})" if m.method else ""
+            for m in measures.values()
+        ]
+        rows.append(["simple method", *simple])
+    for row in table.rows:
+        shown = []
+        for name in table.columns:
+            cell = results.cells.get((row, name))
+            shown.append(spread(cell.units, mean(cell.units), cell.deviation) if cell else "")
+        rows.append([row, *shown])
+    return Sheet("Results", header, rows, LEGEND, "results")
+
+
+def differences(results: Results) -> Sheet:
+    """Each difference to the baseline row, with its intervals and what they say."""
+    rows = []
+    for (row, name), found in results.differences.items():
+        measure = results.measures[name]
+        marked = "*" if results.marks[row, name] else ""
+        gap = found.examples
+        rows.append(
+            [
+                _measured(name, measure),
+                row,
+                signed(found.value) + marked,
+                interval(found.interval),
+                interval((gap.low, gap.high) if gap else None),
+                reading(found, measure.lower_is_better),
+            ]
         )
-        samples.append(f"- **{row.task}**, {_samples(experiment.sides, before, after)}")
-    header = ["task", "metric", "baseline", *experiment.sides, "gap"]
-    return _markdown(header, rows), "One prediction of each:\n\n" + "\n".join(samples)
+    header = ["", "row", "difference", "over seeds", "over test examples", "reading"]
+    title = f"Differences to “{results.table.baseline}”"
+    return Sheet(title, header, rows, INTERVALS, "differences")
 
 
-def _values(task: Task, metric: str, runs: Sequence[Sequence[Counts]]) -> str:
-    found = [task.finish(total(run))[metric] for run in runs]
-    spread = f" ± {statistics.stdev(found):.3f}" if len(found) > 1 else ""
-    return f"{statistics.mean(found):.3f}{spread}"
+def interval(bounds: tuple[float, float] | None) -> str:
+    """ "[+0.010, +0.020]", or nothing."""
+    return f"[{signed(bounds[0])}, {signed(bounds[1])}]" if bounds else ""
 
 
-def _gap(gap: Gap) -> str:
-    return f"{gap.difference:+.3f} ± {gap.error:.3f}"
+def reading(found: Difference, lower_is_better: bool) -> str:
+    """ "better" or "worse" where no interval has 0 in it."""
+    gap = found.examples
+    bounds = [found.interval, (gap.low, gap.high) if gap else None]
+    known = [b for b in bounds if b is not None]
+    if not known:
+        return "one seed"
+    if any(low <= 0 <= high for low, high in known):
+        return "not resolved"
+    return "better" if (found.value < 0) == lower_is_better else "worse"
 
 
-def _legend(notes: str) -> str:
-    return (
-        "The gap is the right value minus the left one, with its bootstrap error over the test "
-        "examples; a value after ± in other columns is the deviation over seeds. " + notes
-    ).strip()
+def _measured(column: str, measure: Measure) -> str:
+    """The column's name, with its metric where it does not say it."""
+    name, metric = readable(column), readable(measure.metric)
+    return name if name == metric else f"{name}, {metric}"
 
 
-def _baseline(
-    row: Row, task: Task, config: Any, examples: list[Example], tokenizer: Tokenizer
-) -> list[Counts]:
-    """The counts of the simple method on the same training and test examples."""
-    train = corpus.examples(config.data.train, task.kind)
-    if row.baseline != "bigram":
-        return BASELINES[row.baseline](train, examples).counts
-    rows = [r for e in train for r in _completion_rows(task, e, whole=True)]
-    counts = []
-    for example in examples:
-        test = _completion_rows(task, example, whole=False)
-        entries, sizes = tokenizer.vocab_size, _bytes(tokenizer, test)
-        counts.append(total(baselines.bigram(rows, test, sizes, entries).counts))
-    return counts
+def readable(name: str) -> str:
+    """A name as it is written in a text."""
+    return name.replace("_", " ")
 
 
-def _completion_rows(task: Task, example: Example, whole: bool) -> list[np.ndarray]:
-    """Token rows of an example: all of it, or from the token before the completion on."""
-    found = []
-    for slot in task.slots(example, 0, True):
-        first = 0 if whole else int(np.argmax(slot.target_weights > 0))
-        found.append(np.concatenate([slot.tokens[first : first + 1], slot.targets[first:]]))
-    return found
-
-
-def _samples(sides: tuple[str, str], before: list[str], after: list[str]) -> str:
-    """The first test example that is short enough to be read in a line or two, on both sides."""
-    chosen = min(range(min(20, len(after))), key=lambda i: abs(len(after[i]) - 200))
-    lines = (f"{side}: {found[chosen]}" for side, found in zip(sides, (before, after), strict=True))
-    return "\n  ".join(" ".join(line.split()) for line in lines)
+def samples(results: Results, planned: list[Job]) -> str:
+    """What each row predicts for one test example of each task."""
+    lines, seen = [], set()
+    first = {job.run: job for job in reversed(planned)}
+    for name, (_, task, examples) in results.tasks.items():
+        cells = {row: c for (row, column), c in results.cells.items() if column == name}
+        if tuple(c.run for c in cells.values()) in seen:
+            continue
+        seen.add(tuple(c.run for c in cells.values()))
+        shown = {
+            row: [
+                task.show(e, line["prediction"])
+                for e, line in zip(examples[:SHOWN], scored(first[c.run]), strict=False)
+            ]
+            for row, c in cells.items()
+        }
+        # One that is short enough to be read in a line or two.
+        last = list(shown.values())[-1]
+        chosen = min(range(len(last)), key=lambda i, last=last: abs(len(last[i]) - 200))
+        lines.append(f"- **{name}**")
+        lines += [f"  - {row}: {' '.join(texts[chosen].split())}" for row, texts in shown.items()]
+    return "\n".join(lines)
 
 
 # Seed examples

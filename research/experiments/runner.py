@@ -183,7 +183,7 @@ class _Runner:
         self.number += 1
         self.view.say(f"[{self.number}/{self.total}] {job.workdir.name}")
         job.workdir.mkdir(parents=True, exist_ok=True)
-        command = [*PROGRAM, self.file, str(self.folder), job.run, str(job.seed)]
+        command = [*PROGRAM, self.file, str(self.folder), job.run, job.number]
         command.append(self._share(lane))
         root = str(Path(research.__file__).parents[1])
         path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))

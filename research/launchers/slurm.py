@@ -153,7 +153,7 @@ def plan(request: Request, config: str) -> list[Planned]:
             job.workdir.name,
             job.workdir,
             make_run,
-            [config, str(workdir), job.run, str(job.seed)],
+            [config, str(workdir), job.run, job.number],
             (job.after.name,) if job.after in coming else (),
         )
         for job in chosen

@@ -13,6 +13,7 @@ from research.objectives.prefix_lm import PrefixLMConfig
 from research.objectives.protocol import Objective
 from research.objectives.sentence_order import SentenceOrderConfig
 
+MODULES = {m.NAME: m for m in (masked_lm, next_sentence, sentence_order, causal_lm, prefix_lm)}
 # The attention that each objective needs; a mixture has rows of several.
 PATTERNS: dict[str, Pattern] = {
     masked_lm.NAME: "full",
@@ -42,6 +43,12 @@ class ObjectivesConfig:
 def names(config: ObjectivesConfig) -> list[str]:
     """The losses that a config has."""
     return [name for name in PATTERNS if getattr(config, name) is not None]
+
+
+def measures(config: ObjectivesConfig) -> list[str]:
+    """The names of what an evaluation yields, of all its losses."""
+    ones = dict.fromkeys(("loss", "correct", "count", "bytes"), 1.0)
+    return [measure for name in names(config) for measure in MODULES[name].finish(ones)]
 
 
 def patterns(config: ObjectivesConfig) -> list[Pattern]:

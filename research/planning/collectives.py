@@ -56,9 +56,9 @@ def collectives(program: Program, mesh: Mesh) -> list[Collective]:
             continue
         kind = "reduce-scatter" if _scattered(instruction, fused) else kind
         channel = re.search(r"channel_id=(\d+)", instruction.rest)
-        if channel and (kind, channel[1]) in seen:
-            continue
-        if channel:
+        if channel and fused:
+            if (kind, channel[1]) in seen:
+                continue
             seen.add((kind, channel[1]))
         sides = [hlo.size(here.instructions[o].shape) for o in instruction.operands]
         # An asynchronous start has operand and result in one tuple.

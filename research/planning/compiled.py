@@ -123,14 +123,7 @@ def _compile(name: str, run: Run, lower: Callable[[], Any]) -> Compiled:
             return Compiled(name, False, time.perf_counter() - start, needed, 0.0, None, [])
     seconds = time.perf_counter() - start
     memory = made.memory_analysis()
-    kept = memory.argument_size_in_bytes
-    needed = (
-        kept
-        + memory.output_size_in_bytes
-        - memory.alias_size_in_bytes
-        + memory.temp_size_in_bytes
-        + memory.generated_code_size_in_bytes
-    )
+    kept, needed = memory.argument_size_in_bytes, memory.peak_memory_in_bytes
     try:
         with quiet():
             program = hlo.parse(made.as_text())

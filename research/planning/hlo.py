@@ -12,6 +12,7 @@ from collections.abc import Iterator
 BYTES = {"pred": 1, "s4": 0.5, "u4": 0.5, "bf16": 2, "f16": 2, "c64": 8, "c128": 16}
 ARRAY = re.compile(r"\b([a-z]+\d*[a-z0-9]*)\[([\d,]*)\](\{[^{}]*\})?")
 NAME = re.compile(r"%([\w.\-]+)")
+END = re.compile(r"\}(, execution_thread=.*)?")  # of a computation
 # What moves no data of its own.
 FREE = {
     *("parameter", "constant", "tuple", "get-tuple-element", "bitcast", "while", "conditional"),
@@ -75,7 +76,7 @@ def parse(text: str) -> Program:
             if head:
                 name, found = head[2], {}
                 entry = name if head[1] else entry
-        elif line == "}":  # a kernel's description has lines that only begin like it
+        elif END.fullmatch(line):  # a kernel's description has lines that only begin like it
             computations[name] = Computation(found)
             name = ""
         elif (made := _instruction(line)) is not None:
@@ -280,16 +281,16 @@ def _traffic(program: Program, here: Computation, instruction: Instruction) -> f
     read = 0.0
     for number, operand in enumerate(operands):
         whole = size(operand.shape, hbm_only=True)
-        part, in_place = _part_read(inner, inner.parameters.get(number, ""))
+        part, in_place = _part_read(program, inner, number)
         read += whole if part is None else min(whole, part)
         if in_place:  # the result is the operand, of which a part is written
             written -= max(0.0, whole - part)
     return max(0.0, written) + read
 
 
-def _part_read(inner: Computation, parameter: str) -> tuple[float | None, bool]:
+def _part_read(program: Program, inner: Computation, number: int) -> tuple[float | None, bool]:
     """(bytes that a fusion reads of a parameter, None for all of it; whether it updates it)."""
-    names, total, in_place = [parameter], 0.0, False
+    names, total, in_place = [inner.parameters.get(number, "")], 0.0, False
     while names:
         name = names.pop()
         for user in inner.instructions.values():
@@ -302,6 +303,12 @@ def _part_read(inner: Computation, parameter: str) -> tuple[float | None, bool]:
             elif user.opcode == "dynamic-update-slice" and user.operands[0] == name:
                 total += size(inner.instructions[user.operands[1]].shape)
                 in_place = True
+            elif user.opcode == "fusion" and user.operands.count(name) == 1:
+                nested = program.computations[called(user, "calls")[0]]
+                part, updated = _part_read(program, nested, user.operands.index(name))
+                if part is None:
+                    return None, False
+                total, in_place = total + part, in_place or updated
             else:
                 return None, False
     return total, in_place

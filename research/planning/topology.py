@@ -64,6 +64,8 @@ def _slices(name: str, count: int) -> Sequence[jax.Device]:
     os.environ.setdefault("TPU_ACCELERATOR_TYPE", "v5litepod-1")
     os.environ.setdefault("TPU_WORKER_HOSTNAMES", "localhost")
     options = {"num_slices": count} if count > 1 else {}
+    if any(closed := rings(name)):
+        options["wrap"] = closed
     if name.startswith("v4:"):
         options["chip_config_name"] = "megacore"  # both cores of a chip are one device, as on Cloud
     try:
@@ -72,6 +74,20 @@ def _slices(name: str, count: int) -> Sequence[jax.Device]:
     except (RuntimeError, ValueError, NotImplementedError, jax.errors.JaxRuntimeError) as error:
         raise UserError(f"--topology={name}: {str(error).splitlines()[0]:.300}") from error
     return found.devices
+
+
+def rings(name: str) -> tuple[bool, bool, bool]:
+    """Along which sides of a slice the last chip is wired to the first: all of v4 and v5p from
+    4x4x4 on (multiples of 4), on v5e and v6e the sides of 16 chips. Not said, libtpu takes none to
+    be, and gathers by other, slower collectives.
+
+    https://docs.cloud.google.com/tpu/docs/system-architecture-tpu-vm
+    """
+    kind, _, shape = name.partition(":")
+    sides = [*map(int, shape.split("x")), 1][:3]
+    if kind in ("v4", "v5p"):
+        return (all(side % 4 == 0 for side in sides),) * 3
+    return (sides[0] == 16, sides[1] == 16, False)
 
 
 @contextlib.contextmanager

@@ -36,9 +36,18 @@ TASKS: dict[str, type] = {
 }
 
 
+def metrics(config: Any) -> tuple[str, ...]:
+    """The names of the metrics that a task yields, but for those of its parts ("f1/PER")."""
+    return MODULES[name_of(config)].metrics(config)
+
+
+def name_of(config: Any) -> str:
+    """The name by which a config file asks for the task."""
+    return next(name for name, kind in TASKS.items() if type(config) is kind)
+
+
 def make_task(
     config: Any, model: ModelConfig, tokenizer: Tokenizer, length: int, slots: int
 ) -> Task:
     """The task of a config, on rows of `length` tokens with at most `slots` slots."""
-    name = next(name for name, kind in TASKS.items() if type(config) is kind)
-    return MODULES[name].make(config, model, tokenizer, length, slots)
+    return MODULES[name_of(config)].make(config, model, tokenizer, length, slots)

@@ -30,6 +30,11 @@ class MultiLabelConfig:
     threshold: float = 0.5
 
 
+def metrics(config: MultiLabelConfig) -> tuple[str, ...]:
+    """The names of what `finish` yields."""
+    return ("micro_f1", "macro_f1", "exact_match")
+
+
 def make(
     config: MultiLabelConfig, model: ModelConfig, tokenizer: Tokenizer, length: int, slots: int
 ) -> Task:

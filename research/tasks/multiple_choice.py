@@ -35,6 +35,11 @@ class MultipleChoiceConfig:
     dropout: float = 0.1
 
 
+def metrics(config: MultipleChoiceConfig) -> tuple[str, ...]:
+    """The names of what `finish` yields."""
+    return ("accuracy",)
+
+
 def make(
     config: MultipleChoiceConfig, model: ModelConfig, tokenizer: Tokenizer, length: int, slots: int
 ) -> Task:

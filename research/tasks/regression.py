@@ -26,6 +26,11 @@ class RegressionConfig:
     dropout: float = 0.1
 
 
+def metrics(config: RegressionConfig) -> tuple[str, ...]:
+    """The names of what `finish` yields."""
+    return ("pearson", "spearman", "correlation", "mean_squared_error")
+
+
 def make(
     config: RegressionConfig, model: ModelConfig, tokenizer: Tokenizer, length: int, slots: int
 ) -> Task:

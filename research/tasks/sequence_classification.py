@@ -123,6 +123,12 @@ def text_of(example: Example) -> str:
     return example["text"] if "text" in example else f"{example['text_a']} / {example['text_b']}"
 
 
+def metrics(config: SequenceClassificationConfig) -> tuple[str, ...]:
+    """The names of what `finish` yields."""
+    of_two = ("f1", "matthews") if len(config.labels) == 2 else ()
+    return ("accuracy", "macro_f1", "macro_recall", *of_two)
+
+
 def make(
     config: SequenceClassificationConfig,
     model: ModelConfig,

@@ -68,6 +68,12 @@ def specials(tokenizer: Tokenizer) -> int:
     return 2 + tokenizer.separators
 
 
+def metrics(config: SpanQAConfig) -> tuple[str, ...]:
+    """The names of what `finish` yields."""
+    of_none = ("best_exact", "best_exact_thresh", "best_f1", "best_f1_thresh")
+    return ("exact_match", "f1", *(of_none if config.unanswerable else ()))
+
+
 def make(
     config: SpanQAConfig, model: ModelConfig, tokenizer: Tokenizer, length: int, slots: int
 ) -> Task:

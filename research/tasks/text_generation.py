@@ -99,6 +99,13 @@ def token_losses(
     return jnp.moveaxis(jax.lax.map(one, parts), 0, 2).reshape(targets.shape)
 
 
+def metrics(config: TextGenerationConfig) -> tuple[str, ...]:
+    """The names of what `finish` yields."""
+    story = config.kind == "story"
+    names = ("loss", "perplexity", "bits_per_byte")
+    return names if story else ("exact_match", "f1", "rouge_l", "bleu")
+
+
 def make(
     config: TextGenerationConfig, model: ModelConfig, tokenizer: Tokenizer, length: int, slots: int
 ) -> Task:

@@ -60,6 +60,11 @@ def text_of(example: Example) -> tuple[str, list[tuple[int, int]]]:
     return " ".join(example["tokens"]), [(end - len(word), end) for word, end in pairs]
 
 
+def metrics(config: TokenClassificationConfig) -> tuple[str, ...]:
+    """The names of what `finish` yields."""
+    return ("precision", "recall", "f1")
+
+
 def make(
     config: TokenClassificationConfig,
     model: ModelConfig,

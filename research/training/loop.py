@@ -14,10 +14,11 @@ from etils import epath
 from jax.experimental import multihost_utils
 
 from research import bucket
-from research.config import Config, to_values
+from research.config import Config, flat, to_values
 from research.data.loader import Ahead
 from research.errors import UserError
 from research.evaluation import validation
+from research.monitoring import starts
 from research.monitoring.progress import Progress
 from research.monitoring.writers import MetricWriter
 from research.sharding import mesh as meshes
@@ -135,6 +136,7 @@ def train(
         if active:
             text = json.dumps(to_values(run.config), indent=1)
             (folder / "config.json").write_text(text + "\n")
+            starts.add(folder, starts.describe(run.data_key) | {"step": start})
         with MetricWriter(folder, active=active) as writer:
             writer.cut(start if start else -1)
             if describe_run and not quiet:
@@ -181,19 +183,10 @@ def _start(run: Run, checkpoints: Checkpoints, quiet: bool) -> tuple[State, dict
     return State(step, *averaging.exchanged(restored.params, restored.opt_state)), restored.meta
 
 
-def _flat(values: Any, prefix: str = "") -> dict[str, Any]:
-    if not isinstance(values, dict):
-        return {prefix: values}
-    found: dict[str, Any] = {}
-    for name, value in values.items():
-        found |= _flat(value, f"{prefix}.{name}" if prefix else name)
-    return found
-
-
 def _check_same_run(run: Run, checkpoints: Checkpoints) -> None:
     """Raises UserError naming each key in which the run of the checkpoints was another one."""
     info = read_info(str(checkpoints.directory))
-    ours, theirs = _flat(to_values(run.config)), _flat(info.config)
+    ours, theirs = flat(to_values(run.config)), flat(info.config)
     differ = [
         f"  config.{key}: {theirs.get(key)!r} then, {ours.get(key)!r} now"
         for key in sorted(ours.keys() | theirs.keys())

@@ -15,12 +15,15 @@ pytestmark = [
 ]
 LABELS = ("O", "B-LOC", "I-LOC")  # those of the weights
 EXPERIMENT = """
-from research.experiments.experiment import Experiment, Row, Run
+from research.experiments.experiment import Experiment, Run
+from research.experiments.table import Column, Table
+
+TABLE = Table({{"here": {{"task": "task"}}}}, {{"task": Column()}})
 
 
 def get_experiment(arg=""):
     runs = {{"task": Run({config!r}, start={start!r})}}
-    return Experiment("side", runs, rows=(Row("task", "task", "task", "linear"),))
+    return Experiment("side", runs, table=TABLE)
 """
 WORDS = ["w1", "w2", "w3", "w4", "w5", "w6", "w7"]
 

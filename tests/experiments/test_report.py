@@ -1,5 +1,6 @@
 """An experiment made in this process: weights as they are beside the same after a fine-tuning."""
 
+import csv
 import dataclasses
 import json
 
@@ -7,13 +8,14 @@ import pytest
 
 from research.errors import UserError
 from research.evaluation import predictor
-from research.experiments import experiment, job, report
+from research.experiments import experiment, job, page, report
 from research.tasks.sequence_classification import SequenceClassificationConfig
 from research.training.inference import load_model, with_config
 from tests import helpers
 
 EXPERIMENT = """
-from research.experiments.experiment import Experiment, Row, Run
+from research.experiments.experiment import Experiment, Run
+from research.experiments.table import Column, Table
 
 BASE, ASKED = {base!r}, {asked!r}
 RUNS = {{
@@ -24,9 +26,13 @@ RUNS = {{
 
 
 def get_experiment(arg=""):
-    row = Row("questions", "after", "before", "overlapping_sentence", ("f1", "exact_match"))
-    notes = "What the data is."
-    return Experiment("asked", RUNS, rows=(row,), notes=notes, sides=("before", "after"))
+    columns = {{
+        "questions": Column(method="overlapping_sentence"),
+        "exact match": Column("exact_match"),
+    }}
+    rows = {{side: dict.fromkeys(columns, side) for side in ("before", "after")}}
+    table = Table(rows, columns, baseline="before")
+    return Experiment("asked", RUNS, table=table, notes="What the data is.")
 """
 
 
@@ -86,17 +92,47 @@ def test_weights_that_are_not_trained_are_scored_as_they_are(made):
     assert [line["prediction"] for line in job.scored(before)] == expected
 
 
-def test_the_report_has_both_sides_each_metric_and_a_prediction(made):
-    text = report.make(*made)
-    lines = [line for line in text.splitlines() if line.startswith("|")]
-    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
-    assert cells[0] == ["task", "metric", "baseline", "before", "after", "gap"]
-    assert [row[1] for row in cells[2:]] == ["f1 ↑", "exact match ↑"]
-    assert all("(overlapping sentence)" in row[2] for row in cells[2:])
-    assert all("±" in row[5] for row in cells[2:])
+def table_of(text, title):
+    """The cells of the table under a heading."""
+    lines = text.split(f"## {title}\n")[1].split("\n##")[0].splitlines()
+    return [
+        [cell.strip() for cell in line.strip("|").split("|")] for line in lines if line[:1] == "|"
+    ]
+
+
+def test_the_report_has_every_row_its_differences_and_a_prediction(made):
+    found = report.make(*made)
+    text = report.markdown(found)
+    header, _, *rows = table_of(text, "Results")
+    assert header == ["", "questions, f1 ↑", "exact match ↑"]
+    assert [row[0] for row in rows] == ["simple method", "before", "after"]
+    assert "(overlapping sentence)" in rows[0][1] and rows[0][2] == ""
+    header, _, *lines = table_of(text, "Differences to “before”")
+    assert [line[:2] for line in lines] == [["questions, f1", "after"], ["exact match", "after"]]
+    assert all(line[3] == "" and line[4].startswith("[") for line in lines), "one seed"
     assert "What the data is." in text
-    assert "- **questions**, before: Where does it lie?" in text
-    assert "\n  after: Where does it lie?" in text
+    assert "- **questions**\n  - before: Where does it lie?" in text
+    assert text.count("after: Where does it lie?") == 1
+
+
+def test_the_report_is_written_in_all_formats(made, tmp_path):
+    found = report.make(*made)
+    text = page.render(found, report.curves_of(made[1]))
+    files = report.write(found, tmp_path, text)
+    assert sorted(file.name for file in files) == [
+        "configs.csv",
+        "differences.csv",
+        "differences.tex",
+        "report.html",
+        "report.md",
+        "results.csv",
+        "results.tex",
+    ]
+    with open(tmp_path / "results.csv", newline="") as file:
+        rows = list(csv.reader(file))
+    assert rows[0] == ["", "questions, f1 ↑", "exact match ↑"] and len(rows) == 4
+    tex = (tmp_path / "results.tex").read_text()
+    assert r"\toprule" in tex and r"\uparrow" in tex and "↑" not in tex
 
 
 def test_a_run_that_is_not_trained_needs_weights_and_a_task(made):

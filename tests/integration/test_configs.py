@@ -206,12 +206,10 @@ def test_every_run_of_an_experiment_is_a_config(spec, tmp_path, monkeypatch):
     found = experiment.jobs(loaded, tmp_path / "runs")
     assert len(found) == sum(len(run.seeds) for run in loaded.runs.values())
     assert len({job.workdir for job in found}) == len(found)
-    tables = {name for row in loaded.rows for name in (row.pretrained, row.scratch)}
-    assert tables <= loaded.runs.keys()
-    for row in loaded.rows:
-        ours, theirs = (
-            [job.config for job in found if job.run == name]
-            for name in (row.pretrained, row.scratch)
-        )
-        budgets = {(c.train, c.data, c.task) for c in (*ours, *theirs)}
-        assert len(budgets) == 1, "both sides have the same data and the same number of steps"
+    assert loaded.table.runs() and set(loaded.table.runs()) <= loaded.runs.keys()
+    for column in loaded.table.columns:
+        measured = {row[column] for row in loaded.table.rows.values()}
+        budgets = {
+            (j.config.train, j.config.data, j.config.task) for j in found if j.run in measured
+        }
+        assert len(budgets) == 1, "all rows have the same data and the same number of steps"

@@ -158,3 +158,26 @@ ENTRY %main (a: f32[24,8,8]) -> f32[1,8,8] {
 def test_copies_move_what_they_copy(lines, read, written):
     found = hlo.costs(hlo.parse(COPIES.replace("LINES", lines))).bytes
     assert found == (read + written) * F32
+
+
+NESTED = """HloModule m
+%inner (p.0: f32[24,8,8]) -> f32[1,8,8] {
+  %p.0 = f32[24,8,8]{2,1,0} parameter(0)
+  ROOT %s = f32[1,8,8]{2,1,0} slice(%p.0), slice={[3:4], [0:8], [0:8]}
+}
+
+%outer (p.1: f32[24,8,8]) -> f32[1,8,8] {
+  %p.1 = f32[24,8,8]{2,1,0} parameter(0)
+  %f = f32[1,8,8]{2,1,0} fusion(%p.1), kind=kLoop, calls=%inner
+  ROOT %n = f32[1,8,8]{2,1,0} negate(%f)
+}, execution_thread="sparsecore"
+
+ENTRY %main (a: f32[24,8,8]) -> f32[1,8,8] {
+  %a = f32[24,8,8]{2,1,0} parameter(0)
+  ROOT %g = f32[1,8,8]{2,1,0} fusion(%a), kind=kOutput, calls=%outer
+}
+"""
+
+
+def test_a_fusion_in_a_fusion_reads_the_part_that_it_takes():
+    assert hlo.costs(hlo.parse(NESTED)).bytes == (64 + 64) * F32

@@ -168,6 +168,21 @@ def test_no_such_topology(name, slices, message):
 
 
 @pytest.mark.skipif(importlib.util.find_spec("libtpu") is not None, reason="libtpu is installed")
+@pytest.mark.parametrize(
+    ("name", "closed"),
+    [
+        ("v5p:4x4x4", (True, True, True)),
+        ("v4:4x8x8", (True, True, True)),
+        ("v5p:2x4x4", (False, False, False)),
+        ("v5e:4x4", (False, False, False)),
+        ("v6e:8x16", (False, True, False)),
+        ("v5e:16x16", (True, True, False)),
+    ],
+)
+def test_the_sides_of_a_slice_that_are_rings(name, closed):
+    assert topology.rings(name) == closed
+
+
 def test_without_libtpu():
     with pytest.raises(UserError, match="libtpu, which is not installed"):
         topology.devices("v5e:4x4")

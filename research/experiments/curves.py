@@ -1,0 +1,48 @@
+"""Losses and metrics of runs along their steps, tokens and hours, as a page draws them."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from research.monitoring.writers import METRICS, TIMING
+
+FIRST = ("loss",)  # of the metrics that can be chosen
+LAST = ("gradient_norm", "learning_rate")
+
+
+def of_run(folder: Path, name: str, group: str) -> dict[str, Any]:
+    """{"name", "group", "metrics": {metric: {"step", "tokens", "hours", "value"}}}, lists each.
+
+    Tokens are positions of rows, padding included. Hours are those of training, without evaluations
+    and what was lost by a kill.
+    """
+    lines, times = (_lines(folder / file) for file in (METRICS, TIMING))
+    steps = np.array([0, *(line["step"] for line in times)])
+    seconds = np.array([0.0, *(line["seconds"] for line in times)])
+    tokens = np.array([0.0, *(line["seconds"] * line["tokens_per_second"] for line in times)])
+    metrics: dict[str, dict[str, list]] = {}
+    for line in lines:
+        at = line["step"]
+        for metric, value in line.items():
+            if metric == "step" or not np.isfinite(value):
+                continue
+            found = metrics.setdefault(metric, {"step": [], "tokens": [], "hours": [], "value": []})
+            found["step"].append(at)
+            found["tokens"].append(round(float(np.interp(at, steps, np.cumsum(tokens)))))
+            found["hours"].append(float(np.interp(at, steps, np.cumsum(seconds))) / 3600)
+            found["value"].append(value)
+    return {"name": name, "group": group, "metrics": metrics}
+
+
+def metrics_of(runs: list[dict[str, Any]]) -> list[str]:
+    """The metrics of all runs, the most looked at first."""
+    found = {metric for run in runs for metric in run["metrics"]}
+    middle = sorted(found - {*FIRST, *LAST})
+    return [*(m for m in FIRST if m in found), *middle, *(m for m in LAST if m in found)]
+
+
+def _lines(file: Path) -> list[dict[str, float]]:
+    """The lines of a file of a run; none where it has not been written."""
+    return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []

@@ -1,0 +1,170 @@
+"""What the runs of a table have measured: values by seed, and differences to the baseline."""
+
+import dataclasses
+from collections import defaultdict
+from statistics import mean, stdev
+from typing import Any
+
+import numpy as np
+
+from research.config import from_values
+from research.data import corpus
+from research.data.tokenizer import Tokenizer
+from research.evaluation import predictor
+from research.evaluation.bootstrap import paired_bootstrap
+from research.evaluation.metrics import Counts, total
+from research.experiments import baselines, statistics
+from research.experiments.experiment import Job
+from research.experiments.job import finished, scored
+from research.experiments.statistics import Difference
+from research.experiments.table import METHODS, Column, Table
+from research.tasks import make_task
+from research.tasks.protocol import Example, Task
+from research.training.best import LOWER_IS_BETTER
+from research.training.checkpoint import read_info
+
+Place = tuple[str, str]  # row and column
+
+
+@dataclasses.dataclass(frozen=True)
+class Cell:
+    """One run's values of one metric.
+
+    values: by the seeds of its jobs; counts: of each test example, for each job (none of a
+    pre-training).
+    """
+
+    run: str
+    values: dict[tuple[int, ...], float]
+    counts: list[list[Counts]]
+
+    @property
+    def units(self) -> list[float]:
+        """A value for each seed. Where pre-trainings have seeds too, they are what is counted, and
+        the fine-tunings from one are averaged: they do not say how much a pre-training varies."""
+        by_start = defaultdict(list)
+        for seeds, value in self.values.items():
+            by_start[seeds[:-1] or seeds].append(value)
+        return [mean(values) for values in by_start.values()]
+
+    @property
+    def deviation(self) -> float | None:
+        """Between seeds; None where there is one."""
+        return stdev(self.units) if len(self.units) > 1 else None
+
+
+@dataclasses.dataclass(frozen=True)
+class Measure:
+    """What a column shows: a metric, whether less is better, and its simple method's value."""
+
+    metric: str
+    lower_is_better: bool
+    method: str = ""
+    simple: float | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Results:
+    """A table with its numbers. differences: to the baseline row; marks: which are significant."""
+
+    table: Table
+    cells: dict[Place, Cell]
+    measures: dict[str, Measure]
+    differences: dict[Place, Difference]
+    marks: dict[Place, bool | None]
+    tasks: dict[str, tuple[Job, Task, list[Example]]]  # column -> one job, with its test examples
+
+
+def collect(table: Table, planned: list[Job]) -> Results:
+    """Reads what the finished jobs of a table have left behind."""
+    cells, measures, tasks = {}, {}, {}
+    by_run = defaultdict(list)
+    for job in planned:
+        by_run[job.run].append(job)
+    for name, column in table.columns.items():
+        rows = [(row, found[name]) for row, found in table.rows.items() if name in found]
+        first = by_run[rows[0][1]][0]
+        task, examples, tokenizer = None, [], None
+        if first.config.task is not None:
+            task, tokenizer = task_of(first)
+            examples = predictor.split_examples(first.config, task, "test")
+            tasks[name] = (first, task, examples)
+        measures[name] = _measure(column, task, first.config, examples, tokenizer)
+        for row, run in rows:
+            cells[row, name] = _cell(run, by_run[run], measures[name].metric, task)
+    differences = {
+        (row, name): _difference(cell, cells[table.baseline, name], measures[name], tasks.get(name))
+        for (row, name), cell in cells.items()
+        if row != table.baseline and (table.baseline, name) in cells
+    }
+    marks = statistics.significant(list(differences.values()))
+    return Results(
+        table, cells, measures, differences, dict(zip(differences, marks, strict=True)), tasks
+    )
+
+
+def _cell(run: str, jobs: list[Job], metric: str, task: Task | None) -> Cell:
+    if task is None:
+        return Cell(run, {job.seeds: finished(job)["metrics"][metric] for job in jobs}, [])
+    counts = [[line["counts"] for line in scored(job)] for job in jobs]
+    values = [task.finish(total(found))[metric] for found in counts]
+    return Cell(run, {job.seeds: v for job, v in zip(jobs, values, strict=True)}, counts)
+
+
+def _difference(
+    cell: Cell, baseline: Cell, measure: Measure, found: tuple[Job, Task, list[Example]] | None
+) -> Difference:
+    gap = None
+    if found is not None:
+        gap = paired_bootstrap(cell.counts, baseline.counts, found[1].finish, measure.metric)
+    return statistics.difference(cell.units, baseline.units, gap)
+
+
+def _measure(
+    column: Column,
+    task: Task | None,
+    config: Any,
+    examples: list[Example],
+    tokenizer: Tokenizer | None,
+) -> Measure:
+    metric = column.metric or task.metric
+    lower = metric.endswith(LOWER_IS_BETTER)
+    if not column.method:
+        return Measure(metric, lower)
+    counts = _by_method(column.method, task, config, examples, tokenizer)
+    return Measure(metric, lower, column.method, task.finish(total(counts))[metric])
+
+
+def task_of(job: Job) -> tuple[Task, Tokenizer]:
+    """The task of a finished job and its tokenizer; no weight is read."""
+    info = read_info(str(job.workdir if job.train else job.config.init_from))
+    own = from_values(info.config, "checkpoint", to_run=False)
+    config = own if job.train else dataclasses.replace(job.config, model=own.model)
+    tokenizer = Tokenizer.from_json(info.tokenizer_json)
+    sizes = (config.data.length, config.data.slots)
+    return make_task(config.task, config.model, tokenizer, *sizes), tokenizer
+
+
+def _by_method(
+    method: str, task: Task, config: Any, examples: list[Example], tokenizer: Tokenizer
+) -> list[Counts]:
+    """The counts of the simple method on the same training and test examples."""
+    train = corpus.examples(config.data.train, task.kind)
+    if method != "bigram":
+        return METHODS[method](train, examples).counts
+    rows = [r for e in train for r in _completion_rows(task, e, whole=True)]
+    lengths, counts = tokenizer.byte_lengths(), []
+    for example in examples:
+        test = _completion_rows(task, example, whole=False)
+        sizes = [int(lengths[row[1:]].sum()) for row in test]
+        counts.append(total(baselines.bigram(rows, test, sizes, tokenizer.vocab_size).counts))
+    return counts
+
+
+def _completion_rows(task: Task, example: Example, whole: bool) -> list[np.ndarray]:
+    """Token rows of an example: all of it, or from the token before the completion on."""
+    found = []
+    for slot in task.slots(example, 0, True):
+        first = 0 if whole else int(np.argmax(slot.target_weights > 0))
+        found.append(np.concatenate([slot.tokens[first : first + 1], slot.targets[first:]]))
+    return found

@@ -1,0 +1,64 @@
+"""Tables of text, as Markdown, CSV and LaTeX."""
+
+import csv
+import dataclasses
+import io
+from collections.abc import Sequence
+
+import tabulate
+
+LATEX = {"↑": r"$\uparrow$", "↓": r"$\downarrow$", "±": r"$\pm$"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Sheet:
+    """A table to be shown: every cell is a text already.
+
+    note: what its reader has to know; name: of its files.
+    """
+
+    title: str
+    header: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    note: str = ""
+    name: str = "table"
+
+
+def markdown(sheet: Sheet) -> str:
+    """The table alone, its columns aligned."""
+    rows = [[cell.replace("|", r"\|") for cell in row] for row in sheet.rows]
+    return tabulate.tabulate(rows, sheet.header, "github", disable_numparse=True)
+
+
+def text_csv(sheet: Sheet) -> str:
+    """The table with its header, as a spreadsheet reads it."""
+    out = io.StringIO()
+    csv.writer(out, lineterminator="\n").writerows([sheet.header, *sheet.rows])
+    return out.getvalue()
+
+
+def latex(sheet: Sheet) -> str:
+    """The table for a document with the package booktabs."""
+    made = tabulate.tabulate(sheet.rows, sheet.header, "latex_booktabs", disable_numparse=True)
+    for character, command in LATEX.items():
+        made = made.replace(character, command)
+    return made + "\n"
+
+
+def number(value: float) -> str:
+    """Three places after the point, or four digits of a large number."""
+    if abs(value) >= 1000:
+        return f"{value:,.0f}"
+    return f"{value:.4g}" if abs(value) >= 10 else f"{value:.3f}"
+
+
+def signed(value: float) -> str:
+    """`number` with its sign."""
+    return f"{'+' if value >= 0 else '-'}{number(abs(value))}"
+
+
+def spread(values: Sequence[float], mean: float, deviation: float | None) -> str:
+    """A mean over seeds, with its deviation and their number where there are several."""
+    if deviation is None:
+        return number(mean)
+    return f"{number(mean)} ± {number(deviation)} ({len(values)})"

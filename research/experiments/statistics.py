@@ -1,0 +1,57 @@
+"""How sure a difference between two rows of a table is, over seeds and over test examples."""
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+from scipy import stats
+from statsmodels.stats.multitest import multipletests
+
+from research.evaluation.bootstrap import Gap
+
+LEVEL = 0.95  # of intervals
+FEWEST = 5  # seeds on both sides for a mark of significance
+
+
+@dataclasses.dataclass(frozen=True)
+class Difference:
+    """Ours minus theirs.
+
+    seeds: how many there are of each.
+    interval: over seeds, by Welch's t; None where one side has a single seed, or neither varies.
+    p: of no difference, two-sided, by the same test; None as the interval, and below FEWEST seeds.
+    examples: the paired bootstrap over test examples; None where there are none.
+    """
+
+    value: float
+    seeds: tuple[int, int]
+    interval: tuple[float, float] | None
+    p: float | None
+    examples: Gap | None = None
+
+
+def difference(
+    ours: Sequence[float], theirs: Sequence[float], examples: Gap | None = None
+) -> Difference:
+    """Compares values of a metric, one for each seed (Welch 1947: the variances may differ)."""
+    value = float(np.mean(ours) - np.mean(theirs))
+    seeds = (len(ours), len(theirs))
+    if min(seeds) < 2 or (np.ptp(ours) == 0 and np.ptp(theirs) == 0):
+        return Difference(value, seeds, None, None, examples)
+    found = stats.ttest_ind(ours, theirs, equal_var=False)
+    low, high = found.confidence_interval(LEVEL)
+    p = float(found.pvalue) if min(seeds) >= FEWEST else None
+    return Difference(value, seeds, (float(low), float(high)), p, examples)
+
+
+def significant(differences: Sequence[Difference]) -> list[bool | None]:
+    """Which of the differences of one table are significant at 1 - LEVEL, corrected for their
+    number (Holm 1979); None where there are too few seeds to say."""
+    found: list[bool | None] = [None] * len(differences)
+    tested = [i for i, d in enumerate(differences) if d.p is not None]
+    if tested:
+        ps = [differences[i].p for i in tested]
+        rejected = multipletests(ps, alpha=1 - LEVEL, method="holm")[0]
+        for i, mark in zip(tested, rejected, strict=True):
+            found[i] = bool(mark)
+    return found

@@ -1,0 +1,94 @@
+"""The table that an experiment is made for: its rows, its columns, and what is compared."""
+
+import dataclasses
+from collections.abc import Collection, Mapping
+
+from research import tasks
+from research.config import Config
+from research.errors import UserError, nearest
+from research.experiments import baselines
+from research.objectives import measures
+
+# Simple systems that stand in a table's first row.
+METHODS = {
+    "linear": baselines.linear,
+    "linear_svm": baselines.linear_svm,
+    "frequent_tag": baselines.frequent_tag,
+    "overlapping_sentence": baselines.overlapping_sentence,
+    "bigram": baselines.bigram,
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Column:
+    """What is measured of the runs below it.
+
+    metric: of a task, on its test split (the task's own one where it is empty); of a pre-training,
+        on its held-out text.
+    method: the simple system of `METHODS` that is shown beside a task's runs.
+    """
+
+    metric: str = ""
+    method: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Table:
+    """rows: the name of each variant -> column -> the run that is measured there.
+
+    columns: their names, in the order in which they are shown.
+    baseline: the row that the others are compared with; none are where it is empty.
+    """
+
+    rows: Mapping[str, Mapping[str, str]]
+    columns: Mapping[str, Column]
+    baseline: str = ""
+
+    def runs(self) -> list[str]:
+        """The names of all runs in it, each once."""
+        return list(dict.fromkeys(run for row in self.rows.values() for run in row.values()))
+
+
+def check(table: Table, configs: Mapping[str, Config]) -> None:
+    """Raises UserError for a name that there is not, or a metric that a run does not yield.
+
+    configs: of all runs of the experiment.
+    """
+    if table.baseline and table.baseline not in table.rows:
+        raise UserError(
+            f"the table compares with {table.baseline!r}, which is no row"
+            f"{nearest(table.baseline, table.rows)}"
+        )
+    for name, column in table.columns.items():
+        if column.method and column.method not in METHODS:
+            raise UserError(
+                f"column {name!r}: no simple method {column.method!r}"
+                f"{nearest(column.method, METHODS)}"
+            )
+    for label, row in table.rows.items():
+        for name, run in row.items():
+            place = f"row {label!r}, column {name!r}"
+            if name not in table.columns:
+                raise UserError(f"row {label!r}: no column {name!r}{nearest(name, table.columns)}")
+            if run not in configs:
+                raise UserError(f"{place}: no run {run!r}{nearest(run, configs)}")
+            _check_metric(place, run, table.columns[name], configs[run])
+
+
+def _check_metric(place: str, run: str, column: Column, config: Config) -> None:
+    known = metrics(config)
+    if config.task is None and (column.method or not column.metric):
+        what = "a metric of its held-out text" if not column.metric else "no simple method"
+        raise UserError(f"{place}: {run!r} is a pre-training, whose column needs {what}")
+    # "f1/PER" is the F1 of one kind, which the data may have.
+    if column.metric and column.metric.partition("/")[0] not in known:
+        raise UserError(
+            f"{place}: {run!r} does not yield {column.metric!r}{nearest(column.metric, known)}"
+        )
+
+
+def metrics(config: Config) -> Collection[str]:
+    """The names of what a run's evaluation yields."""
+    if config.task is None:
+        return measures(config.objective)
+    return tasks.metrics(config.task)

@@ -1,0 +1,161 @@
+"""What an experiment declares, checked before anything starts; and its numbers."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+from statsmodels.stats.multitest import multipletests
+from statsmodels.stats.weightstats import CompareMeans, DescrStatsW
+
+from research.errors import UserError
+from research.evaluation.bootstrap import Gap
+from research.experiments import experiment, report, statistics
+from research.experiments.experiment import Experiment, Run, product
+from research.experiments.results import Cell
+from research.experiments.statistics import Difference
+from research.experiments.table import Column, Table
+from tests import helpers
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """Configs of a pre-training and a fine-tuning."""
+    folder = tmp_path_factory.mktemp("configs")
+    made = {}
+    for kind in ("bert", "sentiment"):
+        made[kind] = str(folder / f"{kind}.py")
+        values = helpers.run_values(kind, folder, steps=2)
+        (folder / f"{kind}.py").write_text(f"def get_config(arg=''):\n    return {values!r}\n")
+    return made
+
+
+def planned(files, table=None, **changes):
+    runs = {
+        "mlm": Run(files["bert"], seeds=(0, 1)),
+        "nsp": Run(files["bert"]),
+        "mlm-task": Run(files["sentiment"], start="mlm", seeds=(0, 1, 2)),
+        "nsp-task": Run(files["sentiment"], start="nsp", seeds=(5, 6)),
+        "scratch": Run(files["sentiment"], start="mlm", fresh=True, seeds=(0, 1)),
+    }
+    return experiment.jobs(Experiment("made", runs | changes, table=table), Path("runs"))
+
+
+def test_a_run_is_made_for_each_seed_of_the_run_that_it_starts_from(files):
+    jobs = {job.workdir.name: job for job in planned(files)}
+    assert [n for n in jobs if n.startswith("mlm-task")] == [
+        f"mlm-task-seed{a}.{b}" for a in (0, 1) for b in (0, 1, 2)
+    ]
+    one = jobs["mlm-task-seed1.2"]
+    assert one.after.name == "mlm-seed1" and one.config.init_from == "runs/mlm-seed1"
+    assert one.config.seed == 2 and one.number == "1.2"
+    # A start with one seed is not named; of new weights only the shape comes from the start.
+    assert [n for n in jobs if n.startswith("nsp-task")] == ["nsp-task-seed5", "nsp-task-seed6"]
+    assert jobs["nsp-task-seed6"].after.name == "nsp-seed0"
+    assert [n for n in jobs if n.startswith("scratch")] == ["scratch-seed0", "scratch-seed1"]
+    assert jobs["scratch-seed1"].after.name == "mlm-seed0"
+
+
+GOOD = {"rows": {"a": {"x": "mlm-task"}}, "columns": {"x": Column()}, "baseline": "a"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"baseline": "b"}, "compares with 'b', which is no row"),
+        ({"rows": {"a": {"y": "mlm-task"}}}, "row 'a': no column 'y'; valid: x"),
+        ({"rows": {"a": {"x": "mlm-tasks"}}}, "no run 'mlm-tasks'; did you mean 'mlm-task'"),
+        ({"columns": {"x": Column("macro_recal")}}, "'mlm-task' does not yield 'macro_recal'; did"),
+        ({"columns": {"x": Column(method="linaer")}}, "no simple method 'linaer'; did you mean"),
+        ({"rows": {"a": {"x": "mlm"}}}, "'mlm' is a pre-training, whose column needs a metric"),
+        (
+            {"rows": {"a": {"x": "mlm"}}, "columns": {"x": Column("perplexity")}},
+            "'mlm' does not yield 'perplexity'; did you mean 'masked_perplexity'",
+        ),
+    ],
+)
+def test_a_table_that_cannot_be_made_is_found_at_once(files, changes, message):
+    with pytest.raises(UserError, match=message):
+        planned(files, Table(**(GOOD | changes)))
+
+
+@pytest.mark.parametrize(
+    ("run", "message"),
+    [
+        ({"start": "mml"}, "'mml', which is neither a run nor a folder; did you mean 'mlm'"),
+        ({"start": "x"}, "runs start from each other: x -> x"),
+        ({"seeds": (1, 1)}, r"seeds=\(1, 1\) must be one or more different"),
+        ({"seeds": ()}, r"seeds=\(\) must be"),
+        ({"overrides": {"train.stepps": 3}}, "run 'x': config.train.stepps is not a key; did you"),
+    ],
+)
+def test_a_run_that_cannot_be_made_is_found_at_once(files, run, message):
+    with pytest.raises(UserError, match=message):
+        planned(files, x=Run(**({"config": files["bert"]} | run)))
+    with pytest.raises(UserError, match="run 'a/b': a name is made of letters"):
+        planned(files, **{"a/b": Run(files["bert"])})
+
+
+def test_a_column_may_measure_a_pretraining(files):
+    table = Table(**(GOOD | {"rows": {"a": {"x": "mlm"}}, "columns": {"x": Column("masked_loss")}}))
+    assert len(planned(files, table)) == 2 + 1 + 6 + 2 + 2
+
+
+def test_product_has_all_combinations_and_refuses_two_values():
+    rates = {"15": {"rate": 0.15}, "30": {"rate": 0.3}}
+    kinds = {"token": {}, "span": {"unit": "span"}}
+    assert product(rates, kinds) == {
+        "15-token": {"rate": 0.15},
+        "15-span": {"rate": 0.15, "unit": "span"},
+        "30-token": {"rate": 0.3},
+        "30-span": {"rate": 0.3, "unit": "span"},
+    }
+    with pytest.raises(UserError, match="'15' and 'b' both override rate"):
+        product(rates, {"b": {"rate": 0.5}})
+
+
+def test_fine_tunings_from_one_pretraining_are_one_value():
+    values = {(0, 0): 1.0, (0, 1): 3.0, (1, 0): 6.0, (1, 1): 8.0}
+    assert Cell("r", values, []).units == [2.0, 7.0]
+    assert Cell("r", values, []).deviation == pytest.approx(5 / math.sqrt(2))
+    # Without seeds of a pre-training the fine-tunings' are counted.
+    assert Cell("r", {(0,): 1.0, (1,): 3.0}, []).units == [1.0, 3.0]
+    assert Cell("r", {(0,): 1.0}, []).deviation is None
+
+
+def test_intervals_and_marks_are_those_of_the_library():
+    draw = np.random.default_rng(0)
+    samples = [(draw.normal(m, 0.1, 5), draw.normal(0, 0.3, 6)) for m in (0.0, 0.3, 1.0)]
+    found = [statistics.difference(ours, theirs) for ours, theirs in samples]
+    ps = []
+    for (ours, theirs), one in zip(samples, found, strict=True):
+        other = CompareMeans(DescrStatsW(ours), DescrStatsW(theirs))
+        assert one.interval == pytest.approx(other.tconfint_diff(usevar="unequal"))
+        ps.append(other.ttest_ind(usevar="unequal")[1])
+        assert one.p == pytest.approx(ps[-1]) and one.value == ours.mean() - theirs.mean()
+    marks = statistics.significant([*found, Difference(1.0, (4, 5), (0.9, 1.1), None)])
+    assert marks == [*multipletests(ps, method="holm")[0].tolist(), None]
+    assert True in marks and False in marks
+
+
+def test_few_seeds_have_no_mark_and_one_no_interval():
+    assert statistics.difference([1, 2, 3, 4], [2, 3, 4, 5, 6]).p is None
+    assert statistics.difference([1.0], [2.0, 3.0]).interval is None
+    assert statistics.difference([1.0, 1.0], [2.0, 2.0]).interval is None
+
+
+GAP = Gap(0.2, 0.05, 0.1, 0.3)
+
+
+@pytest.mark.parametrize(
+    ("found", "lower", "text"),
+    [
+        (Difference(0.2, (5, 5), (0.1, 0.3), 0.01, GAP), False, "better"),
+        (Difference(0.2, (5, 5), (0.1, 0.3), 0.01, GAP), True, "worse"),
+        (Difference(0.2, (5, 5), (-0.1, 0.5), 0.3, GAP), False, "not resolved"),
+        (Difference(0.2, (1, 1), None, None, GAP), False, "better"),
+        (Difference(0.2, (1, 1), None, None), False, "one seed"),
+    ],
+)
+def test_a_difference_is_read_by_its_intervals(found, lower, text):
+    assert report.reading(found, lower) == text
