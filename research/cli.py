@@ -124,6 +124,12 @@ VERBS: dict[str, Verb] = {
         switches=("dry_run",),
         launches=True,
     ),
+    "reproduce": Verb(
+        "research.commands.reproduce:run",
+        "makes a run again from its folder, and says whether its metrics are the same",
+        optional=("workdir",),
+        names="run",
+    ),
     "report": Verb(
         "research.commands.report:run",
         "tables, curves and config differences of any runs, as Markdown, CSV, LaTeX and a page",

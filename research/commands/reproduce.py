@@ -1,0 +1,100 @@
+"""`launch.py reproduce`."""
+
+import json
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+from etils import epath
+
+from research import bucket
+from research.config import Config, from_values
+from research.errors import UserError
+from research.monitoring import starts
+from research.monitoring.writers import METRICS
+
+CONFIG = "config.json"
+DIFFERS = 1  # exit code
+
+
+def run(run: list[str], workdir: str = "") -> int:
+    """Makes a run again, from its config.json, and compares metrics.jsonl line by line."""
+    if len(run) != 1:
+        raise UserError(f"reproduce: one run at a time, not {len(run)}")
+    folder = bucket.path(run[0].rstrip("/"))
+    config, before = _config(folder), starts.read(folder)
+    target = bucket.path(workdir or f"{folder}-again")
+    # jax: what is wrong with the folder is known without it
+    from research.training import loop
+    from research.training.run import build
+
+    made = build(config)
+    if before and before[-1]["data"] != made.data_key:
+        raise UserError(
+            f"the data (or the tokenizer) is not that of {folder} any more; the sources are: "
+            f"{', '.join(_sources(config))}"
+        )
+    for line in _changes(before, starts.describe(made.data_key)):
+        print(line, flush=True)
+    try:
+        loop.train(config, str(target), label="again")
+    except loop.Interrupted as stopped:
+        print(f"\n{stopped}; its checkpoint is saved. The same command goes on.", file=sys.stderr)
+        return 130
+    found = difference(_lines(folder), _lines(target))
+    if found:
+        print(f"{target} is not the same run: {found}")
+        return DIFFERS
+    print(f"{target} is the same run: {len(_lines(folder))} lines of {METRICS} are identical")
+    return 0
+
+
+def _config(folder: epath.Path) -> Config:
+    for name in (CONFIG, METRICS):
+        if not (folder / name).exists():
+            raise UserError(f"{folder} is no run's folder: it has no {name}")
+    try:
+        return from_values(json.loads((folder / CONFIG).read_text()), str(folder / CONFIG))
+    except json.JSONDecodeError as error:
+        raise UserError(f"{folder / CONFIG} is damaged: {error}") from error
+
+
+def _sources(config: Config) -> list[str]:
+    data = config.data
+    return [s.name for s in (*data.corpus, data.train, data.validation) if s is not None]
+
+
+def _changes(before: list[dict[str, Any]], now: dict[str, Any]) -> Iterator[str]:
+    """What is not as it was at the run's last start, a line each."""
+    if not before:
+        yield f"it is not known what the run was made with: it has no {starts.FILE}"
+        return
+    then = before[-1]
+    for name in sorted({**then["versions"], **now["versions"]}):
+        ours, theirs = now["versions"].get(name, "none"), then["versions"].get(name, "none")
+        if ours != theirs:
+            yield f"other version: {name} {theirs} then, {ours} now"
+    for name, ours in now["devices"].items():
+        if ours != then["devices"][name]:
+            yield f"other devices: {name} {then['devices'][name]} then, {ours} now"
+    if now["commit"] != then["commit"]:
+        yield f"other code: commit {then['commit']} then, {now['commit']} now"
+    if now["diff"] != then["diff"]:
+        yield "other code: the uncommitted changes are not the same"
+
+
+def difference(before: list[str], now: list[str]) -> str:
+    """The first place where two files of metrics differ; empty where they do not."""
+    for ours, theirs in zip(now, before, strict=False):
+        if ours == theirs:
+            continue
+        new, old = json.loads(ours), json.loads(theirs)
+        key = next(k for k in (*old, *new) if old.get(k) != new.get(k))
+        return f"at step {old['step']}, {key} was {old.get(key)} and is {new.get(key)}"
+    if len(before) != len(now):
+        return f"there were {len(before)} lines of {METRICS} and are {len(now)}"
+    return ""
+
+
+def _lines(folder: epath.Path) -> list[str]:
+    return (folder / METRICS).read_text().splitlines()

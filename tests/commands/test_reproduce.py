@@ -1,0 +1,77 @@
+"""A run made again from its folder."""
+
+import json
+import shutil
+
+import pytest
+
+from research import cli
+from research.monitoring import starts
+from research.training import loop
+from tests import helpers
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """The workdir of a finished run, with dropout, accumulation and evaluations."""
+    folder = tmp_path_factory.mktemp("reproduce")
+    config = helpers.run_config("gpt", folder, steps=4, eval_every=2)
+    loop.train(config, str(folder / "run"), quiet=True)
+    return folder / "run"
+
+
+def test_the_same_machine_makes_the_same_run(made, capsys):
+    assert cli.main(["reproduce", str(made)]) == 0
+    out = capsys.readouterr().out
+    again = made.with_name("run-again")
+    count = len((made / "metrics.jsonl").read_text().splitlines())
+    assert f"{again} is the same run: {count} lines of metrics.jsonl are identical" in out
+    assert (again / "metrics.jsonl").read_text() == (made / "metrics.jsonl").read_text()
+    assert "other" not in out
+
+
+def test_what_differs_is_named(made, tmp_path, capsys):
+    run = shutil.copytree(made, tmp_path / "run")
+    lines = (run / "metrics.jsonl").read_text().splitlines()
+    changed = json.loads(lines[2]) | {"loss": 1.5}
+    lines[2] = json.dumps(changed)
+    (run / "metrics.jsonl").write_text("\n".join(lines) + "\n")
+    start = json.loads((run / starts.FILE).read_text())
+    start["versions"]["optax"] = "0.0.1"
+    start["devices"]["count"] = 512
+    (run / starts.FILE).write_text(json.dumps(start | {"commit": "abc"}) + "\n")
+    assert cli.main(["reproduce", str(run), f"--workdir={tmp_path / 'new'}"]) == 1
+    out = capsys.readouterr().out
+    assert f"at step {changed['step']}, loss was 1.5 and is" in out
+    assert "other version: optax 0.0.1 then" in out and "count 512 then, 8 now" in out
+    assert "other code: commit abc then" in out
+
+
+def test_other_data_is_found_before_training(made, tmp_path, capsys):
+    run = shutil.copytree(made, tmp_path / "run")
+    start = json.loads((run / starts.FILE).read_text()) | {"data": "other"}
+    (run / starts.FILE).write_text(json.dumps(start) + "\n")
+    assert cli.main(["reproduce", str(run)]) == 2
+    assert "the data (or the tokenizer) is not that of" in capsys.readouterr().err
+    assert not (tmp_path / "run-again").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((), "reproduce: which run?"),
+        (("a", "b"), "one run at a time"),
+        (("nothing",), "nothing is no run's folder: it has no config.json"),
+    ],
+)
+def test_what_is_no_run(arguments, message, capsys):
+    assert cli.main(["reproduce", *arguments]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_start_is_noted_with_all_that_made_it(made):
+    (start,) = starts.read(made)
+    assert start["versions"].keys() >= {"python", "jax", "flax", "optax"}
+    assert start["devices"] == {"platform": "cpu", "kind": "cpu", "count": 8, "processes": 1}
+    assert start["step"] == 0 and start["data"]
+    assert start["commit"] is None or len(start["commit"]) == 40
