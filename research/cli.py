@@ -121,7 +121,7 @@ VERBS: dict[str, Verb] = {
         "the runs of an experiment file in their order, and its table",
         required=("config",),
         optional=("only", "parallel", "workdir", "on"),
-        switches=("dry_run",),
+        switches=("dry_run", "rerun_changed"),
         launches=True,
     ),
     "reproduce": Verb(

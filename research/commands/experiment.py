@@ -14,6 +14,7 @@ def run(
     parallel: str = "",
     workdir: str = "",
     dry_run: str = "",
+    rerun_changed: str = "",
     on: str = launch.LOCAL,
     **options: str,
 ) -> int:
@@ -23,6 +24,8 @@ def run(
     folder = bucket.path(workdir or f"runs/{loaded.name}")
     at_a_time = whole("parallel", parallel, 1) if parallel else 0
     if on != launch.LOCAL:
+        if rerun_changed:
+            raise UserError(f"--rerun_changed is for this machine; with --on={on} remove the runs")
         if parallel:
             raise UserError(f"--parallel is for this machine; with --on={on} leave it out")
         planned = runner.choose(experiment.jobs(loaded, folder), only)
@@ -41,7 +44,8 @@ def run(
             start = f"  from {job.config.init_from}" if job.config.init_from else ""
             print(f"{job.workdir}{start}")
         return 0
-    outcome = runner.run(loaded, config, folder, only, at_a_time)
+    again = bool(rerun_changed)
+    outcome = runner.run(loaded, config, folder, only, at_a_time, rerun_changed=again)
     if outcome.interrupted:
         print(f"\nstopped; {len(outcome.left)} runs are left. The same command goes on.")
         return 130

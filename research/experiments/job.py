@@ -16,6 +16,7 @@ from research import bucket
 from research.cli import guarded
 from research.evaluation import predictor
 from research.experiments.experiment import Job, fingerprint, jobs, load
+from research.monitoring import starts
 from research.training import loop
 from research.training.inference import Loaded, load_model, with_config
 
@@ -39,6 +40,7 @@ def make(job: Job) -> None:
         _score(job, loaded)
     record = {
         "fingerprint": fingerprint(job),
+        "commit": starts.commit(),
         "step": step,
         "metrics": metrics,
         "seconds": time.perf_counter() - start,

@@ -25,6 +25,7 @@ from research.errors import UserError, nearest
 from research.experiments.experiment import Experiment, Job, fingerprint, jobs
 from research.experiments.job import DONE
 from research.experiments.view import View
+from research.monitoring import starts
 from research.monitoring.progress import duration
 
 PROGRAM = (sys.executable, "-m", "research.experiments.job")
@@ -51,6 +52,7 @@ def run(
     only: str = "",
     parallel: int = 0,
     say: Callable[[str], None] = print,
+    rerun_changed: bool = False,
 ) -> Outcome:
     """Trains every job and scores the tasks on their test split.
 
@@ -60,11 +62,12 @@ def run(
             "sentiment-seed1"); what they start from must be done.
         parallel: runs at a time; 0: one on an accelerator, on CPU one for each core, at most 4.
         say: where progress is told.
+        rerun_changed: see `unfinished`.
 
     Raises UserError for anything wrong in the experiment, before the first run starts.
     """
     planned = jobs(experiment, folder)
-    waiting = unfinished(planned, only, say)
+    waiting = unfinished(planned, only, say, rerun_changed)
     if not waiting:
         return Outcome(planned, [], [])
     lanes = min(parallel or _lanes(), len(waiting))
@@ -89,11 +92,20 @@ def choose(planned: list[Job], only: str) -> list[Job]:
     return chosen
 
 
-def unfinished(planned: list[Job], only: str = "", say: Callable[[str], None] = print) -> list[Job]:
+def unfinished(
+    planned: list[Job],
+    only: str = "",
+    say: Callable[[str], None] = print,
+    rerun_changed: bool = False,
+) -> list[Job]:
     """The chosen jobs that are still to be made.
 
-    Raises UserError where one starts from a run that is neither chosen nor done, and where another
-    run is in its folder.
+    Args:
+        rerun_changed: those too that were finished with another config, other data or another
+            commit, and what starts from them; their folders are kept under another name.
+
+    Raises UserError where one starts from a run that is neither chosen nor done, and, without
+    `rerun_changed`, where a finished run with another config or other data is in its folder.
     """
     chosen = choose(planned, only)
     missing = {job.after for job in chosen if job.after and not (job.after / DONE).exists()}
@@ -101,26 +113,46 @@ def unfinished(planned: list[Job], only: str = "", say: Callable[[str], None] = 
         raise UserError(
             f"--only={only!r}: {workdir} is not done, and a run of these starts from it"
         )
-    waiting = []
+    waiting, again, other_code = [], [], []
+    commit = starts.commit()
     for job in chosen:
-        if job.after not in missing and _done(job):
-            say(f"{job.workdir.name}: finished before")
-        else:
+        begins_anew = job.after in {j.workdir for j in waiting}
+        done = job.workdir / DONE
+        record = json.loads(done.read_text()) if done.exists() else None
+        if record is None or begins_anew:
             waiting.append(job)
+            again += [job] if record is not None else []
+            continue
+        same = record["fingerprint"] == fingerprint(job)
+        if not same and not rerun_changed:
+            raise UserError(
+                f"{job.workdir} holds a finished run with another config or other data; remove "
+                "it, give another --workdir, or --rerun_changed"
+            )
+        if same and record.get("commit") == commit:
+            say(f"{job.workdir.name}: finished before")
+        elif rerun_changed:
+            waiting.append(job)
+            again.append(job)
+        else:
+            other_code.append(job.workdir.name)
+    if other_code:
+        say(
+            f"finished before, with other code than the commit {(commit or 'none')[:12]}: "
+            f"{', '.join(other_code)}; --rerun_changed makes them again"
+        )
+    for job in again:  # all have been looked at: nothing is moved before an error
+        say(f"{job.workdir.name}: made again; what was there is now {_put_aside(job.workdir).name}")
     return waiting
 
 
-def _done(job: Job) -> bool:
-    """Whether the job is finished. Raises UserError where another run is in its folder."""
-    done = job.workdir / DONE
-    if not done.exists():
-        return False
-    if json.loads(done.read_text())["fingerprint"] != fingerprint(job):
-        raise UserError(
-            f"{job.workdir} holds a finished run with another config or other data; remove it, or "
-            "give another --workdir"
-        )
-    return True
+def _put_aside(workdir: Path) -> Path:
+    """Renames a folder, so that another can take its place; nothing is lost."""
+    number = 1
+    while (to := workdir.with_name(f"{workdir.name}.before-{number}")).exists():
+        number += 1
+    workdir.rename(to)
+    return to
 
 
 def _lanes() -> int:

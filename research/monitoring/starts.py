@@ -27,12 +27,11 @@ LONGEST_DIFF = 1 << 20  # characters; of more the beginning is kept
 
 def describe(data_key: str) -> dict[str, Any]:
     """This start, as JSON values. commit and diff are None outside of a git checkout."""
-    root = Path(research.__file__).parents[1]
-    commit, diff = _git(root, "rev-parse", "HEAD"), _git(root, "diff", "HEAD")
+    diff = _git("diff", "HEAD")
     device = jax.devices()[0]
     return {
         "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
-        "commit": commit.strip() if commit else None,
+        "commit": commit(),
         "diff": diff[:LONGEST_DIFF] if diff is not None else None,
         "versions": versions(),
         "devices": {
@@ -44,6 +43,12 @@ def describe(data_key: str) -> dict[str, Any]:
         "machine": {"system": platform.platform(), "cores": os.cpu_count()},
         "data": data_key,
     }
+
+
+def commit() -> str | None:
+    """The commit that is checked out; None outside of a git checkout."""
+    found = _git("rev-parse", "HEAD")
+    return found.strip() if found else None
 
 
 def versions() -> dict[str, str]:
@@ -70,7 +75,8 @@ def read(folder: epath.Path | Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (folder / FILE).read_text().splitlines()]
 
 
-def _git(root: Path, *arguments: str) -> str | None:
+def _git(*arguments: str) -> str | None:
+    root = Path(research.__file__).parents[1]
     try:
         done = subprocess.run(
             ["git", *arguments], cwd=root, capture_output=True, text=True, check=False

@@ -13,6 +13,7 @@ import pytest
 
 from research.errors import UserError
 from research.experiments import experiment, runner
+from research.monitoring import starts
 from tests import helpers
 
 # A run starts from another by its name alone: checkpoints are not what is tested here.
@@ -34,7 +35,8 @@ if run == "endless":
     while True:
         time.sleep(0.02)
 time.sleep(0.5)
-record = {"fingerprint": json.loads(pathlib.Path(file).with_suffix(".json").read_text())[run]}
+told = json.loads(pathlib.Path(file).with_suffix(".json").read_text())
+record = {"fingerprint": told[run], "commit": told["commit"]}
 record |= {"cores": cores, "began": began, "ended": time.monotonic()}
 (workdir / "done.json").write_text(json.dumps(record))
 """
@@ -61,7 +63,7 @@ def make(tmp_path, monkeypatch):
         loaded = experiment.load(file)
         planned = experiment.jobs(loaded, tmp_path / "runs")
         keys = {job.run: experiment.fingerprint(job) for job in planned}
-        (tmp_path / "experiment.json").write_text(json.dumps(keys))
+        (tmp_path / "experiment.json").write_text(json.dumps(keys | {"commit": starts.commit()}))
         found = runner.run(loaded, file, tmp_path / "runs", say=said.append, **flags)
         return found, said
 
@@ -127,6 +129,33 @@ def test_a_folder_with_another_run_is_found_before_any_starts(make, tmp_path):
     with pytest.raises(UserError, match="one-seed0 holds a finished run with another config"):
         make({"new": {}, "one": {"overrides": {"train.steps": 3}}}, parallel=1)
     assert not (tmp_path / "runs" / "new-seed0").exists()
+
+
+def test_what_another_commit_made_is_kept_and_made_again_if_asked_for(make, tmp_path, monkeypatch):
+    runs = {"one": {}, "two": {"start": "one"}, "three": {}}
+    make(runs, parallel=1)
+    before = record(tmp_path, "two-seed0")
+    monkeypatch.setattr(starts, "commit", lambda: "another")
+    _, said = make(runs, parallel=1)
+    assert any("one-seed0, two-seed0, three-seed0; --rerun_changed" in line for line in said)
+    assert record(tmp_path, "two-seed0") == before
+    _, said = make(runs, parallel=1, only="one", rerun_changed=True)
+    assert record(tmp_path, "one-seed0")["commit"] == "another"
+    assert (tmp_path / "runs" / "one-seed0.before-1" / "done.json").exists()
+    assert record(tmp_path, "three-seed0")["commit"] != "another"
+    make(runs, parallel=1, rerun_changed=True)
+    assert record(tmp_path, "two-seed0")["commit"] == "another"
+    assert record(tmp_path, "two-seed0.before-1") == before
+
+
+def test_another_config_is_made_beside_what_was_there(make, tmp_path):
+    make({"one": {}, "two": {"start": "one"}}, parallel=1)
+    changed = {"one": {"overrides": {"train.steps": 3}}, "two": {"start": "one"}}
+    _, said = make(changed, parallel=1, rerun_changed=True)
+    folders = sorted(p.name for p in (tmp_path / "runs").iterdir())
+    # What starts from it is made again too.
+    assert folders == ["one-seed0", "one-seed0.before-1", "two-seed0", "two-seed0.before-1"]
+    assert "one-seed0: made again; what was there is now one-seed0.before-1" in said
 
 
 def test_only_what_fits_the_pattern_is_made(make, tmp_path):
