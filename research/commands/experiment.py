@@ -3,7 +3,7 @@
 from research import bucket
 from research.commands.numbers import whole
 from research.errors import UserError
-from research.experiments import experiment, page, report, runner
+from research.experiments import estimate, experiment, page, report, runner, sheets
 from research.launchers import launch
 from research.launchers.request import Request
 
@@ -40,9 +40,9 @@ def run(
         )
         return launch.launch(request, on, chosen, bool(dry_run))
     if dry_run:
-        for job in runner.choose(experiment.jobs(loaded, folder), only):
-            start = f"  from {job.config.init_from}" if job.config.init_from else ""
-            print(f"{job.workdir}{start}")
+        planned = experiment.jobs(loaded, folder)
+        sheet = estimate.table(runner.choose(planned, only), planned)
+        print(f"{folder}\n\n{sheets.markdown(sheet)}\n\n{sheet.note}")
         return 0
     again = bool(rerun_changed)
     outcome = runner.run(loaded, config, folder, only, at_a_time, rerun_changed=again)

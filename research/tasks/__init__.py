@@ -25,6 +25,14 @@ MODULES: dict[str, ModuleType] = {
     span_qa.NAME: span_qa,
     text_generation.NAME: text_generation,
 }
+KINDS = {  # of the examples; text generation's config says its own
+    sequence_classification.NAME: "classification",
+    regression.NAME: "classification",
+    multi_label.NAME: "multi_label",
+    multiple_choice.NAME: "multiple_choice",
+    token_classification.NAME: "tokens",
+    span_qa.NAME: "question",
+}
 TASKS: dict[str, type] = {
     sequence_classification.NAME: sequence_classification.SequenceClassificationConfig,
     regression.NAME: regression.RegressionConfig,
@@ -34,6 +42,13 @@ TASKS: dict[str, type] = {
     span_qa.NAME: span_qa.SpanQAConfig,
     text_generation.NAME: text_generation.TextGenerationConfig,
 }
+
+
+def kind_of(config: Any) -> str:
+    """What a task's examples are, see `research.data.sources`."""
+    if isinstance(config, text_generation.TextGenerationConfig):
+        return config.kind
+    return KINDS[name_of(config)]
 
 
 def metrics(config: Any) -> tuple[str, ...]:

@@ -1,0 +1,112 @@
+"""What an experiment will take, before anything is made: steps, tokens and hours of each run."""
+
+import dataclasses
+import math
+
+from research import tasks
+from research.config import from_values
+from research.data import corpus, pretraining
+from research.data.batch import Layout
+from research.experiments.experiment import Job
+from research.experiments.sheets import Sheet
+from research.models.config import ModelConfig
+from research.tasks import text_generation
+from research.tasks.protocol import Example
+from research.training import flops
+from research.training.checkpoint import read_info
+
+SHARE = 0.2  # of the peak of products that training is taken to reach; 0.1 to 0.4 were seen on CPU
+TOKENS_OF_A_WORD = 1.4
+NOTE = (
+    f"About: tokens of tasks by their words, hours from products at {SHARE:.0%} of what this "
+    "machine does in a large one, for one run at a time; compiling and evaluating come on top."
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Estimate:
+    """Of one run; steps None where they are a number of epochs of a corpus that was not read."""
+
+    steps: int | None
+    tokens: int | None
+    hours: float | None
+
+
+def table(jobs: list[Job], planned: list[Job]) -> Sheet:
+    """The runs, what each starts from, and what it will take.
+
+    planned: all jobs of the experiment, of which `jobs` are chosen.
+    """
+    by_workdir = {job.workdir: job for job in planned}
+    peak = flops.matmul_peak("float32")
+    examples: dict[str, list[Example]] = {}  # a source is read once
+    rows, total = [], [0.0, 0.0]
+    for job in jobs:
+        found = _estimate(job, by_workdir, peak, examples)
+        total[0] += found.tokens or 0
+        total[1] += found.hours or 0.0
+        start = job.after.name if job.after else job.config.init_from
+        rows.append([job.workdir.name, start, *_shown(found)])
+    rows.append(["all", "", "", f"{total[0]:,.0f}", f"{total[1]:.2f}"])
+    return Sheet("Runs", ["run", "starts from", "steps", "tokens", "hours"], rows, NOTE)
+
+
+def _shown(found: Estimate) -> list[str]:
+    unknown = "?"
+    return [
+        unknown if found.steps is None else f"{found.steps:,}",
+        unknown if found.tokens is None else f"{found.tokens:,}",
+        unknown if found.hours is None else f"{found.hours:.2f}",
+    ]
+
+
+def _estimate(
+    job: Job, by_workdir: dict, peak: float, examples: dict[str, list[Example]]
+) -> Estimate:
+    config, train = job.config, job.config.train
+    if not job.train:
+        return Estimate(0, 0, 0.0)
+    if config.task is None:
+        steps = train.steps or math.ceil(train.tokens / train.batch_size) or None
+        tokens = steps * train.batch_size if steps else None
+        layout = pretraining.row_layout(config.objective, config.data.length, config.data.slots)
+        writes = config.objective.masked_lm is None
+    else:
+        source = config.data.train
+        if (key := repr(source)) not in examples:
+            examples[key] = corpus.examples(source, tasks.kind_of(config.task))
+        found = examples[key]
+        batches = math.ceil(len(found) / train.batch_size)
+        seen = train.examples / train.batch_size or train.epochs * batches
+        steps = train.steps or math.ceil(seen)
+        # What is longer than a row is cut, but where it goes on in further windows.
+        windows = tasks.kind_of(config.task) in ("tokens", "question", "story")
+        most = math.inf if windows else config.data.length
+        words = [min(_words(e) * TOKENS_OF_A_WORD, most) for e in found]
+        tokens = round(steps * train.batch_size * sum(words) / max(len(words), 1))
+        layout = Layout(config.data.length, config.data.slots)
+        writes = tasks.name_of(config.task) == text_generation.NAME
+    if tokens is None:
+        return Estimate(None, None, None)
+    row = flops.forward_per_row(_model(job, by_workdir), layout, writes)
+    seconds = 3 * row / config.data.length * tokens / (SHARE * peak)
+    return Estimate(steps, tokens, seconds / 3600)
+
+
+def _words(example: Example) -> int:
+    texts = [v for v in example.values() if isinstance(v, str)]
+    return sum(len(t.split()) for t in texts) + len(example.get("tokens", ()))
+
+
+def _model(job: Job, by_workdir: dict) -> ModelConfig:
+    """The shape that a run will have."""
+    model = job.config.model
+    if model.preset != "checkpoint":
+        size = model.vocab_size or job.config.tokenizer.vocab_size
+        return dataclasses.replace(model, vocab_size=size)
+    if job.after in by_workdir:
+        theirs = _model(by_workdir[job.after], by_workdir)
+    else:
+        info = read_info(job.config.init_from)
+        theirs = from_values(info.config, "checkpoint", to_run=False).model
+    return dataclasses.replace(theirs, **{key: getattr(model, key) for key in model.given})
