@@ -39,7 +39,8 @@ class TrainConfig:
     `examples` (of a task) and `tokens` (of a pre-training) is given, the others are 0. `every` 0:
     only at the end; `eval_epochs` says the same as `eval_every` in epochs. `eval_batches` 0: the
     whole split. `best`: the metric by which the best checkpoint is kept beside the newest ones;
-    `patience`: so many evaluations without a better one end the run, 0 none do.
+    `patience`: so many evaluations without a better one end the run, 0 none do. `wandb`: the
+    project in Weights & Biases to which numbers and texts go too.
     """
 
     batch_size: int = 4096
@@ -56,6 +57,7 @@ class TrainConfig:
     patience: int = 0
     checkpoint_every: int = 0
     keep: int = 2
+    wandb: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -222,6 +224,13 @@ def flat(values: Any, prefix: str = "") -> dict[str, Any]:
     for name, value in values.items():
         found |= flat(value, f"{prefix}.{name}" if prefix else name)
     return found
+
+
+def changed_keys(config: Config) -> dict[str, Any]:
+    """The keys of a config, "group.key" -> JSON value, that are not as they are by default."""
+    default = flat(to_values(Config()))
+    values = flat(to_values(config))
+    return {key: value for key, value in values.items() if default.get(key) != value}
 
 
 def _task(values: Any) -> Any:

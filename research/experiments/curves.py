@@ -26,7 +26,7 @@ def of_run(folder: Path, name: str, group: str) -> dict[str, Any]:
     for line in lines:
         at = line["step"]
         for metric, value in line.items():
-            if metric == "step" or not np.isfinite(value):
+            if metric == "step" or not np.isfinite(float(value)):  # "nan" is a text there
                 continue
             found = metrics.setdefault(metric, {"step": [], "tokens": [], "hours": [], "value": []})
             found["step"].append(at)

@@ -54,7 +54,9 @@ def _read(folder: str) -> tuple[dict[str, Any], dict[str, float]]:
             values = json.loads(line)
         except json.JSONDecodeError as error:
             raise UserError(f"{path / METRICS}, line {number} is damaged: {error}") from error
-        measured = {k.removeprefix(VALIDATION): v for k, v in values.items() if VALIDATION in k}
+        measured = {
+            k.removeprefix(VALIDATION): float(v) for k, v in values.items() if VALIDATION in k
+        }
         found = measured or found
     return flat(config), found
 

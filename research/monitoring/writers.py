@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from tensorboard.compat.proto import event_pb2, summary_pb2
+from tensorboard.plugins.hparams import summary_v2 as hparams_summary
 from tensorboard.plugins.text import metadata as text_metadata
 from tensorboard.summary.writer.event_file_writer import EventFileWriter
 from tensorboard.util import tensor_util
 
 from research import bucket
 from research.errors import UserError
+from research.monitoring.wandb_run import WandbRun
 
 METRICS, TIMING, EVENTS = "metrics.jsonl", "timing.jsonl", "tensorboard"
 SECONDS_BETWEEN_UPLOADS = 30
@@ -33,9 +35,19 @@ class MetricWriter:
     folder and are copied as a whole: every half minute, when `upload` is called, and at the end.
 
     In a run of several processes, one is active; in the others nothing is written.
+
+    Args:
+        hparams: the keys of the config that TensorBoard compares runs by.
+        wandb: the project in Weights & Biases to which the same goes; empty: to none.
     """
 
-    def __init__(self, workdir: str | os.PathLike[str], active: bool = True):
+    def __init__(
+        self,
+        workdir: str | os.PathLike[str],
+        active: bool = True,
+        hparams: Mapping[str, Any] | None = None,
+        wandb: str = "",
+    ):
         self._active = active
         self._files: dict[str, TextIO] = {}
         self._bucket, self._uploaded = None, 0.0
@@ -53,6 +65,21 @@ class MetricWriter:
                 _drop_unfinished_line(self._workdir / name)
             self._open()
             self._events = EventFileWriter(str(self._workdir / EVENTS))
+            if hparams:
+                self._compare_by(hparams, str(workdir))
+        self._wandb = None
+        if active and wandb:
+            self._wandb = WandbRun(wandb, os.fspath(workdir), self._workdir, hparams or {})
+
+    def _compare_by(self, hparams: Mapping[str, Any], workdir: str) -> None:
+        """Tells TensorBoard's HParams what the run was made with; lists are written as texts."""
+        plain = {
+            name: value if isinstance(value, bool | int | float | str) else json.dumps(value)
+            for name, value in hparams.items()
+        }
+        summary = hparams_summary.hparams_pb(plain, trial_id=workdir)
+        self._events.add_event(event_pb2.Event(wall_time=time.time(), summary=summary))
+        self._events.flush()
 
     def metrics(self, step: int, values: Mapping[str, Any]) -> None:
         """Adds a line of deterministic numbers; raises TypeError for what is not a number."""
@@ -72,6 +99,8 @@ class MetricWriter:
             tensor=tensor_util.make_tensor_proto([text.encode()]),
         )
         self._add_event(step, [value])
+        if self._wandb is not None:
+            self._wandb.text(step, name, text)
 
     def cut(self, step: int) -> None:
         """Forgets what was written after `step`; to be called when a run resumes from there.
@@ -110,6 +139,9 @@ class MetricWriter:
     def close(self) -> None:
         """Closes the files; calling it twice does no harm."""
         if self._active:
+            if self._wandb is not None:
+                self._wandb.close()
+                self._wandb = None
             self._close_files()
             self._events.close()
             self.upload()
@@ -136,6 +168,8 @@ class MetricWriter:
                 for name, value in numbers.items()
             ],
         )
+        if self._wandb is not None:
+            self._wandb.log(step, {tag + name: value for name, value in numbers.items()})
         if time.monotonic() - self._uploaded > SECONDS_BETWEEN_UPLOADS:
             self.upload()
 

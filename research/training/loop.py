@@ -14,7 +14,7 @@ from etils import epath
 from jax.experimental import multihost_utils
 
 from research import bucket
-from research.config import Config, flat, to_values
+from research.config import Config, changed_keys, flat, to_values
 from research.data.loader import Ahead
 from research.errors import UserError
 from research.evaluation import validation
@@ -42,6 +42,7 @@ FREE_KEYS = (
     "train.eval_epochs",
     "train.eval_batches",
     "train.checkpoint_every",
+    "train.wandb",
     "train.keep",
 )
 
@@ -137,7 +138,8 @@ def train(
             text = json.dumps(to_values(run.config), indent=1)
             (folder / "config.json").write_text(text + "\n")
             starts.add(folder, starts.describe(run.data_key) | {"step": start})
-        with MetricWriter(folder, active=active) as writer:
+        changed = changed_keys(run.config)
+        with MetricWriter(folder, active, changed, run.config.train.wandb) as writer:
             writer.cut(start if start else -1)
             if describe_run and not quiet:
                 print(describe(run), flush=True)

@@ -1,10 +1,12 @@
 import json
 import math
+import time
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.hparams import plugin_data_pb2
 from tensorboard.util import tensor_util
 
 from research.errors import UserError
@@ -173,3 +175,69 @@ def test_tensorboard_forgets_what_was_cut(tmp_path):
         writer.metrics(4, {"loss": 2.0})
         losses = [(event.step, event.value) for event in events(tmp_path).Scalars("loss")]
     assert losses == [(1, 1.0), (2, 1.0), (3, 1.0), (4, 2.0)]
+
+
+def test_tensorboard_compares_runs_by_their_hyperparameters(tmp_path):
+    given = {"optimizer.learning_rate": 1e-3, "model.gated": True, "data.corpus": ["a", "b"]}
+    with MetricWriter(tmp_path, hparams=given) as writer:
+        writer.metrics(1, {"loss": 2.0})
+    accumulator = EventAccumulator(str(tmp_path / "tensorboard"))
+    accumulator.Reload()
+    (content,) = accumulator.PluginTagToContent("hparams").values()
+    found = plugin_data_pb2.HParamsPluginData.FromString(content).session_start_info
+
+    assert found.hparams["optimizer.learning_rate"].number_value == 1e-3
+    assert found.hparams["model.gated"].bool_value is True
+    assert found.hparams["data.corpus"].string_value == '["a", "b"]'
+
+
+def records(folder):
+    """What an offline run of Weights & Biases has written: a LevelDB log of protocol buffers."""
+    from wandb.proto import wandb_internal_pb2
+
+    (file,) = folder.glob("wandb/offline-run-*/*.wandb")
+    data, at, part = file.read_bytes(), 7, b""  # after the header
+    assert data[:4] == b":W&B"
+    while at + 7 <= len(data):
+        if 32768 - at % 32768 < 7:  # too little is left of a block for a record
+            at += 32768 - at % 32768
+            continue
+        size, kind = int.from_bytes(data[at + 4 : at + 6], "little"), data[at + 6]
+        part += data[at + 7 : at + 7 + size]
+        at += 7 + size
+        if kind in (1, 4):  # whole, or the last part
+            yield wandb_internal_pb2.Record.FromString(part)
+            part = b""
+
+
+def test_weights_and_biases_gets_the_same_numbers(tmp_path, monkeypatch):
+    pytest.importorskip("wandb")
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    with MetricWriter(tmp_path, hparams={"seed": 3}, wandb="some-project") as writer:
+        writer.metrics(1, {"loss": 2.0})
+        writer.timing(1, {"mfu": 0.25})
+        writer.metrics(2, {"loss": 1.5})
+        writer.text(2, "sample", "a < b")
+    kinds, until = [], time.monotonic() + 30
+    while "exit" not in kinds:  # the package's own process writes the file
+        assert time.monotonic() < until
+        kinds = [record.WhichOneof("record_type") for record in records(tmp_path)]
+    history, runs = [], []
+    for record in records(tmp_path):
+        if record.WhichOneof("record_type") == "history":
+            items = {".".join(i.nested_key) or i.key: i.value_json for i in record.history.item}
+            history.append(items)
+        elif record.WhichOneof("record_type") == "run":
+            runs.append(record.run)
+    assert runs[0].project == "some-project" and runs[0].display_name == tmp_path.name
+    assert {u.key or u.nested_key[0]: u.value_json for u in runs[0].config.update}["seed"] == "3"
+    assert history[0]["loss"] == "2" or float(history[0]["loss"]) == 2.0
+    assert float(history[0]["timing/mfu"]) == 0.25
+    assert float(history[1]["loss"]) == 1.5 and any("sample" in key for key in history[1])
+
+
+def test_without_the_package_the_error_says_so(tmp_path, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(UserError, match="config.train.wandb needs the package wandb: pip install"):
+        MetricWriter(tmp_path, wandb="p")
