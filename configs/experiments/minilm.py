@@ -8,8 +8,8 @@ the folder has NAME/train.jsonl.gz, validation and test, with the fields of docs
 sizes, epochs and rates are the ones that benchmarks/finetune.py repeats in PyTorch; new weights
 have the same rate, which has not been tuned for them. Measured with one seed from the encoder, on 2
 CPU cores: wnut17 F1 0.4375 (5 minutes), wikiann F1 0.751 (3 minutes), tweeteval macro-recall 0.708
-(11 minutes beside other work), xquad exact match 0.380 and F1 0.531; new weights on wikiann F1 0.456.
-The other runs from scratch have not been made yet.
+(11 minutes beside other work), xquad exact match 0.380 and F1 0.531; new weights on wikiann F1
+0.456. The other runs from scratch have not been made yet.
 """
 
 from typing import NamedTuple
