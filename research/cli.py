@@ -120,7 +120,7 @@ VERBS: dict[str, Verb] = {
         "research.commands.experiment:run",
         "the runs of an experiment file in their order, and its table",
         required=("config",),
-        optional=("only", "parallel", "workdir", "on"),
+        optional=("only", "parallel", "devices", "workdir", "on"),
         switches=("dry_run", "rerun_changed"),
         launches=True,
     ),

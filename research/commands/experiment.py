@@ -12,6 +12,7 @@ def run(
     config: str,
     only: str = "",
     parallel: str = "",
+    devices: str = "",
     workdir: str = "",
     dry_run: str = "",
     rerun_changed: str = "",
@@ -23,11 +24,11 @@ def run(
     loaded = experiment.load(config)
     folder = bucket.path(workdir or f"runs/{loaded.name}")
     at_a_time = whole("parallel", parallel, 1) if parallel else 0
+    each = whole("devices", devices, 1) if devices else 0
     if on != launch.LOCAL:
-        if rerun_changed:
-            raise UserError(f"--rerun_changed is for this machine; with --on={on} remove the runs")
-        if parallel:
-            raise UserError(f"--parallel is for this machine; with --on={on} leave it out")
+        here = {"parallel": parallel, "devices": devices, "rerun_changed": rerun_changed}
+        for flag in filter(here.get, here):
+            raise UserError(f"--{flag} is for this machine; with --on={on} leave it out")
         planned = runner.choose(experiment.jobs(loaded, folder), only)
         request = Request(
             "experiment",
@@ -44,8 +45,15 @@ def run(
         sheet = estimate.table(runner.choose(planned, only), planned)
         print(f"{folder}\n\n{sheets.markdown(sheet)}\n\n{sheet.note}")
         return 0
-    again = bool(rerun_changed)
-    outcome = runner.run(loaded, config, folder, only, at_a_time, rerun_changed=again)
+    outcome = runner.run(
+        loaded,
+        config,
+        folder,
+        only,
+        at_a_time,
+        rerun_changed=bool(rerun_changed),
+        devices=each,
+    )
     if outcome.interrupted:
         print(f"\nstopped; {len(outcome.left)} runs are left. The same command goes on.")
         return 130

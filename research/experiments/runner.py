@@ -22,6 +22,7 @@ from pathlib import Path
 import research
 from research import bucket
 from research.errors import UserError, nearest
+from research.experiments import lanes as sharing
 from research.experiments.experiment import Experiment, Job, fingerprint, jobs
 from research.experiments.job import DONE
 from research.experiments.view import View
@@ -30,7 +31,6 @@ from research.monitoring.progress import duration
 
 PROGRAM = (sys.executable, "-m", "research.experiments.job")
 LOG = "log.txt"
-MOST = 4  # runs at a time on CPU unless told: each has its own memory
 SECONDS_BETWEEN_LOOKS = 0.2
 SHOWN_LINES = 10  # of the log of a run that failed
 
@@ -53,6 +53,7 @@ def run(
     parallel: int = 0,
     say: Callable[[str], None] = print,
     rerun_changed: bool = False,
+    devices: int = 0,
 ) -> Outcome:
     """Trains every job and scores the tasks on their test split.
 
@@ -60,9 +61,10 @@ def run(
         file: the experiment's file, which the processes of the runs load again.
         only: runs whose name, with or without its seed, fits this pattern ("sentiment*",
             "sentiment-seed1"); what they start from must be done.
-        parallel: runs at a time; 0: one on an accelerator, on CPU one for each core, at most 4.
+        parallel: runs at a time; 0: as many as fit (`research.experiments.lanes`).
         say: where progress is told.
         rerun_changed: see `unfinished`.
+        devices: of an accelerator, that each run has; 0: all, and one run at a time.
 
     Raises UserError for anything wrong in the experiment, before the first run starts.
     """
@@ -70,9 +72,9 @@ def run(
     waiting = unfinished(planned, only, say, rerun_changed)
     if not waiting:
         return Outcome(planned, [], [])
-    lanes = min(parallel or _lanes(), len(waiting))
+    lanes = min(sharing.count(parallel, devices), len(waiting))
     say(f"to make: {len(waiting)}, {lanes} at a time; each prints to its {folder}/RUN/{LOG}")
-    return _Runner(planned, waiting, file, folder, lanes, say).run()
+    return _Runner(planned, waiting, file, folder, lanes, devices, say).run()
 
 
 def choose(planned: list[Job], only: str) -> list[Job]:
@@ -155,21 +157,6 @@ def _put_aside(workdir: Path) -> Path:
     return to
 
 
-def _lanes() -> int:
-    """How many runs share the machine. A process of its own asks, and lets go of the device."""
-    ask = "import jax; print(jax.default_backend())"
-    answer = subprocess.run(
-        [sys.executable, "-c", ask], capture_output=True, text=True, check=False
-    )
-    return min(MOST, len(_cores())) if answer.stdout.strip() == "cpu" else 1
-
-
-def _cores() -> list[int]:
-    if hasattr(os, "sched_getaffinity"):
-        return sorted(os.sched_getaffinity(0))
-    return list(range(os.cpu_count() or 1))
-
-
 @dataclasses.dataclass
 class _Running:
     job: Job
@@ -178,7 +165,8 @@ class _Running:
 
 
 class _Runner:
-    def __init__(self, planned, waiting, file, folder, lanes, say):
+    def __init__(self, planned, waiting, file, folder, lanes, devices, say):
+        self.devices = devices
         self.planned, self.waiting, self.file, self.folder = planned, list(waiting), file, folder
         self.lanes: list[_Running | None] = [None] * lanes
         self.number, self.total = 0, len(waiting)
@@ -226,7 +214,7 @@ class _Runner:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                env=os.environ | {"PYTHONPATH": path},
+                env=os.environ | {"PYTHONPATH": path} | sharing.environment(lane, self.devices),
                 start_new_session=True,
             )
         return _Running(job, process, time.monotonic())
@@ -236,11 +224,7 @@ class _Runner:
 
         The last run to start has all of them, since those before it end and leave theirs.
         """
-        cores, lanes = _cores(), len(self.lanes)
-        if lanes == 1 or len(cores) < lanes or not self.waiting:
-            return ""
-        part = cores[lane * len(cores) // lanes : (lane + 1) * len(cores) // lanes]
-        return ",".join(map(str, part))
+        return sharing.own_cores(lane, len(self.lanes)) if self.waiting else ""
 
     def _look(self) -> None:
         for lane, running in enumerate(self.lanes):

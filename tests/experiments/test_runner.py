@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import pytest
 
 from research.errors import UserError
-from research.experiments import experiment, runner
+from research.experiments import experiment, lanes, runner
 from research.monitoring import starts
 from tests import helpers
 
@@ -99,7 +99,7 @@ def test_no_more_at_a_time_than_asked_for(make, tmp_path, parallel):
     assert at_once == parallel
 
 
-@pytest.mark.skipif(len(runner._cores()) < 2, reason="needs two cores")
+@pytest.mark.skipif(len(lanes.cores()) < 2, reason="needs two cores")
 def test_runs_at_the_same_time_share_no_core(make, tmp_path):
     make({"one": {}, "two": {}, "last": {}}, parallel=2)
     one, two = (set(record(tmp_path, f"{n}-seed0")["cores"].split(",")) for n in ("one", "two"))

@@ -1,0 +1,79 @@
+"""How runs share a machine: the cores or the devices that each of them has."""
+
+import os
+import subprocess
+import sys
+
+from research.errors import UserError
+
+MOST = 4  # runs at a time on CPU unless told: each has its own memory
+ASK = "import jax; print(jax.default_backend(), jax.local_device_count())"
+
+
+def machine() -> tuple[str, int]:
+    """(backend, devices). A process of its own asks, and lets go of the devices."""
+    answer = subprocess.run(
+        [sys.executable, "-c", ASK], capture_output=True, text=True, check=False
+    )
+    found = answer.stdout.split()
+    return (found[0], int(found[1])) if len(found) == 2 else ("cpu", 1)
+
+
+def cores() -> list[int]:
+    """The cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return sorted(os.sched_getaffinity(0))
+    return list(range(os.cpu_count() or 1))
+
+
+def count(parallel: int, devices: int) -> int:
+    """Runs at a time.
+
+    Args:
+        parallel: as the user says; 0: on CPU one for each core, at most MOST, on accelerators as
+            many as `devices` of each leave room for.
+        devices: of each run; 0: all.
+
+    Raises UserError for devices that there are not.
+    """
+    if not devices:
+        backend, _ = ("", 0) if parallel else machine()
+        return parallel or (min(MOST, len(cores())) if backend == "cpu" else 1)
+    backend, there = machine()
+    if backend == "cpu":
+        raise UserError(
+            f"--devices={devices} shares out GPUs or TPU chips, and this machine has none; on CPU "
+            "--parallel says how many runs share the cores"
+        )
+    if backend == "tpu" and devices != 1:
+        raise UserError(f"--devices={devices}: of a TPU machine a run has one chip or all; give 1")
+    most = there // devices
+    if not most or parallel > most:
+        raise UserError(
+            f"--devices={devices} for {parallel or 1} runs at a time are more than the {there} "
+            "of this machine"
+        )
+    return parallel or most
+
+
+def environment(lane: int, devices: int) -> dict[str, str]:
+    """What makes a run of a lane see its own devices only; `devices` 0: all."""
+    if not devices:
+        return {}
+    own = ",".join(str(lane * devices + i) for i in range(devices))
+    return {
+        "CUDA_VISIBLE_DEVICES": own,
+        "TPU_VISIBLE_CHIPS": own,
+        # One chip is a slice of its own (https://docs.jax.dev/en/latest/faq.html).
+        "TPU_CHIPS_PER_PROCESS_BOUNDS": "1,1,1",
+        "TPU_PROCESS_BOUNDS": "1,1,1",
+    }
+
+
+def own_cores(lane: int, lanes: int) -> str:
+    """The numbers of a lane's part of the cores, with commas; empty: all of them."""
+    there = cores()
+    if lanes == 1 or len(there) < lanes:
+        return ""
+    part = there[lane * len(there) // lanes : (lane + 1) * len(there) // lanes]
+    return ",".join(map(str, part))
