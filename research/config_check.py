@@ -135,6 +135,11 @@ def _check_rows(goal: "ObjectivesConfig") -> None:
             "need rows of their own: say how many of each, such as --config.objective.rows="
             f'"{dict.fromkeys(needed, 1)}", or set one side to None'
         )
+    if given and len(needed) == 1 and needed[0] in given:
+        raise UserError(
+            f"config.objective.rows={given} is for a mixture; all losses here have {needed[0]!r} "
+            "attention: leave it out"
+        )
     for pattern, count in given.items():
         if pattern not in needed:
             raise UserError(

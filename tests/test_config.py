@@ -162,7 +162,10 @@ TOGETHER = {
     "objective.sentence_order={}": ("next_sentence", "sentence_order", "neighbours"),
     "objective.rows={'ful': 1}": ("rows of 'ful' attention", "did you mean 'full'"),
     "objective.rows={'causal': 1}": ("rows of 'causal' attention, which no loss needs",),
-    "objective.rows={'full': 0}": ("config.objective.rows['full']=0 must be at least 1",),
+    "objective.rows={'full': 2}": ("config.objective.rows={'full': 2} is for a mixture",),
+    "objective={'causal_lm': {}, 'masked_lm': {}, 'rows': {'full': 0, 'causal': 1}}": (
+        "config.objective.rows['full']=0 must be at least 1",
+    ),
     "objective={'causal_lm': {}, 'masked_lm': {}, 'rows': {'full': 1}}": (
         "config.objective.rows has no 'causal', which causal_lm needs",
     ),

@@ -11,9 +11,9 @@ from research import bucket
 from research.config import Config, from_values
 from research.errors import UserError
 from research.monitoring import starts
+from research.monitoring.starts import CONFIG
 from research.monitoring.writers import METRICS
 
-CONFIG = "config.json"
 DIFFERS = 1  # exit code
 
 
@@ -26,9 +26,12 @@ def run(run: list[str], workdir: str = "") -> int:
     target = bucket.path(workdir or f"{folder}-again")
     # jax: what is wrong with the folder is known without it
     from research.training import loop
+    from research.training.checkpoint_folder import absolute, steps_in
     from research.training.run import build
 
     made = build(config)
+    if made.steps in steps_in(absolute(str(target / "checkpoints"))):
+        raise UserError(f"{target} is finished already; remove it, or give another --workdir")
     if before and before[-1]["data"] != made.data_key:
         raise UserError(
             f"the data (or the tokenizer) is not that of {folder} any more; the sources are: "
@@ -41,11 +44,16 @@ def run(run: list[str], workdir: str = "") -> int:
     except loop.Interrupted as stopped:
         print(f"\n{stopped}; its checkpoint is saved. The same command goes on.", file=sys.stderr)
         return 130
-    found = difference(_lines(folder), _lines(target))
+    old, new = _lines(folder), _lines(target)
+    found = difference(old, new[: len(old)])
+    if not found and len(old) < len(new):
+        last = json.loads(old[-1])["step"] if old else 0
+        print(f"{target} is the same run as far as that one went, to step {last}")
+        return 0
     if found:
         print(f"{target} is not the same run: {found}")
         return DIFFERS
-    print(f"{target} is the same run: {len(_lines(folder))} lines of {METRICS} are identical")
+    print(f"{target} is the same run: {len(old)} lines of {METRICS} are identical")
     return 0
 
 
@@ -74,12 +82,13 @@ def _changes(before: list[dict[str, Any]], now: dict[str, Any]) -> Iterator[str]
         ours, theirs = now["versions"].get(name, "none"), then["versions"].get(name, "none")
         if ours != theirs:
             yield f"other version: {name} {theirs} then, {ours} now"
-    for name, ours in now["devices"].items():
-        if ours != then["devices"][name]:
-            yield f"other devices: {name} {then['devices'][name]} then, {ours} now"
+    for group in ("devices", "machine"):
+        for name, ours in now[group].items():
+            if ours != then[group][name]:
+                yield f"other {group}: {name} {then[group][name]} then, {ours} now"
     if now["commit"] != then["commit"]:
         yield f"other code: commit {then['commit']} then, {now['commit']} now"
-    if now["diff"] != then["diff"]:
+    if (now["diff"], now["untracked"]) != (then["diff"], then["untracked"]):
         yield "other code: the uncommitted changes are not the same"
 
 

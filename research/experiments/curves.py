@@ -44,5 +44,6 @@ def metrics_of(runs: list[dict[str, Any]]) -> list[str]:
 
 
 def _lines(file: Path) -> list[dict[str, float]]:
-    """The lines of a file of a run; none where it has not been written."""
-    return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+    """The whole lines of a file of a run; none where it has not been written."""
+    *whole, _ = file.read_text().split("\n") if file.exists() else [""]
+    return [json.loads(line) for line in whole]

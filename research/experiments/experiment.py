@@ -124,6 +124,11 @@ def jobs(experiment: Experiment, folder: Path) -> list[Job]:
     for name in experiment.pretraining:
         if name not in runs:
             raise UserError(f"pretraining names an unknown run {name!r}{nearest(name, runs)}")
+    if bool(experiment.encoder) != bool(experiment.decoder):
+        raise UserError("the seed examples need an encoder and a decoder; give both, or neither")
+    for name in filter(None, (experiment.encoder, experiment.decoder)):
+        if name not in runs and not bucket.path(name).is_dir():
+            raise UserError(f"{name!r} is neither a run nor a folder{nearest(name, runs)}")
     made: list[Job] = []
     seeds = _seeds(runs)
     for name in _ordered(runs):

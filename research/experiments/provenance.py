@@ -1,6 +1,7 @@
 """What runs were made with, and in what they differ."""
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,18 +10,28 @@ from research.experiments.sheets import Sheet
 from research.monitoring import starts
 
 LONGEST = 60  # characters of a value of a config
-OWN = ("seed", "init_from")  # keys in which runs of one kind differ
+SEED = re.compile(r"-seed[\d.]+$")
 
 
 def config_differences(configs: Mapping[str, Mapping[str, Any]]) -> Sheet:
     """The keys in which runs differ, by the flat configs of the runs."""
+    configs = {name: of_one_kind(values) for name, values in configs.items()}
     keys = dict.fromkeys(key for values in configs.values() for key in values)
     rows = []
     for key in keys:
         found = [json.dumps(values[key]) if key in values else "" for values in configs.values()]
-        if len(set(found)) > 1 and key not in OWN:
+        if len(set(found)) > 1:
             rows.append([key, *map(_shortened, found)])
     return Sheet("Differences of the configs", ["key", *configs], rows, name="configs")
+
+
+def of_one_kind(values: Mapping[str, Any]) -> dict[str, Any]:
+    """A flat config without what differs between the seeds of one run: its seed, and that of the
+    run that it starts from."""
+    found = {key: value for key, value in values.items() if key != "seed"}
+    if "init_from" in found:
+        found["init_from"] = SEED.sub("", str(found["init_from"]))
+    return found
 
 
 def _shortened(text: str) -> str:

@@ -1,6 +1,7 @@
 """The report of an experiment: its table, differences with their intervals, predictions, cost."""
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import mean
@@ -67,9 +68,10 @@ def make(experiment: Experiment, planned: list[Job], folder: Path) -> Report:
     notes = [experiment.notes, f"The runs took {seconds / 60:.1f} minutes, added up."]
     notes += provenance.about([job.workdir for job in planned])
     details = provenance.config_differences(
-        {job.run: flat(to_values(job.config)) for job in reversed(planned)}
+        {job.run: flat(to_values(job.config)) for job in planned}
     )
-    return Report(experiment.name, sheets, parts, list(filter(None, notes)), [details])
+    shown = [details] if details.rows else []
+    return Report(experiment.name, sheets, parts, list(filter(None, notes)), shown)
 
 
 def curves_of(planned: list[Job]) -> dict[str, Any]:
@@ -115,13 +117,15 @@ def _pretraining(experiment: Experiment, planned: list[Job]) -> Sheet:
         shown = [
             ("masked_accuracy", "masked accuracy", "most frequent token"),
             ("next_sentence_accuracy", "next sentence accuracy", "coin"),
+            ("sentence_order_accuracy", "sentence order accuracy", "coin"),
+            ("prefix_perplexity", "perplexity behind a prefix", ""),
             ("perplexity", "perplexity", "bigram"),
             ("bits_per_byte", "bits per byte", "bigram"),
         ]
         for key, name, baseline in shown:
             if key in found:
-                value = f"{simple[key]:.4g} ({baseline})"
-                rows.append([job.run, f"{tokens:,}", name, value, f"{found[key]:.4g}"])
+                value = f"{simple[key]:.4g} ({baseline})" if key in simple else ""
+                rows.append([job.workdir.name, f"{tokens:,}", name, value, f"{found[key]:.4g}"])
     header = ["run", "tokens seen", "metric", "baseline", "model"]
     return Sheet("Pre-training, on held-out text", header, rows, name="pretraining")
 
@@ -133,14 +137,17 @@ def _language_baselines(loaded: Loaded) -> dict[str, float]:
         _documents(store.build(data.corpus, s, data.held_out_percent, loaded.tokenizer, data.cache))
         for s in ("train", "validation")
     )
-    entries = loaded.tokenizer.vocab_size
-    if loaded.config.objective.causal_lm is None:
+    entries, goal = loaded.tokenizer.vocab_size, loaded.config.objective
+    numbers = {"next_sentence_accuracy": 0.5, "sentence_order_accuracy": 0.5}
+    if goal.masked_lm:
         counts = baselines.frequent_token(_framed(train, 0), _framed(held_out, 0), entries).counts
-        return language.finish(total(counts)) | {"next_sentence_accuracy": 0.5}
-    end = loaded.tokenizer.eos
-    rows, test = _framed(train, end), _framed(held_out, end)
-    sizes = _bytes(loaded.tokenizer, test)
-    return language.finish(total(baselines.bigram(rows, test, sizes, entries).counts))
+        numbers |= language.finish(total(counts))
+    if goal.causal_lm:
+        end = loaded.tokenizer.eos
+        rows, test = _framed(train, end), _framed(held_out, end)
+        sizes = _bytes(loaded.tokenizer, test)
+        numbers |= language.finish(total(baselines.bigram(rows, test, sizes, entries).counts))
+    return numbers
 
 
 def _documents(found: store.Store) -> list[np.ndarray]:
@@ -220,8 +227,10 @@ def reading(found: Difference, lower_is_better: bool) -> str:
     gap = found.examples
     bounds = [found.interval, (gap.low, gap.high) if gap else None]
     known = [b for b in bounds if b is not None]
+    if not math.isfinite(found.value):
+        return "not finite"
     if not known:
-        return "one seed"
+        return "one seed" if min(found.seeds) < 2 else "no variation"
     if any(low <= 0 <= high for low, high in known):
         return "not resolved"
     return "better" if (found.value < 0) == lower_is_better else "worse"

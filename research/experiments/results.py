@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections import defaultdict
-from statistics import mean, stdev
+from statistics import mean
 from typing import Any
 
 import numpy as np
@@ -50,7 +50,7 @@ class Cell:
     @property
     def deviation(self) -> float | None:
         """Between seeds; None where there is one."""
-        return stdev(self.units) if len(self.units) > 1 else None
+        return float(np.std(self.units, ddof=1)) if len(self.units) > 1 else None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,7 +115,7 @@ def _difference(
     cell: Cell, baseline: Cell, measure: Measure, found: tuple[Job, Task, list[Example]] | None
 ) -> Difference:
     gap = None
-    if found is not None:
+    if found is not None and len(found[2]) > 1:
         gap = paired_bootstrap(cell.counts, baseline.counts, found[1].finish, measure.metric)
     return statistics.difference(cell.units, baseline.units, gap)
 

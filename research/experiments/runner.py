@@ -118,14 +118,21 @@ def unfinished(
     waiting, again, other_code = [], [], []
     commit = starts.commit()
     for job in chosen:
-        begins_anew = job.after in {j.workdir for j in waiting}
+        fresh = job.config.init == "fresh"  # of its start it has only the shape
+        begins_anew = job.after in {j.workdir for j in waiting} and not fresh
         done = job.workdir / DONE
         record = json.loads(done.read_text()) if done.exists() else None
         if record is None or begins_anew:
+            if record is not None and not rerun_changed:
+                raise UserError(
+                    f"{job.workdir} is finished, but {job.after.name}, which it starts from, is "
+                    "not there; put it back, or make both again with --rerun_changed"
+                )
             waiting.append(job)
             again += [job] if record is not None else []
             continue
-        same = record["fingerprint"] == fingerprint(job)
+        gone = job.after is not None and not (job.after / DONE).exists()
+        same = gone or record["fingerprint"] == fingerprint(job)
         if not same and not rerun_changed:
             raise UserError(
                 f"{job.workdir} holds a finished run with another config or other data; remove "
@@ -204,7 +211,9 @@ class _Runner:
         self.view.say(f"[{self.number}/{self.total}] {job.workdir.name}")
         job.workdir.mkdir(parents=True, exist_ok=True)
         command = [*PROGRAM, self.file, str(self.folder), job.run, job.number]
-        command.append(self._share(lane))
+        # Runs that share all cores wait for each other; the number that a run has is part of what
+        # it computes, to the last digit, so it does not depend on what runs beside it.
+        command.append(sharing.own_cores(lane, len(self.lanes)))
         root = str(Path(research.__file__).parents[1])
         path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
         with open(_log(job), "a", encoding="utf-8") as log:
@@ -218,13 +227,6 @@ class _Runner:
                 start_new_session=True,
             )
         return _Running(job, process, time.monotonic())
-
-    def _share(self, lane: int) -> str:
-        """The lane's part of the cores: runs that share all of them wait for each other.
-
-        The last run to start has all of them, since those before it end and leave theirs.
-        """
-        return sharing.own_cores(lane, len(self.lanes)) if self.waiting else ""
 
     def _look(self) -> None:
         for lane, running in enumerate(self.lanes):

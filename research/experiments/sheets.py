@@ -26,8 +26,10 @@ class Sheet:
 
 def markdown(sheet: Sheet) -> str:
     """The table alone, its columns aligned."""
-    rows = [[cell.replace("|", r"\|") for cell in row] for row in sheet.rows]
-    return tabulate.tabulate(rows, sheet.header, "github", disable_numparse=True)
+    header, *rows = (
+        [cell.replace("|", r"\|") for cell in row] for row in (sheet.header, *sheet.rows)
+    )
+    return tabulate.tabulate(rows, header, "github", disable_numparse=True)
 
 
 def text_csv(sheet: Sheet) -> str:
@@ -54,7 +56,8 @@ def number(value: float) -> str:
 
 def signed(value: float) -> str:
     """`number` with its sign."""
-    return f"{'+' if value >= 0 else '-'}{number(abs(value))}"
+    text = number(abs(value))
+    return f"{'-' if value < 0 and float(text.replace(',', '')) else '+'}{text}"
 
 
 def spread(values: Sequence[float], mean: float, deviation: float | None) -> str:

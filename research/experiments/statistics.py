@@ -18,7 +18,8 @@ class Difference:
     """Ours minus theirs.
 
     seeds: how many there are of each.
-    interval: over seeds, by Welch's t; None where one side has a single seed, or neither varies.
+    interval: over seeds, by Welch's t; None where one side has a single seed, neither varies, or a
+        value is not finite.
     p: of no difference, two-sided, by the same test; None as the interval, and below FEWEST seeds.
     examples: the paired bootstrap over test examples; None where there are none.
     """
@@ -36,7 +37,8 @@ def difference(
     """Compares values of a metric, one for each seed (Welch 1947: the variances may differ)."""
     value = float(np.mean(ours) - np.mean(theirs))
     seeds = (len(ours), len(theirs))
-    if min(seeds) < 2 or (np.ptp(ours) == 0 and np.ptp(theirs) == 0):
+    varies = np.ptp(ours) > 0 or np.ptp(theirs) > 0
+    if min(seeds) < 2 or not varies or not np.isfinite([*ours, *theirs]).all():
         return Difference(value, seeds, None, None, examples)
     found = stats.ttest_ind(ours, theirs, equal_var=False)
     low, high = found.confidence_interval(LEVEL)

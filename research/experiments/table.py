@@ -73,6 +73,20 @@ def check(table: Table, configs: Mapping[str, Config]) -> None:
             if run not in configs:
                 raise UserError(f"{place}: no run {run!r}{nearest(run, configs)}")
             _check_metric(place, run, table.columns[name], configs[run])
+    for name in table.columns:
+        if not any(name in row for row in table.rows.values()):
+            raise UserError(f"column {name!r}: no row has a run there")
+        _check_alike(name, [configs[row[name]] for row in table.rows.values() if name in row])
+
+
+def _check_alike(column: str, measured: list[Config]) -> None:
+    """Raises UserError where the runs of a column are not measured on the same."""
+    tests = {repr((c.task is None, c.data.test or c.data.validation)) for c in measured}
+    if len(tests) > 1:
+        raise UserError(
+            f"column {column!r}: its runs are not measured on the same test examples: "
+            f"{' and '.join(sorted(tests))}"
+        )
 
 
 def _check_metric(place: str, run: str, column: Column, config: Config) -> None:
@@ -81,7 +95,9 @@ def _check_metric(place: str, run: str, column: Column, config: Config) -> None:
         what = "a metric of its held-out text" if not column.metric else "no simple method"
         raise UserError(f"{place}: {run!r} is a pre-training, whose column needs {what}")
     # "f1/PER" is the F1 of one kind, which the data may have.
-    if column.metric and column.metric.partition("/")[0] not in known:
+    parts = config.task is not None and tasks.kind_of(config.task) in ("tokens", "question")
+    metric = column.metric.partition("/")[0] if parts else column.metric
+    if metric and metric not in known:
         raise UserError(
             f"{place}: {run!r} does not yield {column.metric!r}{nearest(column.metric, known)}"
         )

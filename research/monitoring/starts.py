@@ -16,8 +16,10 @@ import jax
 from etils import epath
 
 import research
+from research import bucket
 
 FILE = "starts.jsonl"
+CONFIG = "config.json"  # the resolved config, beside it
 PACKAGES = (
     *("jax", "jaxlib", "libtpu", "flax", "optax", "orbax-checkpoint", "numpy", "tokenizers"),
     *("tensorflow-datasets", "ml-collections"),
@@ -33,6 +35,7 @@ def describe(data_key: str) -> dict[str, Any]:
         "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
         "commit": commit(),
         "diff": diff[:LONGEST_DIFF] if diff is not None else None,
+        "untracked": (_git("ls-files", "--others", "--exclude-standard") or "").splitlines(),
         "versions": versions(),
         "devices": {
             "platform": device.platform,
@@ -40,7 +43,7 @@ def describe(data_key: str) -> dict[str, Any]:
             "count": jax.device_count(),
             "processes": jax.process_count(),
         },
-        "machine": {"system": platform.platform(), "cores": os.cpu_count()},
+        "machine": {"system": platform.platform(), "cores": _cores()},
         "data": data_key,
     }
 
@@ -64,22 +67,40 @@ def versions() -> dict[str, str]:
 
 def add(folder: epath.Path, start: dict[str, Any]) -> None:
     """Appends a start to the file in a workdir, which may be on a bucket."""
-    before = (folder / FILE).read_text() if (folder / FILE).exists() else ""
-    (folder / FILE).write_text(before + json.dumps(start) + "\n")
+    line = json.dumps(start) + "\n"
+    if bucket.is_remote(folder):  # where nothing can be appended
+        before = (folder / FILE).read_text() if (folder / FILE).exists() else ""
+        (folder / FILE).write_text(before + line)
+        return
+    with open(folder / FILE, "a", encoding="utf-8") as file:
+        file.write(line)
 
 
 def read(folder: epath.Path | Path) -> list[dict[str, Any]]:
-    """All starts of a run; none where the file is not there."""
+    """All starts of a run, but for a line that was cut off by a kill; none without the file."""
     if not (folder / FILE).exists():
         return []
-    return [json.loads(line) for line in (folder / FILE).read_text().splitlines()]
+    *whole, _ = (folder / FILE).read_text().split("\n")
+    return [json.loads(line) for line in whole]
+
+
+def _cores() -> int:
+    """Those that the process may use: their number decides the order of some sums."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def _git(*arguments: str) -> str | None:
     root = Path(research.__file__).parents[1]
     try:
         done = subprocess.run(
-            ["git", *arguments], cwd=root, capture_output=True, text=True, check=False
+            ["git", *arguments],
+            cwd=root,
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            check=False,
         )
     except FileNotFoundError:
         return None

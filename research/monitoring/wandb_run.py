@@ -1,13 +1,15 @@
 """The numbers of a run in Weights & Biases, where its package is installed."""
 
-import hashlib
 import html
 import importlib.util
+import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from research.errors import UserError
+
+ID = "wandb_id"  # a file of the workdir
 
 
 class WandbRun:
@@ -18,16 +20,18 @@ class WandbRun:
 
     def __init__(self, project: str, workdir: str, folder: Path, config: Mapping[str, Any]):
         """
-        workdir: names the run; folder: where the package keeps its files.
+        workdir: names the run; folder: where the package keeps its files, and ID the run's key.
 
         Raises UserError where the package is missing.
         """
         require()
         import wandb
 
+        if not (folder / ID).exists():
+            (folder / ID).write_text(uuid.uuid4().hex)
         self._run = wandb.init(
             project=project,
-            id=hashlib.sha256(workdir.encode()).hexdigest()[:16],
+            id=(folder / ID).read_text(),
             name=workdir.rstrip("/").rpartition("/")[2],
             resume="allow",
             dir=str(folder),
@@ -35,7 +39,7 @@ class WandbRun:
         )
 
     def log(self, step: int, values: Mapping[str, Any]) -> None:
-        """Numbers of a step. Of a step before the newest there is nothing is kept."""
+        """Numbers of a step; there, those of a step before the newest one are dropped."""
         self._run.log(dict(values), step=step)
 
     def text(self, step: int, name: str, text: str) -> None:

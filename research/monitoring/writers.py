@@ -17,7 +17,7 @@ from tensorboard.util import tensor_util
 
 from research import bucket
 from research.errors import UserError
-from research.monitoring.wandb_run import WandbRun
+from research.monitoring import wandb_run
 
 METRICS, TIMING, EVENTS = "metrics.jsonl", "timing.jsonl", "tensorboard"
 SECONDS_BETWEEN_UPLOADS = 30
@@ -56,7 +56,7 @@ class MetricWriter:
             self._bucket = bucket.path(workdir)
             self._temporary = tempfile.TemporaryDirectory()
             self._workdir = Path(self._temporary.name)
-            for name in (METRICS, TIMING):
+            for name in (METRICS, TIMING, wandb_run.ID):
                 if (self._bucket / name).exists():
                     (self._workdir / name).write_bytes((self._bucket / name).read_bytes())
         if active:
@@ -69,7 +69,9 @@ class MetricWriter:
                 self._compare_by(hparams, str(workdir))
         self._wandb = None
         if active and wandb:
-            self._wandb = WandbRun(wandb, os.fspath(workdir), self._workdir, hparams or {})
+            self._wandb = wandb_run.WandbRun(
+                wandb, os.fspath(workdir), self._workdir, hparams or {}
+            )
 
     def _compare_by(self, hparams: Mapping[str, Any], workdir: str) -> None:
         """Tells TensorBoard's HParams what the run was made with; lists are written as texts."""

@@ -136,7 +136,7 @@ def train(
         folder.mkdir(parents=True, exist_ok=True)
         if active:
             text = json.dumps(to_values(run.config), indent=1)
-            (folder / "config.json").write_text(text + "\n")
+            (folder / starts.CONFIG).write_text(text + "\n")
             starts.add(folder, starts.describe(run.data_key) | {"step": start})
         changed = changed_keys(run.config)
         with MetricWriter(folder, active, changed, run.config.train.wandb) as writer:

@@ -28,6 +28,19 @@ def test_the_same_machine_makes_the_same_run(made, capsys):
     assert f"{again} is the same run: {count} lines of metrics.jsonl are identical" in out
     assert (again / "metrics.jsonl").read_text() == (made / "metrics.jsonl").read_text()
     assert "other" not in out
+    assert cli.main(["reproduce", str(made)]) == 2
+    assert "run-again is finished already; remove it" in capsys.readouterr().err
+
+
+def test_a_run_that_was_stopped_is_the_same_as_far_as_it_went(made, tmp_path, capsys):
+    run = shutil.copytree(made, tmp_path / "run")
+    lines = (run / "metrics.jsonl").read_text().splitlines(keepends=True)
+    (run / "metrics.jsonl").write_text("".join(lines[:3]))
+    with open(run / starts.FILE, "a") as file:
+        file.write('{"command": ["cut off')
+    assert cli.main(["reproduce", str(run)]) == 0
+    step = json.loads(lines[2])["step"]
+    assert f"the same run as far as that one went, to step {step}" in capsys.readouterr().out
 
 
 def test_what_differs_is_named(made, tmp_path, capsys):

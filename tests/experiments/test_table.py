@@ -38,6 +38,9 @@ def planned(files, table=None, **changes):
         "nsp-task": Run(files["sentiment"], start="nsp", seeds=(5, 6)),
         "scratch": Run(files["sentiment"], start="mlm", fresh=True, seeds=(0, 1)),
     }
+    if table is not None and "other" in table.runs():
+        changed = {"data.validation": "files:elsewhere.jsonl"}
+        runs["other"] = Run(files["sentiment"], changed, start="mlm")
     return experiment.jobs(Experiment("made", runs | changes, table=table), Path("runs"))
 
 
@@ -63,6 +66,12 @@ GOOD = {"rows": {"a": {"x": "mlm-task"}}, "columns": {"x": Column()}, "baseline"
     ("changes", "message"),
     [
         ({"baseline": "b"}, "compares with 'b', which is no row"),
+        ({"columns": {"x": Column(), "y": Column()}}, "column 'y': no row has a run there"),
+        ({"columns": {"x": Column("accuracy/a")}}, "'mlm-task' does not yield 'accuracy/a'"),
+        (
+            {"rows": {"a": {"x": "mlm-task"}, "b": {"x": "other"}}},
+            "column 'x': its runs are not measured on the same test examples",
+        ),
         ({"rows": {"a": {"y": "mlm-task"}}}, "row 'a': no column 'y'; valid: x"),
         ({"rows": {"a": {"x": "mlm-tasks"}}}, "no run 'mlm-tasks'; did you mean 'mlm-task'"),
         ({"columns": {"x": Column("macro_recal")}}, "'mlm-task' does not yield 'macro_recal'; did"),
@@ -144,6 +153,15 @@ def test_few_seeds_have_no_mark_and_one_no_interval():
     assert statistics.difference([1.0, 1.0], [2.0, 2.0]).interval is None
 
 
+def test_what_is_not_finite_has_no_interval_and_spoils_no_mark():
+    broken = statistics.difference([0.1, float("nan"), 0.3, 0.2, 0.1], [0.0] * 5)
+    assert broken.interval is None and broken.p is None
+    clear = statistics.difference([1.0, 1.1, 0.9, 1.0, 1.2], [0.0, 0.1, 0.2, 0.0, 0.1])
+    assert statistics.significant([broken, clear]) == [None, True]
+    assert report.reading(broken, False) == "not finite"
+    assert math.isnan(Cell("r", {(0,): math.inf, (1,): 1.0}, []).deviation)
+
+
 GAP = Gap(0.2, 0.05, 0.1, 0.3)
 
 
@@ -155,6 +173,7 @@ GAP = Gap(0.2, 0.05, 0.1, 0.3)
         (Difference(0.2, (5, 5), (-0.1, 0.5), 0.3, GAP), False, "not resolved"),
         (Difference(0.2, (1, 1), None, None, GAP), False, "better"),
         (Difference(0.2, (1, 1), None, None), False, "one seed"),
+        (Difference(0.2, (5, 5), None, None), False, "no variation"),
     ],
 )
 def test_a_difference_is_read_by_its_intervals(found, lower, text):
