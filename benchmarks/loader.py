@@ -105,7 +105,7 @@ def measure(store: Store) -> list[str]:
     start = time.perf_counter()
     batches = data.epoch_batches(0)
     counting = time.perf_counter() - start
-    read(range(batches - BATCHES, batches + 1))
+    read(range(max(0, batches - BATCHES), batches + 1))
     heap, mapped = most - before
     start = time.perf_counter()
     opened(store).batch(int(0.9 * batches))

@@ -118,7 +118,7 @@ def test_micro_batches_add_up_to_the_batch(stores, family, dropout):
     batch = data.batch(step)
     model, objectives = helpers.pretraining_model(chosen, dropout=dropout)
     params = helpers.new_params(model, objectives)
-    parts = steps._micro_batches(batch, 4)
+    parts = steps._micro_batches(batch, 4, 1)
     for objective in objectives:
         counts = [float(objective.weight({k: v[i] for k, v in parts.items()})) for i in range(4)]
         assert len(set(counts)) > 1, f"{objective.name} counts alike: {counts}"
@@ -138,7 +138,7 @@ def test_micro_batches_add_up_to_the_batch(stores, family, dropout):
 
 
 def test_micro_batches_take_every_kth_row():
-    parts = steps._micro_batches({"x": np.arange(12).reshape(6, 2)}, 3)["x"]
+    parts = steps._micro_batches({"x": np.arange(12).reshape(6, 2)}, 3, 1)["x"]
     assert parts.tolist() == [[[0, 1], [6, 7]], [[2, 3], [8, 9]], [[4, 5], [10, 11]]]
 
 
