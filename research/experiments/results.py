@@ -50,7 +50,10 @@ class Cell:
     @property
     def deviation(self) -> float | None:
         """Between seeds; None where there is one."""
-        return float(np.std(self.units, ddof=1)) if len(self.units) > 1 else None
+        if len(self.units) < 2:
+            return None
+        with np.errstate(invalid="ignore"):  # of a loss that is infinite
+            return float(np.std(self.units, ddof=1))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -304,9 +304,9 @@ def test_a_python_without_the_packages_says_where_they_are():
 def test_a_dry_run_shows_what_only_chooses(capsys):
     line = ["experiment", "--config=configs/experiments/quickstart.py", "--dry_run"]
     assert cli.main([*line, "--only=story-seed0"]) == 0
-    assert [row.split()[0] for row in capsys.readouterr().out.splitlines()] == [
-        "runs/quickstart/story-seed0"
-    ]
+    lines = capsys.readouterr().out.splitlines()
+    runs = [line.split("|")[1].strip() for line in lines if line.startswith("| ")]
+    assert lines[0] == "runs/quickstart" and runs == ["run", "story-seed0", "all"]
     assert cli.main([*line, "--only=storry"]) == 2
     assert "fits no run; did you mean 'story'" in capsys.readouterr().err
 
