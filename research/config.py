@@ -38,7 +38,7 @@ class TrainConfig:
     `batch_size` counts tokens in pre-training and examples in tasks. One of `steps`, `epochs`,
     `examples` (of a task) and `tokens` (of a pre-training) is given, the others are 0. `every` 0:
     only at the end; `eval_epochs` says the same as `eval_every` in epochs. `eval_batches` 0: the
-    whole split. `best`: the metric by which the best checkpoint is kept beside the newest ones;
+    whole split; an evaluation takes a batch in `accumulation` parts too. `best`: the metric by which the best checkpoint is kept beside the newest ones;
     `patience`: so many evaluations without a better one end the run, 0 none do. `wandb`: the
     project in Weights & Biases to which numbers and texts go too.
     """
@@ -58,6 +58,11 @@ class TrainConfig:
     checkpoint_every: int = 0
     keep: int = 2
     wandb: str = ""
+
+    @property
+    def eval_steps(self) -> int:
+        """Steps of an evaluation, each of a part of a batch; 0: the whole split."""
+        return self.eval_batches * self.accumulation
 
 
 @dataclasses.dataclass(frozen=True)

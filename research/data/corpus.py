@@ -162,10 +162,14 @@ def jobs(data: DataConfig, tokenizer: Tokenizer) -> list[store.Job]:
 def evaluation_batches(
     config: "Config", tokenizer: Tokenizer, corpus: store.Store, mesh_rows: int
 ) -> PretrainingBatches | ObjectiveMixture:
-    """A split as it is measured: in order, with masks that no run's seed changes."""
-    goal, data = objectives.for_evaluation(config.objective), config.data
+    """A split as it is measured: in order, with masks that no run's seed changes.
+
+    Its batches are of a micro-batch's rows: what fits in training fits in evaluation.
+    """
+    goal, data, train = objectives.for_evaluation(config.objective), config.data, config.train
     multiple = mesh_rows * _cycle(config)
-    rows = max(multiple, config.train.batch_size // data.length // multiple * multiple)
+    rows = train.batch_size // data.length // train.accumulation
+    rows = max(multiple, rows // multiple * multiple)
 
     def split(goal: ObjectivesConfig, rows: int) -> PretrainingBatches:
         shape = (goal, data.length, data.slots, rows, EVAL_SEED)
@@ -196,11 +200,12 @@ def for_task(config: "Config", task: Task, tokenizer: Tokenizer, mesh_rows: int)
             slots = [task.slots(e, i, True) for i, e in enumerate(found)]
         except UserError as error:
             raise UserError(f"config.data.{split}={source.name}: {error}") from error
-        multiple = mesh_rows * (train.accumulation if shuffle else 1)
+        # An evaluation has a micro-batch's examples: what fits in training fits there too.
+        cut = 1 if shuffle else train.accumulation
+        size = max(1, train.batch_size // cut)
+        multiple = mesh_rows * train.accumulation // cut
         made.append(
-            TaskBatches(
-                slots, task.layout, tokenizer.pad, train.batch_size, config.seed, shuffle, multiple
-            )
+            TaskBatches(slots, task.layout, tokenizer.pad, size, config.seed, shuffle, multiple)
         )
     parts = [sources.fingerprint(data.train), sources.fingerprint(data.validation)]
     key = json.dumps([*parts, tokenizer.fingerprint()])

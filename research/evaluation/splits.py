@@ -102,7 +102,7 @@ def _losses(loaded: Loaded, split: str, quiet: bool) -> dict[str, float]:
             batches,
             loaded.objectives,
             meshes.batch_sharding(mesh),
-            config.train.eval_batches,
+            config.train.eval_steps,
         )
 
 

@@ -38,7 +38,7 @@ def metrics(run: Run, params: Any) -> dict[str, float]:
         run.validation,
         run.objectives,
         run.batch_sharding,
-        run.config.train.eval_batches,
+        run.config.train.eval_steps,
     )
     if run.config.train.best in ("", *found):
         return found

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding
 
+from research.data.loader import Batches
 from research.generation import batches, loop
 from research.generation.samplers import Sampling
 from research.planning import collectives as collecting
@@ -43,12 +44,13 @@ GREEDY = Sampling(temperature=0.0)
 
 def train(run: Run) -> Compiled:
     """The train step."""
-    return _compile("train", run, lambda: run.train_step.lower(run.state_shapes, batch(run)))
+    shapes = _first(run.train, run)
+    return _compile("train", run, lambda: run.train_step.lower(run.state_shapes, shapes))
 
 
 def evaluation(run: Run) -> Compiled:
-    """The evaluation step, on batches like those of training."""
-    shapes = batch(run)
+    """The evaluation step."""
+    shapes = _first(run.validation, run)
     return _compile("evaluate", run, lambda: run.eval_step.lower(run.state_shapes.params, shapes))
 
 
@@ -100,12 +102,12 @@ def decoding(run: Run) -> Compiled:
     return _compile("decode", run, lower)
 
 
-def batch(run: Run) -> dict[str, jax.ShapeDtypeStruct]:
+def _first(data: Batches, run: Run) -> dict[str, jax.ShapeDtypeStruct]:
     """The first batch as it comes to the step: shapes, dtypes and places."""
-    rows = run.train.batch_rows(0)
+    rows = data.batch_rows(0)
     return {
         name: jax.ShapeDtypeStruct((rows, *x.shape[1:]), x.dtype, sharding=run.batch_sharding)
-        for name, x in run.train.batch(0, 0, 1).items()
+        for name, x in data.batch(0, 0, 1).items()
     }
 
 

@@ -85,8 +85,9 @@ def synthetic_run(config: Config, devices: Sequence[jax.Device] | None = None) -
     rows = corpus.batch_rows(config, meshes.row_multiple(mesh))
     layout = pretraining.row_layout(config.objective, config.data.length, config.data.slots)
     batches = SyntheticBatches(rows, layout, model.vocab_size)
+    parts = SyntheticBatches(rows // config.train.accumulation, layout, model.vocab_size)
     config = dataclasses.replace(config, model=model)
     objectives = make_objectives(config.objective, model)
-    data = corpus.Data(batches, batches, key="")
+    data = corpus.Data(batches, parts, key="")
     # No text is turned into tokens, so any tokenizer will do.
     return runs.lay_out(config, tokenizers.byte_tokenizer(), objectives, None, data, mesh)

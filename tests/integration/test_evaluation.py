@@ -9,13 +9,14 @@ import pytest
 from research.data import corpus
 from research.data.pretraining import PretrainingBatches
 from research.data.task_batches import TaskBatches
-from research.evaluation import evaluator
+from research.evaluation import evaluator, validation
 from research.objectives import ObjectivesConfig, for_evaluation
 from research.objectives.masked_lm import MaskedLMConfig
 from research.objectives.next_sentence import NextSentenceConfig
 from research.sharding.mesh import MeshConfig, batch_sharding, make_mesh, replicated, use
 from research.tasks import make_task
 from research.tasks.sequence_classification import SequenceClassificationConfig
+from research.training.run import build
 from research.training.step import make_eval_step, make_predict_step
 from tests import helpers
 
@@ -93,6 +94,25 @@ def test_task_metrics_do_not_depend_on_rows_slots_or_batches(sentiment):
         other, _ = make(length, slots)
         found = measure.losses(batches(other, sentiment, size))
         assert found == pytest.approx(expected, rel=1e-5), (length, slots, size)
+
+
+@pytest.mark.parametrize(
+    ("kind", "size"), [("bert", 4 * helpers.LENGTH), ("mixture", 8 * helpers.LENGTH), ("labels", 8)]
+)
+def test_an_evaluation_takes_micro_batches(kind, size, tmp_path):
+    """A batch that fits in training because it is cut fits in evaluation, and gives the same."""
+    found, rows = [], []
+    for accumulation in (1, 2):
+        config = helpers.run_config(
+            kind, tmp_path, steps=1, batch_size=size, accumulation=accumulation, eval_batches=1
+        )
+        run = build(config, jax.devices()[:1])
+        params = helpers.new_params(run.model, run.objectives)
+        with use(run.mesh, config.mesh):
+            found.append(validation.metrics(run, params))
+        rows.append(run.validation.batch_rows(0))
+    assert rows[1] * 2 == rows[0] or (kind == "labels" and rows[1] < rows[0])
+    assert found[1] == pytest.approx(found[0], rel=1e-5)
 
 
 def test_predictions_do_not_depend_on_the_rows_of_a_batch(sentiment, monkeypatch):

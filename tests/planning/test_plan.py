@@ -167,7 +167,6 @@ def test_no_such_topology(name, slices, message):
         topology.devices(name, slices)
 
 
-@pytest.mark.skipif(importlib.util.find_spec("libtpu") is not None, reason="libtpu is installed")
 @pytest.mark.parametrize(
     ("name", "closed"),
     [
@@ -183,6 +182,7 @@ def test_the_sides_of_a_slice_that_are_rings(name, closed):
     assert topology.rings(name) == closed
 
 
+@pytest.mark.skipif(importlib.util.find_spec("libtpu") is not None, reason="libtpu is installed")
 def test_without_libtpu():
     with pytest.raises(UserError, match="libtpu, which is not installed"):
         topology.devices("v5e:4x4")

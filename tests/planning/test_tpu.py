@@ -63,6 +63,7 @@ def test_one_that_does_not_fit():
     needed = float(re.search(r"peak, train step +([\d.]+) of", text)[1])
     tried = re.findall(r"config.train.accumulation=\d+: [a-z ]+, ([\d.]+) GiB", text)
     assert tried and all(float(less) < needed / 2 for less in tried)
+    assert re.search(r"config.train.accumulation=\d+: fits", text), text
 
 
 # Every config that is shipped, on what it is meant for; GLUE and SQuAD need the network for data.
