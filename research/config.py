@@ -38,9 +38,10 @@ class TrainConfig:
     `batch_size` counts tokens in pre-training and examples in tasks. One of `steps`, `epochs`,
     `examples` (of a task) and `tokens` (of a pre-training) is given, the others are 0. `every` 0:
     only at the end; `eval_epochs` says the same as `eval_every` in epochs. `eval_batches` 0: the
-    whole split; an evaluation takes a batch in `accumulation` parts too. `best`: the metric by which the best checkpoint is kept beside the newest ones;
-    `patience`: so many evaluations without a better one end the run, 0 none do. `wandb`: the
-    project in Weights & Biases to which numbers and texts go too.
+    whole split; an evaluation takes a batch in `accumulation` parts too. `best`: the metric by
+    which the best checkpoint is kept beside the newest ones; `patience`: so many evaluations
+    without a better one end the run, 0 none do. `wandb`: the project in Weights & Biases to which
+    numbers and texts go too.
     """
 
     batch_size: int = 4096

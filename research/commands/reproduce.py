@@ -37,7 +37,12 @@ def run(run: list[str], workdir: str = "") -> int:
             f"the data (or the tokenizer) is not that of {folder} any more; the sources are: "
             f"{', '.join(_sources(config))}"
         )
-    for line in _changes(before, starts.describe(made.data_key)):
+    now = starts.describe(made.data_key, made.start_key)
+    if before and before[-1]["init_from"] != now["init_from"]:
+        raise UserError(
+            f"{config.init_from} is not the checkpoint any more that {folder} started from"
+        )
+    for line in _changes(before, now):
         print(line, flush=True)
     try:
         loop.train(config, str(target), label="again")

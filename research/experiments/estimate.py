@@ -1,7 +1,9 @@
 """What an experiment will take, before anything is made: steps, tokens and hours of each run."""
 
 import dataclasses
+import functools
 import math
+from collections.abc import Callable
 
 from research import tasks
 from research.config import from_values
@@ -10,6 +12,7 @@ from research.data.batch import Layout
 from research.experiments.experiment import Job
 from research.experiments.sheets import Sheet
 from research.models.config import ModelConfig
+from research.objectives import make_objectives
 from research.tasks import text_generation
 from research.tasks.protocol import Example
 from research.training import flops
@@ -19,7 +22,8 @@ SHARE = 0.2  # of the peak of products that training is taken to reach; 0.1 to 0
 TOKENS_OF_A_WORD = 1.4
 NOTE = (
     f"About: tokens of tasks by their words, hours from products at {SHARE:.0%} of what this "
-    "machine does in a large one, for one run at a time; compiling and evaluating come on top."
+    "machine does in a large one of the model's dtype, for one run at a time; compiling and "
+    "evaluating come on top."
 )
 
 
@@ -38,7 +42,7 @@ def table(jobs: list[Job], planned: list[Job]) -> Sheet:
     planned: all jobs of the experiment, of which `jobs` are chosen.
     """
     by_workdir = {job.workdir: job for job in planned}
-    peak = flops.matmul_peak("float32")
+    peak = functools.cache(flops.matmul_peak)
     examples: dict[str, list[Example]] = {}  # a source is read once
     rows, total = [], [0.0, 0.0]
     for job in jobs:
@@ -61,16 +65,20 @@ def _shown(found: Estimate) -> list[str]:
 
 
 def _estimate(
-    job: Job, by_workdir: dict, peak: float, examples: dict[str, list[Example]]
+    job: Job,
+    by_workdir: dict,
+    peak: Callable[[str], float],
+    examples: dict[str, list[Example]],
 ) -> Estimate:
-    config, train = job.config, job.config.train
+    config, train, length = job.config, job.config.train, job.config.data.length
     if not job.train:
         return Estimate(0, 0, 0.0)
+    model = _model(job, by_workdir)
     if config.task is None:
         steps = train.steps or math.ceil(train.tokens / train.batch_size) or None
         tokens = steps * train.batch_size if steps else None
-        layout = pretraining.row_layout(config.objective, config.data.length, config.data.slots)
-        writes = config.objective.masked_lm is None
+        layout = pretraining.row_layout(config.objective, length, config.data.slots)
+        row = flops.train_step(model, layout, 1, make_objectives(config.objective, model))
     else:
         source = config.data.train
         if (key := repr(source)) not in examples:
@@ -81,21 +89,23 @@ def _estimate(
         steps = train.steps or math.ceil(seen)
         # What is longer than a row is cut, but where it goes on in further windows.
         windows = tasks.kind_of(config.task) in ("tokens", "question", "story")
-        most = math.inf if windows else config.data.length
+        most = math.inf if windows else length
         words = [min(_words(e) * TOKENS_OF_A_WORD, most) for e in found]
         tokens = round(steps * train.batch_size * sum(words) / max(len(words), 1))
-        layout = Layout(config.data.length, config.data.slots)
         writes = tasks.name_of(config.task) == text_generation.NAME
+        row = 3 * flops.forward_per_row(model, Layout(length, config.data.slots), writes)
     if tokens is None:
         return Estimate(None, None, None)
-    row = flops.forward_per_row(_model(job, by_workdir), layout, writes)
-    seconds = 3 * row / config.data.length * tokens / (SHARE * peak)
+    seconds = row / length * tokens / (SHARE * peak(model.dtype))
     return Estimate(steps, tokens, seconds / 3600)
 
 
 def _words(example: Example) -> int:
     texts = [v for v in example.values() if isinstance(v, str)]
-    return sum(len(t.split()) for t in texts) + len(example.get("tokens", ()))
+    choices = example.get("choices", [""])  # each is read with the text
+    words = len(choices) * sum(len(t.split()) for t in texts)
+    words += sum(len(choice.split()) for choice in choices)
+    return words + len(example.get("tokens", ()))
 
 
 def _model(job: Job, by_workdir: dict) -> ModelConfig:

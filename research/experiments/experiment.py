@@ -226,8 +226,7 @@ def fingerprint(job: Job) -> str:
         "data": [sources.fingerprint(s) for s in used if s is not None],
     }
     if config.init_from:
-        info = read_info(config.init_from)
-        parts["start"] = [info.step, info.config, info.meta]
+        parts["start"] = read_info(config.init_from).fingerprint
     if not job.train:
         parts["train"] = False
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

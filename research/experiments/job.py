@@ -20,6 +20,7 @@ from research.monitoring import starts
 from research.training import loop
 from research.training.inference import Loaded, load_model, with_config
 
+BEGUN = "begun.json"
 DONE = "done.json"
 SCORED = "test.jsonl"  # one line for each test example: prediction and counts
 
@@ -27,6 +28,8 @@ SCORED = "test.jsonl"  # one line for each test example: prediction and counts
 def make(job: Job) -> None:
     """Trains (or goes on), scores the test split if there is a task, and says that it is done."""
     start = time.perf_counter()
+    made_of = fingerprint(job)
+    (job.workdir / BEGUN).write_text(json.dumps({"fingerprint": made_of}) + "\n")
     step, metrics, loaded = 0, {}, None
     if job.train:
         label = job.workdir.name
@@ -39,7 +42,7 @@ def make(job: Job) -> None:
     if loaded is not None:
         _score(job, loaded)
     record = {
-        "fingerprint": fingerprint(job),
+        "fingerprint": made_of,
         "commit": starts.commit(),
         "step": step,
         "metrics": metrics,

@@ -24,7 +24,7 @@ from research import bucket
 from research.errors import UserError, nearest
 from research.experiments import lanes as sharing
 from research.experiments.experiment import Experiment, Job, fingerprint, jobs
-from research.experiments.job import DONE
+from research.experiments.job import BEGUN, DONE
 from research.experiments.view import View
 from research.monitoring import starts
 from research.monitoring.progress import duration
@@ -103,11 +103,12 @@ def unfinished(
     """The chosen jobs that are still to be made.
 
     Args:
-        rerun_changed: those too that were finished with another config, other data or another
-            commit, and what starts from them; their folders are kept under another name.
+        rerun_changed: those too that were made with another config or other data, or finished
+            with another commit, and what starts from them; their folders are kept under another
+            name.
 
     Raises UserError where one starts from a run that is neither chosen nor done, and, without
-    `rerun_changed`, where a finished run with another config or other data is in its folder.
+    `rerun_changed`, where a run with another config or other data is in its folder.
     """
     chosen = choose(planned, only)
     missing = {job.after for job in chosen if job.after and not (job.after / DONE).exists()}
@@ -120,31 +121,31 @@ def unfinished(
     for job in chosen:
         fresh = job.config.init == "fresh"  # of its start it has only the shape
         begins_anew = job.after in {j.workdir for j in waiting} and not fresh
-        done = job.workdir / DONE
-        record = json.loads(done.read_text()) if done.exists() else None
-        if record is None or begins_anew:
-            if record is not None and not rerun_changed:
-                raise UserError(
-                    f"{job.workdir} is finished, but {job.after.name}, which it starts from, is "
-                    "not there; put it back, or make both again with --rerun_changed"
-                )
+        done = _record(job, DONE)
+        begun = done or _record(job, BEGUN)
+        if begun is None:
             waiting.append(job)
-            again += [job] if record is not None else []
             continue
+        state = "finished" if done else "unfinished"
+        if begins_anew and not rerun_changed:
+            raise UserError(
+                f"{job.workdir} is {state}, but {job.after.name}, which it starts from, is "
+                "not there; put it back, or make both again with --rerun_changed"
+            )
         gone = job.after is not None and not (job.after / DONE).exists()
-        same = gone or record["fingerprint"] == fingerprint(job)
+        same = not begins_anew and (gone or begun["fingerprint"] == fingerprint(job))
         if not same and not rerun_changed:
             raise UserError(
-                f"{job.workdir} holds a finished run with another config or other data; remove "
+                f"{job.workdir} holds a run, {state}, with another config or other data; remove "
                 "it, give another --workdir, or --rerun_changed"
             )
-        if same and record.get("commit") == commit:
+        if done and same and done["commit"] == commit:
             say(f"{job.workdir.name}: finished before")
-        elif rerun_changed:
-            waiting.append(job)
-            again.append(job)
-        else:
+        elif done and same and not rerun_changed:
             other_code.append(job.workdir.name)
+        else:
+            waiting.append(job)
+            again += [] if same and not done else [job]
     if other_code:
         say(
             f"finished before, with other code than the commit {(commit or 'none')[:12]}: "
@@ -153,6 +154,12 @@ def unfinished(
     for job in again:  # all have been looked at: nothing is moved before an error
         say(f"{job.workdir.name}: made again; what was there is now {_put_aside(job.workdir).name}")
     return waiting
+
+
+def _record(job: Job, name: str) -> dict | None:
+    """What a job wrote of itself into its folder."""
+    file = job.workdir / name
+    return json.loads(file.read_text()) if file.exists() else None
 
 
 def _put_aside(workdir: Path) -> Path:

@@ -27,8 +27,13 @@ PACKAGES = (
 LONGEST_DIFF = 1 << 20  # characters; of more the beginning is kept
 
 
-def describe(data_key: str) -> dict[str, Any]:
-    """This start, as JSON values. commit and diff are None outside of a git checkout."""
+def describe(data_key: str, init_from: str) -> dict[str, Any]:
+    """This start, as JSON values. commit and diff are None outside of a git checkout.
+
+    Args:
+        data_key, init_from: fingerprints of the data and of the checkpoint it starts from, "" for
+            new weights.
+    """
     diff = _git("diff", "HEAD")
     device = jax.devices()[0]
     return {
@@ -45,6 +50,7 @@ def describe(data_key: str) -> dict[str, Any]:
         },
         "machine": {"system": platform.platform(), "cores": _cores()},
         "data": data_key,
+        "init_from": init_from,
     }
 
 

@@ -10,6 +10,8 @@ In a run of several processes, every process makes the same calls.
 
 import contextlib
 import dataclasses
+import hashlib
+import json
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -47,13 +49,15 @@ logging.getLogger("absl").addFilter(lambda record: "orbax" not in record.pathnam
 
 @dataclasses.dataclass(frozen=True)
 class Info:
-    """What a checkpoint says about itself; shapes is the tree of its params."""
+    """What a checkpoint says about itself; shapes is the tree of its params, fingerprint changes
+    when one of them does."""
 
     step: int
     config: Json
     tokenizer_json: str
     meta: Json
     shapes: Tree
+    fingerprint: str
 
 
 @dataclasses.dataclass(frozen=True)
@@ -266,7 +270,15 @@ def read_info(path: str, step: int | None = None) -> Info:
             name: jax.ShapeDtypeStruct(tuple(entry["shape"]), jnp.dtype(entry["dtype"]))
             for name, entry in about.arrays["params"].items()
         }
-        return Info(int(folder.name), about.config, about.tokenizer_json, about.meta, _nest(shapes))
+        entries = json.dumps(about.arrays["params"], sort_keys=True)  # with their checksums
+        return Info(
+            step=int(folder.name),
+            config=about.config,
+            tokenizer_json=about.tokenizer_json,
+            meta=about.meta,
+            shapes=_nest(shapes),
+            fingerprint=hashlib.sha256(entries.encode()).hexdigest()[:16],
+        )
 
     found = first_good(*locate(path, step), load)[0]
     processes.same("the step of a checkpoint", {path: found.step}, "all must read the same folder")

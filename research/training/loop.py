@@ -137,7 +137,7 @@ def train(
         if active:
             text = json.dumps(to_values(run.config), indent=1)
             (folder / starts.CONFIG).write_text(text + "\n")
-            starts.add(folder, starts.describe(run.data_key) | {"step": start})
+            starts.add(folder, starts.describe(run.data_key, run.start_key) | {"step": start})
         changed = changed_keys(run.config)
         with MetricWriter(folder, active, changed, run.config.train.wandb) as writer:
             writer.cut(start if start else -1)

@@ -49,6 +49,12 @@ class Run:
     data_key: str
 
     @functools.cached_property
+    def start_key(self) -> str:
+        """The fingerprint of the checkpoint that it starts from; "" without one."""
+        start = self.config.init_from
+        return checkpoint.read_info(start).fingerprint if start else ""
+
+    @functools.cached_property
     def heads(self) -> dict[str, nn.Module]:
         return heads_of(self.objectives)
 

@@ -1,5 +1,6 @@
 """A run made again from its folder."""
 
+import dataclasses
 import json
 import shutil
 
@@ -66,6 +67,18 @@ def test_other_data_is_found_before_training(made, tmp_path, capsys):
     (run / starts.FILE).write_text(json.dumps(start) + "\n")
     assert cli.main(["reproduce", str(run)]) == 2
     assert "the data (or the tokenizer) is not that of" in capsys.readouterr().err
+    assert not (tmp_path / "run-again").exists()
+
+
+def test_another_checkpoint_to_start_from_is_found_before_training(made, tmp_path, capsys):
+    config = helpers.run_config("gpt", tmp_path, steps=1)
+    loop.train(config, str(tmp_path / "first"), quiet=True)
+    first = str(tmp_path / "first")
+    loop.train(dataclasses.replace(config, init_from=first), str(tmp_path / "run"), quiet=True)
+    shutil.rmtree(first)
+    loop.train(dataclasses.replace(config, seed=config.seed + 1), first, quiet=True)
+    assert cli.main(["reproduce", str(tmp_path / "run")]) == 2
+    assert f"{first} is not the checkpoint any more that" in capsys.readouterr().err
     assert not (tmp_path / "run-again").exists()
 
 

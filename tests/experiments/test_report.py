@@ -84,7 +84,7 @@ def made(tmp_path_factory):
 def test_weights_that_are_not_trained_are_scored_as_they_are(made):
     _, planned, folder = made
     before = next(j for j in planned if j.run == "before")
-    assert sorted(p.name for p in before.workdir.iterdir()) == [job.DONE, job.SCORED]
+    assert sorted(p.name for p in before.workdir.iterdir()) == [job.BEGUN, job.DONE, job.SCORED]
     assert job.finished(before)["step"] == 0
     loaded = with_config(load_model(str(folder / "base-seed0")), before.config)
     examples = predictor.split_examples(before.config, loaded.task, "test")

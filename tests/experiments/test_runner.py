@@ -18,7 +18,7 @@ from research.monitoring import starts
 from tests import helpers
 
 # A run starts from another by its name alone: checkpoints are not what is tested here.
-NO_CHECKPOINT = SimpleNamespace(step=0, config={}, meta={})
+NO_CHECKPOINT = SimpleNamespace(fingerprint="")
 
 # Stands in for a run: notes when it began and ended, and does what its name says.
 CHILD = """
@@ -27,6 +27,8 @@ file, folder, run, seed, cores = sys.argv[1:]
 workdir = pathlib.Path(folder) / f"{run}-seed{seed}"
 began = time.monotonic()
 print(f"{run} begins", flush=True)
+told = json.loads(pathlib.Path(file).with_suffix(".json").read_text())
+(workdir / "begun.json").write_text(json.dumps({"fingerprint": told[run]}))
 if run == "broken":
     print("error: it broke")
     sys.exit(2)
@@ -36,7 +38,6 @@ if run == "endless":
     while True:
         time.sleep(0.02)
 time.sleep(0.5)
-told = json.loads(pathlib.Path(file).with_suffix(".json").read_text())
 record = {"fingerprint": told[run], "commit": told["commit"]}
 record |= {"cores": cores, "began": began, "ended": time.monotonic()}
 (workdir / "done.json").write_text(json.dumps(record))
@@ -128,7 +129,7 @@ def test_what_is_finished_is_not_made_again(make, tmp_path):
 
 def test_a_folder_with_another_run_is_found_before_any_starts(make, tmp_path):
     make({"one": {}}, parallel=1)
-    with pytest.raises(UserError, match="one-seed0 holds a finished run with another config"):
+    with pytest.raises(UserError, match="one-seed0 holds a run, finished, with another config"):
         make({"new": {}, "one": {"overrides": {"train.steps": 3}}}, parallel=1)
     assert not (tmp_path / "runs" / "new-seed0").exists()
 
@@ -170,6 +171,18 @@ def test_another_config_is_made_beside_what_was_there(make, tmp_path):
     # What starts from it is made again too.
     assert folders == ["one-seed0", "one-seed0.before-1", "two-seed0", "two-seed0.before-1"]
     assert "one-seed0: made again; what was there is now one-seed0.before-1" in said
+
+
+def test_what_was_begun_with_another_config_is_found_before_any_starts(make, tmp_path):
+    make({"broken": {}}, parallel=1)
+    found, _ = make({"broken": {}}, parallel=1)
+    assert found.failed == ["broken-seed0"], "the same one goes on"
+    changed = {"new": {}, "broken": {"overrides": {"train.steps": 3}}}
+    with pytest.raises(UserError, match="broken-seed0 holds a run, unfinished, with another"):
+        make(changed, parallel=1)
+    assert not (tmp_path / "runs" / "new-seed0").exists()
+    _, said = make(changed, parallel=1, rerun_changed=True)
+    assert "broken-seed0: made again; what was there is now broken-seed0.before-1" in said
 
 
 def test_only_what_fits_the_pattern_is_made(make, tmp_path):
