@@ -51,7 +51,7 @@ def table(jobs: list[Job], planned: list[Job]) -> Sheet:
         total[1] += found.hours or 0.0
         start = job.after.name if job.after else job.config.init_from
         rows.append([job.workdir.name, start, *_shown(found)])
-    rows.append(["all", "", "", f"{total[0]:,.0f}", f"{total[1]:.2f}"])
+    rows.append(["all", "", "", f"{total[0]:,.0f}", f"{total[1]:.3f}"])
     return Sheet("Runs", ["run", "starts from", "steps", "tokens", "hours"], rows, NOTE)
 
 
@@ -60,7 +60,7 @@ def _shown(found: Estimate) -> list[str]:
     return [
         unknown if found.steps is None else f"{found.steps:,}",
         unknown if found.tokens is None else f"{found.tokens:,}",
-        unknown if found.hours is None else f"{found.hours:.2f}",
+        unknown if found.hours is None else f"{found.hours:.3f}",
     ]
 
 

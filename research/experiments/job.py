@@ -5,16 +5,14 @@
 The runner of the same experiment gives the arguments; SEEDS is a job's number, such as 3.1.
 """
 
-import ctypes
 import json
-import os
-import signal
 import sys
 import time
 
 from research import bucket
 from research.cli import guarded
 from research.evaluation import predictor
+from research.experiments import children
 from research.experiments.experiment import Job, fingerprint, jobs, load
 from research.monitoring import starts
 from research.training import loop
@@ -77,11 +75,7 @@ def finished(job: Job) -> dict:
 
 def main(file: str, folder: str, run: str, number: str, cores: str = "") -> int:
     """See the module's text; `cores` are the numbers of those it may use, with commas."""
-    if sys.platform == "linux":
-        # When the runner dies, so that it cannot stop its runs any more, this one saves and stops.
-        ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # 1: PR_SET_PDEATHSIG
-        if cores:
-            os.sched_setaffinity(0, map(int, cores.split(",")))
+    children.as_child(cores)
     planned = jobs(load(file), bucket.path(folder))
     found = [j for j in planned if (j.run, j.number) == (run, number)]
     try:

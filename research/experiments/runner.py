@@ -5,24 +5,17 @@ reported, and the others go on.
 """
 
 import dataclasses
-import getpass
-import hashlib
 import json
-import os
-import signal
-import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-import research
-from research import bucket
 from research.errors import UserError, nearest
+from research.experiments import children
 from research.experiments import lanes as sharing
+from research.experiments.children import LOG, Child
 from research.experiments.experiment import Experiment, Job, fingerprint, jobs
 from research.experiments.job import BEGUN, DONE
 from research.experiments.view import View
@@ -30,9 +23,7 @@ from research.monitoring import starts
 from research.monitoring.progress import duration
 
 PROGRAM = (sys.executable, "-m", "research.experiments.job")
-LOG = "log.txt"
 SECONDS_BETWEEN_LOOKS = 0.2
-SHOWN_LINES = 10  # of the log of a run that failed
 
 
 @dataclasses.dataclass
@@ -171,24 +162,17 @@ def _put_aside(workdir: Path) -> Path:
     return to
 
 
-@dataclasses.dataclass
-class _Running:
-    job: Job
-    process: subprocess.Popen
-    since: float
-
-
 class _Runner:
     def __init__(self, planned, waiting, file, folder, lanes, devices, say):
         self.devices = devices
         self.planned, self.waiting, self.file, self.folder = planned, list(waiting), file, folder
-        self.lanes: list[_Running | None] = [None] * lanes
+        self.lanes: list[Child | None] = [None] * lanes
         self.number, self.total = 0, len(waiting)
         self.outcome = Outcome(planned, [], [])
         self.view = View(lanes, say)
 
     def run(self) -> Outcome:
-        with self.view, _terminated_as_interrupted():
+        with self.view, children.terminated_as_interrupted():
             try:
                 while self.waiting or any(self.lanes):
                     self._start_ready()
@@ -200,7 +184,7 @@ class _Runner:
 
     def _start_ready(self) -> None:
         """Starts what can start; drops what waits for a run that will not be done."""
-        coming = {job.workdir for job in self.waiting} | {r.job.workdir for r in self.lanes if r}
+        coming = {job.workdir for job in self.waiting} | {c.workdir for c in self.lanes if c}
         for job in list(self.waiting):
             if job.after in coming:
                 continue
@@ -213,107 +197,35 @@ class _Runner:
                 lane = self.lanes.index(None)
                 self.lanes[lane] = self._begin(job, lane)
 
-    def _begin(self, job: Job, lane: int) -> _Running:
+    def _begin(self, job: Job, lane: int) -> Child:
         self.number += 1
         self.view.say(f"[{self.number}/{self.total}] {job.workdir.name}")
-        job.workdir.mkdir(parents=True, exist_ok=True)
-        command = [*PROGRAM, self.file, str(self.folder), job.run, job.number]
-        # Runs that share all cores wait for each other; the number that a run has is part of what
-        # it computes, to the last digit, so it does not depend on what runs beside it.
-        command.append(sharing.own_cores(lane, len(self.lanes)))
-        root = str(Path(research.__file__).parents[1])
-        path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
-        with open(_log(job), "a", encoding="utf-8") as log:
-            # In a session of its own: Ctrl-C reaches it once, through this process.
-            process = subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                env=os.environ | {"PYTHONPATH": path} | sharing.environment(lane, self.devices),
-                start_new_session=True,
-            )
-        return _Running(job, process, time.monotonic())
+        program = [*PROGRAM, self.file, str(self.folder), job.run, job.number]
+        return children.begin(program, job.workdir, lane, len(self.lanes), self.devices)
 
     def _look(self) -> None:
-        for lane, running in enumerate(self.lanes):
-            if running is None:
+        for lane, child in enumerate(self.lanes):
+            if child is None:
                 continue
-            self.view.show(lane, _last_lines(running.job, 1))
-            code = running.process.poll()
+            self.view.show(lane, children.last_lines(child.workdir, 1))
+            code = child.process.poll()
             if code is not None:
                 self.lanes[lane] = None
                 self.view.show(lane, [])
-                self._end(running, code)
+                self._end(child, code)
 
-    def _end(self, running: _Running, code: int) -> None:
-        name = running.job.workdir.name
-        _upload_log(running.job)
+    def _end(self, child: Child, code: int) -> None:
+        children.upload_log(child.workdir)
         if code == 0:
-            self.view.say(f"{name}: done in {duration(time.monotonic() - running.since)}")
+            self.view.say(f"{child.name}: done in {duration(time.monotonic() - child.since)}")
             return
-        self.outcome.failed.append(name)
-        self.view.say(f"{name}: FAILED, exit code {code}; the end of {running.job.workdir / LOG}:")
-        for line in _last_lines(running.job, SHOWN_LINES):
-            self.view.say(f"    {line}")
+        self.outcome.failed.append(child.name)
+        children.failed(child, code, self.view.say)
 
     def _stop(self) -> None:
-        """Lets every run save its checkpoint and end; a second Ctrl-C does not wait for that."""
         self.outcome.interrupted = True
         self.outcome.left += [job.workdir.name for job in self.waiting]
         self.view.say("stopping; the runs save their checkpoints")
-        for running in filter(None, self.lanes):
-            running.process.send_signal(signal.SIGINT)
-        try:
-            for running in filter(None, self.lanes):
-                running.process.wait()
-        except KeyboardInterrupt:
-            for running in filter(None, self.lanes):
-                running.process.kill()
-        for running in filter(None, self.lanes):
-            _upload_log(running.job)
-            last = " ".join(_last_lines(running.job, 1))
-            self.view.say(f"{running.job.workdir.name}: {last}")
-            self.outcome.left.append(running.job.workdir.name)
-
-
-@contextmanager
-def _terminated_as_interrupted() -> Iterator[None]:
-    """SIGTERM is a Ctrl-C here, so that the runs are stopped in the same way."""
-
-    def interrupt(number: int, frame: object) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-def _log(job: Job) -> Path:
-    """What a run prints to: a file in its workdir, or for one on a bucket a temporary one."""
-    if not bucket.is_remote(job.workdir):
-        return Path(job.workdir / LOG)
-    key = hashlib.sha256(f"{getpass.getuser()} {job.workdir}".encode()).hexdigest()[:16]
-    folder = Path(tempfile.gettempdir()) / f"{job.workdir.name}-{key}"
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder / LOG
-
-
-def _upload_log(job: Job) -> None:
-    """Copies the log of a run on a bucket into its workdir."""
-    if bucket.is_remote(job.workdir):
-        (job.workdir / LOG).write_bytes(_log(job).read_bytes())
-
-
-def _last_lines(job: Job, count: int) -> list[str]:
-    """The last lines of a run's log that are not empty."""
-    try:
-        with open(_log(job), "rb") as log:
-            size = log.seek(0, os.SEEK_END)
-            log.seek(max(0, size - 8192))
-            text = log.read().decode("utf-8", errors="replace")
-    except FileNotFoundError:
-        return []
-    return [line for line in text.splitlines() if line.strip()][-count:]
+        running = list(filter(None, self.lanes))
+        children.stop(running, self.view.say)
+        self.outcome.left += [child.name for child in running]

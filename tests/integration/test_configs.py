@@ -189,7 +189,8 @@ def test_an_unknown_benchmark_is_named():
         configs.load(f"{ROOT}/configs/finetune/squad.py:version=3")
 
 
-EXPERIMENTS = sorted(p.name for p in (ROOT / "configs/experiments").glob("*.py"))
+FILES = sorted((ROOT / "configs/experiments").glob("*.py"))
+EXPERIMENTS = [p.name for p in FILES if "def get_experiment(" in p.read_text()]
 EXPERIMENTS += [f"minilm.py:set={name}" for name in ("tweeteval", "wikiann", "xquad")]
 
 
@@ -204,7 +205,7 @@ def test_every_run_of_an_experiment_is_a_config(spec, tmp_path, monkeypatch):
         if run.start.startswith("."):
             (tmp_path / run.start).mkdir(parents=True, exist_ok=True)
     found = experiment.jobs(loaded, tmp_path / "runs")
-    assert len(found) == sum(len(run.seeds) for run in loaded.runs.values())
+    assert {job.run for job in found} == loaded.runs.keys()
     assert len({job.workdir for job in found}) == len(found)
     assert loaded.table.runs() and set(loaded.table.runs()) <= loaded.runs.keys()
     for column in loaded.table.columns:
