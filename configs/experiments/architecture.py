@@ -1,0 +1,28 @@
+"""Positions, the place of the norms, and the activation, each changed alone.
+
+python launch.py experiment --config=configs/experiments/architecture.py --workdir=runs/architecture
+"""
+
+from configs.experiments.ablation import ablation, given
+from research.experiments.experiment import Experiment
+
+VARIANTS = {
+    "rope-pre-gelu": {},  # what the others change
+    "learned": {"model.positions": "learned"},
+    "alibi": {"model.positions": "alibi"},
+    "post-norm": {"model.norm_place": "post"},
+    "silu": {"model.activation": "silu"},
+    "swiglu": {"model.activation": "silu", "model.gated": True},
+}
+COMMON = {"model.positions": "rope", "model.norm_place": "pre", "model.activation": "gelu"}
+
+
+def get_experiment(arg: str = "") -> Experiment:
+    """Arguments: size, steps, seeds, hidden (units of the gated MLP: two thirds of the others')."""
+    asked = given(arg, hidden=344)
+    variants = {name: COMMON | changes for name, changes in VARIANTS.items()}
+    # Three matrices instead of two, with as many parameters.
+    variants["swiglu"]["model.mlp_width"] = asked.hidden
+    return ablation(
+        "architecture", variants, asked, tasks=["entities"], measures=["masked_accuracy"]
+    )

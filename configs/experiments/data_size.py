@@ -1,0 +1,45 @@
+"""What pre-training is worth where there are 100, 1,000 or all examples to fine-tune on.
+
+    python launch.py experiment --config=configs/experiments/data_size.py --workdir=runs/data_size
+
+From the shipped BERT or another checkpoint, and from new weights of its shape, for the same steps.
+"""
+
+from configs.experiments.ablation import TASKS
+from configs.experiments.journey import SCRATCH_RATE
+from research.config import arguments
+from research.experiments.experiment import Experiment, Run
+from research.experiments.table import Column, Table
+
+# Examples (0: all) -> the length of a run: few examples are seen more often.
+LENGTHS = {
+    100: {"train.epochs": 20.0},
+    1000: {"train.epochs": 6.0},
+    0: {"train.epochs": 2.0},
+}
+
+
+def get_experiment(arg: str = "") -> Experiment:
+    """Arguments: start, seeds."""
+    asked = arguments(arg, start="research/pretrained/bert", seeds=3)
+    seeds = tuple(range(asked.seeds))
+    sides = {"from scratch": {"optimizer.learning_rate": SCRATCH_RATE["bert"]}, "pre-trained": {}}
+    runs, columns = {}, {}
+    rows: dict[str, dict[str, str]] = {side: {} for side in sides}
+    for task in ("sentiment", "entities"):
+        config, method, overrides = TASKS[task]
+        for count, length in LENGTHS.items():
+            column = f"{task}, {count or 'all'}"
+            columns[column] = Column(method=method)
+            subset = {**overrides, **length, "data.train.take": count, "train.eval_batches": 4}
+            for side, changes in sides.items():
+                run = f"{task}-{count or 'all'}{'-scratch' if changes else ''}"
+                rows[side][column] = run
+                runs[run] = Run(
+                    f"configs/finetune/{config}.py",
+                    subset | changes,
+                    asked.start,
+                    fresh=bool(changes),
+                    seeds=seeds,
+                )
+    return Experiment("data-size", runs, table=Table(rows, columns, "from scratch"))

@@ -1,0 +1,30 @@
+"""A grid of learning rates and batch sizes on the same tokens.
+
+python launch.py experiment --config=configs/experiments/learning_rates.py --workdir=runs/rates
+"""
+
+from configs.experiments.ablation import SIZES, given
+from research.experiments.experiment import Experiment, Run, product
+from research.experiments.table import Column, Table
+
+RATES = {f"{rate:g}": {"optimizer.learning_rate": rate} for rate in (2e-3, 5e-4, 1e-3, 4e-3, 8e-3)}
+BATCHES = {f"{tokens}": {"train.batch_size": tokens} for tokens in (1024, 2048, 8192)}
+
+
+def get_experiment(arg: str = "") -> Experiment:
+    """Arguments: size, steps (of 2,048 tokens), seeds, scale (of the batches, such as 64)."""
+    asked = given(arg, scale=1)
+    size = SIZES[asked.size]
+    batches = {
+        str(int(name) * asked.scale): {"train.batch_size": int(name) * asked.scale}
+        for name in BATCHES
+    }
+    length = {"train.steps": 0, "train.tokens": (asked.steps or size.steps) * 2048 * asked.scale}
+    seeds = tuple(range(asked.seeds))
+    runs = {
+        name: Run(size.config, {**size.overrides, **length, **overrides}, seeds=seeds)
+        for name, overrides in product(RATES, batches).items()
+    }
+    rows = {rate: {f"{size} tokens": f"{rate}-{size}" for size in batches} for rate in RATES}
+    columns = {f"{size} tokens": Column("masked_accuracy") for size in batches}
+    return Experiment("learning-rates", runs, table=Table(rows, columns, next(iter(rows))))

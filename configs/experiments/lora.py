@@ -1,0 +1,39 @@
+"""Low-rank adapters of several ranks beside full fine-tuning and a trained head alone.
+
+    python launch.py experiment --config=configs/experiments/lora.py --workdir=runs/lora
+
+After LoRA (Hu et al. 2021, arXiv:2106.09685), from the shipped BERT or another checkpoint.
+"""
+
+from configs.experiments.ablation import SIZES, TASKS
+from research.config import arguments
+from research.experiments.experiment import Experiment, Run
+from research.experiments.table import Column, Table
+
+RANKS = (1, 4, 16)
+MATRICES = {"qv": ("attention/(query|value)",), "all": ("attention/", "mlp/")}
+
+
+def get_experiment(arg: str = "") -> Experiment:
+    """Arguments: start, rate (of adapters, and of heads alone), seeds."""
+    asked = arguments(arg, start="research/pretrained/bert", rate=4e-3, seeds=3)
+    adapted = {"optimizer.learning_rate": asked.rate}
+    variants = {"full": {}, "head": adapted | {"optimizer.freeze": ("backbone",)}}
+    for name, matrices in MATRICES.items():
+        for rank in RANKS:
+            chosen = {"model.lora_rank": rank, "model.lora": matrices}
+            variants[f"{name}-{rank}"] = adapted | chosen | {"model.lora_alpha": float(2 * rank)}
+    runs, rows = {}, {name: {} for name in variants}
+    for task in ("sentiment", "questions"):
+        config, _, overrides = TASKS[task]
+        common = {**overrides, **SIZES["tiny"].subsets[task], "train.eval_batches": 4}
+        for name, changes in variants.items():
+            rows[name][task] = f"{name}-{task}"
+            runs[f"{name}-{task}"] = Run(
+                f"configs/finetune/{config}.py",
+                common | changes,
+                asked.start,
+                seeds=tuple(range(asked.seeds)),
+            )
+    columns = {task: Column(method=TASKS[task].method) for task in ("sentiment", "questions")}
+    return Experiment("lora", runs, table=Table(rows, columns, "full"))

@@ -1,0 +1,30 @@
+"""How much to mask, and in which units.
+
+    python launch.py experiment --config=configs/experiments/masking.py --workdir=runs/masking
+
+After Wettig et al. 2022 (arXiv:2202.08005) and SpanBERT (Joshi et al. 2019, arXiv:1907.10529). The
+held-out text is masked by tokens at 15 % for every variant.
+"""
+
+from configs.experiments.ablation import ablation, given
+from research.experiments.experiment import Experiment
+
+RATES = (0.15, 0.1, 0.2, 0.3, 0.4, 0.5)
+UNITS = ("word", "span")
+
+
+def get_experiment(arg: str = "") -> Experiment:
+    """Arguments: size, steps, seeds."""
+    variants = {f"token-{rate:.0%}".rstrip("%"): _masked(rate, "token") for rate in RATES}
+    variants |= {f"{unit}-15": _masked(0.15, unit) for unit in UNITS}
+    return ablation(
+        "masking",
+        variants,
+        given(arg),
+        tasks=("sentiment", "entities"),
+        measures=["masked_accuracy"],
+    )
+
+
+def _masked(rate: float, unit: str) -> dict:
+    return {"objective": {"masked_lm": {"rate": rate, "unit": unit}}}

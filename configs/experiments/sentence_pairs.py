@@ -1,0 +1,20 @@
+"""Whether pairs of sentences help beside masked LM: none, next sentence, sentence order.
+
+    python launch.py experiment --config=configs/experiments/sentence_pairs.py --workdir=runs/pairs
+
+The questions of RoBERTa (Liu et al. 2019, arXiv:1907.11692, section 4.2) and ALBERT (Lan et al.
+2019, arXiv:1909.11942, section 4.6).
+"""
+
+from configs.experiments.ablation import ablation, given
+from research.experiments.experiment import Experiment
+
+PAIRS = {"none": {}, "next-sentence": {"next_sentence": {}}, "order": {"sentence_order": {}}}
+
+
+def get_experiment(arg: str = "") -> Experiment:
+    """Arguments: size, steps, seeds."""
+    variants = {
+        name: {"objective": {"masked_lm": {"rate": 0.3}, **pairs}} for name, pairs in PAIRS.items()
+    }
+    return ablation("sentence-pairs", variants, given(arg), measures=["masked_accuracy"])

@@ -1,0 +1,36 @@
+"""A ladder of model sizes on the same tokens.
+
+python launch.py experiment --config=configs/experiments/sizes.py --workdir=runs/sizes
+"""
+
+from configs.experiments.ablation import ablation, given
+from research.experiments.experiment import Experiment
+
+
+def _body(layers: int, width: int) -> dict:
+    return {
+        "model.layers": layers,
+        "model.width": width,
+        "model.heads": width // 64,
+        "model.mlp_width": 4 * width,
+    }
+
+
+LADDERS = {
+    "tiny": {
+        f"{n}x{width}": _body(n, width) for n, width in ((1, 64), (2, 128), (4, 192), (6, 256))
+    },
+    "base": {
+        name: {"model.preset": f"bert_{name}"}
+        for name in ("mini", "small", "medium", "base", "large")
+    },
+}
+LADDERS["cpu"] = LADDERS["tiny"]
+
+
+def get_experiment(arg: str = "") -> Experiment:
+    """Arguments: size, steps, seeds."""
+    asked = given(arg)
+    return ablation(
+        "sizes", LADDERS[asked.size], asked, tasks=["entities"], measures=["masked_accuracy"]
+    )
