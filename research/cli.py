@@ -124,6 +124,12 @@ VERBS: dict[str, Verb] = {
         switches=("dry_run", "rerun_changed"),
         launches=True,
     ),
+    "search": Verb(
+        "research.commands.search:run",
+        "the trials of a search file, hyper-parameters drawn by Optuna, and their table",
+        required=("config",),
+        optional=("trials", "parallel", "devices", "workdir"),
+    ),
     "reproduce": Verb(
         "research.commands.reproduce:run",
         "makes a run again from its folder, and says whether its metrics are the same",

@@ -123,6 +123,7 @@ def load_values(spec: str) -> dict[str, Any]:
 READ_BY = {
     "get_config": "`launch.py train`, `data` and the runs of an experiment",
     "get_experiment": "`launch.py experiment`",
+    "get_search": "`launch.py search`",
 }
 
 

@@ -13,7 +13,7 @@ from research.data import corpus
 from research.data.config import DataConfig, TokenizerConfig
 from research.data.sources import SourceConfig
 from research.errors import UserError
-from research.experiments import experiment
+from research.experiments import experiment, search
 from research.models import config as model_config
 from research.models import params as parameters
 from research.objectives import make_objectives
@@ -192,6 +192,11 @@ def test_an_unknown_benchmark_is_named():
 FILES = sorted((ROOT / "configs/experiments").glob("*.py"))
 EXPERIMENTS = [p.name for p in FILES if "def get_experiment(" in p.read_text()]
 EXPERIMENTS += [f"minilm.py:set={name}" for name in ("tweeteval", "wikiann", "xquad")]
+
+
+def test_the_shipped_search(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    assert search.load("configs/experiments/sentiment_search.py:trials=3").trials == 3
 
 
 @pytest.mark.parametrize("spec", EXPERIMENTS)

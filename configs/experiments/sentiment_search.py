@@ -1,0 +1,31 @@
+"""Learning rate, warm-up and batch size of the sentiment fine-tuning, searched on a part of it.
+
+pip install optuna
+python launch.py search --config=configs/experiments/sentiment_search.py --workdir=runs/search
+"""
+
+from research.config import arguments
+from research.experiments.experiment import Run
+from research.experiments.search import Choice, Float, Search
+
+
+def get_search(arg: str = "") -> Search:
+    """Arguments: start, percent (of the training examples), trials."""
+    asked = arguments(arg, start="research/pretrained/bert", percent=20.0, trials=20)
+    overrides = {
+        "data.train.percent": asked.percent,
+        "train.epochs": 3.0,
+        "train.eval_epochs": 0.5,
+        "data.validation.percent": 25.0,
+    }
+    return Search(
+        name="sentiment-search",
+        run=Run("configs/finetune/sentiment.py", overrides, asked.start),
+        space={
+            "optimizer.learning_rate": Float(5e-5, 5e-3, log=True),
+            "optimizer.warmup": Float(0.0, 0.3),
+            "train.batch_size": Choice((16, 32, 64)),
+        },
+        metric="macro_recall",
+        trials=asked.trials,
+    )

@@ -1,0 +1,81 @@
+"""`launch.py search`."""
+
+from pathlib import Path
+
+from research import bucket
+from research.commands.numbers import whole
+from research.experiments import curves, page, provenance, report, searcher, sheets
+from research.experiments import search as searches
+from research.experiments.report import Report
+from research.experiments.search import Search
+from research.experiments.sheets import Sheet, number
+
+STATES = {"COMPLETE": "", "PRUNED": "pruned", "FAIL": "failed"}
+NOTE = (
+    "Best value of each trial's evaluations on the validation split; pruned: stopped because it "
+    "was worse than the median of the others after as many evaluations. The best of many trials "
+    "looks better on this split than it is: measure it on the test split, with new seeds."
+)
+
+
+def run(
+    config: str, workdir: str = "", trials: str = "", parallel: str = "", devices: str = ""
+) -> int:
+    """Makes the trials, prints them by their value, and writes report.md and the page."""
+    search = searches.load(config)
+    folder = bucket.path(workdir or f"runs/{search.name}")
+    outcome = searcher.run(
+        search,
+        config,
+        folder,
+        whole("trials", trials, 1) if trials else 0,
+        whole("parallel", parallel, 1) if parallel else 0,
+        whole("devices", devices, 1) if devices else 0,
+    )
+    if outcome.interrupted:
+        print("\nstopped. The same command goes on.")
+        return 130
+    made = _report(search, outcome, Path(folder))
+    places = [Path(folder) / t.user_attrs[searches.FOLDER] for t in searches.over(outcome.study)]
+    drawn = [curves.of_run(place, place.name, place.name) for place in places]
+    found = {"runs": drawn, "metrics": curves.metrics_of(drawn)}
+    files = report.write(made, Path(folder), page.render(made, found))
+    print(f"\n{sheets.markdown(made.sheets[0])}\n\nwritten to {', '.join(map(str, files))}")
+    return 1 if outcome.failed else 0
+
+
+def _report(search: Search, outcome: searcher.Outcome, folder: Path) -> Report:
+    done = searches.over(outcome.study)
+    have = [t for t in done if t.state.name == "COMPLETE"]
+    have.sort(key=lambda t: t.value, reverse=not search.lower_is_better)
+    rows = []
+    for trial in have + [t for t in done if t not in have]:
+        seen = list(trial.intermediate_values.values())
+        value = trial.value if trial.state.name == "COMPLETE" else None
+        if value is None and seen:
+            value = searcher.best(search.metric, seen)
+        rows.append(
+            [
+                trial.user_attrs[searches.FOLDER],
+                *(searcher.shown({"": trial.params[key]})[1:] for key in search.space),
+                "" if value is None else number(value),
+                str(len(seen)),
+                STATES[trial.state.name],
+            ]
+        )
+    header = ["trial", *search.space, search.metric.replace("_", " "), "evaluations", "state"]
+    tables = [Sheet("Trials", header, rows, NOTE, "trials")]
+    if len(have) > len(search.space) > 1:
+        tables.append(_importance(outcome))
+    notes = provenance.about([folder / t.user_attrs[searches.FOLDER] for t in done])
+    return Report(search.name, tables, {}, notes)
+
+
+def _importance(outcome: searcher.Outcome) -> Sheet:
+    """How much of the differences between trials each key explains (Hutter et al. 2014, fANOVA)."""
+    import optuna
+
+    found = optuna.importance.get_param_importances(outcome.study)
+    rows = [[key, f"{share:.2f}"] for key, share in found.items()]
+    note = "The share of the differences that a key explains (fANOVA); of few trials a guess."
+    return Sheet("What mattered", ["key", "share"], rows, note, "importance")

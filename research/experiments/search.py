@@ -1,0 +1,195 @@
+"""What a search for hyper-parameters is: a run, and where the values of some keys are drawn from.
+
+A search file has `get_search(arg="") -> Search`. The study is Optuna's (Akiba et al. 2019,
+arXiv:1907.10902) and lies in FOLDER/study.log: what was stopped goes on.
+"""
+
+import dataclasses
+import importlib.util
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from research import bucket, config
+from research.config import Config
+from research.errors import UserError
+from research.experiments.experiment import Run
+from research.training.best import LOWER_IS_BETTER
+
+if TYPE_CHECKING:
+    import optuna
+
+STUDY = "study.log"
+PARAMETERS = "parameters.json"  # of a trial, in its folder
+FOLDER = "folder"  # a trial's attribute: where it is made
+Value = float | int | str | bool
+
+
+@dataclasses.dataclass(frozen=True)
+class Float:
+    """A number from low to high, both included; log: small ones as often as large ones."""
+
+    low: float
+    high: float
+    log: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Int:
+    """A whole number from low to high, both included."""
+
+    low: int
+    high: int
+    log: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Choice:
+    """One of some values."""
+
+    values: tuple[Value, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Search:
+    """run: what a trial is, with one seed; its start is the path of a checkpoint.
+
+    space: "group.key" of the config -> where its value is drawn from.
+    metric: of the validation split, as `config.train.best`; losses and their like are best low.
+    trials: how many, those that were pruned and that failed included.
+    startup: trials that go to their end before others are compared with them. After that one whose
+        best value is worse than the median of what the others had at the same step is stopped. 0:
+        none ever is.
+    """
+
+    name: str
+    run: Run
+    space: Mapping[str, Float | Int | Choice]
+    metric: str
+    trials: int = 20
+    startup: int = 5
+
+    @property
+    def lower_is_better(self) -> bool:
+        return self.metric.endswith(LOWER_IS_BETTER)
+
+
+def load(spec: str) -> Search:
+    """The search of "FILE.py:arg". Raises UserError if it has none, or one that cannot be made."""
+    found = config.call(spec, "get_search")
+    if not isinstance(found, Search):
+        raise UserError(f"{spec}: get_search(arg) returns a {type(found).__name__}")
+    if not found.space:
+        raise UserError(f"{spec}: its space is empty; give at least one key of the config")
+    if len(found.run.seeds) != 1 or not found.run.train or found.trials < 1:
+        raise UserError(f"{spec}: a trial is trained, with one seed, and there is at least one")
+    for key, values in found.space.items():
+        empty = not values.values if isinstance(values, Choice) else values.low > values.high
+        if empty:
+            raise UserError(f"{spec}: space[{key!r}]={values} has no value")
+        if not isinstance(values, Choice) and values.log and values.low <= 0:
+            raise UserError(f"{spec}: space[{key!r}]={values}: with log=True, low is above 0")
+    for corner in (_corner(found, 0), _corner(found, -1)):
+        train = trial_config(found, corner).train
+        if not train.eval_every and not train.eval_epochs:
+            raise UserError(
+                f"{spec}: trials are compared by their evaluations; give the run "
+                "train.eval_every (steps) or train.eval_epochs"
+            )
+    return found
+
+
+def _corner(search: Search, place: int) -> dict[str, Value]:
+    """The first (0) or the last (-1) value of each key."""
+    return {
+        key: values.values[place]
+        if isinstance(values, Choice)
+        else (values.low, values.high)[place]
+        for key, values in search.space.items()
+    }
+
+
+def trial_config(search: Search, parameters: Mapping[str, Value]) -> Config:
+    """The checked config of a trial."""
+    run = search.run
+    given = {**run.overrides, **parameters, "seed": run.seeds[0], "train.best": search.metric}
+    if run.start:
+        if not bucket.path(run.start).is_dir():
+            raise UserError(f"search {search.name!r} starts from {run.start!r}, which is no folder")
+        given |= {"init_from": run.start, "init": "fresh" if run.fresh else "restore"}
+    try:
+        return config.load(run.config, given)
+    except UserError as error:
+        raise UserError(f"search {search.name!r}: {error}") from error
+
+
+def study(search: Search, folder: Path) -> "optuna.Study":
+    """The study in a folder, a new one where there is none; trials that were stopped wait in it.
+
+    Raises UserError for one of another search, a folder on a bucket, and without Optuna.
+    """
+    if importlib.util.find_spec("optuna") is None:
+        raise UserError("a search needs the package optuna: pip install optuna")
+    if bucket.is_remote(folder):
+        raise UserError(f"--workdir={folder}: a study is kept in a local folder, not on a bucket")
+    import optuna
+    from optuna.storages import JournalStorage, journal
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    folder.mkdir(parents=True, exist_ok=True)
+    pruner = optuna.pruners.NopPruner()
+    if search.startup:
+        pruner = optuna.pruners.MedianPruner(n_startup_trials=search.startup)
+    found = optuna.create_study(
+        storage=JournalStorage(journal.JournalFileBackend(str(folder / STUDY))),
+        # With a seed a search of one trial at a time draws the same values again.
+        sampler=optuna.samplers.TPESampler(seed=search.run.seeds[0]),
+        pruner=pruner,
+        study_name=search.name,
+        direction="minimize" if search.lower_is_better else "maximize",
+        load_if_exists=True,
+    )
+    _check_same(search, found, folder / STUDY)
+    for trial in found.get_trials(states=(optuna.trial.TrialState.RUNNING,)):
+        if place := trial.user_attrs.get(FOLDER):
+            found.enqueue_trial(trial.params, user_attrs={FOLDER: place})
+        found.tell(trial.number, state=optuna.trial.TrialState.FAIL)
+    return found
+
+
+def _check_same(search: Search, study: "optuna.Study", file: Path) -> None:
+    """Notes in the study which search it is of. Raises UserError where it is of another one."""
+    about = {"run": dataclasses.asdict(search.run), "metric": search.metric}
+    about["space"] = {key: repr(values) for key, values in search.space.items()}
+    about = json.loads(json.dumps(about))
+    before = study.user_attrs
+    differs = [key for key in about if before and before[key] != about[key]]
+    if differs:
+        raise UserError(
+            f"{file} is of another search (its {', '.join(differs)}); give another --workdir"
+        )
+    for key, value in about.items():
+        study.set_user_attr(key, value)
+
+
+def ask(search: Search, study: "optuna.Study") -> tuple["optuna.Trial", dict[str, Value], str]:
+    """The next trial, its values, and the name of its folder."""
+    places = {t.user_attrs[FOLDER] for t in study.trials if FOLDER in t.user_attrs}
+    trial = study.ask()
+    if FOLDER not in trial.user_attrs:
+        trial.set_user_attr(FOLDER, f"trial-{len(places):03d}")
+    chosen: dict[str, Value] = {}
+    for key, values in search.space.items():
+        if isinstance(values, Choice):
+            chosen[key] = trial.suggest_categorical(key, values.values)
+        else:
+            suggest = trial.suggest_float if isinstance(values, Float) else trial.suggest_int
+            chosen[key] = suggest(key, values.low, values.high, log=values.log)
+    return trial, chosen, trial.user_attrs[FOLDER]
+
+
+def over(study: "optuna.Study") -> list["optuna.trial.FrozenTrial"]:
+    """The trials that are over; one that was stopped counts where it went on."""
+    newest = {t.user_attrs[FOLDER]: t for t in study.trials if FOLDER in t.user_attrs}
+    return [trial for trial in newest.values() if trial.state.is_finished()]
