@@ -41,7 +41,7 @@ class TrainConfig:
     whole split; an evaluation takes a batch in `accumulation` parts too. `best`: the metric by
     which the best checkpoint is kept beside the newest ones; `patience`: so many evaluations
     without a better one end the run, 0 none do. `wandb`: the project in Weights & Biases to which
-    numbers and texts go too.
+    numbers and texts go too. `deterministic`: on GPU, the same numbers each time.
     """
 
     batch_size: int = 4096
@@ -59,6 +59,7 @@ class TrainConfig:
     checkpoint_every: int = 0
     keep: int = 2
     wandb: str = ""
+    deterministic: bool = False
 
     @property
     def eval_steps(self) -> int:

@@ -57,6 +57,8 @@ def run(run: list[str], workdir: str = "") -> int:
         return 0
     if found:
         print(f"{target} is not the same run: {found}")
+        if now["devices"]["platform"] == "gpu" and not config.train.deterministic:
+            print("on GPU only runs with config.train.deterministic=true are the same each time")
         return DIFFERS
     print(f"{target} is the same run: {len(old)} lines of {METRICS} are identical")
     return 0

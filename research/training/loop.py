@@ -42,6 +42,7 @@ FREE_KEYS = (
     "train.eval_epochs",
     "train.eval_batches",
     "train.checkpoint_every",
+    "train.deterministic",
     "train.wandb",
     "train.keep",
 )

@@ -29,6 +29,9 @@ from research.training import step as steps
 from research.training.inference import objectives_of
 from research.training.step import State
 
+# On GPU: sums in a fixed order, and no algorithm that is chosen by timing it. Elsewhere nothing.
+DETERMINISTIC = {"xla_gpu_deterministic_ops": True}
+
 
 @dataclasses.dataclass(frozen=True)
 class Run:
@@ -123,23 +126,29 @@ class Run:
             in_shardings=(self.state_shardings, self.batch_sharding),
             out_shardings=(self.state_shardings, meshes.replicated(self.mesh)),
             donate_argnums=0,
+            compiler_options=self._compiler_options,
         )
 
     @functools.cached_property
     def eval_step(self) -> Callable:
-        return jax.jit(
-            steps.make_eval_step(self.model, self.objectives),
-            in_shardings=(self.param_shardings, self.batch_sharding),
-            out_shardings=meshes.replicated(self.mesh),
-        )
+        return self._of_batch(steps.make_eval_step(self.model, self.objectives))
 
     @functools.cached_property
     def predict_step(self) -> Callable:
+        return self._of_batch(steps.make_predict_step(self.model, self.objectives[0]))
+
+    def _of_batch(self, function: Callable) -> Callable:
+        """(params, batch) -> what all devices have."""
         return jax.jit(
-            steps.make_predict_step(self.model, self.objectives[0]),
+            function,
             in_shardings=(self.param_shardings, self.batch_sharding),
             out_shardings=meshes.replicated(self.mesh),
+            compiler_options=self._compiler_options,
         )
+
+    @property
+    def _compiler_options(self) -> dict[str, bool] | None:
+        return DETERMINISTIC if self.config.train.deterministic else None
 
     @functools.cached_property
     def attention(self) -> str:

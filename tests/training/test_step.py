@@ -9,6 +9,7 @@ import optax
 import pytest
 
 from research.data.loader import device_batch
+from research.training import run as runs
 from research.training import step as steps
 from tests import helpers
 from tests.golden import make as golden
@@ -152,3 +153,16 @@ def test_row_keys_depend_on_seed_step_and_row():
     assert len(set(keys)) == 12
     moved = jax.random.key_data(steps.row_keys(0, jnp.asarray(0), rows[::-1]))
     assert moved.tolist() == data[0][::-1]
+
+
+def test_a_deterministic_run_tells_the_compiler(tmp_path, monkeypatch):
+    monkeypatch.setattr(runs, "DETERMINISTIC", {"no_such_option": True})
+    run = runs.build(helpers.run_config("sentiment", tmp_path, steps=1, deterministic=True))
+    batch = run.train.batch(0)
+    for step, first in (
+        (run.train_step, run.state_shapes),
+        (run.eval_step, run.param_shapes),
+        (run.predict_step, run.param_shapes),
+    ):
+        with pytest.raises(jax.errors.JaxRuntimeError, match="no_such_option"):
+            step.lower(first, batch).compile()
