@@ -30,12 +30,13 @@ from research.experiments.experiment import Job
 from research.experiments.job import finished, scored
 from research.tasks.span_qa import specials
 from research.training.inference import Loaded, load_model
+from research.verbs import CONFIG, WORKDIR, Verb
 
-VERB = cli.Verb(
+VERB = Verb(
     "benchmarks.finetune:run",
     "fine-tuning here and in plain PyTorch: metrics and seconds",
-    required=("config", "source"),
-    optional=("workdir", "reference"),
+    required=CONFIG | {"source": "the public checkpoint's folder, for the PyTorch side"},
+    optional=WORKDIR | {"reference": "its Python (.venv-reference/bin/python)"},
 )
 KINDS = ("classification", "tokens", "question")
 OPTIMIZER = ("learning_rate", "warmup", "weight_decay", "b1", "b2", "epsilon", "clip")

@@ -34,11 +34,12 @@ from research.data.store import Store
 from research.errors import UserError
 from research.objectives import ObjectivesConfig
 from research.objectives.causal_lm import CausalLMConfig
+from research.verbs import Verb
 
-VERB = cli.Verb(
+VERB = Verb(
     "benchmarks.loader:run",
     "memory and time of reading batches from token stores of growing size",
-    optional=("gigabytes", "folder"),
+    optional={"gigabytes": "sizes of the stores (0.1,1)", "folder": "where they are made (.)"},
 )
 TOKENS = 1 << 20  # of a block, about what 4 MiB of text are
 DOCUMENTS = 1700  # of a block

@@ -36,12 +36,13 @@ from research.training import run as runs
 from research.training.run import Run
 from research.training.step import State
 from research.training.synthetic import synthetic_run
+from research.verbs import CONFIG, Verb
 
-VERB = cli.Verb(
+VERB = Verb(
     "benchmarks.train_step:run",
     "speed, compile time and memory of a config's train step",
-    required=("config",),
-    optional=("data", "repeats"),
+    required=CONFIG,
+    optional={"data": "synthetic (default) or real", "repeats": "of the measurement"},
     overrides=True,
 )
 DATA = ("synthetic", "real")

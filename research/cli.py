@@ -1,6 +1,5 @@
 """The command line: verbs, their flags, and how errors end. Thin: what a verb does is elsewhere."""
 
-import dataclasses
 import importlib
 import os
 import sys
@@ -9,141 +8,7 @@ from typing import Any
 
 from research import huge_pages
 from research.errors import UserError, nearest
-
-
-@dataclasses.dataclass(frozen=True)
-class Verb:
-    """`module:function` takes the flags by name and, where `overrides` is true, those too.
-
-    launches: it can run elsewhere, with --on and its options, --on.KEY=VALUE.
-    names: what stands behind the verb without a flag, one or more of them, if anything does.
-    """
-
-    target: str
-    help: str
-    required: tuple[str, ...] = ()
-    optional: tuple[str, ...] = ()
-    switches: tuple[str, ...] = ()
-    overrides: bool = False
-    launches: bool = False
-    names: str = ""
-
-
-# Of a run of several processes, where jax does not find them by itself.
-PROCESSES = ("coordinator", "process_id", "num_processes")
-
-VERBS: dict[str, Verb] = {
-    "train": Verb(
-        "research.commands.train:run",
-        "pre-train or fine-tune as the config says; goes on where the workdir's checkpoint is",
-        required=("config", "workdir"),
-        optional=("on", *PROCESSES),
-        switches=("dry_run",),
-        overrides=True,
-        launches=True,
-    ),
-    "evaluate": Verb(
-        "research.commands.evaluate:run",
-        "metrics of a checkpoint on its validation or test split",
-        required=("checkpoint",),
-        optional=("split", "output", *PROCESSES),
-        overrides=True,
-    ),
-    "predict": Verb(
-        "research.commands.predict:run",
-        "a checkpoint's predictions for one text or a file of them",
-        required=("checkpoint",),
-        optional=(
-            "text",
-            "text_a",
-            "text_b",
-            "question",
-            "context",
-            "tokens",
-            "title",
-            "input",
-            "output",
-            "null_threshold",
-        ),
-        switches=("skip_malformed",),
-    ),
-    "generate": Verb(
-        "research.commands.generate:run",
-        "text that goes on from a prompt",
-        required=("checkpoint", "prompt"),
-        optional=(
-            "max_tokens",
-            "temperature",
-            "top_k",
-            "top_p",
-            "min_p",
-            "repetition_penalty",
-            "seed",
-            "samples",
-            "beams",
-            "length_penalty",
-            "stop",
-        ),
-    ),
-    "embed": Verb(
-        "research.commands.embed:run",
-        "vectors of the texts of a file: pooled hidden states",
-        required=("checkpoint", "input", "output"),
-        optional=("pooling",),
-        switches=("normalize",),
-    ),
-    "import": Verb(
-        "research.commands.import_checkpoint:run",
-        "a public checkpoint (safetensors folder, GGUF file, hub name) into one of ours",
-        required=("source", "output"),
-    ),
-    "export": Verb(
-        "research.commands.export:run",
-        "a checkpoint into a folder that transformers loads",
-        required=("checkpoint", "output"),
-    ),
-    "data": Verb(
-        "research.commands.data:run",
-        "what the model will see: sources, counts, fill, rows as text; or tokenises part I of N",
-        required=("config",),
-        optional=("rows", "shard", "beam"),
-        overrides=True,
-    ),
-    "plan": Verb(
-        "research.commands.plan:run",
-        "whether a run fits a TPU slice, and what it will cost there: compiled, not run",
-        required=("config", "topology"),
-        optional=("slices", "price"),
-        overrides=True,
-    ),
-    "experiment": Verb(
-        "research.commands.experiment:run",
-        "the runs of an experiment file in their order, and its table",
-        required=("config",),
-        optional=("only", "parallel", "devices", "workdir", "on"),
-        switches=("dry_run", "rerun_changed"),
-        launches=True,
-    ),
-    "search": Verb(
-        "research.commands.search:run",
-        "the trials of a search file, hyper-parameters drawn by Optuna, and their table",
-        required=("config",),
-        optional=("trials", "parallel", "devices", "workdir"),
-    ),
-    "reproduce": Verb(
-        "research.commands.reproduce:run",
-        "makes a run again from its folder, and says whether its metrics are the same",
-        optional=("workdir",),
-        names="run",
-    ),
-    "report": Verb(
-        "research.commands.report:run",
-        "tables, curves and config differences of any runs, as Markdown, CSV, LaTeX and a page",
-        optional=("output",),
-        names="runs",
-    ),
-}
-
+from research.verbs import PROCESSES, VERBS, Verb
 
 PATHS = (
     "config",
@@ -157,22 +22,35 @@ HELP = ("help", "-h", "--help")
 
 
 def usage(only: str = "") -> str:
-    """All verbs with their flags, or one of them."""
-    lines = [] if only else ["usage: python launch.py VERB --flag=value …", ""]
+    """All verbs with their flags, or one of them with what they mean."""
+    if only:
+        return "\n".join(described(f"python launch.py {only}", VERBS[only]))
+    lines = ["usage: python launch.py VERB --flag=value …", ""]
     for name, verb in VERBS.items():
-        if only in ("", name):
-            lines += described(name, verb)
-    return "\n".join(lines)
+        lines += [f"  {name}", f"      {verb.help}", f"      {' '.join(_flags(verb))}"]
+    return "\n".join([*lines, "", "python launch.py VERB --help says what its flags mean."])
 
 
-def described(name: str, verb: Verb) -> list[str]:
-    """A verb, what it does, and its flags."""
-    flags = [f"{verb.names.upper()}…"] if verb.names else []
-    flags += [f"--{f}=…" for f in verb.required] + [f"[--{f}=…]" for f in verb.optional]
-    flags += [f"[--{f}]" for f in verb.switches]
-    flags += ["[--on.KEY=VALUE …]"] if verb.launches else []
-    flags += ["[--config.KEY=VALUE …]"] if verb.overrides else []
-    return [f"  {name}", f"      {verb.help}", f"      {' '.join(flags)}"]
+def _flags(verb: Verb) -> dict[str, str]:
+    """How its flags are written, with their meanings."""
+    several = "s" if verb.names.endswith("s") else ""
+    found = {f"{verb.names.upper()}…": f"the folder{several} of the {verb.names}"}
+    found = found if verb.names else {}
+    found |= {f"--{flag}=…": about for flag, about in verb.required.items()}
+    found |= {f"[--{flag}=…]": about for flag, about in verb.optional.items()}
+    found |= {f"[--{flag}]": about for flag, about in verb.switches.items()}
+    found |= {"[--on.KEY=VALUE …]": "options of --on, docs/launching.md"} if verb.launches else {}
+    if verb.overrides:
+        found["[--config.KEY=VALUE …]"] = "in place of the config's own, docs/configuration.md"
+    return found
+
+
+def described(command: str, verb: Verb) -> list[str]:
+    """How a verb is called, what it does, and what its flags mean."""
+    flags = _flags(verb)
+    width = max(map(len, flags))
+    lines = [f"  {flag:<{width}}  {about}" for flag, about in flags.items()]
+    return [f"{command}: {verb.help}", "", *lines]
 
 
 def parse(name: str, verb: Verb, arguments: Sequence[str]) -> tuple[dict[str, Any], dict[str, str]]:

@@ -154,17 +154,37 @@ def load_module(file: str) -> types.ModuleType:
         near = sorted(str(p) for p in path.parent.glob("*.py")) if path.parent.is_dir() else []
         near = near or sorted(str(p) for p in Path("configs").rglob("*.py"))
         raise UserError(f"no config file {file!r}{nearest(file, near)}")
+    _check_literals(path)
     specification = importlib.util.spec_from_file_location(path.stem, path)
     module = importlib.util.module_from_spec(specification)
     try:
         specification.loader.exec_module(module)
-    except SyntaxError as error:
-        raise UserError(f"{file}, line {error.lineno}: {error.msg}") from error
     except UserError:
         raise
     except Exception as error:  # the file is code, which may fail in any way
         raise _broken(file, error) from error
     return module
+
+
+def _check_literals(path: Path) -> None:
+    """Raises UserError for a file that is no Python, and for a dict in it that has a key twice: of
+    two runs with one name Python would silently drop the first."""
+    try:
+        tree = ast.parse(path.read_text(encoding="utf-8"), str(path))
+    except SyntaxError as error:
+        raise UserError(f"{path}, line {error.lineno}: {error.msg}") from error
+    for node in ast.walk(tree):
+        keys = node.keys if isinstance(node, ast.Dict) else []
+        seen: dict[Any, int] = {}
+        for key in keys:
+            if not isinstance(key, ast.Constant):
+                continue
+            if key.value in seen:
+                raise UserError(
+                    f"{path}, line {key.lineno}: {key.value!r} stands here a second time, after "
+                    f"line {seen[key.value]}; two of one name"
+                )
+            seen[key.value] = key.lineno
 
 
 def _broken(file: str, error: Exception) -> UserError:

@@ -244,6 +244,9 @@ def test_a_wrong_argument_is_named(tmp_path, arg):
 
 FILES = {
     "def get_config(arg=''):\n    return {": ("c.py, line 2",),
+    "A = {'one': 1,\n     'two': 2,\n     'one': 3}": (
+        "c.py, line 3: 'one' stands here a second time",
+    ),
     "x = 1\n": ("c.py has no get_config",),
     "def get_config(arg=''):\n    return 3\n": ("get_config", "int"),
     "import nonsense_of_mine\n": ("c.py, line 1", "nonsense_of_mine"),

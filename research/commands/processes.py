@@ -1,10 +1,10 @@
 """The flags of a run of several processes."""
 
-from research.cli import PROCESSES
 from research.commands.numbers import whole
 from research.errors import UserError
 from research.sharding import processes
 from research.sharding.processes import Place
+from research.verbs import PROCESSES
 
 
 def join(coordinator: str, process_id: str, num_processes: str) -> None:

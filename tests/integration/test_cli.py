@@ -270,6 +270,16 @@ def test_help_lists_every_verb_with_its_flags(capsys):
     assert "--workdir=…" in shown and "--checkpoint" not in shown
 
 
+@pytest.mark.parametrize("name", cli.VERBS)
+def test_help_of_a_verb_says_what_its_flags_mean(name, capsys):
+    call(name, "--help")
+    shown = capsys.readouterr().out
+    verb = cli.VERBS[name]
+    for flag, meaning in {**verb.required, **verb.optional, **verb.switches}.items():
+        assert re.search(rf"^  .*--{flag}\b.*  {re.escape(meaning)}$", shown, re.MULTILINE), flag
+    assert max(map(len, shown.splitlines())) <= 120
+
+
 @pytest.mark.smoke
 def test_each_verb_as_a_command(tiny, tmp_path):
     """All at once, since most of the time is Python's start."""
