@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from research.data.tokenizer import Tokenizer
 from research.errors import UserError
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
+HUB_NAME = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")  # "bert-base-uncased", "google/fnet-base"
 WANTED = ("*.json", "*.safetensors", "*.txt")  # of a repository of the hub
 
 
@@ -39,6 +41,8 @@ def download(name: str) -> Path:
 
     Raises UserError where that is not installed or the hub cannot be reached.
     """
+    if not HUB_NAME.fullmatch(name):
+        raise UserError(f"there is no folder or file {name!r}, and no name of the hub is like it")
     try:
         import huggingface_hub
     except ModuleNotFoundError as error:

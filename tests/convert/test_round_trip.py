@@ -177,7 +177,7 @@ def test_damaged_and_missing_files(copy, tmp_path):
     (folder / "config.json").unlink()
     with pytest.raises(UserError, match="config.json is missing"):
         importer.read(str(folder))
-    with pytest.raises(UserError, match="no folder or file .*nowhere"):
+    with pytest.raises(UserError, match="no folder or file .*nowhere', and no name of the hub"):
         importer.read(str(tmp_path / "nowhere"))
 
 
