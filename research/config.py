@@ -30,6 +30,24 @@ from research.sharding.mesh import MeshConfig
 from research.tasks import TASKS
 from research.training.optimizer import OptimizerConfig
 
+# Keys that may change between a run and its resumption: it stays the same run, if not always the
+# same to the last digit.
+FREE_KEYS = (
+    "init_from",
+    "data.cache",
+    "mesh",
+    "model.remat",
+    "model.attention",
+    "train.log_every",
+    "train.eval_every",
+    "train.eval_epochs",
+    "train.eval_batches",
+    "train.checkpoint_every",
+    "train.deterministic",
+    "train.wandb",
+    "train.keep",
+)
+
 
 @dataclasses.dataclass(frozen=True)
 class TrainConfig:
@@ -173,6 +191,8 @@ def _check_literals(path: Path) -> None:
         tree = ast.parse(path.read_text(encoding="utf-8"), str(path))
     except SyntaxError as error:
         raise UserError(f"{path}, line {error.lineno}: {error.msg}") from error
+    except ValueError as error:  # bytes that are no text
+        raise UserError(f"{path} is no Python file: {error}") from error
     for node in ast.walk(tree):
         keys = node.keys if isinstance(node, ast.Dict) else []
         seen: dict[Any, int] = {}

@@ -99,6 +99,7 @@ def ablation(
         start, seeds = "", tuple(range(asked.seeds))
         for number, overrides in enumerate(stages, start=1):
             run = row if number == len(stages) else f"{row}.{number}"
+            _check_new(run, runs)
             length = {"train.steps": steps // len(stages)}
             runs[run] = Run(
                 size.config, {**size.overrides, **length, **overrides}, start, seeds=seeds
@@ -107,9 +108,15 @@ def ablation(
         rows[row] = dict.fromkeys(measures, row)
         for task in tasks:
             config, _, overrides = TASKS[task]
+            _check_new(f"{row}-{task}", runs)
             overrides = {**overrides, **size.subsets.get(task, {}), "train.eval_batches": 4}
             runs[f"{row}-{task}"] = Run(f"configs/finetune/{config}.py", overrides, row)
             rows[row][task] = f"{row}-{task}"
     columns = {measure: Column(measure) for measure in measures}
     columns |= {task: Column(method=TASKS[task].method) for task in tasks}
     return Experiment(name, runs, table=Table(rows, columns, next(iter(rows))), notes=notes)
+
+
+def _check_new(run: str, runs: Mapping[str, Run]) -> None:
+    if run in runs:
+        raise UserError(f"two runs would be named {run!r}; give a variant another name")

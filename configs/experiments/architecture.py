@@ -3,7 +3,8 @@
 python launch.py experiment --config=configs/experiments/architecture.py --workdir=runs/architecture
 """
 
-from configs.experiments.ablation import ablation, given
+from configs.experiments.ablation import SIZES, ablation, given
+from research import config
 from research.experiments.experiment import Experiment
 
 VARIANTS = {
@@ -18,11 +19,13 @@ COMMON = {"model.positions": "rope", "model.norm_place": "pre", "model.activatio
 
 
 def get_experiment(arg: str = "") -> Experiment:
-    """Arguments: size, steps, seeds, hidden (units of the gated MLP: two thirds of the others')."""
-    asked = given(arg, hidden=344)
+    """Arguments: size, steps, seeds."""
+    asked = given(arg)
     variants = {name: COMMON | changes for name, changes in VARIANTS.items()}
     # Three matrices instead of two, with as many parameters.
-    variants["swiglu"]["model.mlp_width"] = asked.hidden
+    size = SIZES[asked.size]
+    hidden = config.load(size.config, size.overrides).model.mlp_width
+    variants["swiglu"]["model.mlp_width"] = round(hidden * 2 / 3 / 8) * 8
     return ablation(
         "architecture", variants, asked, tasks=["entities"], measures=["masked_accuracy"]
     )

@@ -11,7 +11,9 @@ from research.config import arguments
 from research.experiments.experiment import Experiment, Run
 from research.experiments.table import Column, Table
 
-# Examples (0: all) -> the length of a run: few examples are seen more often.
+# Training examples, of which the sets' first ones are about one subject: shares are by hash.
+EXAMPLES = {"sentiment": 11_425, "entities": 23_864}
+# About so many examples (0: all) -> the length of a run: few examples are seen more often.
 LENGTHS = {
     100: {"train.epochs": 20.0},
     1000: {"train.epochs": 6.0},
@@ -31,7 +33,8 @@ def get_experiment(arg: str = "") -> Experiment:
         for count, length in LENGTHS.items():
             column = f"{task}, {count or 'all'}"
             columns[column] = Column(method=method)
-            subset = {**overrides, **length, "data.train.take": count, "train.eval_batches": 4}
+            share = 100.0 * count / EXAMPLES[task] if count else 100.0
+            subset = {**overrides, **length, "data.train.percent": share, "train.eval_batches": 4}
             for side, changes in sides.items():
                 run = f"{task}-{count or 'all'}{'-scratch' if changes else ''}"
                 rows[side][column] = run

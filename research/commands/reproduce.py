@@ -38,7 +38,9 @@ def run(run: list[str], workdir: str = "") -> int:
             f"{', '.join(_sources(config))}"
         )
     now = starts.describe(made.data_key, made.start_key)
-    if before and before[-1]["init_from"] != now["init_from"]:
+    # A run that goes on does not read it again.
+    first = next((start for start in reversed(before) if start["step"] == 0), now)
+    if first["init_from"] != now["init_from"]:
         raise UserError(
             f"{config.init_from} is not the checkpoint any more that {folder} started from"
         )

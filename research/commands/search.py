@@ -65,7 +65,7 @@ def _report(search: Search, outcome: searcher.Outcome, folder: Path) -> Report:
         )
     header = ["trial", *search.space, search.metric.replace("_", " "), "evaluations", "state"]
     tables = [Sheet("Trials", header, rows, NOTE, "trials")]
-    if len(have) > len(search.space) > 1:
+    if len(have) > len(search.space) > 1 and len({trial.value for trial in have}) > 1:
         tables.append(_importance(outcome))
     notes = provenance.about([folder / t.user_attrs[searches.FOLDER] for t in done])
     return Report(search.name, tables, {}, notes)
@@ -73,9 +73,10 @@ def _report(search: Search, outcome: searcher.Outcome, folder: Path) -> Report:
 
 def _importance(outcome: searcher.Outcome) -> Sheet:
     """How much of the differences between trials each key explains (Hutter et al. 2014, fANOVA)."""
-    import optuna
+    from optuna import importance
 
-    found = optuna.importance.get_param_importances(outcome.study)
+    evaluator = importance.FanovaImportanceEvaluator(seed=0)
+    found = importance.get_param_importances(outcome.study, evaluator=evaluator)
     rows = [[key, f"{share:.2f}"] for key, share in found.items()]
     note = "The share of the differences that a key explains (fANOVA); of few trials a guess."
     return Sheet("What mattered", ["key", "share"], rows, note, "importance")

@@ -92,7 +92,7 @@ def product(*axes: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]
     """All combinations of named overrides: {"a": {…}} and {"x": {…}, "y": {…}} make "a-x" and
     "a-y", each with the overrides of both.
 
-    Raises UserError where two axes override the same key.
+    Raises UserError where two axes override the same key, or two combinations have one name.
     """
     found: dict[str, dict[str, Any]] = {"": {}}
     for axis in axes:
@@ -101,7 +101,10 @@ def product(*axes: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]
             twice = before.keys() & more.keys()
             if twice:
                 raise UserError(f"{first!r} and {name!r} both override {min(twice)}")
-            made[f"{first}-{name}" if first else name] = {**before, **more}
+            joined = f"{first}-{name}" if first else name
+            if joined in made:
+                raise UserError(f"two combinations are named {joined!r}; name the overrides anew")
+            made[joined] = {**before, **more}
         found = made
     return found
 
@@ -217,16 +220,20 @@ def _ordered(runs: Mapping[str, Run]) -> list[str]:
 
 
 def fingerprint(job: Job) -> str:
-    """Changes when a run's config, its data, or the checkpoint it starts from does."""
+    """Changes when a run's config, its data, or the checkpoint it starts from does; of one that
+    starts fresh, that checkpoint's shape or tokenizer. `FREE_KEYS` do not count."""
     config = job.config
     data = config.data
     used = [*data.corpus, data.train, data.validation, data.test]
+    values = configs.flat(configs.to_values(config))
     parts: dict[str, Any] = {
-        "config": configs.to_values(config),
+        "config": {k: v for k, v in values.items() if not k.startswith(configs.FREE_KEYS)},
         "data": [sources.fingerprint(s) for s in used if s is not None],
     }
     if config.init_from:
-        parts["start"] = read_info(config.init_from).fingerprint
+        info = read_info(config.init_from)
+        fresh = [info.config["model"], info.tokenizer_json]
+        parts["start"] = fresh if config.init == "fresh" else info.fingerprint
     if not job.train:
         parts["train"] = False
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

@@ -27,7 +27,7 @@ def make(job: Job) -> None:
     """Trains (or goes on), scores the test split if there is a task, and says that it is done."""
     start = time.perf_counter()
     made_of = fingerprint(job)
-    (job.workdir / BEGUN).write_text(json.dumps({"fingerprint": made_of}) + "\n")
+    _note(job, BEGUN, {"fingerprint": made_of})
     step, metrics, loaded = 0, {}, None
     if job.train:
         label = job.workdir.name
@@ -46,7 +46,13 @@ def make(job: Job) -> None:
         "metrics": metrics,
         "seconds": time.perf_counter() - start,
     }
-    (job.workdir / DONE).write_text(json.dumps(record, indent=1) + "\n")
+    _note(job, DONE, record)
+
+
+def _note(job: Job, name: str, record: dict) -> None:
+    part = job.workdir / f"{name}.part"
+    part.write_text(json.dumps(record, indent=1) + "\n")
+    part.replace(job.workdir / name)
 
 
 def _score(job: Job, loaded: Loaded) -> None:

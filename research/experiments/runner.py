@@ -22,6 +22,7 @@ from research.experiments.view import View
 from research.monitoring import starts
 from research.monitoring.progress import duration
 
+CHECKPOINTS = "checkpoints"
 PROGRAM = (sys.executable, "-m", "research.experiments.job")
 SECONDS_BETWEEN_LOOKS = 0.2
 
@@ -113,7 +114,8 @@ def unfinished(
         fresh = job.config.init == "fresh"  # of its start it has only the shape
         begins_anew = job.after in {j.workdir for j in waiting} and not fresh
         done = _record(job, DONE)
-        begun = done or _record(job, BEGUN)
+        # What has no checkpoint yet can begin again with any config.
+        begun = done or (_record(job, BEGUN) if (job.workdir / CHECKPOINTS).exists() else None)
         if begun is None:
             waiting.append(job)
             continue
@@ -150,7 +152,14 @@ def unfinished(
 def _record(job: Job, name: str) -> dict | None:
     """What a job wrote of itself into its folder."""
     file = job.workdir / name
-    return json.loads(file.read_text()) if file.exists() else None
+    if not file.exists():
+        return None
+    try:
+        return json.loads(file.read_text())
+    except json.JSONDecodeError as error:
+        raise UserError(
+            f"{file} is damaged: {error}; remove it, and the run goes on from its checkpoints"
+        ) from error
 
 
 def _put_aside(workdir: Path) -> Path:

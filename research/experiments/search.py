@@ -6,7 +6,6 @@ arXiv:1907.10902) and lies in FOLDER/study.log: what was stopped goes on.
 
 import dataclasses
 import importlib.util
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,14 +13,14 @@ from typing import TYPE_CHECKING
 from research import bucket, config
 from research.config import Config
 from research.errors import UserError
-from research.experiments.experiment import Run
+from research.experiments.experiment import Job, Run, fingerprint
 from research.training.best import LOWER_IS_BETTER
 
 if TYPE_CHECKING:
     import optuna
 
 STUDY = "study.log"
-PARAMETERS = "parameters.json"  # of a trial, in its folder
+SEARCH = "search"  # the attribute of the study that says what it is of
 FOLDER = "folder"  # a trial's attribute: where it is made
 Value = float | int | str | bool
 
@@ -124,53 +123,65 @@ def trial_config(search: Search, parameters: Mapping[str, Value]) -> Config:
         raise UserError(f"search {search.name!r}: {error}") from error
 
 
-def study(search: Search, folder: Path) -> "optuna.Study":
-    """The study in a folder, a new one where there is none; trials that were stopped wait in it.
-
-    Raises UserError for one of another search, a folder on a bucket, and without Optuna.
-    """
+def require(folder: Path) -> None:
+    """Raises UserError for a folder on a bucket, and without Optuna."""
     if importlib.util.find_spec("optuna") is None:
         raise UserError("a search needs the package optuna: pip install optuna")
     if bucket.is_remote(folder):
         raise UserError(f"--workdir={folder}: a study is kept in a local folder, not on a bucket")
+
+
+def study(search: Search, folder: Path) -> "optuna.Study":
+    """The study in a folder, a new one where there is none; trials that were stopped wait in it.
+
+    Raises UserError for one of another search.
+    """
     import optuna
     from optuna.storages import JournalStorage, journal
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    folder.mkdir(parents=True, exist_ok=True)
     pruner = optuna.pruners.NopPruner()
     if search.startup:
         pruner = optuna.pruners.MedianPruner(n_startup_trials=search.startup)
     found = optuna.create_study(
         storage=JournalStorage(journal.JournalFileBackend(str(folder / STUDY))),
-        # With a seed a search of one trial at a time draws the same values again.
-        sampler=optuna.samplers.TPESampler(seed=search.run.seeds[0]),
         pruner=pruner,
-        study_name=search.name,
+        study_name=STUDY,  # one for a folder
         direction="minimize" if search.lower_is_better else "maximize",
         load_if_exists=True,
     )
-    _check_same(search, found, folder / STUDY)
+    _check_same(search, found, folder)
+    # With a seed a search of one trial at a time is the same each time; one that goes on must not
+    # draw its first values again.
+    found.sampler = optuna.samplers.TPESampler(seed=search.run.seeds[0] + 1000 * len(found.trials))
     for trial in found.get_trials(states=(optuna.trial.TrialState.RUNNING,)):
+        found.tell(trial.number, state=optuna.trial.TrialState.FAIL)
         if place := trial.user_attrs.get(FOLDER):
             found.enqueue_trial(trial.params, user_attrs={FOLDER: place})
-        found.tell(trial.number, state=optuna.trial.TrialState.FAIL)
     return found
 
 
-def _check_same(search: Search, study: "optuna.Study", file: Path) -> None:
+def _check_same(search: Search, study: "optuna.Study", folder: Path) -> None:
     """Notes in the study which search it is of. Raises UserError where it is of another one."""
-    about = {"run": dataclasses.asdict(search.run), "metric": search.metric}
-    about["space"] = {key: repr(values) for key, values in search.space.items()}
-    about = json.loads(json.dumps(about))
-    before = study.user_attrs
-    differs = [key for key in about if before and before[key] != about[key]]
+    trial = Job(
+        search.name, search.run.seeds, trial_config(search, _corner(search, 0)), folder, None
+    )
+    about = {
+        "name": search.name,
+        "metric": search.metric,
+        "space": {key: repr(values) for key, values in search.space.items()},
+        "config, data or checkpoint": fingerprint(trial),
+    }
+    before = study.user_attrs.get(SEARCH)
+    if before is None:
+        study.set_user_attr(SEARCH, about)
+        return
+    differs = [key for key in about if before[key] != about[key]]
     if differs:
         raise UserError(
-            f"{file} is of another search (its {', '.join(differs)}); give another --workdir"
+            f"{folder / STUDY} is of another search (its {', '.join(differs)}); give another "
+            "--workdir"
         )
-    for key, value in about.items():
-        study.set_user_attr(key, value)
 
 
 def ask(search: Search, study: "optuna.Study") -> tuple["optuna.Trial", dict[str, Value], str]:

@@ -1,15 +1,18 @@
 """Makes the trials of a search, each in a process of its own, several at a time."""
 
 import dataclasses
+import fcntl
 import json
 import math
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from research.errors import UserError
 from research.experiments import children, lanes
 from research.experiments import search as searches
 from research.experiments.children import Child
@@ -23,9 +26,10 @@ if TYPE_CHECKING:
     import optuna
 
 PROGRAM = (sys.executable, "-m", "research.experiments.trial")
+LOCK = "search.lock"
 PARAMETERS = "parameters.json"  # of a trial, in its folder
 SECONDS_BETWEEN_LOOKS = 0.2
-HOPELESS = 3  # trials that fail, where none was better, end a search
+HOPELESS = 3  # trials that fail, where none is done, end a search
 
 
 @dataclasses.dataclass
@@ -55,6 +59,32 @@ def run(
 
     Raises UserError as `search.study` does.
     """
+    searches.require(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    with alone(folder):
+        return _run(search, file, folder, trials, parallel, devices, say)
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Raises UserError where another process makes the trials of this folder."""
+    with open(folder / LOCK, "w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise UserError(f"another search is at work in {folder}") from error
+        yield
+
+
+def _run(
+    search: Search,
+    file: str,
+    folder: Path,
+    trials: int,
+    parallel: int,
+    devices: int,
+    say: Callable[[str], None],
+) -> Outcome:
     study = searches.study(search, folder)
     wanted, made = trials or search.trials, len(searches.over(study))
     if made >= wanted:
@@ -79,6 +109,7 @@ class _Searcher:
         self.wanted, self.devices = wanted, devices
         self.lanes: list[_Running | None] = [None] * count
         self.outcome = Outcome(study, [])
+        self.hopeless = False
         self.view = View(count, say)
 
     def run(self) -> Outcome:
@@ -98,7 +129,9 @@ class _Searcher:
     def _begin(self) -> None:
         """Fills the free lanes."""
         done = searches.over(self.study)
-        if len(self.outcome.failed) >= HOPELESS and all(t.value is None for t in done):
+        if self.hopeless and not any(t.state.name == "COMPLETE" for t in done):
+            if not any(self.lanes):
+                self.view.say("no trial was better: the search ends here")
             return
         for lane, running in enumerate(self.lanes):
             if running or len(done) + sum(map(bool, self.lanes)) >= self.wanted:
@@ -151,6 +184,8 @@ class _Searcher:
         else:
             self.study.tell(running.trial, state=TrialState.FAIL)
             self.outcome.failed.append(child.name)
+            # Without one evaluation it is the input that is wrong, not the values.
+            self.hopeless |= not found or len(self.outcome.failed) >= HOPELESS
             children.failed(child, code, self.view.say)
 
 

@@ -14,7 +14,7 @@ from etils import epath
 from jax.experimental import multihost_utils
 
 from research import bucket
-from research.config import Config, changed_keys, flat, to_values
+from research.config import FREE_KEYS, Config, changed_keys, flat, to_values
 from research.data.loader import Ahead
 from research.errors import UserError
 from research.evaluation import validation
@@ -29,23 +29,6 @@ from research.training.checkpoint import Checkpoints, read_info
 from research.training.checkpoint_folder import absolute, steps_in
 from research.training.run import Run, build, describe
 from research.training.step import State
-
-# Keys that may change between a run and its resumption: they change no number of it.
-FREE_KEYS = (
-    "init_from",
-    "data.cache",
-    "mesh",
-    "model.remat",
-    "model.attention",
-    "train.log_every",
-    "train.eval_every",
-    "train.eval_epochs",
-    "train.eval_batches",
-    "train.checkpoint_every",
-    "train.deterministic",
-    "train.wandb",
-    "train.keep",
-)
 
 
 class Interrupted(Exception):
@@ -135,10 +118,11 @@ def train(
         state, meta = _start(run, checkpoints, quiet)
         start = int(state.step)
         folder.mkdir(parents=True, exist_ok=True)
+        start_key = run.start_key  # all processes agree on it, so all have to ask
         if active:
             text = json.dumps(to_values(run.config), indent=1)
             (folder / starts.CONFIG).write_text(text + "\n")
-            starts.add(folder, starts.describe(run.data_key, run.start_key) | {"step": start})
+            starts.add(folder, starts.describe(run.data_key, start_key) | {"step": start})
         changed = changed_keys(run.config)
         with MetricWriter(folder, active, changed, run.config.train.wandb) as writer:
             writer.cut(start if start else -1)

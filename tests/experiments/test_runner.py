@@ -18,7 +18,7 @@ from research.monitoring import starts
 from tests import helpers
 
 # A run starts from another by its name alone: checkpoints are not what is tested here.
-NO_CHECKPOINT = SimpleNamespace(fingerprint="")
+NO_CHECKPOINT = SimpleNamespace(fingerprint="", config={"model": {}}, tokenizer_json="")
 
 # Stands in for a run: notes when it began and ended, and does what its name says.
 CHILD = """
@@ -175,14 +175,24 @@ def test_another_config_is_made_beside_what_was_there(make, tmp_path):
 
 def test_what_was_begun_with_another_config_is_found_before_any_starts(make, tmp_path):
     make({"broken": {}}, parallel=1)
-    found, _ = make({"broken": {}}, parallel=1)
-    assert found.failed == ["broken-seed0"], "the same one goes on"
+    anew = {"broken": {"overrides": {"train.steps": 4}}}
+    assert make(anew, parallel=1)[0].failed == ["broken-seed0"], "it had no checkpoint"
+    (tmp_path / "runs" / "broken-seed0" / "checkpoints").mkdir()
+    same = {"broken": {"overrides": {"train.steps": 4, "train.log_every": 2}}}
+    assert make(same, parallel=1)[0].failed == ["broken-seed0"], "it goes on"
     changed = {"new": {}, "broken": {"overrides": {"train.steps": 3}}}
     with pytest.raises(UserError, match="broken-seed0 holds a run, unfinished, with another"):
         make(changed, parallel=1)
     assert not (tmp_path / "runs" / "new-seed0").exists()
     _, said = make(changed, parallel=1, rerun_changed=True)
     assert "broken-seed0: made again; what was there is now broken-seed0.before-1" in said
+
+
+def test_a_damaged_record_is_named(make, tmp_path):
+    make({"one": {}}, parallel=1)
+    (tmp_path / "runs" / "one-seed0" / "done.json").write_text('{"finger')
+    with pytest.raises(UserError, match="one-seed0/done.json is damaged"):
+        make({"one": {}}, parallel=1)
 
 
 def test_only_what_fits_the_pattern_is_made(make, tmp_path):

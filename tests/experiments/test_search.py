@@ -23,10 +23,12 @@ folder = pathlib.Path(folder)
 values = json.loads((folder / "parameters.json").read_text())
 rate = values["optimizer.learning_rate"]
 signal.signal(signal.SIGINT, lambda *_: (print("stopped"), sys.exit(130)))
+lines = folder / "metrics.jsonl"
 if rate > 0.5:
+    if rate < 0.95:
+        lines.write_text(json.dumps({"step": 1, "validation/accuracy": "nan"}) + "\\n")
     print("error: diverged")
     sys.exit(2)
-lines = (folder / "metrics.jsonl")
 done = len(lines.read_text().splitlines()) if lines.exists() else 0
 for step in range(done + 1, 4):
     with open(lines, "a") as out:
@@ -114,8 +116,12 @@ def test_a_failed_trial_is_shown_and_the_others_go_on(file, tmp_path):
 
 def test_what_fails_again_and_again_ends_the_search(file, tmp_path):
     space = "{'optimizer.learning_rate': Float(0.6, 0.9)}"
-    found, _ = make(file(space, trials=50), tmp_path)
+    found, said = make(file(space, trials=50), tmp_path)
     assert states(found) == ["FAIL"] * searcher.HOPELESS
+    assert said[-1] == "no trial was better: the search ends here"
+    space = "{'optimizer.learning_rate': Float(0.96, 0.99)}"
+    found, _ = make(file(space, trials=50), tmp_path / "more")
+    assert states(found) == ["FAIL"], "not one evaluation: it is the input that is wrong"
 
 
 def test_what_was_stopped_goes_on_in_its_folder(file, tmp_path):
@@ -159,7 +165,7 @@ def test_a_search_that_cannot_be_made(file, space, given, message):
 
 def test_another_search_is_not_mixed_in(file, tmp_path):
     make(file(RATE, trials=1), tmp_path)
-    with pytest.raises(UserError, match="is of another search \\(its space\\)"):
+    with pytest.raises(UserError, match="is of another search \\(its space"):
         make(file(RATE.replace("0.4", "0.3"), trials=1), tmp_path)
 
 
@@ -198,3 +204,26 @@ def test_real_trials_and_their_report(file, tmp_path, monkeypatch, capsys):
     chosen = json.loads((place / "parameters.json").read_text())
     assert resolved["train"]["batch_size"] == chosen["train.batch_size"]
     assert resolved["train"]["best"] == "macro_recall"
+
+
+def test_values_are_not_drawn_again_after_a_stop(file, tmp_path):
+    path = file(RATE, trials=2)
+    make(path, tmp_path)
+    found, _ = make(path, tmp_path, trials=4)
+    assert len({t.params["optimizer.learning_rate"] for t in search.over(found.study)}) == 4
+
+
+def test_two_searches_at_once_in_one_folder(file, tmp_path):
+    path = file(RATE, trials=1)
+    (tmp_path / "runs").mkdir()
+    with searcher.alone(tmp_path / "runs"):
+        with pytest.raises(UserError, match="another search is at work"):
+            make(path, tmp_path)
+
+
+def test_other_data_is_another_search(file, tmp_path):
+    path = file(RATE, trials=1)
+    make(path, tmp_path)
+    helpers.write_reviews(tmp_path / "train.jsonl", 61)
+    with pytest.raises(UserError, match="its config, data or checkpoint"):
+        make(path, tmp_path)
