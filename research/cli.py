@@ -81,6 +81,9 @@ def parse(name: str, verb: Verb, arguments: Sequence[str]) -> tuple[dict[str, An
             value = items.pop(0)
         if not value and flag in PATHS:
             raise UserError(f"{name}: --{flag} is empty; give a path: --{flag}=…")
+        if flag in verb.repeated:
+            flags.setdefault(flag, []).append(value)
+            continue
         given, where = (overrides, key) if is_override else (flags, flag)
         if where in given:
             raise UserError(f"{name}: --{flag} is given twice")

@@ -11,6 +11,7 @@ class Verb:
     """`module:function` takes the flags by name and, where `overrides` is true, those too.
 
     launches: it can run elsewhere, with --on and its options, --on.KEY=VALUE.
+    repeated: flags that may be given again, whose values are a list.
     names: what stands behind the verb without a flag, one or more of them, if anything does.
     """
 
@@ -21,6 +22,7 @@ class Verb:
     switches: Flags = dataclasses.field(default_factory=dict)
     overrides: bool = False
     launches: bool = False
+    repeated: tuple[str, ...] = ()
     names: str = ""
 
 
@@ -94,8 +96,9 @@ VERBS: dict[str, Verb] = {
             "samples": "how many texts (1)",
             "beams": "beam search with so many; draws nothing (1: none)",
             "length_penalty": "of a beam search: the larger, the longer its texts (1)",
-            "stop": r"text at which to end, such as \n",
+            "stop": r"text at which to end, such as \n; may be given again",
         },
+        repeated=("stop",),
     ),
     "embed": Verb(
         "research.commands.embed:run",

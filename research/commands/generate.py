@@ -1,6 +1,7 @@
 """`launch.py generate`."""
 
 import sys
+from collections.abc import Sequence
 
 from research.commands.numbers import number, whole
 from research.data.tokenizer import Tokenizer
@@ -29,7 +30,7 @@ def run(
     samples: str = "1",
     beams: str = "1",
     length_penalty: str | None = None,
-    stop: str | None = None,
+    stop: Sequence[str] = (),
 ) -> int:
     """Prints `samples` texts that go on from the prompt, and how fast they came.
 
@@ -49,7 +50,7 @@ def run(
     samplers.check(sampling)
     if search:
         searching.check(search, sampling)
-    end = None if stop is None else stopping.unescape(stop)
+    end = [stopping.unescape(text) for text in stop]
     loaded = require_head(load_model(checkpoint), checkpoint)
     require_generative(loaded, checkpoint)
     tokenizer = loaded.tokenizer
@@ -78,19 +79,19 @@ def run(
     typed = sys.stdout.isatty() and count == 1 and search is None
     generate(1)  # compiles the program, so that the figures are those of decoding
     first = generate(1)
+    ends = decode.stopping_watch(tokenizer, [tokens] * count, end) if end else None
     if typed:
         stream = stopping.Stream(_type, end)
         _type(prompt)
 
-        def watch(_: int, new: list[int]) -> bool:
+        def watch(row: int, new: list[int]) -> bool:
             stream.update(text(new))
-            return end is not None and end in text(new)
+            return ends is not None and ends(row, new)
 
         made = generate(limit, watch)
         stream.finish(text(made.tokens[0]))
         print()
     else:
-        ends = decode.stopping_watch(tokenizer, [tokens] * count, end) if end else None
         made = generate(limit, None if search else ends)
         for index, new in enumerate(made.tokens):
             if count > 1:

@@ -138,7 +138,11 @@ BERT = Family(
     to_model=_bert_model,
     to_hf=lambda model: write_keys(model, BERT_KEYS),
     rules=_bert_rules,
-    ignored=("*embeddings.position_ids", "cls.predictions.decoder.*"),
+    ignored=("*embeddings.position_ids",),
+    copies={
+        "cls.predictions.decoder.weight": "bert.embeddings.word_embeddings.weight",
+        "cls.predictions.decoder.bias": "cls.predictions.bias",
+    },
 )
 
 
@@ -200,7 +204,12 @@ ROBERTA = Family(
     to_model=_roberta_model,
     to_hf=_roberta_hf,
     rules=_roberta_rules,
-    ignored=("*embeddings.position_ids", "lm_head.decoder.*"),
+    pad=1,
+    ignored=("*embeddings.position_ids",),
+    copies={
+        "lm_head.decoder.weight": "roberta.embeddings.word_embeddings.weight",
+        "lm_head.decoder.bias": "lm_head.bias",
+    },
 )
 
 
@@ -267,5 +276,6 @@ DISTILBERT = Family(
     to_model=_distilbert_model,
     to_hf=lambda model: write_keys(model, DISTILBERT_KEYS) | {"sinusoidal_pos_embds": False},
     rules=_distilbert_rules,
-    ignored=("*embeddings.position_ids", "vocab_projector.weight"),
+    ignored=("*embeddings.position_ids",),
+    copies={"vocab_projector.weight": "distilbert.embeddings.word_embeddings.weight"},
 )

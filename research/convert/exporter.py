@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -55,6 +56,20 @@ def export(path: str, output: str) -> Exported:
     card = model_card(loaded, name, output, path)
 
     part = folder.with_name(f"{folder.name}.part")
+    try:
+        _write(part, loaded, config, tensors, card)
+        if folder.exists():
+            folder.rmdir()
+        part.rename(folder)
+    except BaseException:
+        shutil.rmtree(part, ignore_errors=True)
+        raise
+    return Exported(name, left_out)
+
+
+def _write(
+    part: Path, loaded: Loaded, config: dict[str, Any], tensors: dict[str, np.ndarray], card: str
+) -> None:
     part.mkdir(parents=True, exist_ok=True)
     (part / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
     save_file(tensors, part / "model.safetensors", metadata={"format": "pt"})
@@ -64,10 +79,6 @@ def export(path: str, output: str) -> Exported:
     text = json.dumps(_tokenizer_config(loaded), indent=2)
     (part / "tokenizer_config.json").write_text(text + "\n", encoding="utf-8")
     (part / "README.md").write_text(card, encoding="utf-8")
-    if folder.exists():
-        folder.rmdir()
-    part.rename(folder)
-    return Exported(name, left_out)
 
 
 def _merged(loaded: Loaded) -> Loaded:
@@ -82,6 +93,8 @@ def find_class(loaded: Loaded) -> tuple[Family, str]:
     fitting, differences = [], {}
     for family in FAMILIES.values():
         differ = _differences(loaded.model, family)
+        if family.pad not in (None, loaded.tokenizer.pad):
+            differ.append(f"padding with the id {loaded.tokenizer.pad} (there {family.pad})")
         differences[family.model_type] = differ
         if not differ:
             fitting.append(family)
@@ -90,6 +103,11 @@ def find_class(loaded: Loaded) -> tuple[Family, str]:
         raise UserError(
             f"no public architecture has this shape; nearest: {nearest}, but for "
             f"{'; '.join(differences[nearest])}"
+        )
+    if any(o.pattern == "prefix" for o in loaded.objectives):
+        raise UserError(
+            "no public architecture reads a prompt in both directions and writes on from left to "
+            "right (config.task.prefix, or a prefix LM)"
         )
     heads = [o.name for o in loaded.objectives]
     heads = ["causal_lm" if name == "text_generation" else name for name in heads]

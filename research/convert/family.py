@@ -25,7 +25,9 @@ class Family:
     to_hf: our shape -> the keys of config.json that say it.
     rules: our shape and class -> rules for the backbone (with the prefix) and all heads.
     pattern: of the attention, for the class without heads.
-    ignored: patterns of tensors that hold nothing learnt, or a copy of a tied table.
+    ignored: patterns of tensors that hold nothing learnt.
+    pad: the id that padding must have, where positions are counted by it.
+    copies: tensors that some files have, and what they have to be the same as.
     skip: (model, path, layer) -> whether the family has no such tensor in that layer.
     """
 
@@ -39,6 +41,8 @@ class Family:
     rules: Callable[[ModelConfig, str], Sequence[Rule]]
     pattern: Pattern = "full"
     ignored: tuple[str, ...] = ()
+    pad: int | None = None
+    copies: Mapping[str, str] = dataclasses.field(default_factory=dict)
     skip: Callable[[ModelConfig, str, int], bool] = lambda model, path, layer: False
 
     def heads_of(self, name: str) -> tuple[str, ...]:

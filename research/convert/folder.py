@@ -33,7 +33,7 @@ class Public:
 def read_folder(path: Path) -> Public:
     """Raises UserError for what is missing, damaged, or pickled."""
     config = _json(path / "config.json")
-    return Public(str(path), config, _tensors(path, config), _tokenizer(path))
+    return Public(str(path), config, _tensors(path), _tokenizer(path))
 
 
 def download(name: str) -> Path:
@@ -51,12 +51,34 @@ def download(name: str) -> Path:
             "pip install huggingface_hub"
         ) from error
     try:
-        return Path(huggingface_hub.snapshot_download(name, allow_patterns=list(WANTED)))
+        folder = Path(huggingface_hub.snapshot_download(name, allow_patterns=list(WANTED)))
     except Exception as error:  # of many kinds: no network, no such name, no permission
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UserError(
             f"there is no folder or file {name!r}, and the Hugging Face hub says: {first:.200}"
         ) from error
+    if not any(folder.glob("*.safetensors")):
+        raise UserError(
+            f"{name} has no safetensors on the hub. Pickled weights can run any code when they are "
+            "read; where transformers and torch are installed, convert them once:\n"
+            f"{_conversion(folder, name, name.rpartition('/')[2])}"
+        )
+    return folder
+
+
+def _conversion(folder: Path, name: str, output: str) -> str:
+    """The commands that make a folder with safetensors of a checkpoint."""
+    kind = (_json(folder / "config.json").get("architectures") or ["AutoModel"])[0]
+    tokenizer = [
+        str(path)
+        for path in sorted(folder.iterdir())
+        if path.name.startswith(("tokenizer", "special_tokens", "vocab", "merges", "added_tokens"))
+    ]
+    return (
+        f"  python -c \"import transformers; transformers.{kind}.from_pretrained('{name}')"
+        f".save_pretrained('{output}-safetensors')\"\n"
+        f"  cp {' '.join(tokenizer)} {output}-safetensors/"
+    )
 
 
 def _json(path: Path) -> dict[str, Any]:
@@ -72,7 +94,7 @@ def _json(path: Path) -> dict[str, Any]:
     return found
 
 
-def _tensors(folder: Path, hf: dict[str, Any]) -> dict[str, Callable[[], np.ndarray]]:
+def _tensors(folder: Path) -> dict[str, Callable[[], np.ndarray]]:
     if (folder / INDEX).is_file():
         files = sorted(set(_json(folder / INDEX).get("weight_map", {}).values()))
         missing = [name for name in files if not (folder / name).is_file()]
@@ -81,7 +103,7 @@ def _tensors(folder: Path, hf: dict[str, Any]) -> dict[str, Callable[[], np.ndar
     elif (folder / WEIGHTS).is_file():
         files = [WEIGHTS]
     else:
-        raise UserError(_no_weights(folder, hf))
+        raise UserError(_no_weights(folder))
     found: dict[str, Callable[[], np.ndarray]] = {}
     for name in files:
         found |= _opened(folder / name)
@@ -113,17 +135,14 @@ def _named(name: str) -> str:
     return name
 
 
-def _no_weights(folder: Path, hf: dict[str, Any]) -> str:
+def _no_weights(folder: Path) -> str:
     pickled = sorted(path.name for path in folder.glob("pytorch_model*.bin"))
     if not pickled:
         return f"{folder / WEIGHTS} is missing"
-    kind = (hf.get("architectures") or ["AutoModel"])[0]
     return (
         f"{folder / pickled[0]} is pickled, which can run any code when it is read; where "
-        "transformers and torch are installed, convert it once:\n"
-        f"  python -c \"import transformers; transformers.{kind}.from_pretrained('{folder}')"
-        f".save_pretrained('{folder}-safetensors')\"\n"
-        f"  cp {folder}/*token* {folder}/vocab* {folder}-safetensors/"
+        f"transformers and torch are installed, convert it once:\n"
+        f"{_conversion(folder, str(folder), str(folder))}"
     )
 
 

@@ -4,7 +4,7 @@ Format: ggml's docs/gguf.md. llama.cpp stores queries and keys with the two halv
 interleaved, which is undone here.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,15 @@ BLOCK_NAMES = {
     "ffn_up": "mlp.up_proj",
     "ffn_down": "mlp.down_proj",
 }
+NEEDED = (
+    "llama.embedding_length",
+    "llama.block_count",
+    "llama.attention.head_count",
+    "llama.feed_forward_length",
+    "llama.context_length",
+    "llama.attention.layer_norm_rms_epsilon",
+    "tokenizer.ggml.tokens",
+)
 CONTROL = 3  # a token's type in the file: it stands for no text
 
 # How a text is cut before the merges, by the file's name for it.
@@ -55,10 +64,17 @@ def read_gguf(path: Path) -> Public:
     kind = fields.get("general.architecture")
     if kind != "llama":
         raise UserError(f"{path}: architecture {kind!r} is not supported; supported: 'llama'")
+    _need(fields, NEEDED, path)
     config = _config(fields)
-    tensors = {_name(t.name, path): _reader(t, config) for t in reader.tensors}
+    tensors = {_name(t.name, path): _reader(t, config, path) for t in reader.tensors}
     config["tie_word_embeddings"] = "lm_head.weight" not in tensors
     return Public(str(path), config, tensors, _tokenizer(fields, path))
+
+
+def _need(fields: Mapping[str, Any], names: Sequence[str], path: Path) -> None:
+    missing = [name for name in names if name not in fields]
+    if missing:
+        raise UserError(f"{path} lacks {', '.join(missing)}")
 
 
 def _config(fields: Mapping[str, Any]) -> dict[str, Any]:
@@ -95,13 +111,19 @@ def _name(name: str, path: Path) -> str:
     raise UserError(f"{path}: the tensor {name!r} is not known")
 
 
-def _reader(tensor: Any, config: Mapping[str, Any]) -> Callable[[], np.ndarray]:
+def _reader(tensor: Any, config: Mapping[str, Any], path: Path) -> Callable[[], np.ndarray]:
     heads = {"attn_q": "num_attention_heads", "attn_k": "num_key_value_heads"}
     part = tensor.name.split(".")[-2]
 
     def read() -> np.ndarray:
         shape = tuple(int(size) for size in reversed(tensor.shape))
-        found = gguf.quants.dequantize(tensor.data, tensor.tensor_type).reshape(shape)
+        try:
+            found = gguf.quants.dequantize(tensor.data, tensor.tensor_type).reshape(shape)
+        except NotImplementedError as error:
+            raise UserError(
+                f"{path}: {tensor.name} is stored as {tensor.tensor_type.name}, which cannot be "
+                "turned back into numbers here; take a file in F16, Q8_0 or Q4_0"
+            ) from error
         if part not in heads:
             return found
         count = config[heads[part]]
@@ -118,6 +140,7 @@ def _tokenizer(fields: Mapping[str, Any], path: Path) -> Tokenizer:
             f"{path}: the tokenizer {kind!r} with the cut {cut!r} is not supported"
             f"{nearest(str(cut), CUTS)}"
         )
+    _need(fields, ("tokenizer.ggml.merges", "tokenizer.ggml.token_type"), path)
     tokens = fields["tokenizer.ggml.tokens"]
     merges = [tuple(merge.split(" ")) for merge in fields["tokenizer.ggml.merges"]]
     vocab = {token: number for number, token in enumerate(tokens)}

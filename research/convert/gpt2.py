@@ -64,6 +64,6 @@ GPT2 = Family(
     to_hf=lambda model: write_keys(model, KEYS) | {"embd_pdrop": model.dropout},
     rules=_rules,
     pattern="causal",
-    # The causal masks are constants, and the output table is the embedding.
-    ignored=("*attn.bias", "*attn.masked_bias", "lm_head.weight"),
+    ignored=("*attn.bias", "*attn.masked_bias"),  # the causal masks are constants
+    copies={"lm_head.weight": "transformer.wte.weight"},
 )

@@ -1,6 +1,7 @@
 """A public checkpoint into one of ours."""
 
 import dataclasses
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +89,7 @@ def _as_class(public: Public, family: Family, model: ModelConfig, name: str) -> 
         model.layers,
         lambda path, layer: family.skip(model, path, layer),
         family.ignored,
+        family.copies,
         public.where,
     )
     return config, jax.tree.unflatten(
@@ -151,7 +153,7 @@ def _task(family: Family, head: str, public: Public, length: int) -> dict[str, A
     if pooling and (problem == "regression" or (problem is None and len(labels) == 1)):
         return {"name": "regression"} | pooling
     wanted = [str(number) for number in range(len(labels))]
-    if sorted(labels, key=int) != wanted:
+    if set(labels) != set(wanted):
         raise UserError(f"config.json: id2label has the ids {', '.join(labels)}, expected 0 to "
                         f"{len(labels) - 1}")  # fmt: skip
     name = "multi_label" if problem == "multi_label_classification" and pooling else head
@@ -159,7 +161,10 @@ def _task(family: Family, head: str, public: Public, length: int) -> dict[str, A
 
 
 def _heads(config: Config, public: Public) -> dict[str, Any]:
-    objectives, _ = objectives_of(config, public.tokenizer)
+    try:
+        objectives, _ = objectives_of(config, public.tokenizer)
+    except UserError as error:  # of labels that the task does not have
+        raise UserError(f"{public.where}: its head is not supported: {error}") from error
     return heads_of(objectives)
 
 
@@ -172,11 +177,16 @@ def save(imported: Imported, output: str) -> None:
         "architecture": imported.architecture,
         "pattern": family_of(imported.source.hf).pattern,
     }
-    checkpoint.write_checkpoint(
-        f"{output}/checkpoints",
-        0,
-        imported.params,
-        to_values(imported.config),
-        imported.source.tokenizer.to_json(),
-        meta,
-    )
+    folder = Path(output) / "checkpoints"
+    try:
+        checkpoint.write_checkpoint(
+            str(folder),
+            0,
+            imported.params,
+            to_values(imported.config),
+            imported.source.tokenizer.to_json(),
+            meta,
+        )
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise

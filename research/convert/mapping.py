@@ -172,6 +172,7 @@ def read(
     layers: int,
     skip: Callable[[str, int], bool],
     ignored: Sequence[str],
+    copies: Mapping[str, str],
     where: str,
 ) -> dict[str, np.ndarray]:
     """Our parameters by path, float32, from tensors by name.
@@ -181,6 +182,7 @@ def read(
         rules: those of `active`.
         shapes: our parameters' shapes by path.
         ignored: patterns of tensors that hold nothing that is learnt.
+        copies: tensors that may be there, and what each has to be the same as.
         where: what to call the checkpoint in an error.
 
     Raises UserError naming every tensor that is missing, not known, or of another shape; nothing
@@ -193,10 +195,17 @@ def read(
     unknown = sorted(
         name
         for name in tensors.keys() - expected
-        if not any(fnmatchcase(name, pattern) for pattern in ignored)
+        if name not in copies and not any(fnmatchcase(name, pattern) for pattern in ignored)
     )
     if unknown:
         raise UserError(f"{where} has tensors that this architecture does not: {_listed(unknown)}")
+    for name, other in copies.items():
+        if {name, other} <= tensors.keys() and not np.array_equal(
+            tensors[name](), tensors[other]()
+        ):
+            raise UserError(
+                f"{where}: {name} is not the same as {other}; in this architecture they are one"
+            )
     found: dict[str, np.ndarray] = {}
     for rule in rules:
         stacked = "{layer}" in rule.theirs

@@ -134,6 +134,7 @@ MODERNBERT = Family(
     to_model=_model,
     to_hf=_hf,
     rules=_rules,
-    ignored=("decoder.weight", "*rotary_emb.inv_freq"),
+    ignored=("*rotary_emb.inv_freq",),
+    copies={"decoder.weight": "model.embeddings.tok_embeddings.weight"},
     skip=_skip,
 )

@@ -158,9 +158,16 @@ def decode_continuation(tokenizer: Tokenizer, prompt: Sequence[int], new: Sequen
     return whole[len(before) :] if whole.startswith(before) else tokenizer.decode(new)
 
 
-def stopping_watch(tokenizer: Tokenizer, prompts: Sequence[Sequence[int]], stop: str) -> Watch:
-    """A watch that ends a row once its new text has the stop string."""
-    return lambda i, new: stop in decode_continuation(tokenizer, prompts[i], new)
+def stopping_watch(
+    tokenizer: Tokenizer, prompts: Sequence[Sequence[int]], stop: Sequence[str]
+) -> Watch:
+    """A watch that ends a row once its new text has one of the stop strings."""
+
+    def ends(i: int, new: list[int]) -> bool:
+        text = decode_continuation(tokenizer, prompts[i], new)
+        return any(s in text for s in stop)
+
+    return ends
 
 
 def continue_texts(
@@ -172,7 +179,7 @@ def continue_texts(
     max_tokens: int,
     sampling: Sampling,
     beams: Beams | None = None,
-    stop: str | None = None,
+    stop: Sequence[str] = (),
     pattern: Pattern = "causal",
     ids: Sequence[int] | None = None,
     special: bool = False,
@@ -181,8 +188,8 @@ def continue_texts(
     """The continuation of each text (without the text itself); arguments as in `generate`.
 
     Args:
-        stop: the text is cut before this string, and decoding ends once all rows have it or have
-            ended. Beams are searched to their own ends; then the best one's text is cut.
+        stop: the text is cut before the first of these, and decoding ends once all rows have one
+            or have ended. Beams are searched to their own ends; then the best one's text is cut.
         special: special tokens other than end-of-text may be produced; they stand for no text.
 
     Raises:

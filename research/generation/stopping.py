@@ -5,7 +5,7 @@ tokens become text (merged bytes, dropped blanks) only the tokenizer knows.
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from research.errors import UserError
 
@@ -22,30 +22,31 @@ def unescape(text: str) -> str:
     return re.sub(r"\\([nt\\])", lambda found: _ESCAPES[found[1]], text)
 
 
-def cut(text: str, stop: str | None) -> str:
-    """What comes before the first stop string; all of it where there is none."""
-    return text.partition(stop)[0] if stop else text
+def cut(text: str, stop: Sequence[str]) -> str:
+    """What comes before the first of the stop strings; all of it where there is none."""
+    return text[: min((text.find(s) for s in stop if s in text), default=len(text))]
 
 
-def settled(text: str, stop: str | None = None) -> str:
+def settled(text: str, stop: Sequence[str] = ()) -> str:
     """The part of an unfinished text that what comes later cannot change.
 
     Left out are the end that may become a stop string, and the replacement characters there:
     decoding gives them for the first bytes of a character whose other bytes are still to come.
     """
-    if stop and stop in text:
-        return cut(text, stop)
     text = text.rstrip("\N{REPLACEMENT CHARACTER}")
-    if not stop:
-        return text
-    partial = next((n for n in range(len(stop) - 1, 0, -1) if text.endswith(stop[:n])), 0)
-    return text[: len(text) - partial]
+    # One that has only begun may lie before one that is whole.
+    return text[: min([len(cut(text, stop)), *(len(text) - _begun(text, s) for s in stop)])]
+
+
+def _begun(text: str, stop: str) -> int:
+    """How many characters at the end of the text may be the beginning of a stop string."""
+    return next((n for n in range(len(stop) - 1, 0, -1) if text.endswith(stop[:n])), 0)
 
 
 class Stream:
     """Writes a text that grows, each part of it once and as soon as it is settled."""
 
-    def __init__(self, write: Callable[[str], object], stop: str | None = None):
+    def __init__(self, write: Callable[[str], object], stop: Sequence[str] = ()):
         self._write, self._stop, self._shown = write, stop, ""
 
     def update(self, text: str) -> None:

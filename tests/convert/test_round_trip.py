@@ -123,6 +123,7 @@ def copy(tmp_path):
     return make
 
 
+COPY, WORDS = "cls.predictions.decoder.weight", "bert.embeddings.word_embeddings.weight"
 QUERY = "bert.encoder.layer.1.attention.self.query.weight"
 
 
@@ -138,6 +139,7 @@ QUERY = "bert.encoder.layer.1.attention.self.query.weight"
         ({}, lambda t: t.update(extra=np.ones(2, np.float32)), ["extra"]),
         ({"vocab_size": 40}, None, ["tokenizer has 41 entries, the embedding 40 rows"]),
         ({}, lambda t: t.update({QUERY: t[QUERY][:8]}), [QUERY, "[8, 16], expected [16, 16]"]),
+        ({}, lambda t: t.update({COPY: t[WORDS] + 1}), [f"{COPY} is not the same as {WORDS}"]),
     ],
 )  # fmt: skip
 def test_what_does_not_fit_is_named(copy, tmp_path, capsys, config, tensors, said):
@@ -156,6 +158,39 @@ def test_label_ids_that_are_not_in_a_row(copy):
         importer.read(str(folder))
 
 
+def test_a_copy_of_a_tied_table_is_no_stranger(copy):
+    folder = copy(tensors=lambda t: t.update({COPY: t[WORDS]}))
+    assert importer.read(str(folder)).architecture == "BertForMaskedLM"
+
+
+def test_labels_that_the_head_does_not_have(copy):
+    labels = {"id2label": {"0": "NOUN", "1": "VERB", "2": "X"}}
+    folder = copy("BertForTokenClassification", labels)
+    with pytest.raises(UserError, match=f"{folder}.*labels"):
+        importer.read(str(folder))
+    folder = copy("BertForSequenceClassification", {"id2label": {"a": "x", "b": "y"}})
+    with pytest.raises(UserError, match="id2label has the ids a, b"):
+        importer.read(str(folder))
+
+
+@pytest.mark.parametrize("verb", ["import", "export"])
+def test_nothing_is_left_of_what_could_not_be_written(verb, copy, tmp_path, monkeypatch):
+    def full(*_, **__):
+        raise OSError(28, "No space left on device", "x")
+
+    out, source = tmp_path / "out", copy()
+    if verb == "import":
+        flags = [f"--source={source}"]
+        monkeypatch.setattr(importer.checkpoint, "write_checkpoint", full)
+    else:
+        start = tmp_path / "start"
+        assert cli.main(["import", f"--source={source}", f"--output={start}"]) == 0
+        flags = [f"--checkpoint={start}"]
+        monkeypatch.setattr(exporter, "save_file", full)
+    assert cli.main([verb, *flags, f"--output={out}"]) == 2
+    assert not [p.name for p in tmp_path.iterdir() if p.name.startswith("out")]
+
+
 def test_damaged_and_missing_files(copy, tmp_path):
     folder = copy()
     weights = folder / "model.safetensors"
@@ -167,8 +202,11 @@ def test_damaged_and_missing_files(copy, tmp_path):
     with pytest.raises(UserError, match="model.safetensors is missing"):
         importer.read(str(folder))
     (folder / "pytorch_model.bin").write_bytes(b"")
-    with pytest.raises(UserError, match="is pickled.*\n.*BertForMaskedLM.from_pretrained"):
+    (folder / "merges.txt").touch()
+    with pytest.raises(UserError, match="is pickled.*\n.*BertForMaskedLM.from_pretrained") as error:
         importer.read(str(folder))
+    assert f"{folder / 'merges.txt'}" in str(error.value).splitlines()[-1]
+    (folder / "merges.txt").unlink()
     index = {"weight_map": {"a": "one.safetensors", "b": "two.safetensors"}}
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))
     weights.with_name("one.safetensors").write_bytes(whole)

@@ -242,10 +242,10 @@ def test_texts_end_before_a_stop_string():
     free = decode.continue_texts(params, GPT, tokenizer, texts, **given)
     stop = free[0][2:4]
     expected = [text.partition(stop)[0] for text in free]
-    found = decode.continue_texts(params, GPT, tokenizer, texts, stop=stop, **given)
+    found = decode.continue_texts(params, GPT, tokenizer, texts, stop=[stop], **given)
     assert found == expected and len(found[0]) == 2
     beams = {"beams": Beams(1), **given}
-    assert decode.continue_texts(params, GPT, tokenizer, texts, stop=stop, **beams) == expected
+    assert decode.continue_texts(params, GPT, tokenizer, texts, stop=[stop], **beams) == expected
 
 
 def test_only_allowed_tokens_are_produced():

@@ -31,31 +31,34 @@ def test_an_empty_stop_string_is_refused():
 
 
 def test_cut_before_the_first():
-    assert stopping.cut("a.b.c", ".") == "a"
-    assert stopping.cut("abc", ".") == "abc"
-    assert stopping.cut(".abc", ".") == ""
-    assert stopping.cut("abc", None) == "abc"
+    assert stopping.cut("a.b.c", ["."]) == "a"
+    assert stopping.cut("abc", ["."]) == "abc"
+    assert stopping.cut(".abc", ["."]) == ""
+    assert stopping.cut("abc", []) == "abc"
+    assert stopping.cut("a.b, c", [",", "."]) == "a"
 
 
 @pytest.mark.parametrize(
     ("text", "stop", "expected"),
     [
-        ("abc", None, "abc"),
-        ("ab\ufffd\ufffd", None, "ab"),
-        ("a\ufffdb", None, "a\ufffdb"),
-        ("ab\n", "\n\n", "ab"),
-        ("ab\n\n", "\n\n", "ab"),
-        ("ab\n\nc\n", "\n\n", "ab"),
-        ("abca", "abcabd", ""),
-        ("xabcab\ufffd", "abcabd", "x"),
-        ("abx", "abc", "abx"),
+        ("abc", [], "abc"),
+        ("ab\ufffd\ufffd", [], "ab"),
+        ("a\ufffdb", [], "a\ufffdb"),
+        ("ab\n", ["\n\n"], "ab"),
+        ("ab\n\n", ["\n\n"], "ab"),
+        ("ab\n\nc\n", ["\n\n"], "ab"),
+        ("abca", ["abcabd"], ""),
+        ("xabcab\ufffd", ["abcabd"], "x"),
+        ("abx", ["abc"], "abx"),
+        ("xyab", ["abc", "yabd"], "x"),
+        ("xabcd", ["bc", "abcde"], "x"),
     ],
 )
 def test_only_what_cannot_change_is_settled(text, stop, expected):
     assert stopping.settled(text, stop) == expected
 
 
-@pytest.mark.parametrize("stop", [None, "ïf", "日本 \n"])
+@pytest.mark.parametrize("stop", [[], ["ïf"], ["日本 \n"], ["日本 ", "rd\n", "ï"]])
 def test_a_stream_is_the_text_and_never_half_a_character(stop):
     tokenizer = helpers.byte_pairs()
     draw = random.Random(0)

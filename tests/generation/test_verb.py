@@ -78,7 +78,7 @@ def test_a_terminal_shows_the_text_while_it_is_made(checkpoint, monkeypatch, cap
     shown = [piece for piece in terminal.pieces if piece]
     assert "".join(shown) == piped and shown[0] == "nam" and len(shown) > 3
     terminal.pieces.clear()
-    assert cli.main(["generate", *flags, f"--stop={stop}"]) == 0
+    assert cli.main(["generate", *flags, f"--stop={stop}", "--stop=☃"]) == 0
     assert "".join(terminal.pieces) == "nam" + piped[3:].partition(stop)[0] + "\n"
     terminal.pieces.clear()
     assert cli.main(["generate", *flags, "--samples=2"]) == 0
@@ -132,7 +132,7 @@ def test_an_encoder_is_refused_with_what_it_can_do(tmp_path, capsys):
         ("--beams=4 --length_penalty=99", "length_penalty=99.0 must be from -10 to 10"),
         ("--length_penalty=2", "--length_penalty=2 compares the texts of a beam search"),
         ("--stop=", "stop is empty"),
-        ("--stop=a --stop=b", "--stop is given twice"),
+        ("--stop=a --stop=", "stop is empty"),
     ],
 )
 def test_a_wrong_flag_is_named(flag, said, tmp_path, capsys):
