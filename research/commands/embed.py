@@ -1,5 +1,7 @@
 """`launch.py embed`."""
 
+from pathlib import Path
+
 import numpy as np
 
 from research.data import files, jsonl
@@ -23,8 +25,10 @@ def run(
         vectors = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
     ids = [example["id"] for example in examples]
     if output.endswith(".npz"):
-        with open(output, "wb") as file:
+        part = Path(f"{output}.part")
+        with open(part, "wb") as file:
             np.savez(file, ids=np.array(ids), vectors=vectors)
+        part.replace(output)
     else:
         rows = ({"id": i, "vector": v.tolist()} for i, v in zip(ids, vectors, strict=True))
         jsonl.write(output, rows)

@@ -142,7 +142,12 @@ def _from_rows(
     examples = []
     for row in rows:
         try:
-            examples.append(_from_row(loaded, row))
+            example = _from_row(loaded, row)
+            try:
+                predictor.check(loaded, example)
+            except UserError as error:  # which names the example, not its line
+                raise UserError(f"{row.where}: {error}") from error
+            examples.append(example)
         except UserError as error:
             malformed(error)
     return examples
@@ -165,6 +170,12 @@ def _from_row(loaded: Loaded, row: files.Row) -> Example:
         if not right:
             wanted = LISTS.get(name, "text")
             raise UserError(f"{row.where}: {name!r} should be {wanted}, found {value!r:.60}")
+        try:
+            "".join(value).encode()
+        except UnicodeEncodeError as error:
+            raise UserError(
+                f"{row.where}: {name!r} holds half a character (a lone surrogate)"
+            ) from error
     return example | {"id": given.get("id", row.fallback_id)}
 
 

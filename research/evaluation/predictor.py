@@ -120,6 +120,11 @@ def predict(
     return found
 
 
+def check(loaded: Loaded, example: Example) -> None:
+    """Raises UserError for an example that has the right fields, but cannot be read."""
+    fitting(loaded, example).reader([example]).slots(example, 0, False)
+
+
 @dataclasses.dataclass(frozen=True)
 class _Asked:
     """Examples of one form: their numbers among all, how they are read, and their slots."""

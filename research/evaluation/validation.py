@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 
+from research import tasks
 from research.evaluation import evaluator
 from research.evaluation.metrics import total
 from research.sharding import mesh as meshes
@@ -21,17 +22,18 @@ def check(run: Run) -> None:
 
 
 def names(run: Run) -> set[str]:
-    """The metrics of an evaluation: those of the losses, and that of a task that is read from the
+    """The metrics of an evaluation: those of the losses, and those of a task that is read from the
     model's outputs alone. One that has to be generated takes too long to do again and again."""
     with meshes.use(run.mesh, run.config.mesh):
         shapes = jax.eval_shape(run.eval_step, run.param_shapes, run.validation.batch(0))
     found = set(evaluator.finish({name: 1.0 for name in shapes}, run.objectives))
-    return found | ({run.task.metric} if run.task and run.task.prompt is None else set())
+    read = run.task is not None and run.task.prompt is None
+    return found | (set(tasks.metrics(run.config.task)) if read else set())
 
 
 def metrics(run: Run, params: Any) -> dict[str, float]:
     """The metrics of the losses over the split (or its first `eval_batches` batches), and of the
-    whole split what the best checkpoint is chosen by."""
+    whole split the task's own one and what the best checkpoint is chosen by."""
     found = evaluator.losses(
         run.eval_step,
         params,
@@ -59,4 +61,4 @@ def _of_the_task(run: Run, params: Any) -> dict[str, float]:
         slots=run.validation.slots,
     )
     finished = run.task.finish(total(evaluator.task_counts(run.task, examples, predicted)))
-    return {run.task.metric: finished[run.task.metric]}
+    return {name: finished[name] for name in (run.task.metric, run.config.train.best)}

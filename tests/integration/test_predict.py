@@ -68,6 +68,22 @@ def test_malformed_lines_are_refused_or_skipped(tiny, tmp_path, capsys, monkeypa
     assert not out.exists()
 
 
+def test_what_has_the_right_fields_but_cannot_be_read_is_malformed(tiny, tmp_path, capsys):
+    file = tmp_path / "in.jsonl"
+    file.write_text(
+        '{"text": "Nam [MASK] ite."}\n{"text": "Nam ite."}\n{"text": "[MASK] \\ud800"}\n'
+    )
+    out = tmp_path / "out.jsonl"
+    flags = [f"--checkpoint={tiny('bert').checkpoint}", f"--input={file}", f"--output={out}"]
+    call("predict", *flags, "--skip_malformed")
+    shown = capsys.readouterr()
+    assert [json.loads(line)["id"] for line in out.read_text().splitlines()] == ["in.jsonl:1"]
+    assert f"skipped: {file}, line 2: " in shown.err and "[MASK]" in shown.err
+    assert f"skipped: {file}, line 3: 'text' holds half a character" in shown.err
+    assert cli.main(["predict", *flags]) == 2
+    assert capsys.readouterr().err.startswith(f"error: {file}, line 2: ")
+
+
 def test_malformed_records_of_a_table_are_skipped(tiny, tmp_path, capsys):
     file = tmp_path / "in.csv"
     file.write_text('text,more\nNam,1\nite\nNam"x",2\n"ite",3\nsen,"4"5\nmol,6\n')

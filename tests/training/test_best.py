@@ -112,6 +112,15 @@ def test_the_best_by_the_tasks_own_metric(tmp_path, capsys):
     assert ["macro_recall", f"{max(found):.4f}"] in shown
 
 
+def test_the_best_by_any_metric_of_the_task(tmp_path):
+    values = helpers.run_values("sentiment", tmp_path, steps=2, eval_every=1, best="macro_f1")
+    result = loop.train(configs.from_values(values), str(tmp_path / "run"), quiet=True)
+    logged = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").open()]
+    found = [row["validation/macro_f1"] for row in logged if "validation/macro_f1" in row]
+    assert len(found) == 2 and result.best.value == max(found)
+    assert "macro_recall" in result.metrics
+
+
 def test_a_run_that_did_not_look_has_no_best(tmp_path):
     values = helpers.run_values("gpt", tmp_path, steps=1)
     loop.train(configs.from_values(values), str(tmp_path / "run"), quiet=True)
