@@ -10,6 +10,8 @@ from research.planning import plan
 from research.planning import topology as machines
 from research.planning.chips import GIB
 from research.planning.plan import Estimate, Plan
+from research.sharding import rules
+from research.training import groups
 from research.training.synthetic import STEPS
 
 DOES_NOT_FIT = 3  # exit code
@@ -48,6 +50,9 @@ def report(made: Plan, price: float | None) -> Iterator[str]:
     if made.train.costs is not None:
         yield ""
         yield from _work(made)
+    elif made.train.fits:
+        yield ""
+        yield "the compiler cannot write this program down: its work and its time are not known"
     found = plan.estimate(made)
     if found is not None:
         yield ""
@@ -74,6 +79,8 @@ def _layout(made: Plan) -> Iterator[str]:
     yield f"{'logical axes':<{width}}  {'mesh axes':<{over}}  {'parameters':>15}  MiB of a device"
     for logical, placed, elements, size in lines:
         yield f"{logical:<{width}}  {placed:<{over}}  {elements:>15,}  {size / 2**20:>15,.2f}"
+    yield from rules.told(rules.fallbacks(run.param_shardings, run.param_shapes))
+    yield from groups.table(run.param_shapes, run.rates, run.config.optimizer.learning_rate)
 
 
 def _memory(made: Plan) -> Iterator[str]:
@@ -106,6 +113,8 @@ def _work(made: Plan) -> Iterator[str]:
         "forward pass, and twice as much backward)"
     )
     yield f"  {'HBM':<28}{step.costs.bytes / 1e9:>9.3f} GB"
+    if step.costs.kernels:
+        yield f"  {'kernels of attention':<28}{step.costs.kernels:>9,.0f} calls"
     for found in step.collectives:
         over = ", ".join(found.axes)
         yield (

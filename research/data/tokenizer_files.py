@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+from research import bucket
 from research.data.tokenizer import Tokenizer, byte_pairs, word_pieces
 from research.errors import UserError
 
@@ -16,7 +17,7 @@ def load(path: str | Path, lowercase: bool | None = None) -> Tokenizer:
 
     Raises UserError for a missing or faulty file, naming it.
     """
-    path = Path(path).expanduser()
+    path = bucket.path(path) if bucket.is_remote(path) else Path(path).expanduser()
     if not path.exists():
         raise UserError(f"tokenizer {path}: there is no such file or folder")
     folder = path if path.is_dir() else path.parent

@@ -116,6 +116,16 @@ def fallbacks(shardings_tree: object, shapes_tree: object) -> list[Fallback]:
     return sorted(left, key=lambda f: (-f.bytes, f.path))
 
 
+def told(fallbacks: list[Fallback], most: int = 5) -> list[str]:
+    """The largest ones in a line each, and how many there are more."""
+    lines = [
+        f"replicated, since fsdp does not divide it: {left.path} {left.shape}"
+        for left in fallbacks[:most]
+    ]
+    more = len(fallbacks) - most
+    return [*lines, f"… and {more} more, all of them smaller"] if more > 0 else lines
+
+
 def like_params(
     opt_state_shapes: object, params_shardings: object, params_shapes: object, mesh: Mesh
 ) -> object:

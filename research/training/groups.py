@@ -18,7 +18,7 @@ from research.errors import UserError, nearest
 from research.models.params import STACKED, by_path
 
 TRAINED, FROZEN = "trained", "frozen"
-SHOWN = 12  # lines of a table
+SHOWN = 100  # lines of a table: a rate for each layer of a large model
 
 
 @dataclasses.dataclass(frozen=True)

@@ -322,6 +322,5 @@ def describe(run: Run) -> str:
         f"attention {run.attention}",
     ]
     lines += groups.table(run.param_shapes, run.rates, run.config.optimizer.learning_rate)
-    for fallback in rules.fallbacks(run.param_shardings, run.param_shapes)[:5]:
-        lines.append(f"replicated, since fsdp does not divide it: {fallback.path} {fallback.shape}")
+    lines += rules.told(rules.fallbacks(run.param_shardings, run.param_shapes))
     return "\n".join(lines)

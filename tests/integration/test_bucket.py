@@ -97,7 +97,10 @@ def config(folder: Path, corpus: str) -> str:
 def test_a_run_that_is_killed_goes_on_from_the_bucket(tmp_path, launch, address):
     file = config(tmp_path, "files:gs://some-bucket/data/*.jsonl")
     put(address, "data/corpus.jsonl", (tmp_path / "corpus.jsonl").read_bytes())
-    train = ("train", f"--config={file}")
+    put(address, "words/tokenizer.json", helpers.byte_pairs().to_json().encode())
+    words = "gs://some-bucket/words/tokenizer.json"
+    tokenizer = ("--config.tokenizer.kind=file", f"--config.tokenizer.path={words}")
+    train = ("train", f"--config={file}", *tokenizer)
     killed = launch(*train, "--workdir=gs://some-bucket/runs/killed")
     until = time.monotonic() + 200
     names = ""

@@ -142,8 +142,14 @@ def test_two_processes_train_a_task_as_one_does(tmp_path):
     train = {"steps": 4, "checkpoint_every": 4, "log_every": 1, "eval_every": 2}
     file = config(tmp_path / "data", "sentiment", **train, best="macro_recall")
     one, two = tmp_path / "one", tmp_path / "two"
-    loop.train(configs.load(file, {}), str(one), quiet=True)
-    first, second = together(tmp_path / "log", 2, "train", f"--config={file}", f"--workdir={two}")
+    start = configs.load(config(tmp_path / "start", "bert", steps=1, checkpoint_every=1), {})
+    loop.train(start, str(tmp_path / "begun"), quiet=True)
+    given = {"init_from": str(tmp_path / "begun"), "model.preset": "checkpoint"}
+    given |= {"tokenizer.kind": "checkpoint"}
+    loop.train(configs.load(file, given), str(one), quiet=True)
+    changed = [f"--config.{key}={value}" for key, value in given.items()]
+    command = ["train", f"--config={file}", *changed, f"--workdir={two}"]
+    first, second = together(tmp_path / "log", 2, *command)
     assert_same_numbers(two, one)
     assert "validation/macro_recall" in metrics(two)[-1]
     assert "done: step 4" in first and "step 4" not in second, "only the first one tells"
