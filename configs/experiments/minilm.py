@@ -6,10 +6,9 @@
 The encoder is all-MiniLM-L6-v2 (22.7 M parameters). The sets are not shipped: for the names below
 the folder has NAME/train.jsonl.gz, validation and test, with the fields of docs/tasks.md. Batch
 sizes, epochs and rates are the ones that benchmarks/finetune.py repeats in PyTorch; new weights
-have the same rate, which has not been tuned for them. Measured with one seed from the encoder, on 2
-CPU cores: wnut17 F1 0.4375 (5 minutes), wikiann F1 0.751 (3 minutes), tweeteval macro-recall 0.708
-(11 minutes beside other work), xquad exact match 0.380 and F1 0.531; new weights on wikiann F1
-0.456. The other runs from scratch have not been made yet.
+have the same rate, which has not been tuned for them. On 2 CPU cores a run takes 5 minutes of
+wnut17, 3 of wikiann, 6 of tweeteval, and beside other work 40 of xquad. Found: what PyTorch finds
+with the same weights, in half its time (docs/results.md).
 """
 
 from typing import NamedTuple
