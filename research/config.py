@@ -117,12 +117,14 @@ def load(spec: str, overrides: Mapping[str, Any] | None = None) -> Config:
     return override(load_values(spec), overrides or {}, spec)
 
 
-def override(values: Mapping[str, Any], overrides: Mapping[str, Any], where: str) -> Config:
+def override(
+    values: Mapping[str, Any], overrides: Mapping[str, Any], where: str, to_run: bool = True
+) -> Config:
     """The checked config of nested dicts, changed by `overrides` as in `load`."""
     changed = copy.deepcopy(dict(values))
     for path, value in overrides.items():
         _set(changed, path, _literal(value) if isinstance(value, str) else value)
-    return from_values(changed, where)
+    return from_values(changed, where, to_run)
 
 
 def load_values(spec: str) -> dict[str, Any]:

@@ -77,9 +77,9 @@ VERBS: dict[str, Verb] = {
             "title": "of a story",
             "input": "file of examples: .jsonl, .csv, or .txt with a text in each line",
             "output": "file for the predictions, JSON Lines; default: standard output",
-            "null_threshold": "in place of config.task.null_threshold",
         },
         switches={"skip_malformed": "leave out the lines of --input that cannot be read"},
+        overrides=True,
     ),
     "generate": Verb(
         "research.commands.generate:run",

@@ -37,6 +37,7 @@ def get_config(arg: str = "") -> ConfigDict:
                 opening_words=40,
                 overlap=64,
                 max_new_tokens=100,
+                decoding=dict(temperature=0.8, top_p=0.9),  # greedy tales go round in circles
             ),
             optimizer=dict(learning_rate=5e-4),
             train=dict(batch_size=4, epochs=3.0, log_every=5),

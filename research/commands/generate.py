@@ -62,7 +62,7 @@ def run(
             loaded.params,
             loaded.model,
             [tokens] * count,
-            eos=tokenizer.require("eos", "generation ends with it"),
+            ends=tokenizer.ends,
             max_tokens=new,
             sampling=sampling,
             beams=search,

@@ -1,26 +1,24 @@
 """`launch.py predict`."""
 
-import dataclasses
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from research.commands.numbers import number
 from research.data import files, jsonl
 from research.errors import UserError
-from research.evaluation import predictor
+from research.evaluation import predictor, splits
 from research.tasks.protocol import Example, Prediction
-from research.training.inference import Loaded, load_model, require_head, with_config
+from research.training.inference import Loaded, require_head
 
 LISTS = {"tokens": "a list of words", "choices": "a list of texts"}  # fields; the others are text
 
 
 def run(
     checkpoint: str,
+    overrides: dict[str, str],
     input: str = "",
     output: str = "",
     skip_malformed: str = "",
-    null_threshold: str = "",
     **fields: str,
 ) -> int:
     """Predicts for one example given by flags, or for those of a file.
@@ -29,13 +27,12 @@ def run(
     error, or with `skip_malformed` left out and told on standard error.
 
     Args:
-        null_threshold: in place of config.task.null_threshold.
+        overrides: of what decides how outputs are read (`splits.DECISIONS`).
     """
     if input and fields:
         raise UserError(
             f"predict: give --input or --{next(iter(fields))}, not both: a file has its own texts"
         )
-    threshold = _threshold(null_threshold)
     if skip_malformed and not input:
         raise UserError("predict: --skip_malformed is for the lines of a file: give --input too")
     skipped: list[UserError] = []
@@ -46,7 +43,9 @@ def run(
         if Path(output).resolve() in [path.resolve() for path in paths]:
             raise UserError(f"predict: --output={output} would overwrite the file of --input")
     rows = list(files.rows(paths, malformed, text_lines=True)) if paths else []
-    loaded = _with_threshold(require_head(load_model(checkpoint), checkpoint), threshold)
+    loaded = require_head(
+        splits.load(checkpoint, overrides, splits.DECISIONS, to_run=False), checkpoint
+    )
     if input:
         examples = _from_rows(loaded, rows, malformed)
         if skipped:
@@ -85,29 +84,6 @@ def _skip(skipped: list[UserError]) -> Callable[[UserError], None]:
         skipped.append(error)
 
     return skip
-
-
-def _threshold(text: str) -> float | None:
-    value = number("null_threshold", text) if text else None
-    if value != value:
-        raise UserError(f"--null_threshold={text} must be a number")
-    return value
-
-
-def _with_threshold(loaded: Loaded, value: float | None) -> Loaded:
-    """The checkpoint with another config.task.null_threshold, if there is a value."""
-    if value is None:
-        return loaded
-    task = loaded.config.task
-    if not getattr(task, "unanswerable", False):
-        raise UserError(
-            "predict: --null_threshold is for checkpoints of questions that may have no answer "
-            f"(config.task.unanswerable=true); this is {predictor.trained_for(loaded)}"
-        )
-    config = dataclasses.replace(
-        loaded.config, task=dataclasses.replace(task, null_threshold=value)
-    )
-    return with_config(loaded, config)
 
 
 def _from_flags(loaded: Loaded, fields: dict[str, str]) -> Example:

@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 import numpy as np
+import tokenizers
 from safetensors.numpy import save_file
 
 from research.convert import mapping
@@ -21,7 +22,10 @@ from research.errors import UserError
 from research.models import lora
 from research.models import params as parameters
 from research.models.config import SHAPE_KEYS, ModelConfig
+from research.tasks.sequence_classification import segments
 from research.training.inference import Loaded, load_model
+
+MOST_SPECIALS = 4  # around a pair of texts
 
 
 @dataclasses.dataclass(frozen=True)
@@ -193,43 +197,60 @@ def _tokenizer_config(loaded: Loaded) -> dict[str, Any]:
     roles = ("pad", "unk", "cls", "sep", "mask", "bos", "eos")
     ids = {role: getattr(tokenizer, role) for role in roles}
     names = {f"{role}_token": tokenizer.token(i) for role, i in ids.items() if i is not None}
+    types = ["token_type_ids"] if loaded.model.token_types > 1 else []
     return {
         "tokenizer_class": "PreTrainedTokenizerFast",
         "model_max_length": loaded.model.max_positions,
+        # GPT-2 takes token types for words, other models do not take them at all.
+        "model_input_names": ["input_ids", *types, "attention_mask"],
         **names,
     }
 
 
 def _tokenizer_json(loaded: Loaded) -> str:
     """Our tokenizer.json, with the special tokens that the model was trained with around a text."""
-    values = json.loads(loaded.tokenizer.to_json())
-    causal = loaded.objectives[0].pattern == "causal" if loaded.objectives else False
-    tokenizer = loaded.tokenizer
-    if values.get("post_processor") is None and not causal and tokenizer.cls is not None:
-        values["post_processor"] = _template(tokenizer)
-    return json.dumps(values, ensure_ascii=False)
+    text = loaded.tokenizer.to_json()
+    if not _framed(loaded):
+        return text
+    texts = ("a", "b")
+    own = tokenizers.Tokenizer.from_str(text).encode(*texts).ids
+    parts = [loaded.tokenizer.encode(part).ids for part in texts]
+    if (
+        own
+        == segments(loaded.tokenizer, parts, sum(map(len, parts)) + MOST_SPECIALS).tokens.tolist()
+    ):
+        return text
+    return json.dumps(
+        json.loads(text) | {"post_processor": _template(loaded.tokenizer)}, ensure_ascii=False
+    )
+
+
+def _framed(loaded: Loaded) -> bool:
+    """Whether its texts stood between special tokens, as a prompt that is continued does not."""
+    if loaded.task is not None:
+        return not loaded.task.prompt
+    causal = any(objective.pattern != "full" for objective in loaded.objectives)
+    return not causal and loaded.tokenizer.cls is not None
 
 
 def _template(tokenizer: Tokenizer) -> Mapping[str, Any]:
-    """[CLS] A [SEP] and [CLS] A [SEP] B [SEP], as the `tokenizers` library writes it.
+    """The frame of `segments`, for one text and for two, as the `tokenizers` library writes it."""
+    begin, close = (tokenizer.eos if own is None else own for own in (tokenizer.cls, tokenizer.sep))
 
-    A tokenizer without a frame of its own has one separator between the two.
-    """
-    names = {role: tokenizer.token(getattr(tokenizer, role)) for role in ("cls", "sep")}
-
-    def special(role: str, kind: int) -> dict[str, Any]:
-        return {"SpecialToken": {"id": names[role], "type_id": kind}}
+    def special(number: int, kind: int) -> dict[str, Any]:
+        return {"SpecialToken": {"id": tokenizer.token(number), "type_id": kind}}
 
     def text(name: str, kind: int) -> dict[str, Any]:
         return {"Sequence": {"id": name, "type_id": kind}}
 
-    single = [special("cls", 0), text("A", 0), special("sep", 0)]
+    first = [special(begin, 0), text("A", 0)]
+    between = [special(close, 0)] * tokenizer.separators
     return {
         "type": "TemplateProcessing",
-        "single": single,
-        "pair": [*single, text("B", 1), special("sep", 1)],
+        "single": [*first, special(close, 0)],
+        "pair": [*first, *between, text("B", 1), special(close, 1)],
         "special_tokens": {
-            name: {"id": name, "ids": [getattr(tokenizer, role)], "tokens": [name]}
-            for role, name in names.items()
+            (name := tokenizer.token(number)): {"id": name, "ids": [number], "tokens": [name]}
+            for number in (begin, close)
         },
     }

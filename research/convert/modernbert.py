@@ -69,7 +69,8 @@ def _rope(hf: HfConfig) -> tuple[float, float]:
             only(base, "rope_type", "default")
         return tuple(float(base["rope_theta"]) for base in bases)
     full = float(hf.get("global_rope_theta", 160_000.0))
-    return full, float(hf.get("local_rope_theta") or full)
+    local = hf.get("local_rope_theta", 10_000.0)
+    return full, full if local is None else float(local)
 
 
 def _every(hf: HfConfig) -> int:

@@ -37,7 +37,9 @@ _ROLES = {
     "bos": ("<s>", "<bos>", "<|begin_of_text|>", "<|startoftext|>", "<|endoftext|>"),
     "eos": ("</s>", "<eos>", "<|end_of_text|>", "<|endoftext|>"),
 }
-_NAMES = frozenset(name for names in _ROLES.values() for name in names)
+# With these a model that was tuned on conversations ends what it says.
+_TURN_ENDS = ("<|im_end|>", "<|eot_id|>", "<end_of_turn>", "<|end_of_turn|>", "<|end|>")
+_NAMES = frozenset(name for names in (*_ROLES.values(), _TURN_ENDS) for name in names)
 # WordPiece keeps this many characters, as BERT's own training did; byte-level BPE needs no limit.
 _ALPHABET = 1000
 _MIN_FREQUENCY = 2
@@ -63,6 +65,7 @@ class Tokenizer:
     Attributes:
       vocab_size: the number of rows that an embedding needs: the highest id + 1.
       pad, unk, cls, sep, mask, bos, eos: ids, None where the tokenizer declares none.
+      ends: ids that end what a model generates: eos, then the ends of a turn.
       special_ids: all ids that stand for no text.
       separators: how many `sep` stand between the two texts of a pair (RoBERTa: 2).
     """
@@ -84,6 +87,8 @@ class Tokenizer:
         self.mask: int | None = roles["mask"]
         self.bos: int | None = roles["bos"]
         self.eos: int | None = roles["eos"]
+        turns = (ids[name] for name in _TURN_ENDS if name in ids)
+        self.ends: tuple[int, ...] = tuple(n for n in (self.eos, *turns) if n is not None)
         self.special_ids = frozenset(
             number for number, token in added.items() if token.special or token.content in _NAMES
         )

@@ -12,7 +12,7 @@ from research.errors import UserError
 from research.evaluation import evaluator, pretrained
 from research.evaluation.evaluator import Reader
 from research.generation import decode
-from research.generation.samplers import Sampling
+from research.generation.decoding import DecodingConfig
 from research.monitoring.progress import Progress
 from research.objectives.protocol import continues_with
 from research.sharding import mesh as meshes
@@ -21,9 +21,8 @@ from research.training.inference import Loaded
 from research.training.step import make_predict_step
 
 PROMPTS = 128  # prompts that are generated from between two lines of progress
-GREEDY = Sampling(temperature=0.0)
-# Greedy stories go round in circles. The seed makes them the same every time.
-TOLD = Sampling(temperature=0.8, top_p=0.9, seed=0)
+# Greedy texts go round in circles. The seed makes them the same every time.
+TOLD = DecodingConfig(temperature=0.8, top_p=0.9, seed=0)
 TASK_FORMS: dict[str, tuple[tuple[tuple[str, ...], str], ...]] = {
     "classification": ((("text",), "its label"), (("text_a", "text_b"), "the label of the pair")),
     "multi_label": ((("text",), "its labels"), (("text_a", "text_b"), "the labels of the pair")),
@@ -96,8 +95,7 @@ def predict(
 ) -> list[Prediction]:
     """A prediction for each example, in their order; those of other forms may be mixed.
 
-    Where the task generates, the prediction has the generated "text": greedy for questions,
-    sampled with a fixed seed for stories.
+    Where the task generates, the prediction has the generated "text", decoded as its config says.
 
     Args:
         labelled: labels are looked at, so that one which the task does not know is an error.
@@ -213,13 +211,12 @@ def _read(loaded: Loaded, asked: _Asked, progress: Callable[[int], None]) -> lis
 def _generated(loaded: Loaded, examples: Sequence[Example], quiet: bool) -> list[str]:
     task = loaded.task
     prompts = [task.prompt(example) for example in examples]
-    sampling = TOLD if task.kind == "story" else GREEDY
     made: list[str] = []
     with Progress(len(prompts), "generate", unit="text", active=not quiet) as progress:
         for first in range(0, len(prompts), PROMPTS):
             part = prompts[first : first + PROMPTS]
             numbers = range(first, first + len(part))
-            made += _continue(loaded, part, numbers, task.max_new_tokens, sampling)
+            made += _continue(loaded, part, numbers, task.max_new_tokens, task.decoding)
             progress.update(len(made))
     return made if task.kind == "story" else [text.strip() for text in made]
 
@@ -229,7 +226,7 @@ def _continue(
     prompts: Sequence[str],
     numbers: Sequence[int],
     max_tokens: int,
-    sampling: Sampling,
+    decoding: DecodingConfig,
 ) -> list[str]:
     return decode.continue_texts(
         loaded.params,
@@ -237,7 +234,9 @@ def _continue(
         loaded.tokenizer,
         prompts,
         max_tokens=max_tokens,
-        sampling=sampling,
+        sampling=decoding.sampling,
+        beams=decoding.search,
+        stop=decoding.stop,
         pattern=continues_with(loaded.objectives),
         ids=numbers,
     )

@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -24,7 +24,8 @@ from research.training.step import make_eval_step
 
 SPLITS = ("validation", "test")
 GROUPS = ("data", "mesh", "train")  # what of a checkpoint's config may be changed to measure it
-DECISIONS = ("task.null_threshold",)  # how its outputs are read: nothing that it has learnt
+# How its outputs are read: nothing that it has learnt.
+DECISIONS = ("task.null_threshold", "task.max_new_tokens", "task.decoding")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,23 +37,30 @@ class Evaluation:
     predictions: list[Prediction]
 
 
-def load(path: str, overrides: Mapping[str, str]) -> Loaded:
+def load(
+    path: str,
+    overrides: Mapping[str, str],
+    free: Sequence[str] = (*GROUPS, *DECISIONS),
+    to_run: bool = True,
+) -> Loaded:
     """A checkpoint with its config changed by `overrides` ("data.test" -> text).
 
     The mesh is not that of the training: all devices share the rows, unless overrides say more.
 
-    Raises UserError for a key outside of GROUPS, and as `load_model` and `config.load`.
+    Args:
+        free: the keys, and the groups of them, that may be changed.
+        to_run: as in `config.from_values`.
+
+    Raises UserError for another key, and as `load_model` and `config.load`.
     """
     for key in overrides:
-        group = key.partition(".")[0]
-        if group not in GROUPS and key not in DECISIONS:
-            free = (*GROUPS, *DECISIONS)
+        if not any(f"{key}.".startswith(f"{group}.") for group in free):
             raise UserError(
-                f"config.{key} belongs to the checkpoint; to evaluate, what can be changed is "
+                f"config.{key} belongs to the checkpoint; what can be changed here is "
                 f"config.{', config.'.join(free)}{nearest(key, free)}"
             )
     values = read_info(path).config | {"mesh": {}}
-    config = configs.override(values, overrides, f"the config of {path}")
+    config = configs.override(values, overrides, f"the config of {path}", to_run)
     loaded = load_model(path, config.mesh)
     check_length(loaded.model, config.data.length)
     return with_config(loaded, config)

@@ -51,6 +51,11 @@ def allowed_rows(model: ModelConfig, allowed: Sequence[bool] | np.ndarray | None
     return found
 
 
+def marked(model: ModelConfig, ids: Sequence[int]) -> np.ndarray:
+    """Bool for each row of the embedding table: whether it is one of `ids`."""
+    return np.isin(np.arange(model.padded_vocab), ids)
+
+
 def pad(
     prompts: Sequence[Sequence[int]],
     ids: Sequence[int],

@@ -1,6 +1,6 @@
 """Beam search: the most probable continuation of a prompt, as far as a few hypotheses find it.
 
-Axes: B prompts, K beams of each, J = 2 K candidates, N new tokens, V rows of the embedding table.
+Axes: B prompts, K beams of each, J candidates, N new tokens, V rows of the embedding table.
 """
 
 import dataclasses
@@ -74,7 +74,7 @@ def check(beams: Beams, sampling: Sampling) -> None:
             )
 
 
-@functools.partial(jax.jit, static_argnames=("model", "new", "count", "penalised"))
+@functools.partial(jax.jit, static_argnames=("model", "new", "count", "ends", "penalised"))
 def search(
     params: dict[str, Any],
     batch: dict[str, Array],
@@ -83,20 +83,22 @@ def search(
     model: ModelConfig,
     new: int,
     count: int,
+    ends: int,
     penalised: bool,
 ) -> Int[Array, "B N"]:
-    """New tokens of each prompt's best hypothesis; from the end-of-text token on, all are eos.
+    """New tokens of each prompt's best hypothesis; behind the token that ends it, all are filler.
 
     A search ends as soon as `count` hypotheses have ended, or at the limit, where those that go
     on end as they are. That is `early_stopping=True` of transformers' generate (its default goes
     on while a longer text might still score higher), and fairseq's rule; with one beam it is
     greedy decoding to the token. Scores, candidates and penalty are those of transformers: the
-    2 `count` best candidates of each step are looked at, of which at most `count` end; a
+    (1 + `ends`) `count` best candidates of each step are looked at, of which at most `count` end; a
     repetition penalty multiplies log-probabilities.
 
     Args:
         batch: as `batches.pad` makes it.
-        knobs: limit, eos, length_penalty, repetition_penalty (scalars), allowed [V].
+        knobs: limit, filler, length_penalty, repetition_penalty (scalars), allowed and ends [V].
+        ends: how many tokens end a text.
     """
     rows, width = batch["tokens"].shape
     logits, cache = cached.prefill(params, model, batch, batches.positions(model, width + new))
@@ -108,10 +110,10 @@ def search(
     if penalised:
         seen = samplers.seen_tokens(batch["tokens"], batch["lengths"], logits.shape[-1])
         seen = jnp.repeat(seen[:, None], count, axis=1)
-    made = jnp.full((rows, count, new), knobs["eos"])
+    made = jnp.full((rows, count, new), knobs["filler"])
     # All beams are the prompt at first, so only one of them counts: else they would stay equal.
     state = _State(jnp.int32(0), none.at[:, 0].set(0.0), made, seen, none, made, batch["done"])
-    state, parents = _extend(state, jnp.repeat(logits[:, None], count, axis=1), knobs)
+    state, parents = _extend(state, jnp.repeat(logits[:, None], count, axis=1), knobs, ends)
 
     def unfinished(carry: tuple) -> Bool[Array, ""]:
         state = carry[0]
@@ -123,14 +125,14 @@ def search(
         token = jax.lax.dynamic_index_in_dim(state.made, state.step - 1, 2, keepdims=False)
         at = lengths + state.step - 1
         logits, cache = cached.step(params, model, token.reshape(-1), at, cache)
-        return *_extend(state, logits.reshape(rows, count, -1), knobs), cache
+        return *_extend(state, logits.reshape(rows, count, -1), knobs, ends), cache
 
     state = jax.lax.while_loop(unfinished, make_one, (state, parents, cache))[0]
     return constrain(state.ended_made[:, 0], None, None)  # every process reads all rows
 
 
 def _extend(
-    state: _State, logits: Float[Array, "B K V"], knobs: dict[str, Array]
+    state: _State, logits: Float[Array, "B K V"], knobs: dict[str, Array], ends: int
 ) -> tuple[_State, Int[Array, "B K"]]:
     """The state with one more token in each hypothesis, and which beam each one goes on from."""
     count, size = logits.shape[1:]
@@ -139,17 +141,18 @@ def _extend(
         gains = samplers.penalise(gains, state.seen, knobs["repetition_penalty"])
     gains = samplers.only(gains, knobs["allowed"])
     sums = (state.scores[:, :, None] + gains).reshape(logits.shape[0], -1)
-    # At most `count` candidates are end-of-text tokens, so as many remain to go on with.
-    sums, places = jax.lax.top_k(sums, 2 * count)
+    # Each beam has `ends` candidates that end it, so `count` remain to go on with.
+    looked = (1 + ends) * count
+    sums, places = jax.lax.top_k(sums, looked)
     parents, tokens = places // size, places % size
     made = _pick(state.made, parents).at[:, :, state.step].set(tokens)
-    at_end = tokens == knobs["eos"]
+    at_end = knobs["ends"][tokens]
 
     # A candidate behind the best `count` is there to go on only, as in transformers.
-    ends = (at_end | (state.step + 1 == knobs["limit"])) & (jnp.arange(2 * count) < count)
-    ends &= ~state.done[:, None]
+    over = (at_end | (state.step + 1 == knobs["limit"])) & (jnp.arange(looked) < count)
+    over &= ~state.done[:, None]
     length = (state.step + 1).astype(jnp.float32)
-    found = jnp.where(ends, sums / length ** knobs["length_penalty"], -jnp.inf)
+    found = jnp.where(over, sums / length ** knobs["length_penalty"], -jnp.inf)
     ended, kept = jax.lax.top_k(jnp.concatenate([state.ended, found], axis=1), count)
     ended_made = _pick(jnp.concatenate([state.ended_made, made], axis=1), kept)
 

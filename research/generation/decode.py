@@ -32,8 +32,8 @@ EVERY = 16  # new tokens between two looks of a watch
 class Generated:
     """What followed each prompt, in the order of the prompts.
 
-    tokens: without the prompt, the end-of-text token and padding.
-    ended: whether the end-of-text token came or a watch ended the row, or else the limit did.
+    tokens: without the prompt, the token that ends them and padding.
+    ended: whether such a token came or a watch ended the row, or else the limit did.
     seconds: wall time of all, with compilation where the program was new.
     """
 
@@ -52,7 +52,7 @@ def generate(
     model: ModelConfig,
     prompts: Sequence[Sequence[int]],
     *,
-    eos: int,
+    ends: Sequence[int],
     max_tokens: int,
     sampling: Sampling,
     beams: Beams | None = None,
@@ -64,7 +64,7 @@ def generate(
     watch: Watch | None = None,
     every: int = EVERY,
 ) -> Generated:
-    """Goes on from each prompt, up to the end-of-text token or `max_tokens` new ones.
+    """Goes on from each prompt, up to a token that ends a text or `max_tokens` new ones.
 
     A prompt's continuation depends on nothing else in the call: a batch gives what each prompt
     alone gives (up to rounding, where two tokens tie). Programs are compiled for powers of two of
@@ -73,7 +73,7 @@ def generate(
     Args:
         params: `{"backbone", "heads"}`; on a mesh, rows are split over its data axes.
         prompts: token ids, at least one each. As in training, the first is the end-of-text token.
-        eos: id of the end-of-text token.
+        ends: ids of the tokens that end a text, at least one (`Tokenizer.ends`).
         beams: search for the most probable text, with a `sampling` that is greedy.
         pattern: of the model's attention; with "prefix" a prompt sees itself in both directions.
         ids: example ids, from 0 to 2**32 - 1, that key the random draws; default: 0, 1, 2, …
@@ -107,7 +107,8 @@ def generate(
     multiple = meshes.row_multiple(mesh) if mesh else 1
     knobs = {
         "limit": np.int32(max_tokens),
-        "eos": np.int32(eos),
+        "filler": np.int32(ends[0]),
+        "ends": batches.marked(model, ends),
         "allowed": batches.allowed_rows(model, allowed),
     }
     new = batches.bucket(room)
@@ -117,8 +118,8 @@ def generate(
 
     def decode(batch: dict[str, np.ndarray], chosen: Sequence[int]) -> np.ndarray:
         if beams is not None:
-            return _search(params, place(batch), knobs, model, new, sampling, beams)
-        look = _look(watch, chosen, eos) if watch else None
+            return _search(params, place(batch), knobs, model, new, sampling, beams, len(set(ends)))
+        look = _look(watch, chosen, ends) if watch else None
         return loop.run(params, batch, knobs, model, new, sampling, place, look, every)
 
     found: list[np.ndarray] = [np.empty(0, np.int32)] * len(prompts)
@@ -133,8 +134,8 @@ def generate(
             made = decode(batch, chosen)
             for i, row in zip(chosen, made, strict=False):  # rows behind are padding
                 found[i] = row[:max_tokens]
-    ended = [bool((row == eos).any()) for row in found]
-    tokens = [_before(row, eos) for row in found]
+    ended = [bool(np.isin(row, ends).any()) for row in found]
+    tokens = [_before(row, ends) for row in found]
     return Generated(tokens, ended, time.perf_counter() - start)
 
 
@@ -145,10 +146,10 @@ def encode_prompt(tokenizer: Tokenizer, text: str) -> list[int]:
 
 
 def allowed_tokens(tokenizer: Tokenizer, special: bool = False) -> np.ndarray:
-    """Bool per token id: all text and the end-of-text token; with `special`, the rest too."""
+    """Bool per token id: all text and the tokens that end it; with `special`, the rest too."""
     allowed = np.ones(tokenizer.vocab_size, bool)
     if not special:
-        allowed[sorted(tokenizer.special_ids - {tokenizer.eos})] = False
+        allowed[sorted(tokenizer.special_ids.difference(tokenizer.ends))] = False
     return allowed
 
 
@@ -190,7 +191,7 @@ def continue_texts(
     Args:
         stop: the text is cut before the first of these, and decoding ends once all rows have one
             or have ended. Beams are searched to their own ends; then the best one's text is cut.
-        special: special tokens other than end-of-text may be produced; they stand for no text.
+        special: special tokens that do not end a text may be produced too; they stand for none.
 
     Raises:
         UserError: as `generate`; or a tokenizer that declares no end-of-text token.
@@ -200,7 +201,7 @@ def continue_texts(
         params,
         model,
         prompts,
-        eos=tokenizer.require("eos", "generation begins and ends with it"),
+        ends=tokenizer.ends,
         max_tokens=max_tokens,
         sampling=sampling,
         beams=beams,
@@ -215,19 +216,21 @@ def continue_texts(
     return [stopping.cut(text, stop) for text in continued]
 
 
-def _before(row: np.ndarray, eos: int) -> list[int]:
-    """The tokens before the first end-of-text token."""
-    end = int(np.argmax(row == eos)) if (row == eos).any() else len(row)
-    return row[:end].tolist()
+def _before(row: np.ndarray, ends: Sequence[int]) -> list[int]:
+    """The tokens before the first one that ends a text."""
+    places = np.flatnonzero(np.isin(row, ends))
+    return row[: places[0] if places.size else len(row)].tolist()
 
 
-def _look(watch: Watch, chosen: Sequence[int], eos: int) -> loop.Look:
+def _look(watch: Watch, chosen: Sequence[int], ends: Sequence[int]) -> loop.Look:
     """Asks the watch about the rows of a batch that have not ended: its prompts are `chosen`."""
     over: set[int] = set()
 
     def look(made: np.ndarray) -> np.ndarray:
         for row, i in enumerate(chosen):
-            if row not in over and (watch(i, _before(made[row], eos)) or (made[row] == eos).any()):
+            if row in over:
+                continue
+            if watch(i, _before(made[row], ends)) or np.isin(made[row], ends).any():
                 over.add(row)
         return np.array([row in over or row >= len(chosen) for row in range(len(made))])
 
@@ -242,6 +245,7 @@ def _search(
     new: int,
     sampling: Sampling,
     beams: Beams,
+    ends: int,
 ) -> np.ndarray:
     """New tokens [B, N] of each prompt's best beam."""
     penalised = sampling.repetition_penalty != 1
@@ -250,6 +254,13 @@ def _search(
         "repetition_penalty": np.float32(sampling.repetition_penalty),
     }
     made = searching.search(
-        params, batch, knobs, model=model, new=new, count=beams.count, penalised=penalised
+        params,
+        batch,
+        knobs,
+        model=model,
+        new=new,
+        count=beams.count,
+        ends=ends,
+        penalised=penalised,
     )
     return np.asarray(made)

@@ -123,7 +123,7 @@ def start(
     seen = None
     if plan.penalty:
         seen = samplers.seen_tokens(batch["tokens"], batch["lengths"], logits.shape[-1])
-    made = jnp.full((rows, new), knobs["eos"])
+    made = jnp.full((rows, new), knobs["filler"])
     state = State(jnp.int32(0), batch["lengths"], batch["done"], made, seen, cache)
     return _placed(_write(state, _choose(logits, state, batch, knobs, plan), knobs))
 
@@ -146,11 +146,11 @@ def advance(
 
     Args:
         batch: as `batches.pad` makes it; rows that are `done` in it go no further.
-        knobs: limit, eos, repetition_penalty, temperature, top_k, top_p, min_p, seed (scalars),
-            allowed [V].
+        knobs: limit, filler, repetition_penalty, temperature, top_k, top_p, min_p, seed (scalars),
+            allowed and ends [V].
 
     Returns:
-        The state; in `made`, what lies behind a row's end and past the limit is eos.
+        The state; in `made`, what lies behind a row's end and past the limit is the filler.
     """
 
     def unfinished(state: State) -> Bool[Array, ""]:
@@ -209,12 +209,12 @@ def shaped(
 
 def _write(state: State, token: Int[Array, " B"], knobs: dict[str, Array]) -> State:
     """The state with one more token in each row that is not done."""
-    token = jnp.where(state.done, knobs["eos"], token)
+    token = jnp.where(state.done, knobs["filler"], token)
     seen = state.seen
     if seen is not None:
         seen = seen.at[jnp.arange(len(token)), token].set(True)
     made = state.made.at[:, state.step].set(token)
-    done = state.done | (token == knobs["eos"])
+    done = state.done | knobs["ends"][token]
     return state._replace(step=state.step + 1, token=token, done=done, made=made, seen=seen)
 
 

@@ -74,7 +74,8 @@ def decoding(run: Run) -> Compiled:
     }
     knobs = loop.numbers(GREEDY) | {
         "limit": np.int32(half),
-        "eos": np.int32(0),
+        "filler": np.int32(0),
+        "ends": batches.marked(run.model, [0]),
         "allowed": batches.allowed_rows(run.model, None),
     }
     plan = loop.Plan.of(GREEDY, run.model)

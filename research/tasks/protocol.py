@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from research.data.batch import Layout, Slot
+from research.generation.decoding import DecodingConfig
 from research.objectives.protocol import Objective
 
 Example = Mapping[str, Any]
@@ -30,7 +31,7 @@ class Task:
     show: (example, prediction) -> one readable line.
     prompt: for tasks that generate: example -> the text to go on from, after one end-of-text
         token; None for the others. What was generated joins the prediction as its "text".
-    max_new_tokens: how many tokens are generated at most.
+    max_new_tokens: how many tokens are generated at most, `decoding`: how.
     higher_is_better: whether a higher value of `metric` is better.
     """
 
@@ -46,4 +47,5 @@ class Task:
     show: Callable[[Example, Prediction], str]
     prompt: Callable[[Example], str] | None = None
     max_new_tokens: int = 0
+    decoding: DecodingConfig = DecodingConfig()
     higher_is_better: bool = True

@@ -21,6 +21,8 @@ from research.data.batch import Layout, Slot
 from research.data.tokenizer import Tokenizer
 from research.errors import UserError, nearest
 from research.evaluation import answers, bleu, language, rouge
+from research.generation import decoding
+from research.generation.decoding import DecodingConfig
 from research.models import heads
 from research.models.config import ModelConfig
 from research.objectives import causal_lm, vocabulary
@@ -49,7 +51,8 @@ class TextGenerationConfig:
     `overlap`: tokens of the window before that each later window of a long text begins with; they
     are read there, not predicted. `max_new_tokens` are generated at most. `prefix`: the prompt sees
     itself in both directions, as the first part of a text does in a prefix language model. `chunk`:
-    positions of a row whose logits are in memory at a time.
+    positions of a row whose logits are in memory at a time. `decoding`: how answers and stories are
+    generated; training does not see it.
     """
 
     kind: Literal["story", "question"]
@@ -60,6 +63,7 @@ class TextGenerationConfig:
     max_new_tokens: int = 64
     prefix: bool = False
     chunk: int = 128
+    decoding: DecodingConfig = DecodingConfig()
 
 
 def split_opening(text: str, words: int) -> tuple[str, str]:
@@ -196,6 +200,7 @@ def make(
         show,
         prompt=prompt,
         max_new_tokens=config.max_new_tokens,
+        decoding=config.decoding,
         higher_is_better=not story,
     )
 
@@ -245,6 +250,7 @@ def _check(config: TextGenerationConfig, length: int) -> None:
     for key, least in (("opening_words", 0), ("max_new_tokens", 1), ("chunk", 1)):
         if getattr(config, key) < least:
             raise UserError(f"config.task.{key}={getattr(config, key)} must be at least {least}")
+    decoding.check(config.decoding)
     allowed = PROMPT_FIELDS[config.kind]
     _check_template("prompt", config.prompt, allowed, config.kind)
     allowed = (*allowed, *COMPLETION_FIELDS[config.kind])

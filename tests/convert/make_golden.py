@@ -7,7 +7,7 @@ answer. It needs torch and transformers, which nothing else here does:
 
 Each class gets a folder as `save_pretrained` writes it, and answers.npz: the ids of two texts of
 different length, what the model gives for them, and its losses for labels drawn at random. A number
-after the folder is another seed than 0.
+after the folder is another seed than 0. CLASS.VARIANT is a class with other keys in config.json.
 """
 
 import json
@@ -70,6 +70,14 @@ CLASSES = {
         "ForQuestionAnswering", "ForMultipleChoice",
     ),
 }  # fmt: skip
+# What else a class can be, by the keys of its config.json.
+VARIANTS = {
+    "BertForSequenceClassification": {
+        "regression": dict(problem_type="regression", num_labels=1),
+        "multi_label": dict(problem_type="multi_label_classification"),
+    },
+    "ModernBertForSequenceClassification": {"mean": dict(classifier_pooling="mean")},
+}
 SPECIALS = {
     "Roberta": ["<s>", "<pad>", "</s>", "<unk>", "<mask>"],
     "GPT2": ["<|pad|>", "<|endoftext|>"],
@@ -87,8 +95,14 @@ def tokenizer(family: str) -> Tokenizer:
     return made
 
 
-def labels(name: str, rng: np.random.Generator, inputs: dict) -> dict[str, torch.Tensor]:
+def labels(
+    name: str, variant: str, rng: np.random.Generator, inputs: dict
+) -> dict[str, torch.Tensor]:
     """Labels for the class's own loss."""
+    if variant == "regression":
+        return {"labels": torch.tensor(rng.normal(size=2), dtype=torch.float32)}
+    if variant == "multi_label":
+        return {"labels": torch.tensor(rng.integers(0, 2, size=(2, 3)), dtype=torch.float32)}
     if name.endswith("ForMultipleChoice"):
         return {"labels": torch.tensor(rng.integers(0, 2, size=1))}
     rows, length = inputs["input_ids"].shape
@@ -107,10 +121,12 @@ def labels(name: str, rng: np.random.Generator, inputs: dict) -> dict[str, torch
     return found if name[-5:] != "Model" or "LMHead" in name else {}
 
 
-def make(family: str, kind: str, folder: Path, seed: int) -> None:
+def make(family: str, kind: str, folder: Path, seed: int, variant: str = "") -> None:
     name = family + kind
     torch.manual_seed(seed)
     config = CONFIGS[family]()
+    for key, value in VARIANTS[name][variant].items() if variant else ():
+        setattr(config, key, value)
     if kind == "ForQuestionAnswering":
         config.id2label, config.label2id = {0: "start", 1: "end"}, {"start": 0, "end": 1}
     model = getattr(transformers, name)(config).eval()
@@ -130,9 +146,9 @@ def make(family: str, kind: str, folder: Path, seed: int) -> None:
     if kind == "ForMultipleChoice":  # one example, the two texts are its choices
         inputs = {name: x[None] for name, x in inputs.items()}
     with torch.no_grad():
-        given = labels(name, rng, inputs)
+        given = labels(name, variant, rng, inputs)
         found = model(**inputs, **given)
-    target = folder / name
+    target = folder / (f"{name}.{variant}" if variant else name)
     model.save_pretrained(target)
     # Half the bytes: torch's default file is aligned and has a longer header for nothing.
     path = target / "model.safetensors"
@@ -153,5 +169,6 @@ if __name__ == "__main__":
     root, seed = Path(sys.argv[1]), int((*sys.argv, 0)[2])
     for family, kinds in CLASSES.items():
         for kind in kinds:
-            make(family, kind, root, seed)
-            print(family + kind)
+            for variant in ("", *VARIANTS.get(family + kind, ())):
+                make(family, kind, root, seed, variant)
+                print(family + kind, variant)

@@ -37,7 +37,10 @@ def main(folder: str, output: str) -> None:
         found |= {f"encoder_ids_{i}": ids, f"hidden_{i}": answer.last_hidden_state[0].numpy()}
         found[f"pooled_{i}"] = answer.pooler_output[0].numpy()
         ids = their(text)["input_ids"]
-        logits, best = decoder(torch.tensor([ids])).logits[0].float().topk(TOP)
+        given = torch.tensor([ids])
+        answer = decoder(given, labels=given)
+        logits, best = answer.logits[0].float().topk(TOP)
+        found[f"loss_{i}"] = answer.loss.float().numpy()
         found |= {f"decoder_ids_{i}": ids, f"logits_{i}": logits.numpy(), f"best_{i}": best.numpy()}
     np.savez_compressed(output, **found)
 

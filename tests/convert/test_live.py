@@ -3,6 +3,7 @@
 `make reference-setup` makes the environment, `make test-long` uses it.
 """
 
+import json
 import os
 import subprocess
 from pathlib import Path
@@ -11,6 +12,8 @@ import numpy as np
 import pytest
 
 from research.convert import exporter, importer
+from research.tasks.sequence_classification import segments
+from research.training.inference import load_model
 from tests.convert.test_parity import CLASSES, GOLDEN, compared
 
 ROOT = Path(__file__).parents[2]
@@ -20,13 +23,24 @@ pytestmark = [
     pytest.mark.skipif(not PYTHON.exists(), reason="make reference-setup has not been run"),
 ]
 LOADS = """
-import sys, numpy as np, torch, transformers
+import json, sys, numpy as np, torch, transformers
 for folder, name in zip(sys.argv[1::2], sys.argv[2::2]):
-    kind = getattr(transformers, name)
+    kind = getattr(transformers, name.partition(".")[0])
     model, report = kind.from_pretrained(folder, output_loading_info=True)
     assert not any(report[k] for k in ("missing_keys", "unexpected_keys")), (name, report)
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
-    assert len(tokenizer("w1 w2")["input_ids"]) >= 2
+    for texts, ours in json.load(open(folder + ".ids")):
+        if "MultipleChoice" in name:
+            continue
+        encoded = tokenizer(*texts, return_tensors="pt")
+        assert encoded["input_ids"][0].tolist() == ours["tokens"], (name, texts, encoded)
+        plain = {"input_ids": torch.tensor([ours["tokens"]])}
+        if "token_type_ids" in encoded:
+            assert encoded["token_type_ids"][0].tolist() == ours["types"], (name, texts)
+            plain["token_type_ids"] = torch.tensor([ours["types"]])
+        with torch.no_grad():
+            said, expected = model.eval()(**encoded), model(**plain)
+        torch.testing.assert_close(said[0], expected[0])
     arrays = np.load(sys.argv[1].rsplit("/", 2)[0] + "/golden/" + name + "/answers.npz")
     given = {k[3:]: torch.tensor(arrays[k]) for k in arrays if k.startswith("in_")}
     with torch.no_grad():
@@ -56,6 +70,21 @@ def test_other_random_weights(fresh, name):
     assert compared(fresh / name) >= 1
 
 
+def frames(loaded):
+    """Texts, and the tokens and types that our rows have for them."""
+    found = []
+    for texts in (("w1 w2",), ("w1", "w2 w3")):
+        parts = [loaded.tokenizer.encode(text).ids for text in texts]
+        continued = loaded.config.objective and loaded.config.objective.causal_lm
+        if loaded.tokenizer.cls is None and (continued or not loaded.objectives):
+            if len(texts) == 1:
+                found.append((texts, {"tokens": parts[0].tolist()}))
+            continue
+        slot = segments(loaded.tokenizer, parts, 16)
+        found.append((texts, {"tokens": slot.tokens.tolist(), "types": slot.types.tolist()}))
+    return found
+
+
 def test_the_reference_loads_what_is_exported_and_answers_the_same(fresh):
     exported = fresh.parent / "exported"
     arguments = []
@@ -63,6 +92,7 @@ def test_the_reference_loads_what_is_exported_and_answers_the_same(fresh):
         ours = str(fresh.parent / "ours" / name)
         importer.save(importer.read(str(fresh / name)), ours)
         exporter.export(ours, str(exported / name))
+        (exported / f"{name}.ids").write_text(json.dumps(frames(load_model(ours))))
         arguments += [str(exported / name), name]
     done = subprocess.run(
         [str(PYTHON), "-c", LOADS, *arguments], capture_output=True, text=True, check=False

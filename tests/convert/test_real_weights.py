@@ -5,6 +5,7 @@ import sys
 import zipfile
 from pathlib import Path
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -76,6 +77,8 @@ def test_a_quantised_decoder(weights, reference, tmp_path):
         hidden = hidden_of(loaded, ids, "causal")
         table = heads.output_table(loaded.params, loaded.model, "causal_lm")
         logits = heads.vocabulary_logits(hidden, table, None, loaded.model.vocab_size)[0]
+        nll = -jax.nn.log_softmax(logits)[jnp.arange(len(ids) - 1), ids[1:]].mean()
+        np.testing.assert_allclose(nll, reference[f"loss_{i}"], rtol=1e-4)
         best = reference[f"best_{i}"]
         close(np.take_along_axis(np.asarray(logits), best, -1), reference[f"logits_{i}"])
         np.testing.assert_array_equal(np.argmax(logits, -1), best[:, 0])

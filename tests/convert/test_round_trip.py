@@ -38,7 +38,7 @@ def imported(tmp_path_factory):
 @pytest.mark.parametrize("name", CLASSES)
 def test_what_is_exported_is_what_was_imported(imported, tmp_path, name):
     done = exporter.export(imported(name), str(tmp_path / "out"))
-    assert (done.architecture, done.left_out) == (name, ())
+    assert (done.architecture, done.left_out) == (name.partition(".")[0], ())
     source = load_file(GOLDEN / name / "model.safetensors")
     again = load_file(tmp_path / "out" / "model.safetensors")
     assert source.keys() == again.keys()
@@ -287,22 +287,34 @@ def test_a_hub_name_is_fetched_where_the_library_is(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("changes", "task"),
+    ("variant", "task", "problem", "labels"),
     [
-        ({"problem_type": "regression", "id2label": {"0": "LABEL_0"}}, "RegressionConfig"),
-        ({"problem_type": "multi_label_classification"}, "MultiLabelConfig"),
+        ("regression", "RegressionConfig", "regression", 1),
+        ("multi_label", "MultiLabelConfig", "multi_label_classification", 3),
     ],
 )
-def test_the_kind_of_problem_comes_in_and_goes_out(copy, tmp_path, changes, task):
-    def one_class(tensors):
-        if len(changes) == 2:
-            tensors["classifier.weight"] = tensors["classifier.weight"][:1]
-            tensors["classifier.bias"] = tensors["classifier.bias"][:1]
-
-    found = importer.read(str(copy("BertForSequenceClassification", changes, one_class)))
-    assert type(found.config.task).__name__ == task
-    importer.save(found, str(tmp_path / "ours"))
-    exporter.export(str(tmp_path / "ours"), str(tmp_path / "theirs"))
+def test_the_kind_of_problem_comes_in_and_goes_out(
+    imported, tmp_path, variant, task, problem, labels
+):
+    ours = imported(f"BertForSequenceClassification.{variant}")
+    assert type(load_model(ours).config.task).__name__ == task
+    exporter.export(ours, str(tmp_path / "theirs"))
     config = json.loads((tmp_path / "theirs" / "config.json").read_text())
-    assert config["problem_type"] == changes["problem_type"]
-    assert len(config["id2label"]) == (1 if len(changes) == 2 else 3)
+    assert config["problem_type"] == problem and len(config["id2label"]) == labels
+
+
+def test_bases_that_config_json_leaves_out(copy):
+    """transformers' ModernBertConfig has 160,000 and 10,000; a local one of null is the global."""
+
+    def bases(**given):
+        folder = copy("ModernBertForMaskedLM")
+        values = json.loads((folder / "config.json").read_text())
+        del values["rope_parameters"]
+        (folder / "config.json").write_text(json.dumps(values | given))
+        model = importer.read(str(folder)).config.model
+        shutil.rmtree(folder)
+        return model.rope_base, model.local_rope_base
+
+    assert bases() == (160_000.0, 10_000.0)
+    assert bases(global_rope_theta=5e3, local_rope_theta=None) == (5e3, 5e3)
+    assert bases(local_rope_theta=3e3) == (160_000.0, 3e3)

@@ -33,6 +33,7 @@ PROCESSED = np.array([
     (1.5, 0.5, 0, 0.95, 0.02),
 ])  # fmt: skip
 NEW = 12
+NONE = 99  # no token has this id
 # Else one token wins nearly always: the embeddings of tokens brought to one length, those of
 # positions drawn out. test_parity.py does the same.
 TOKEN_LENGTH, POSITION_FACTOR = 2.0, 10.0
@@ -61,23 +62,23 @@ def searches(model, draw: np.random.Generator) -> dict[str, np.ndarray]:
     for row, prompt in enumerate(prompts):
         ids = torch.tensor(prompt[None, : lengths[row]])
 
-        def search(beams, eos, length=1.0, repetition=1.0, ids=ids):
+        def search(beams, ends, length=1.0, repetition=1.0, ids=ids):
             made = model.generate(
                 ids, attention_mask=torch.ones_like(ids), num_beams=beams, do_sample=False,
                 max_new_tokens=NEW, early_stopping=True, length_penalty=length,
-                repetition_penalty=repetition, eos_token_id=eos, pad_token_id=0,
+                repetition_penalty=repetition, eos_token_id=ends, pad_token_id=0,
             )[0, ids.shape[1] :].tolist()  # fmt: skip
-            return made[: made.index(eos)] if eos in made else made
+            return made[: next((i for i, token in enumerate(made) if token in ends), NEW)]
 
         # What greedy decoding comes to ends a text: so some hypotheses end early and others do not.
-        free = search(4, 99, repetition=1.5)  # no token has this id
-        for eos in (1, free[4], free[8]):
+        free = search(4, [NONE], repetition=1.5)
+        for ends in ([1, NONE], [free[4], NONE], [free[8], NONE], [free[4], free[8]]):
             for beams, length, repetition in (
                 (1, 1.0, 1.0), (2, 1.0, 1.0), (3, 0.0, 1.0), (4, 2.0, 1.0), (5, -1.0, 1.0),
                 (4, 1.0, 1.3), (3, 0.5, 1.1),
             ):  # fmt: skip
-                made = search(beams, eos, length, repetition)
-                settings.append((row, beams, eos, length, repetition))
+                made = search(beams, ends, length, repetition)
+                settings.append((row, beams, *ends, length, repetition))
                 found.append(made + [-1] * (NEW - len(made)))
     return {
         "prompts": prompts,

@@ -33,24 +33,24 @@ FEW = [EOS, 7, 30, 31]  # tokens that an exhaustive search can go through
 
 
 def test_one_beam_is_greedy():
-    stop = generate(GPT, eos=NEVER).tokens[0][4]
-    greedy = generate(GPT, eos=stop)
+    stop = generate(GPT, ends=[NEVER]).tokens[0][4]
+    greedy = generate(GPT, ends=[stop])
     assert greedy.ended[0] and not all(greedy.ended)
-    found = generate(GPT, eos=stop, beams=Beams(1))
+    found = generate(GPT, ends=[stop], beams=Beams(1))
     assert (found.tokens, found.ended) == (greedy.tokens, greedy.ended)
 
 
 @pytest.mark.parametrize("sampling", [GREEDY, PENALISED], ids=["plain", "penalised"])
 def test_a_batch_is_each_prompt_alone(sampling):
-    stop = generate(GPT, sampling=sampling, eos=NEVER, beams=FOUR).tokens[0][4]
-    together = generate(GPT, sampling=sampling, eos=stop, beams=FOUR)
+    stop = generate(GPT, sampling=sampling, ends=[NEVER], beams=FOUR).tokens[0][4]
+    together = generate(GPT, sampling=sampling, ends=[stop], beams=FOUR)
     assert len({tuple(t) for t in together.tokens}) == 4
     assert any(together.ended) and not all(together.ended)
-    assert together.tokens != generate(GPT, sampling=sampling, eos=stop).tokens
+    assert together.tokens != generate(GPT, sampling=sampling, ends=[stop]).tokens
     for i, prompt in enumerate(PROMPTS):
-        alone = generate(GPT, [prompt], sampling, eos=stop, beams=FOUR)
+        alone = generate(GPT, [prompt], sampling, ends=[stop], beams=FOUR)
         assert (alone.tokens, alone.ended) == ([together.tokens[i]], [together.ended[i]])
-    split = generate(GPT, PROMPTS[::-1], sampling, eos=stop, beams=FOUR, rows=12)
+    split = generate(GPT, PROMPTS[::-1], sampling, ends=[stop], beams=FOUR, rows=12)
     assert split.tokens == together.tokens[::-1]
 
 
@@ -85,7 +85,7 @@ def test_one_program_for_other_penalties_and_ends():
     generate(GPT, PROMPTS[:3], PENALISED, beams=FOUR)
     programs = searching.search._cache_size()
     other = Sampling(temperature=0.0, repetition_penalty=0.8)
-    generate(GPT, PROMPTS, other, eos=2, beams=Beams(4, -1.0), max_tokens=11)
+    generate(GPT, PROMPTS, other, ends=[2], beams=Beams(4, -1.0), max_tokens=11)
     assert searching.search._cache_size() == programs > 0
 
 

@@ -74,7 +74,7 @@ def generate(
     model: ModelConfig, prompts: Any = PROMPTS, sampling: Sampling = GREEDY, **changes: Any
 ) -> decode.Generated:
     params = changes.pop("params", None) or new_params(model)
-    given = {"eos": EOS, "max_tokens": 9} | changes
+    given = {"ends": [EOS], "max_tokens": 9} | changes
     return decode.generate(params, model, prompts, sampling=sampling, **given)
 
 
@@ -119,7 +119,7 @@ def test_cached_logits_are_those_of_the_full_pass(model):
 
 def test_greedy_takes_the_most_probable_token_of_the_full_pass():
     prompt, length = list(range(16)), 32  # full buckets; rotary positions know no end
-    made = generate(LLAMA, [prompt], eos=NEVER, allowed=np.arange(VOCAB) > 0, max_tokens=16)
+    made = generate(LLAMA, [prompt], ends=[NEVER], allowed=np.arange(VOCAB) > 0, max_tokens=16)
     full = jax.jit(lambda tokens: full_logits(new_params(LLAMA), LLAMA, tokens))
     known = list(prompt)
     while len(known) < length:
@@ -131,7 +131,7 @@ def test_greedy_takes_the_most_probable_token_of_the_full_pass():
 
 @pytest.mark.parametrize("beams", [None, Beams(1, 1.0)], ids=["greedy", "beam"])
 def test_a_prompt_as_a_prefix_is_read_in_both_directions(beams):
-    given = {"eos": NEVER, "allowed": np.arange(VOCAB) != NEVER, "max_tokens": 4}
+    given = {"ends": [NEVER], "allowed": np.arange(VOCAB) != NEVER, "max_tokens": 4}
     made = generate(GPT, PROMPTS, pattern="prefix", beams=beams, **given)
     assert made.tokens != generate(GPT, PROMPTS, beams=beams, **given).tokens
     for prompt, new in zip(PROMPTS, made.tokens, strict=True):
@@ -143,7 +143,7 @@ def test_a_prompt_as_a_prefix_is_read_in_both_directions(beams):
 
 def test_a_penalty_counts_the_prompt_and_the_text_of_the_full_pass():
     full = jax.jit(lambda tokens: full_logits(new_params(GPT), GPT, tokens))
-    given = {"eos": NEVER, "allowed": np.arange(VOCAB) != NEVER}
+    given = {"ends": [NEVER], "allowed": np.arange(VOCAB) != NEVER}
     plain, made = generate(GPT, **given), generate(GPT, PROMPTS, PENALISED, **given)
     for prompt, new, other in zip(PROMPTS, made.tokens, plain.tokens, strict=True):
         known = list(prompt)
@@ -184,34 +184,52 @@ def test_one_program_for_a_bucket():
     programs = loop.advance._cache_size()
     assert programs > 0
     other = Sampling(2.0, top_k=7, top_p=0.5, seed=9)
-    generate(GPT, PROMPTS, other, max_tokens=11, eos=2, ids=[5, 6, 7, 8])
+    generate(GPT, PROMPTS, other, max_tokens=11, ends=[2], ids=[5, 6, 7, 8])
     generate(GPT, PROMPTS, SAMPLED, max_tokens=1, room=11)
     assert loop.advance._cache_size() == programs
 
 
 def test_going_on_in_two_calls_to_the_last_position_is_one_call():
-    whole = generate(GPT, PROMPTS[2:3], SAMPLED, max_tokens=11, eos=NEVER).tokens[0]
-    part = generate(GPT, [PROMPTS[2] + whole[:5]], SAMPLED, max_tokens=6, eos=NEVER).tokens[0]
+    whole = generate(GPT, PROMPTS[2:3], SAMPLED, max_tokens=11, ends=[NEVER]).tokens[0]
+    part = generate(GPT, [PROMPTS[2] + whole[:5]], SAMPLED, max_tokens=6, ends=[NEVER]).tokens[0]
     assert len(PROMPTS[2] + whole) == GPT.max_positions and part == whole[5:]
 
 
 def test_stops_at_the_end_of_text():
-    free = generate(GPT, eos=NEVER).tokens
+    free = generate(GPT, ends=[NEVER]).tokens
     stop = free[0][4]
-    made = generate(GPT, eos=stop)
+    made = generate(GPT, ends=[stop])
     expected = [row[: row.index(stop)] if stop in row else row for row in free]
     assert made.tokens == expected and made.ended == [stop in row for row in free]
     assert made.ended[0] and not all(made.ended)
+
+
+def test_any_of_several_tokens_ends_a_text():
+    free = generate(GPT, ends=[NEVER]).tokens
+    stops = [free[0][4], free[1][6]]
+    made = generate(GPT, ends=stops)
+    first = [min((row.index(s) for s in stops if s in row), default=len(row)) for row in free]
+    assert made.tokens == [row[:at] for row, at in zip(free, first, strict=True)]
+    assert made.tokens[0] != generate(GPT, ends=stops[1:]).tokens[0]
+    assert made.tokens[1] != generate(GPT, ends=stops[:1]).tokens[1]
+
+
+def test_the_end_of_a_turn_ends_a_text_and_may_be_made():
+    tokenizer = helpers.byte_pairs()
+    tuned = tokenizer.with_tokens(["<|im_start|>", "<|im_end|>"])
+    assert tokenizer.ends == (tokenizer.eos,)
+    assert tuned.ends == (tuned.eos, tuned.vocab_size - 1)
+    assert decode.allowed_tokens(tuned)[-2:].tolist() == [False, True]
 
 
 @pytest.mark.parametrize("sampling", [PENALISED, SAMPLED], ids=["penalised", "sampled"])
 @pytest.mark.parametrize("every", [1, 4])
 def test_looking_on_changes_nothing(sampling, every):
     told: dict[int, list[list[int]]] = {i: [] for i in range(4)}
-    stop = generate(GPT, PROMPTS, sampling, eos=NEVER).tokens[1][5]
-    made = generate(GPT, PROMPTS, sampling, eos=stop)
+    stop = generate(GPT, PROMPTS, sampling, ends=[NEVER]).tokens[1][5]
+    made = generate(GPT, PROMPTS, sampling, ends=[stop])
     watch = lambda i, new: told[i].append(new)  # noqa: E731
-    watched = generate(GPT, PROMPTS, sampling, eos=stop, watch=watch, every=every)
+    watched = generate(GPT, PROMPTS, sampling, ends=[stop], watch=watch, every=every)
     assert (watched.tokens, watched.ended) == (made.tokens, made.ended)
     for i, tokens in enumerate(made.tokens):
         over = len(tokens) + made.ended[i]
@@ -220,18 +238,18 @@ def test_looking_on_changes_nothing(sampling, every):
 
 
 def test_a_row_ends_where_its_watch_says():
-    free = generate(GPT, eos=NEVER).tokens
+    free = generate(GPT, ends=[NEVER]).tokens
     looks: list[int] = []
 
     def watch(i: int, new: list[int]) -> bool:
         looks.append(i)
         return i in (0, 2) and len(new) >= 4
 
-    made = generate(GPT, eos=NEVER, watch=watch, every=2)
+    made = generate(GPT, ends=[NEVER], watch=watch, every=2)
     assert made.tokens == [free[0][:4], free[1], free[2][:4], free[3]]
     assert made.ended == [True, False, True, False] and looks.count(0) == 2
     looks.clear()
-    all_over = generate(GPT, PROMPTS[:1], eos=NEVER, watch=watch, every=2)
+    all_over = generate(GPT, PROMPTS[:1], ends=[NEVER], watch=watch, every=2)
     assert all_over.tokens == [free[0][:4]] and looks == [0, 0]
 
 
@@ -294,7 +312,7 @@ def test_texts_go_on_from_an_end_of_text_token():
     made = decode.continue_texts(params, GPT, tokenizer, texts, max_tokens=8, sampling=GREEDY)
     prompts = [[tokenizer.eos, *tokenizer.encode(text).ids.tolist()] for text in texts]
     allowed = decode.allowed_tokens(tokenizer)
-    found = generate(GPT, prompts, eos=tokenizer.eos, max_tokens=8, allowed=allowed).tokens
+    found = generate(GPT, prompts, ends=[tokenizer.eos], max_tokens=8, allowed=allowed).tokens
     assert made == [tokenizer.decode(tokens) for tokens in found]
     assert not {t for tokens in found for t in tokens} & tokenizer.special_ids
 

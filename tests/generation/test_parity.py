@@ -40,15 +40,15 @@ def test_beams_token_for_token(beams):
     embedding["position"] = embedding["position"] * 10
     compared = 0
     for search, found in zip(GOLDEN["searches"], GOLDEN["found"], strict=True):
-        row, count, eos = search[:3].astype(int).tolist()
+        row, count, *ends = search[:4].astype(int).tolist()
         if count != beams:
             continue
-        length, penalty = search[3:].tolist()
+        length, penalty = search[4:].tolist()
         made = decode.generate(
             imported.params,
             imported.config.model,
             [GOLDEN["prompts"][row, : GOLDEN["prompt_lengths"][row]].tolist()],
-            eos=eos,
+            ends=[end for end in ends if end < 41],
             max_tokens=found.size,
             sampling=Sampling(temperature=0.0, repetition_penalty=penalty),
             beams=Beams(count, length),

@@ -1,6 +1,5 @@
 """`launch.py predict` on files of many lines, on bad lines, and with flags that do not fit."""
 
-import dataclasses
 import json
 import re
 
@@ -120,7 +119,9 @@ def test_flags_that_do_not_fit_are_refused(tiny, tmp_path, capsys):
             [f"--input={file}", f"--output={tmp_path}/../{tmp_path.name}/in.jsonl"],
             "would overwrite",
         ),
-        (["--text=Nam", "--null_threshold=1"], "--null_threshold is for.*unanswerable=true"),
+        (["--text=Nam", "--config.task.null_threshold=1"], "null_threshold is not a key"),
+        (["--text=Nam", "--config.task.dropout=0"], "config.task.dropout belongs to the check"),
+        (["--text=Nam", "--config.seed=1"], "config.seed belongs to the checkpoint"),
     ):
         assert cli.main(["predict", checkpoint, *flags]) == 2
         assert re.search(message, capsys.readouterr().err)
@@ -141,15 +142,45 @@ def test_a_question_may_have_no_answer(tiny, tmp_path, capsys):
     best = {"best_exact", "best_exact_thresh", "best_f1", "best_f1_thresh"}
     assert best <= set(metrics) and "f1/answerable" in metrics
     asked = ["predict", f"--checkpoint={folder}", "--question=Sen mol?", f"--context={CONTEXT}"]
-    call(*asked, "--null_threshold=-1e9")
+    call(*asked, "--config.task.null_threshold=-1e9")
     assert "Sen mol? → no answer" in capsys.readouterr().out
-    call(*asked, "--null_threshold=1e9", f"--output={tmp_path}/one.jsonl")
+    call(*asked, "--config.task.null_threshold=1e9", f"--output={tmp_path}/one.jsonl")
     found = json.loads((tmp_path / "one.jsonl").read_text())
     assert found["answer"] and found["answer"] in CONTEXT
     assert len(found["answers"]) == 5 and isinstance(found["null_score_difference"], float)
     for wrong in ("high", "nan"):
-        assert cli.main([*asked, f"--null_threshold={wrong}"]) == 2
-        assert f"--null_threshold={wrong} must be a number" in capsys.readouterr().err
+        assert cli.main([*asked, f"--config.task.null_threshold={wrong}"]) == 2
+        assert f"must be a number, not {wrong!r}" in capsys.readouterr().err
+
+
+def test_answers_are_decoded_as_the_config_or_the_command_says(tiny, tmp_path, capsys):
+    checkpoint = tiny("document").checkpoint
+    rows = [{"id": f"q{i}", "question": "Sen mol?", "context": CONTEXT} for i in range(3)]
+    file = tmp_path / "in.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+    def texts(*flags):
+        call("predict", f"--checkpoint={checkpoint}", f"--input={file}", *flags)
+        return [json.loads(line)["text"] for line in capsys.readouterr().out.splitlines()]
+
+    decoding = "--config.task.decoding"
+    greedy = texts()
+    assert len(set(greedy)) == 1 and greedy == texts(f"{decoding}.top_k=1")
+    drawn = texts(f"{decoding}.temperature=2")
+    assert len(set(drawn)) > 1 and drawn == texts(f"{decoding}.temperature=2")
+    assert drawn != texts(f"{decoding}.temperature=2", f"{decoding}.seed=1")
+    cut = greedy[0][1:2]
+    assert texts(f"{decoding}.stop=['{cut}']")[0] == greedy[0].partition(cut)[0].strip()
+    few = texts("--config.task.max_new_tokens=2")
+    assert len(few[0]) < len(greedy[0])
+    assert texts(f"{decoding}.beams=4") != greedy
+    for key, value, said in (
+        ("top_p", "2", "config.task.decoding: top_p=2.0 must be"),
+        ("beans", "4", "did you mean 'beams'?"),
+    ):
+        flags = [f"--checkpoint={checkpoint}", f"--input={file}", f"{decoding}.{key}={value}"]
+        assert cli.main(["predict", *flags]) == 2
+        assert said in capsys.readouterr().err
 
 
 def test_a_text_file_has_an_example_in_each_line(tiny, tmp_path, capsys):
@@ -163,23 +194,38 @@ def test_a_text_file_has_an_example_in_each_line(tiny, tmp_path, capsys):
     assert [line["label"] for line in found] == [p["label"] for p in expected]
 
 
-def test_a_table_like_the_one_trained_on_is_read_with_its_columns(
-    tiny, tmp_path, capsys, monkeypatch
-):
-    (tmp_path / "in.csv").write_text("review,verdict\nNam ite.,good\n")
-    flags = [f"--checkpoint={tiny('sentiment').checkpoint}", f"--input={tmp_path}/in.csv"]
-    assert cli.main(["predict", *flags]) == 2
+def test_a_table_with_own_columns_and_labels(tiny, tmp_path, capsys):
+    """Trained on, evaluated and predicted from, and a label that is not among them."""
+    labels = ("bad", "mixed", "fine")
+    lines = [f'"Nam ite, {word}.",{labels[i % 3]},{i}' for i, word in enumerate(["sen"] * 6)]
+    table = tmp_path / "reviews.csv"
+    table.write_text("\n".join(["review,verdict,stars", *lines]) + "\n")
+    source = f"{{'name': 'files:{table}', 'fields': {{'text': 'review', 'label': 'verdict'}}}}"
+    run = tmp_path / "run"
+    flags = [f"--config={tiny('sentiment').config}", f"--config.task.labels={labels!r}"]
+    flags += [f"--config.data.{split}={source}" for split in ("train", "validation")]
+    call("train", *flags, f"--workdir={run}")
+    call("evaluate", f"--checkpoint={run}")
+    assert re.search(r"predicted: +bad +mixed +fine\n +bad +", capsys.readouterr().out)
+    call("predict", f"--checkpoint={run}", f"--input={table}")
+    found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [line["id"] for line in found] == [f"reviews.csv:{n}" for n in range(2, 8)]
+    assert all(line["label"] in labels for line in found)
+
+    table.write_text("review,verdict,stars\nNam ite.,fine,1\nNam sen.,fien,2\n")
+    assert cli.main(["train", *flags, f"--workdir={tmp_path}/other"]) == 2
+    message = capsys.readouterr().err
+    for part in (str(table), "'reviews.csv:3'", "'fien'", "did you mean 'fine'?"):
+        assert part in message
+    table.write_text("text,verdict\nNam ite.,fine\n")
+    assert cli.main(["train", *flags, f"--workdir={tmp_path}/other"]) == 2
+    message = capsys.readouterr().err
+    assert str(table) in message and "'review'" in message and "text, verdict" in message
+    assert not (tmp_path / "other").exists()
+    call_wrong = ["predict", f"--checkpoint={tiny('sentiment').checkpoint}", f"--input={table}"]
+    table.write_text("review,verdict\nNam ite.,good\n")
+    assert cli.main(call_wrong) == 2
     assert "given: review, verdict" in capsys.readouterr().err
-
-    def trained_on_reviews(path):
-        loaded = load_model(path)
-        source = dataclasses.replace(loaded.config.data.train, fields={"text": "review"})
-        data = dataclasses.replace(loaded.config.data, train=source)
-        return dataclasses.replace(loaded, config=dataclasses.replace(loaded.config, data=data))
-
-    monkeypatch.setattr("research.commands.predict.load_model", trained_on_reviews)
-    call("predict", *flags)
-    assert json.loads(capsys.readouterr().out)["id"] == "in.csv:2"
 
 
 def test_a_flag_without_its_partner_is_said_to_be_alone(tiny, capsys):

@@ -74,6 +74,28 @@ def probabilities(task, model, params):
     return computed(task, model, params, GOLD)[2]["probability"]
 
 
+def test_dropout_before_the_head_keeps_the_mean_of_its_outputs():
+    """The head is linear, so the mean over draws is the output without dropout."""
+    task, model, params = made("sequence_classification", labels=LABELS, dropout=0.4)
+    rows = [task.slots(e, i, True) for i, e in enumerate(GOLD)]
+    batch = {k: jnp.asarray(v) for k, v in assemble(rows, task.layout, 0).items()}
+    hidden = transformer.apply(params["backbone"], model, batch, "full")
+    head = sequence_classification.classifier(model, "pooler", len(LABELS))
+
+    def scores(keys, rate):
+        config = TASKS["sequence_classification"](labels=LABELS, dropout=rate)
+        return sequence_classification.scores_of(params, model, hidden, batch, head, config, keys)
+
+    keys = jax.random.split(jax.random.key(0), (4000, len(GOLD)))
+    plain, drawn = scores(None, 0.4), jax.vmap(lambda k: scores(k, 0.4))(keys)
+    error = drawn.std(0) / jnp.sqrt(len(keys))
+    assert float(error.max()) > 0 and bool((jnp.abs(drawn.mean(0) - plain) < 5 * error)[:, 0].all())
+    np.testing.assert_array_equal(scores(keys[0], 0.0), plain)
+    with_keys = task.objective.loss(params, model, hidden, batch, keys[0])[0]
+    without = task.objective.loss(params, model, hidden, batch, None)[0]
+    assert float(with_keys) != float(without)
+
+
 def test_class_weights_are_those_of_torch():
     """torch.nn.CrossEntropyLoss(weight=w): sum of w[y] * nll over the sum of w[y]."""
     task, model, params = made("sequence_classification", labels=LABELS, class_weights=(1, 2, 0.5))

@@ -1,0 +1,48 @@
+"""How a task's answers are decoded, as a config says it."""
+
+import dataclasses
+
+from research.errors import UserError
+from research.generation import beams as searching
+from research.generation import samplers
+from research.generation.beams import Beams
+from research.generation.samplers import Sampling
+
+
+@dataclasses.dataclass(frozen=True)
+class DecodingConfig:
+    """As the flags of `generate`, but greedy where nothing is said: `Sampling` and `Beams` say what
+    the values mean. `stop`: a text is cut before the first of these."""
+
+    temperature: float = 0.0
+    top_k: int = 0
+    top_p: float = 1.0
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
+    seed: int = 0
+    beams: int = 1
+    length_penalty: float = 1.0
+    stop: tuple[str, ...] = ()
+
+    @property
+    def sampling(self) -> Sampling:
+        """What is drawn from."""
+        names = [field.name for field in dataclasses.fields(Sampling)]
+        return Sampling(**{name: getattr(self, name) for name in names})
+
+    @property
+    def search(self) -> Beams | None:
+        """The beam search; None for one beam, which is greedy or drawn."""
+        return None if self.beams == 1 else Beams(self.beams, self.length_penalty)
+
+
+def check(config: DecodingConfig) -> None:
+    """Raises UserError for a value out of range, and for values that contradict each other."""
+    try:
+        samplers.check(config.sampling)
+        if config.search is not None:
+            searching.check(config.search, config.sampling)
+    except UserError as error:
+        raise UserError(f"config.task.decoding: {error}") from error
+    if "" in config.stop:
+        raise UserError("config.task.decoding.stop has an empty string, which is in every text")

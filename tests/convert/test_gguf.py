@@ -1,0 +1,134 @@
+"""A GGUF file in: the numbers that were written, and damaged or foreign files named for it."""
+
+import gguf
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from research import cli
+from research.convert import importer
+from research.convert.gguf import BLOCK_NAMES, NAMES
+from research.models import params as parameters
+from tests.convert.test_parity import GOLDEN
+from tests.helpers import byte_pairs
+
+MODEL = GOLDEN / "LlamaForCausalLM"
+HEADS, GROUPS, LAYERS = 4, 2, 2  # its shape
+
+
+def tokens() -> list[str]:
+    """A byte-level vocabulary of the model's 41 entries, the last one of two bytes."""
+    inner = byte_pairs()
+    found = [inner.token(i) for i in range(40)]
+    return [*found, found[-2] + found[-1]]
+
+
+def interleaved(name: str, array: np.ndarray) -> np.ndarray:
+    """Queries and keys as llama.cpp lays them out: the halves of a head in turn."""
+    part = name.split(".")[-2]
+    count = {"attn_q": HEADS, "attn_k": GROUPS}.get(part)
+    if count is None:
+        return array
+    return array.reshape(count, 2, -1, array.shape[1]).swapaxes(1, 2).reshape(array.shape)
+
+
+def their_names() -> dict[str, str]:
+    found = {f"{theirs}.weight": f"{ours}.weight" for ours, theirs in NAMES.items()}
+    for layer in range(LAYERS):
+        for ours, theirs in BLOCK_NAMES.items():
+            found[f"model.layers.{layer}.{theirs}.weight"] = f"blk.{layer}.{ours}.weight"
+    return found
+
+
+@pytest.fixture
+def write(tmp_path):
+    """A function: what is other than in the tiny Llama of the golden files -> its GGUF file."""
+
+    def make(architecture="llama", drop="", model="gpt2", cut="gpt-2", more=None, kind=None):
+        path = tmp_path / "model.gguf"
+        writer = gguf.GGUFWriter(str(path), architecture)
+        numbers = {
+            "embedding_length": 16,
+            "block_count": LAYERS,
+            "attention.head_count": HEADS,
+            "attention.head_count_kv": GROUPS,
+            "feed_forward_length": 20,
+            "context_length": 32,
+        }
+        for key, value in numbers.items():
+            if key != drop:
+                writer.add_uint32(f"llama.{key}", value)
+        writer.add_float32("llama.attention.layer_norm_rms_epsilon", 1e-6)
+        writer.add_tokenizer_model(model)
+        writer.add_tokenizer_pre(cut)
+        writer.add_token_list(tokens())
+        writer.add_token_merges([" ".join(tokens()[-3:-1])])
+        writer.add_token_types([3 if token.startswith("<|") else 1 for token in tokens()])
+        names = their_names()
+        for name, array in (load_file(MODEL / "model.safetensors") | (more or {})).items():
+            ours = names.get(name, name)
+            if ours == drop:
+                continue
+            array = interleaved(ours, array) if name in names else array
+            if kind is not None and ours == "output.weight":
+                writer.add_tensor(ours, gguf.quants.quantize(array, kind), raw_dtype=kind)
+            else:
+                writer.add_tensor(ours, array)
+        writer.write_header_to_file()
+        writer.write_kv_data_to_file()
+        writer.write_tensors_to_file()
+        writer.close()
+        return path
+
+    return make
+
+
+def test_the_weights_are_those_that_were_written(write):
+    theirs, ours = importer.read(str(MODEL)), importer.read(str(write()))
+    assert ours.architecture == "LlamaForCausalLM"
+    assert ours.config.model == theirs.config.model
+    expected, found = parameters.by_path(theirs.params), parameters.by_path(ours.params)
+    assert expected.keys() == found.keys()
+    for path, array in expected.items():
+        np.testing.assert_array_equal(found[path], array, err_msg=path)
+    tokenizer = ours.source.tokenizer
+    assert tokenizer.vocab_size == 41 and tokenizer.eos == tokens().index("<|endoftext|>")
+    assert tokenizer.encode(tokens()[-1]).ids.tolist() == [40]
+
+
+def test_half_precision_is_read_as_its_float32(write):
+    half = importer.read(str(write(kind=gguf.GGMLQuantizationType.F16)))
+    table = load_file(MODEL / "model.safetensors")["lm_head.weight"]
+    found = parameters.by_path(half.params)["heads/causal_lm/table"][:41]
+    np.testing.assert_array_equal(found, table.astype(np.float16).astype(np.float32))
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"architecture": "qwen2"}, ["architecture 'qwen2' is not supported", "'llama'"]),
+        ({"drop": "block_count"}, ["lacks llama.block_count"]),
+        ({"drop": "blk.1.attn_q.weight"}, ["lacks model.layers.1.self_attn.q_proj.weight"]),
+        ({"model": "llama"}, ["the tokenizer 'llama'", "not supported"]),
+        ({"cut": "smolm"}, ["'smolm'", "did you mean 'smollm'?"]),
+        ({"more": {"blk.0.extra.weight": np.ones(2, np.float32)}}, ["'blk.0.extra.weight' is not"]),
+    ],
+    ids=lambda value: " ".join(map(str, value))[:30],
+)
+def test_what_does_not_fit_is_named(write, tmp_path, capsys, changes, said):
+    path = write(**changes)
+    assert cli.main(["import", f"--source={path}", f"--output={tmp_path / 'out'}"]) == 2
+    error = capsys.readouterr().err
+    for text in (str(path), *said):
+        assert text in error
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("share", [0.001, 0.3, 0.9])
+def test_a_cut_file_is_named(write, tmp_path, capsys, share):
+    path = write()
+    whole = path.read_bytes()
+    path.write_bytes(whole[: int(len(whole) * share)])
+    assert cli.main(["import", f"--source={path}", f"--output={tmp_path / 'out'}"]) == 2
+    assert f"{path}: truncated, or no GGUF file" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
