@@ -2,6 +2,7 @@
 
 import dataclasses
 import io
+import re
 import sys
 from pathlib import Path
 
@@ -43,7 +44,7 @@ def test_the_verb_prints_continuations_and_speed(checkpoint, capsys):
     texts = [part.split("\n", 1)[1] for part in out.split("--- ")[1:]]
     assert len(texts) == 2 and texts[0] != texts[1]
     assert all(text.startswith(prompt) for text in texts)
-    assert "tokens/s" in err
+    assert re.search(r"[\d,]+ tokens in [\d.]+ s: [\d,]+ tokens/s, the first after [\d,]+ ms", err)
     loaded = load_model(path)
     expected = decode.continue_texts(
         loaded.params, loaded.model, loaded.tokenizer, [prompt] * 2, max_tokens=12,
