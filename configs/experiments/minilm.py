@@ -7,8 +7,8 @@ The encoder is all-MiniLM-L6-v2 (22.7 M parameters). The sets are not shipped: f
 the folder has NAME/train.jsonl.gz, validation and test, with the fields of docs/tasks.md. Batch
 sizes, epochs and rates are the ones that benchmarks/finetune.py repeats in PyTorch; new weights
 have the same rate, which has not been tuned for them. On 2 CPU cores a run takes 5 minutes of
-wnut17, 3 of wikiann, 6 of tweeteval, and beside other work 40 of xquad. Found: what PyTorch finds
-with the same weights, in half its time (docs/results.md).
+wnut17, 3 of wikiann, 6 of tweeteval, 20 of xquad. Found: what PyTorch finds with the same weights,
+in half its time, on xquad in two thirds (docs/results.md).
 """
 
 from typing import NamedTuple
