@@ -42,6 +42,7 @@ FREE_KEYS = (
     "train.eval_every",
     "train.eval_epochs",
     "train.eval_batches",
+    "train.samples",
     "train.checkpoint_every",
     "train.deterministic",
     "train.wandb",
@@ -56,10 +57,11 @@ class TrainConfig:
     `batch_size` counts tokens in pre-training and examples in tasks. One of `steps`, `epochs`,
     `examples` (of a task) and `tokens` (of a pre-training) is given, the others are 0. `every` 0:
     only at the end; `eval_epochs` says the same as `eval_every` in epochs. `eval_batches` 0: the
-    whole split; an evaluation takes a batch in `accumulation` parts too. `best`: the metric by
-    which the best checkpoint is kept beside the newest ones; `patience`: so many evaluations
-    without a better one end the run, 0 none do. `wandb`: the project in Weights & Biases to which
-    numbers and texts go too. `deterministic`: on GPU, the same numbers each time.
+    whole split; an evaluation takes a batch in `accumulation` parts too. `samples`: so many texts
+    of the split are written down with what the model makes of them, at each evaluation. `best`: the
+    metric by which the best checkpoint is kept beside the newest ones; `patience`: so many
+    evaluations without a better one end the run, 0 none do. `wandb`: the project in Weights &
+    Biases to which numbers and texts go too. `deterministic`: on GPU, the same numbers each time.
     """
 
     batch_size: int = 4096
@@ -72,6 +74,7 @@ class TrainConfig:
     eval_every: int = 0
     eval_epochs: float = 0.0
     eval_batches: int = 0
+    samples: int = 0
     best: str = ""
     patience: int = 0
     checkpoint_every: int = 0

@@ -61,6 +61,7 @@ def check(config: "Config", where: str) -> None:
         (train, "eval_epochs", 0),
         (train, "checkpoint_every", 0),
         (train, "eval_batches", 0),
+        (train, "samples", 0),
         (data, "length", 8),
         (data, "slots", 1),
     ):

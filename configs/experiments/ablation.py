@@ -61,17 +61,19 @@ SIZES = {
 
 
 def given(arg: str, **defaults: Any) -> SimpleNamespace:
-    """The arguments of an ablation: size, steps (0: the size's own), seeds (how many), and its own.
+    """The arguments of an ablation: size, steps (0: the size's own), seeds (how many pre-trainings
+    of each variant), task_seeds (how many fine-tunings from each of these), and its own.
 
     Raises UserError for an unknown size.
     """
-    found = arguments(arg, size="tiny", steps=0, seeds=3, **defaults)
+    found = arguments(arg, size="tiny", steps=0, seeds=3, task_seeds=1, **defaults)
     if found.size not in SIZES:
         raise UserError(
             f"config argument size={found.size!r} is not known{nearest(found.size, SIZES)}"
         )
-    if found.seeds < 1:
-        raise UserError(f"config argument seeds={found.seeds}: at least 1")
+    for name in ("seeds", "task_seeds"):
+        if getattr(found, name) < 1:
+            raise UserError(f"config argument {name}={getattr(found, name)}: at least 1")
     return found
 
 
@@ -110,7 +112,12 @@ def ablation(
             config, _, overrides = TASKS[task]
             _check_new(f"{row}-{task}", runs)
             overrides = {**overrides, **size.subsets.get(task, {}), "train.eval_batches": 4}
-            runs[f"{row}-{task}"] = Run(f"configs/finetune/{config}.py", overrides, row)
+            runs[f"{row}-{task}"] = Run(
+                f"configs/finetune/{config}.py",
+                overrides,
+                row,
+                seeds=tuple(range(asked.task_seeds)),
+            )
             rows[row][task] = f"{row}-{task}"
     columns = {measure: Column(measure) for measure in measures}
     columns |= {task: Column(method=TASKS[task].method) for task in tasks}

@@ -4,6 +4,7 @@ from research import bucket
 from research.commands.numbers import whole
 from research.errors import UserError
 from research.experiments import estimate, experiment, page, report, runner, sheets
+from research.experiments.job import DONE
 from research.launchers import launch
 from research.launchers.request import Request
 
@@ -63,10 +64,9 @@ def run(
             + (f"; not made: {', '.join(outcome.left)}" if outcome.left else "")
             + ". The same command makes what is left."
         )
-        return 1
-    if only:
-        return 0
-    made = report.make(loaded, outcome.jobs, folder)
-    files = report.write(made, folder, page.render(made, report.curves_of(outcome.jobs)))
-    print(f"\n{report.markdown(made)}\nwritten to {', '.join(map(str, files))}")
-    return 0
+    done = [job for job in outcome.jobs if (job.workdir / DONE).exists()]
+    if done:
+        made = report.make(loaded, done, folder, left=len(outcome.jobs) - len(done))
+        files = report.write(made, folder, page.render(made, report.curves_of(done)))
+        print(f"\n{report.markdown(made)}\nwritten to {', '.join(map(str, files))}")
+    return 1 if outcome.failed else 0

@@ -1,9 +1,11 @@
 """What a checkpoint makes of texts: the forms in which it can be asked, and its predictions."""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Collection, Sequence
 
 import jax
+from jax.sharding import Mesh
 
 from research.config import Config
 from research.data import corpus
@@ -13,8 +15,9 @@ from research.evaluation import evaluator, pretrained
 from research.evaluation.evaluator import Reader
 from research.generation import decode
 from research.generation.decoding import DecodingConfig
+from research.models.config import ModelConfig
 from research.monitoring.progress import Progress
-from research.objectives.protocol import continues_with
+from research.objectives.protocol import Objective, continues_with
 from research.sharding import mesh as meshes
 from research.tasks.protocol import Example, Prediction, Task
 from research.training.inference import Loaded
@@ -191,12 +194,9 @@ def split_examples(config: Config, task: Task, split: str) -> list[Example]:
 
 def _read(loaded: Loaded, asked: _Asked, progress: Callable[[int], None]) -> list[Prediction]:
     reader, mesh = asked.reader, loaded.mesh
-    step = jax.jit(
-        make_predict_step(loaded.model, reader.objective), out_shardings=meshes.replicated(mesh)
-    )
     with meshes.use(mesh, loaded.placement):
         return evaluator.predictions(
-            step,
+            _step(loaded.model, reader.objective, mesh),
             loaded.params,
             reader,
             asked.examples,
@@ -206,6 +206,12 @@ def _read(loaded: Loaded, asked: _Asked, progress: Callable[[int], None]) -> lis
             progress=progress,
             slots=asked.slots,
         )
+
+
+@functools.lru_cache(maxsize=4)
+def _step(model: ModelConfig, objective: Objective, mesh: Mesh) -> Callable:
+    """Jitted once, however often a run is asked."""
+    return jax.jit(make_predict_step(model, objective), out_shardings=meshes.replicated(mesh))
 
 
 def _generated(loaded: Loaded, examples: Sequence[Example], quiet: bool) -> list[str]:

@@ -1,12 +1,11 @@
 """Losses and metrics of runs along their steps, tokens and hours, as a page draws them."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from research.monitoring.writers import METRICS, TIMING
+from research.monitoring.writers import METRICS, TIMING, lines
 
 FIRST = ("loss",)  # of the metrics that can be chosen
 LAST = ("gradient_norm", "learning_rate")
@@ -18,12 +17,12 @@ def of_run(folder: Path, name: str, group: str) -> dict[str, Any]:
     Tokens are positions of rows, padding included. Hours are those of training, without evaluations
     and what was lost by a kill.
     """
-    lines, times = (_lines(folder / file) for file in (METRICS, TIMING))
+    measured, times = (lines(folder / file) for file in (METRICS, TIMING))
     steps = np.array([0, *(line["step"] for line in times)])
     seconds = np.array([0.0, *(line["seconds"] for line in times)])
     tokens = np.array([0.0, *(line["seconds"] * line["tokens_per_second"] for line in times)])
     metrics: dict[str, dict[str, list]] = {}
-    for line in lines:
+    for line in measured:
         at = line["step"]
         for metric, value in line.items():
             if metric == "step" or not np.isfinite(float(value)):  # "nan" is a text there
@@ -41,9 +40,3 @@ def metrics_of(runs: list[dict[str, Any]]) -> list[str]:
     found = {metric for run in runs for metric in run["metrics"]}
     middle = sorted(found - {*FIRST, *LAST})
     return [*(m for m in FIRST if m in found), *middle, *(m for m in LAST if m in found)]
-
-
-def _lines(file: Path) -> list[dict[str, float]]:
-    """The whole lines of a file of a run; none where it has not been written."""
-    *whole, _ = file.read_text().split("\n") if file.exists() else [""]
-    return [json.loads(line) for line in whole]

@@ -16,7 +16,7 @@ from typing import Any
 from research import bucket
 from research import config as configs
 from research.config import Config
-from research.data import sources
+from research.data import corpus, plan, sources, store
 from research.errors import UserError, nearest
 from research.experiments import table as tables
 from research.experiments.table import Table
@@ -221,7 +221,8 @@ def _ordered(runs: Mapping[str, Run]) -> list[str]:
 
 def fingerprint(job: Job) -> str:
     """Changes when a run's config, its data, or the checkpoint it starts from does; of one that
-    starts fresh, that checkpoint's shape or tokenizer. `FREE_KEYS` do not count."""
+    starts fresh, that checkpoint's shape or tokenizer; or when a format does, by which the same
+    texts give other rows. `FREE_KEYS` do not count."""
     config = job.config
     data = config.data
     used = [*data.corpus, data.train, data.validation, data.test]
@@ -234,6 +235,8 @@ def fingerprint(job: Job) -> str:
         info = read_info(config.init_from)
         fresh = [info.config["model"], info.tokenizer_json]
         parts["start"] = fresh if config.init == "fresh" else info.fingerprint
+    if config.task is None:
+        parts["formats"] = [corpus.TOKENIZER_FORMAT, store.FORMAT, plan.FORMAT]
     if not job.train:
         parts["train"] = False
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

@@ -8,12 +8,13 @@ The runner of the same experiment gives the arguments; SEEDS is a job's number, 
 import json
 import sys
 import time
+from dataclasses import asdict
 
 from research import bucket
 from research.cli import guarded
 from research.evaluation import predictor
 from research.experiments import children
-from research.experiments.experiment import Job, fingerprint, jobs, load
+from research.experiments.experiment import Job, Run, fingerprint, jobs, load
 from research.monitoring import starts
 from research.training import loop
 from research.training.inference import Loaded, load_model, with_config
@@ -23,15 +24,31 @@ DONE = "done.json"
 SCORED = "test.jsonl"  # one line for each test example: prediction and counts
 
 
-def make(job: Job) -> None:
-    """Trains (or goes on), scores the test split if there is a task, and says that it is done."""
+def make(job: Job, made_from: Run) -> None:
+    """Trains (or goes on), scores the test split if there is a task, and says that it is done.
+
+    made_from: the run as the experiment's file has it, which is noted beside the resolved config.
+    """
     start = time.perf_counter()
     made_of = fingerprint(job)
-    _note(job, BEGUN, {"fingerprint": made_of})
+    begun = {
+        "fingerprint": made_of,
+        "seconds": _before(job, made_of),
+        "made_from": asdict(made_from),
+    }
+
+    def seconds() -> float:
+        return begun["seconds"] + time.perf_counter() - start
+
+    _note(job, BEGUN, begun)
     step, metrics, loaded = 0, {}, None
     if job.train:
         label = job.workdir.name
-        result = loop.train(job.config, str(job.workdir), label=label, describe_run=False)
+        try:
+            result = loop.train(job.config, str(job.workdir), label=label, describe_run=False)
+        except loop.Interrupted:
+            _note(job, BEGUN, begun | {"seconds": seconds()})
+            raise
         step, metrics = result.step, result.metrics
         if job.config.task is not None:
             loaded = load_model(str(job.workdir))
@@ -44,9 +61,17 @@ def make(job: Job) -> None:
         "commit": starts.commit(),
         "step": step,
         "metrics": metrics,
-        "seconds": time.perf_counter() - start,
+        "seconds": seconds(),
     }
     _note(job, DONE, record)
+
+
+def _before(job: Job, made_of: str) -> float:
+    """The seconds that the run took before it was stopped; not those of one that was killed."""
+    if not (job.workdir / BEGUN).exists():
+        return 0.0
+    begun = json.loads((job.workdir / BEGUN).read_text())
+    return begun.get("seconds", 0.0) if begun["fingerprint"] == made_of else 0.0
 
 
 def _note(job: Job, name: str, record: dict) -> None:
@@ -82,10 +107,11 @@ def finished(job: Job) -> dict:
 def main(file: str, folder: str, run: str, number: str, cores: str = "") -> int:
     """See the module's text; `cores` are the numbers of those it may use, with commas."""
     children.as_child(cores)
-    planned = jobs(load(file), bucket.path(folder))
+    loaded = load(file)
+    planned = jobs(loaded, bucket.path(folder))
     found = [j for j in planned if (j.run, j.number) == (run, number)]
     try:
-        make(found[0])
+        make(found[0], loaded.runs[run])
     except loop.Interrupted as stopped:
         print(f"{stopped}; its checkpoint is saved", file=sys.stderr)
         return 130

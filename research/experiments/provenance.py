@@ -1,13 +1,16 @@
 """What runs were made with, and in what they differ."""
 
 import json
+import math
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from research.experiments.job import DONE
 from research.experiments.sheets import Sheet
 from research.monitoring import starts
+from research.monitoring.writers import TIMING, lines
 
 LONGEST = 60  # characters of a value of a config
 SEED = re.compile(r"-seed[\d.]+$")
@@ -34,16 +37,62 @@ def of_one_kind(values: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
+def data_of(folder: Path) -> str:
+    """The sources of a run, and the beginning of the fingerprint of what was read of them."""
+    if not (folder / starts.CONFIG).exists():
+        return ""
+    data = json.loads((folder / starts.CONFIG).read_text()).get("data", {})
+    used = {"corpus": data.get("corpus") or []}
+    used |= {split: [data[split]] for split in ("train", "validation", "test") if data.get(split)}
+    parts = [
+        f"{name} {', '.join(map(source_text, sources))}"
+        for name, sources in used.items()
+        if sources
+    ]
+    key = next((start["data"] for start in starts.read(folder)), "")
+    return ", ".join(parts) + (f" ({key[:12]})" if key else "")
+
+
+def source_text(source: Mapping[str, Any]) -> str:
+    """A source of a config in a few words: its name, and what of it is used."""
+    text = source["name"] + (f"[{source['split']}]" if source.get("split") else "")
+    text += f" {source['percent']:g} %" if source.get("percent", 100) != 100 else ""
+    return text + (f", the first {source['take']:,}" if source.get("take") else "")
+
+
 def _shortened(text: str) -> str:
     return text if len(text) <= LONGEST else f"{text[:LONGEST]}…"
 
 
+def cost(folders: Sequence[Path], price: float = 0.0) -> str:
+    """What the runs took, added up; in money too where an hour of a device has a price."""
+    seconds = [_seconds(folder) for folder in folders]
+    devices = [_devices(folder) for folder in folders]
+    hours = sum(map(math.prod, zip(seconds, devices, strict=True))) / 3600
+    line = f"The runs took {sum(seconds) / 60:.1f} minutes, added up"
+    line += f", {hours:.3g} hours of a device" if max(devices, default=1) > 1 or price else ""
+    return line + (f", {hours * price:,.2f} at {price:g} for one." if price else ".")
+
+
+def _seconds(folder: Path) -> float:
+    """Of a run of an experiment all that it took, of another one its training."""
+    if (folder / DONE).exists():
+        return float(json.loads((folder / DONE).read_text())["seconds"])
+    return sum(line["seconds"] for line in lines(folder / TIMING))
+
+
+def _devices(folder: Path) -> int:
+    found = starts.read(folder)
+    return found[-1]["devices"]["count"] if found else 1
+
+
 def about(folders: Sequence[Path]) -> list[str]:
-    """Commits, versions and machines of the runs, and what they took."""
+    """Data, commits, versions, machines and commands of the runs."""
     found = [start for folder in folders for start in starts.read(folder)]
     if not found:
         return []
-    lines = []
+    kinds = dict.fromkeys(filter(None, map(data_of, folders)))
+    lines = [f"Data: {'; '.join(kinds)}."] if kinds else []
     commits = dict.fromkeys(
         f"{s['commit'][:12] if s['commit'] else 'none'}{' with changes' if s['diff'] else ''}"
         for s in found

@@ -51,8 +51,12 @@ class Report:
     details: Sequence[Sheet] = ()
 
 
-def make(experiment: Experiment, planned: list[Job], folder: Path) -> Report:
-    """The whole report of a finished experiment."""
+def make(experiment: Experiment, planned: list[Job], folder: Path, left: int = 0) -> Report:
+    """The report of an experiment.
+
+    Args:
+        planned: the jobs that are finished; left: how many more there are.
+    """
     sheets, parts = [], {}
     if experiment.pretraining:
         sheets.append(_pretraining(experiment, planned))
@@ -62,11 +66,11 @@ def make(experiment: Experiment, planned: list[Job], folder: Path) -> Report:
         if results.differences:
             sheets.append(differences(results))
         parts["One prediction of each"] = samples(results, planned)
-    if experiment.encoder:
+    if experiment.encoder and not left:
         parts["Seed examples"] = _seeds(experiment, folder)
-    seconds = sum(finished(job)["seconds"] for job in planned)
-    notes = [experiment.notes, f"The runs took {seconds / 60:.1f} minutes, added up."]
-    notes += provenance.about([job.workdir for job in planned])
+    unfinished = f"Not finished: {left} of {left + len(planned)} runs." if left else ""
+    workdirs = [job.workdir for job in planned]
+    notes = [unfinished, experiment.notes, provenance.cost(workdirs), *provenance.about(workdirs)]
     details = provenance.config_differences(
         {job.run: flat(to_values(job.config)) for job in planned}
     )
@@ -175,20 +179,21 @@ def _bytes(tokenizer: Tokenizer, rows: list[np.ndarray]) -> list[int]:
 def values(results: Results) -> Sheet:
     """Every run of the table, mean and deviation over seeds."""
     table, measures = results.table, results.measures
+    columns = [name for name in table.columns if name in measures]
     header = [""]
-    for name in table.columns:
+    for name in columns:
         arrow = "↓" if measures[name].lower_is_better else "↑"
         header.append(f"{_measured(name, measures[name])} {arrow}")
     rows = []
     if any(m.method for m in measures.values()):
         simple = [
             f"{number(m.simple)} ({readable(m.method)})" if m.method else ""
-            for m in measures.values()
+            for m in map(measures.get, columns)
         ]
         rows.append(["simple method", *simple])
     for row in table.rows:
         shown = []
-        for name in table.columns:
+        for name in columns:
             cell = results.cells.get((row, name))
             shown.append(spread(cell.units, mean(cell.units), cell.deviation) if cell else "")
         rows.append([row, *shown])
@@ -239,7 +244,7 @@ def reading(found: Difference, lower_is_better: bool) -> str:
 def _measured(column: str, measure: Measure) -> str:
     """The column's name, with its metric where it does not say it."""
     name, metric = readable(column), readable(measure.metric)
-    return name if name == metric else f"{name}, {metric}"
+    return name if metric in name else f"{name}, {metric}"
 
 
 def readable(name: str) -> str:

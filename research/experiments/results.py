@@ -79,13 +79,17 @@ class Results:
 
 
 def collect(table: Table, planned: list[Job]) -> Results:
-    """Reads what the finished jobs of a table have left behind."""
+    """Reads what finished jobs have left behind; a run of which there is none has no cell, and a
+    column without any has no measure."""
     cells, measures, tasks = {}, {}, {}
     by_run = defaultdict(list)
     for job in planned:
         by_run[job.run].append(job)
     for name, column in table.columns.items():
-        rows = [(row, found[name]) for row, found in table.rows.items() if name in found]
+        rows = [(row, found.get(name)) for row, found in table.rows.items()]
+        rows = [(row, run) for row, run in rows if run in by_run]
+        if not rows:
+            continue
         first = by_run[rows[0][1]][0]
         task, examples, tokenizer = None, [], None
         if first.config.task is not None:
@@ -95,6 +99,16 @@ def collect(table: Table, planned: list[Job]) -> Results:
         measures[name] = _measure(column, task, first.config, examples, tokenizer)
         for row, run in rows:
             cells[row, name] = _cell(run, by_run[run], measures[name].metric, task)
+    return compare(table, cells, measures, tasks)
+
+
+def compare(
+    table: Table,
+    cells: dict[Place, Cell],
+    measures: dict[str, Measure],
+    tasks: dict[str, tuple[Job, Task, list[Example]]],
+) -> Results:
+    """The differences of all cells to those of the baseline row, where it has one."""
     differences = {
         (row, name): _difference(cell, cells[table.baseline, name], measures[name], tasks.get(name))
         for (row, name), cell in cells.items()

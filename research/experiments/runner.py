@@ -176,7 +176,7 @@ class _Runner:
         self.devices = devices
         self.planned, self.waiting, self.file, self.folder = planned, list(waiting), file, folder
         self.lanes: list[Child | None] = [None] * lanes
-        self.number, self.total = 0, len(waiting)
+        self.number, self.total, self.since = 0, len(waiting), time.monotonic()
         self.outcome = Outcome(planned, [], [])
         self.view = View(lanes, say)
 
@@ -185,11 +185,22 @@ class _Runner:
             try:
                 while self.waiting or any(self.lanes):
                     self._start_ready()
+                    self.view.status(self._state())
                     time.sleep(SECONDS_BETWEEN_LOOKS)
                     self._look()
             except KeyboardInterrupt:
                 self._stop()
         return self.outcome
+
+    def _state(self) -> str:
+        """How many runs are where."""
+        running = sum(map(bool, self.lanes))
+        failed, left = len(self.outcome.failed), len(self.outcome.left)
+        over = self.total - running - len(self.waiting) - failed - left
+        parts = [f"{over} done", f"{running} running", f"{len(self.waiting)} waiting"]
+        parts += [f"{failed} failed"] if failed else []
+        parts += [f"{left} not made"] if left else []
+        return f"{', '.join(parts)}  since {duration(time.monotonic() - self.since)}"
 
     def _start_ready(self) -> None:
         """Starts what can start; drops what waits for a run that will not be done."""

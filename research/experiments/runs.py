@@ -1,55 +1,89 @@
 """A report of any runs, from what lies in their folders."""
 
+import dataclasses
 import json
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from pathlib import Path
-from statistics import mean
 from typing import Any
 
-from research import bucket
-from research.config import flat
+from research import bucket, tasks
+from research.config import flat, from_values
 from research.errors import UserError, nearest
-from research.experiments import curves
-from research.experiments.provenance import SEED, about, config_differences, of_one_kind
+from research.experiments import curves, provenance, report
+from research.experiments.experiment import Job
+from research.experiments.job import SCORED
+from research.experiments.provenance import SEED, config_differences, of_one_kind
 from research.experiments.report import LEGEND, Report
-from research.experiments.results import Cell
-from research.experiments.sheets import Sheet, spread
+from research.experiments.results import Cell, Measure, collect, compare
+from research.experiments.sheets import Sheet
+from research.experiments.table import Column, Table
 from research.monitoring.starts import CONFIG
-from research.monitoring.writers import METRICS
+from research.monitoring.writers import METRICS, TEXTS, lines
+from research.training.best import LOWER_IS_BETTER
 
 VALIDATION = "validation/"
 
 
-def report(folders: Sequence[str]) -> tuple[Report, dict[str, Any]]:
-    """The report of runs, and their curves. Raises UserError for a folder that is no run's."""
-    runs = {folder: _read(folder) for folder in folders}
-    names = _names(runs)
-    groups = _groups(runs, names)
-    differing = config_differences({groups[f]: values for f, (values, _) in runs.items()})
-    drawn = [curves.of_run(bucket.path(f), names[f], groups[f]) for f in runs]
-    title = names[folders[0]] if len(runs) == 1 else f"{len(runs)} runs"
-    notes = about([bucket.path(folder) for folder in runs])
-    made = Report(title, [_last(runs, groups)], {}, notes, [differing] if differing.rows else [])
+@dataclasses.dataclass(frozen=True)
+class _Made:
+    """A run: its config, the last evaluation's metrics, and the name of its row."""
+
+    path: Path
+    name: str
+    group: str
+    config: dict[str, Any]
+    metrics: dict[str, float]
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """Those at the end of its folder's name, see `Job`."""
+        found = SEED.search(self.name)
+        return tuple(map(int, found[0].removeprefix("-seed").split("."))) if found else ()
+
+
+def of_folders(folders: Sequence[str], price: float = 0.0) -> tuple[Report, dict[str, Any]]:
+    """The report of runs, and their curves. The row of the first is what others are compared with.
+
+    Args:
+        price: of a device for an hour.
+
+    Raises UserError for a folder that is no run's.
+    """
+    runs = _read_all(folders)
+    paths = [run.path for run in runs]
+    drawn = [curves.of_run(run.path, run.name, run.group) for run in runs]
+    sheets = _evaluations(runs)
+    texts = _texts(runs)
+    scored = [run for run in runs if (run.path / SCORED).exists()]
+    if scored:
+        found, predictions = _tests(scored)
+        sheets += found
+        texts["One prediction of each"] = predictions
+    differing = config_differences({run.group: flat(run.config) for run in runs})
+    title = runs[0].name if len(runs) == 1 else f"{len(runs)} runs"
+    notes = [provenance.cost(paths, price), *provenance.about(paths)]
+    details = [differing] if differing.rows else []
+    made = Report(title, sheets, texts, notes, details)
     return made, {"runs": drawn, "metrics": curves.metrics_of(drawn)}
 
 
-def _groups(runs: Mapping[str, tuple[dict, dict]], names: Mapping[str, str]) -> dict[str, str]:
-    """The name of the row of each run: those share one that differ in their seed alone."""
+def _read_all(folders: Sequence[str]) -> list[_Made]:
+    found = {folder: _read(folder) for folder in folders}
+    names = _names(found)
     rows: dict[str, str] = {}  # config -> name
-    for folder, (config, _) in runs.items():
-        key = json.dumps(of_one_kind(config), sort_keys=True)
+    runs = []
+    for folder, (config, metrics) in found.items():
+        key = json.dumps(of_one_kind(flat(config)), sort_keys=True)
         name = SEED.sub("", names[folder])
         # Other configs may have folders of the same name.
-        rows.setdefault(key, names[folder] if name in rows.values() else name)
-    return {
-        folder: rows[json.dumps(of_one_kind(config), sort_keys=True)]
-        for folder, (config, _) in runs.items()
-    }
+        group = rows.setdefault(key, names[folder] if name in rows.values() else name)
+        runs.append(_Made(bucket.path(folder), names[folder], group, config, metrics))
+    return runs
 
 
 def _read(folder: str) -> tuple[dict[str, Any], dict[str, float]]:
-    """(the flat config, the last evaluation's metrics) of a run."""
+    """(the config, the last evaluation's metrics) of a run."""
     path = bucket.path(folder)
     if not (path / CONFIG).exists():
         near = [str(p.parent) for p in path.glob(f"*/{CONFIG}")] if path.is_dir() else []
@@ -61,17 +95,12 @@ def _read(folder: str) -> tuple[dict[str, Any], dict[str, float]]:
     except json.JSONDecodeError as error:
         raise UserError(f"{path / CONFIG} is damaged: {error}") from error
     found: dict[str, float] = {}
-    lines = (path / METRICS).read_text().splitlines() if (path / METRICS).exists() else []
-    for number, line in enumerate(lines, start=1):
-        try:
-            values = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise UserError(f"{path / METRICS}, line {number} is damaged: {error}") from error
+    for line in lines(path / METRICS):
         measured = {
-            k.removeprefix(VALIDATION): float(v) for k, v in values.items() if VALIDATION in k
+            k.removeprefix(VALIDATION): float(v) for k, v in line.items() if VALIDATION in k
         }
         found = measured or found
-    return flat(config), found
+    return config, found
 
 
 def _neighbours(path: Path) -> list[str]:
@@ -89,28 +118,90 @@ def _names(folders: Mapping[str, Any]) -> dict[str, str]:
     return names
 
 
-def _seeds(folder: str) -> tuple[int, ...]:
-    """The seeds at the end of a folder's name, see `Job`."""
-    found = SEED.search(folder)
-    return tuple(map(int, found[0].removeprefix("-seed").split("."))) if found else ()
+def _by(runs: Sequence[_Made], key: Callable[[_Made], Hashable]) -> dict[Any, list[_Made]]:
+    found = defaultdict(list)
+    for run in runs:
+        found[key(run)].append(run)
+    return dict(found)
 
 
-def _last(runs: Mapping[str, tuple[dict, dict]], groups: Mapping[str, str]) -> Sheet:
-    """The last evaluation of each run; runs that differ in their seed alone share a row."""
-    by_group: dict[str, list[str]] = defaultdict(list)
-    for folder in runs:
-        by_group[groups[folder]].append(folder)
-    metrics = list(dict.fromkeys(m for _, measured in runs.values() for m in measured))
-    rows = []
-    for group, folders in by_group.items():
-        row = [group]
-        for metric in metrics:
-            found = {f: runs[f][1][metric] for f in folders if metric in runs[f][1]}
-            seeds = [_seeds(folder) for folder in found]
-            keys = seeds if len(set(seeds)) == len(seeds) else [(i,) for i in range(len(seeds))]
-            cell = Cell(group, dict(zip(keys, found.values(), strict=True)), [])
-            row.append(spread(cell.units, mean(cell.units), cell.deviation) if found else "")
-        rows.append(row)
-    header = ["run", *(metric.replace("_", " ") for metric in metrics)]
+def _measured_on(run: _Made, split: str) -> tuple[str, str]:
+    """(task, source): runs that do not share it are not compared."""
+    data = run.config.get("data", {})
+    task = (run.config.get("task") or {}).get("name", "")
+    sources = [data.get(split) or data.get("validation")] if task else data.get("corpus") or []
+    return task, ", ".join(map(provenance.source_text, filter(None, sources)))
+
+
+def _columns(runs: Sequence[_Made], split: str) -> dict[tuple[str, str], str]:
+    """What is measured on -> what the names of its columns end with; nothing if there is one."""
+    kinds = list(dict.fromkeys(_measured_on(run, split) for run in runs))
+    if len(kinds) == 1:
+        return {kinds[0]: ""}
+    return {kind: f" ({kind[0] or 'pre-training'}: {kind[1]})" for kind in kinds}
+
+
+def _evaluations(runs: Sequence[_Made]) -> list[Sheet]:
+    """The last evaluation of each run, and the differences to the first one's row."""
+    columns = _columns(runs, "validation")
+    cells, measures = {}, {}
+    table: dict[str, dict[str, str]] = {}
+    for group, same in _by(runs, lambda run: run.group).items():
+        end = columns[_measured_on(same[0], "validation")]
+        table[group] = {}
+        for metric in dict.fromkeys(m for run in same for m in run.metrics):
+            name = metric + end
+            measures[name] = Measure(name, metric.endswith(LOWER_IS_BETTER))
+            found = [run for run in same if metric in run.metrics]
+            values = dict(zip(_seeds(found), (r.metrics[metric] for r in found), strict=True))
+            cells[group, name] = Cell(group, values, [])
+            table[group][name] = group
+    found = Table(table, {name: Column() for name in measures}, next(iter(table)))
+    results = compare(found, cells, measures, {})
     note = f"On the validation split. {LEGEND}"
-    return Sheet("Last evaluation", header, rows, note, "evaluation")
+    sheets = [_renamed(report.values(results), "Last evaluation", "evaluation", note)]
+    if results.differences:
+        sheets.append(report.differences(results))
+    return sheets
+
+
+def _seeds(runs: Sequence[_Made]) -> list[tuple[int, ...]]:
+    """The seeds of the runs of a row; their numbers where names do not tell them apart."""
+    found = [run.seeds for run in runs]
+    return found if len(set(found)) == len(found) else [(i,) for i in range(len(found))]
+
+
+def _tests(runs: Sequence[_Made]) -> tuple[list[Sheet], str]:
+    """What runs of experiments have on their test splits, and a prediction of each."""
+    columns = _columns(runs, "test")
+    table: dict[str, dict[str, str]] = {}
+    shown, jobs = {}, []
+    for group, same in _by(runs, lambda run: run.group).items():
+        end = columns[_measured_on(same[0], "test")]
+        for run, seeds in zip(same, _seeds(same), strict=True):
+            config = from_values(run.config, str(run.path / CONFIG), to_run=False)
+            jobs.append(Job(group, seeds, config, run.path, None))
+        metrics = {f"{metric}{end}": metric for metric in tasks.metrics(config.task)}
+        shown |= {name: Column(metric) for name, metric in metrics.items()}
+        table[group] = dict.fromkeys(metrics, group)
+    results = collect(Table(table, shown, next(iter(table))), jobs)
+    sheets = [_renamed(report.values(results), "Test split", "test", LEGEND)]
+    if results.differences:
+        sheet = report.differences(results)
+        sheets.append(_renamed(sheet, f"{sheet.title}, test split", "test_differences", sheet.note))
+    return sheets, report.samples(results, jobs)
+
+
+def _renamed(sheet: Sheet, title: str, name: str, note: str) -> Sheet:
+    return dataclasses.replace(sheet, title=title, name=name, note=note)
+
+
+def _texts(runs: Sequence[_Made]) -> dict[str, str]:
+    """The last texts that a run of each row has written, by their heading."""
+    found: dict[str, list[str]] = defaultdict(list)
+    for group, same in _by(runs, lambda run: run.group).items():
+        newest = {line["name"]: line for line in lines(same[0].path / TEXTS)}
+        for name, line in newest.items():
+            indented = [f"  {text}" for text in line["text"].splitlines()]
+            found[name.capitalize()] += [f"- **{group}** at step {line['step']:,}", *indented]
+    return {heading: "\n".join(written) for heading, written in found.items()}

@@ -10,10 +10,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from research import bucket, config
+from research import bucket, config, tasks
 from research.config import Config
-from research.errors import UserError
+from research.errors import UserError, nearest
 from research.experiments.experiment import Job, Run, fingerprint
+from research.objectives import measures
+from research.tasks.text_generation import TextGenerationConfig
 from research.training.best import LOWER_IS_BETTER
 
 if TYPE_CHECKING:
@@ -96,7 +98,20 @@ def load(spec: str) -> Search:
                 f"{spec}: trials are compared by their evaluations; give the run "
                 "train.eval_every (steps) or train.eval_epochs"
             )
+    known = _metrics(trial_config(found, _corner(found, 0)))
+    if found.metric not in known:
+        raise UserError(
+            f"{spec}: no evaluation has metric={found.metric!r}{nearest(found.metric, known)}"
+        )
     return found
+
+
+def _metrics(trial: Config) -> list[str]:
+    """The names of what a trial's evaluations yield, see `research.evaluation.validation`."""
+    if trial.task is None:
+        return measures(trial.objective)
+    generated = isinstance(trial.task, TextGenerationConfig)
+    return [*tasks.measures(trial.task), *(() if generated else tasks.metrics(trial.task))]
 
 
 def _corner(search: Search, place: int) -> dict[str, Value]:

@@ -19,7 +19,7 @@ from research.experiments.children import Child
 from research.experiments.search import Search
 from research.experiments.view import View
 from research.monitoring.progress import duration
-from research.monitoring.writers import METRICS
+from research.monitoring.writers import METRICS, lines
 from research.training.best import is_better
 
 if TYPE_CHECKING:
@@ -191,10 +191,8 @@ class _Searcher:
 
 def values(workdir: Path, metric: str) -> list[float]:
     """What a trial's evaluations have yielded so far."""
-    file = workdir / METRICS
-    *whole, _ = file.read_text().split("\n") if file.exists() else [""]
     key = f"validation/{metric}"
-    return [float(line[key]) for line in map(json.loads, whole) if key in line]
+    return [float(line[key]) for line in lines(workdir / METRICS) if key in line]
 
 
 def best(metric: str, found: list[float]) -> float:

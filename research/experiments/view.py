@@ -22,11 +22,12 @@ class View:
         self._say = say
         self._texts = [""] * lanes
         self._printed = [time.monotonic()] * lanes
+        self._status = ""
         self._bars: list[tqdm] = []
         if sys.stderr.isatty():
             self._bars = [
                 tqdm(bar_format="{desc}", position=lane, leave=False, dynamic_ncols=True)
-                for lane in range(lanes)
+                for lane in range(lanes + 1)  # the last is that of all runs
             ]
 
     def __enter__(self) -> "View":
@@ -43,6 +44,12 @@ class View:
                 self._say(text)
         else:
             self._say(text)
+
+    def status(self, text: str) -> None:
+        """The line of all runs, below those of the lanes; only on a terminal."""
+        if self._bars and text != self._status:
+            self._status = text
+            self._bars[-1].set_description_str(text)
 
     def show(self, lane: int, lines: list[str]) -> None:
         """The newest line of a lane; an empty list clears it."""

@@ -1,11 +1,11 @@
-"""What a run leaves behind to be read: metrics.jsonl, timing.jsonl and TensorBoard events."""
+"""What a run leaves behind to be read: its numbers and texts, as JSON Lines and in TensorBoard."""
 
 import json
 import math
 import os
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -20,15 +20,18 @@ from research.errors import UserError
 from research.monitoring import wandb_run
 
 METRICS, TIMING, EVENTS = "metrics.jsonl", "timing.jsonl", "tensorboard"
+TEXTS = "texts.jsonl"  # only where there are any
+FILES = (METRICS, TIMING, TEXTS)
 SECONDS_BETWEEN_UPLOADS = 30
 
 
 class MetricWriter:
-    """Writes the numbers of a run into its working directory.
+    """Writes the numbers and texts of a run into its working directory.
 
     metrics.jsonl holds one JSON object per line, with "step" and values that depend on nothing but
     the run's config and data, so the file of a run that was killed and resumed is byte for byte
-    that of a run that was not. Speed and times go to timing.jsonl. Both go to TensorBoard too.
+    that of a run that was not. Speed and times go to timing.jsonl, texts to texts.jsonl with their
+    "name". All go to TensorBoard too.
     Every call ends with the lines handed to the operating system: a killed process loses none.
 
     Nothing can be added to a file on a bucket. For a workdir there, the files lie in a temporary
@@ -56,12 +59,12 @@ class MetricWriter:
             self._bucket = bucket.path(workdir)
             self._temporary = tempfile.TemporaryDirectory()
             self._workdir = Path(self._temporary.name)
-            for name in (METRICS, TIMING, wandb_run.ID):
+            for name in (*FILES, wandb_run.ID):
                 if (self._bucket / name).exists():
                     (self._workdir / name).write_bytes((self._bucket / name).read_bytes())
         if active:
             self._workdir.mkdir(parents=True, exist_ok=True)
-            for name in (METRICS, TIMING):
+            for name in FILES:
                 _drop_unfinished_line(self._workdir / name)
             self._open()
             self._events = EventFileWriter(str(self._workdir / EVENTS))
@@ -92,9 +95,11 @@ class MetricWriter:
         self._write(TIMING, step, values, tag="timing/")
 
     def text(self, step: int, name: str, text: str) -> None:
-        """Shows a text (Markdown) in TensorBoard: a prediction, a continuation."""
+        """Adds a text (Markdown): predictions, a continuation."""
         if not self._active:
             return
+        line = json.dumps({"name": name, "step": int(step), "text": text}, ensure_ascii=False)
+        self._append(TEXTS, f"{line}\n")
         value = summary_pb2.Summary.Value(
             tag=name,
             metadata=text_metadata.create_summary_metadata(display_name="", description=""),
@@ -116,7 +121,7 @@ class MetricWriter:
         if not self._active:
             return
         self._close_files()
-        for name in (METRICS, TIMING):
+        for name in FILES:
             _keep_until(self._workdir / name, step)
         self._open()
         # Tells TensorBoard that what it has read of later steps is void.
@@ -161,8 +166,7 @@ class MetricWriter:
         if not self._active:
             return
         numbers = {name: _number(name, value) for name, value in values.items()}
-        self._files[file].write(to_line(step, numbers))
-        self._files[file].flush()
+        self._append(file, to_line(step, numbers))
         self._add_event(
             step,
             [
@@ -182,14 +186,37 @@ class MetricWriter:
         )
         self._events.flush()
 
-    def _open(self) -> None:
-        for name in (METRICS, TIMING):
+    def _open(self, names: Sequence[str] = (METRICS, TIMING)) -> None:
+        for name in names:
             # newline="" keeps "\n" on every system, so that files can be compared byte for byte.
             self._files[name] = open(self._workdir / name, "a", encoding="utf-8", newline="")
+
+    def _append(self, name: str, line: str) -> None:
+        if name not in self._files:
+            self._open([name])
+        self._files[name].write(line)
+        self._files[name].flush()
 
     def _close_files(self) -> None:
         for file in self._files.values():
             file.close()
+        self._files.clear()
+
+
+def lines(path: Path) -> list[dict[str, Any]]:
+    """The lines of a file of a run, but for one that is still being written or that a kill cut off;
+    none where there is no file.
+
+    Raises UserError for one that is not JSON.
+    """
+    *whole, _ = path.read_text(encoding="utf-8").split("\n") if path.exists() else [""]
+    found = []
+    for number, line in enumerate(whole, start=1):
+        try:
+            found.append(json.loads(line))
+        except json.JSONDecodeError as error:
+            raise UserError(f"{path}, line {number} is damaged: {error}") from error
+    return found
 
 
 def to_line(step: int, numbers: Mapping[str, float]) -> str:
@@ -227,7 +254,9 @@ def _drop_unfinished_line(path: Path) -> None:
 
 
 def _keep_until(path: Path, step: int) -> None:
-    """Replaces a file by its lines of steps up to `step`."""
+    """Replaces a file, if it is there, by its lines of steps up to `step`."""
+    if not path.exists():
+        return
     kept = []
     lines = path.read_bytes().splitlines(keepends=True)
     for number, line in enumerate(lines, start=1):

@@ -56,6 +56,12 @@ def metrics(config: Any) -> tuple[str, ...]:
     return MODULES[name_of(config)].metrics(config)
 
 
+def measures(config: Any) -> list[str]:
+    """The names of what an evaluation of the task's loss yields."""
+    ones = dict.fromkeys(("loss", "correct", "count", "examples", "bytes"), 1.0)
+    return list(MODULES[name_of(config)].finish_loss(ones))
+
+
 def name_of(config: Any) -> str:
     """The name by which a config file asks for the task."""
     return next(name for name, kind in TASKS.items() if type(config) is kind)

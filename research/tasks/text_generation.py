@@ -110,6 +110,9 @@ def metrics(config: TextGenerationConfig) -> tuple[str, ...]:
     return names if story else ("exact_match", "f1", "rouge_l", "bleu")
 
 
+finish_loss = causal_lm.finish  # its loss is that of the objective
+
+
 def make(
     config: TextGenerationConfig, model: ModelConfig, tokenizer: Tokenizer, length: int, slots: int
 ) -> Task:

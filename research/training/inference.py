@@ -31,7 +31,7 @@ class Loaded:
     model: ModelConfig
     tokenizer: Tokenizer
     config: Config
-    info: Info
+    info: Info | None  # None: of weights that are being trained
     objectives: tuple[Objective, ...]
     task: Task | None
     mesh: Mesh

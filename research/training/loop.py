@@ -17,7 +17,7 @@ from research import bucket
 from research.config import FREE_KEYS, Config, changed_keys, flat, to_values
 from research.data.loader import Ahead
 from research.errors import UserError
-from research.evaluation import validation
+from research.evaluation import samples, validation
 from research.monitoring import starts
 from research.monitoring.progress import Progress
 from research.monitoring.writers import MetricWriter
@@ -234,8 +234,11 @@ def _loop(
             evaluating = last or (run.eval_every and step % run.eval_every == 0)
             if evaluating:
                 with clock.paused():
-                    metrics = validation.metrics(run, averaging.exchanged(*state[1:])[0])
+                    params = averaging.exchanged(*state[1:])[0]
+                    metrics = validation.metrics(run, params)
                     writer.metrics(step, {f"validation/{k}": v for k, v in metrics.items()})
+                    if train.samples:
+                        writer.text(step, "samples", samples.shown(run, params))
                     progress.note(f"step {step:,}  {_line(metrics)}")
                 best = best.after(step, metrics)
                 checkpoints.best = best.step or None

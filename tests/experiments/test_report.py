@@ -8,8 +8,9 @@ import pytest
 
 from research.errors import UserError
 from research.evaluation import predictor
-from research.experiments import experiment, job, page, report
+from research.experiments import experiment, job, page, report, results, runs
 from research.tasks.sequence_classification import SequenceClassificationConfig
+from research.training import loop
 from research.training.inference import load_model, with_config
 from tests import helpers
 
@@ -77,7 +78,7 @@ def made(tmp_path_factory):
     planned = experiment.jobs(loaded, folder / "runs")
     for one in planned:
         one.workdir.mkdir(parents=True)
-        job.make(one)
+        job.make(one, loaded.runs[one.run])
     return loaded, planned, folder / "runs"
 
 
@@ -152,3 +153,47 @@ def test_weights_without_the_head_of_a_task_are_refused(made):
     asked = dataclasses.replace(planned[1].config, task=classifier)
     with pytest.raises(UserError, match="no head .*, which sequence_classification needs"):
         with_config(base, asked)
+
+
+def test_a_report_of_what_is_done_so_far_says_what_is_not(made):
+    loaded, planned, folder = made
+    done = [one for one in planned if one.run != "after"]
+    found = report.make(loaded, done, folder, left=1)
+    text = report.markdown(found)
+    assert "Not finished: 1 of 3 runs." in text
+    _, _, *rows = table_of(text, "Results")
+    assert [row[0] for row in rows] == ["simple method", "before", "after"]
+    assert rows[1][1] and not rows[2][1]
+    assert "## Differences" not in text
+
+
+def test_the_runs_of_an_experiment_are_reported_by_their_folders_too(made):
+    _, planned, _ = made
+    after = next(one for one in planned if one.run == "after")
+    found, _ = runs.of_folders([str(after.workdir)])
+    whole = results.collect(made[0].table, planned).cells["after", "exact match"].units[0]
+    sheet = next(sheet for sheet in found.sheets if sheet.title == "Test split")
+    row = dict(zip(sheet.header, sheet.rows[0], strict=True))
+    assert row["exact match ↑"] == f"{whole:.3f}"
+    assert "Where does it lie?" in found.texts["One prediction of each"]
+
+
+def test_a_run_notes_what_it_was_made_from_and_counts_the_time_before_a_stop(made, monkeypatch):
+    loaded, planned, _ = made
+    after = next(one for one in planned if one.run == "after")
+    begun = json.loads((after.workdir / job.BEGUN).read_text())
+    assert begun["made_from"] == dataclasses.asdict(loaded.runs["after"]) | {"seeds": [0]}
+    assert begun["seconds"] == 0.0
+
+    def stopped(*given, **named):
+        raise loop.Interrupted(1)
+
+    before = json.loads((after.workdir / job.DONE).read_text())["seconds"]
+    with monkeypatch.context() as patch:
+        patch.setattr(job.loop, "train", stopped)
+        with pytest.raises(loop.Interrupted):
+            job.make(after, loaded.runs["after"])
+    begun = json.loads((after.workdir / job.BEGUN).read_text()) | {"seconds": 1000.0}
+    (after.workdir / job.BEGUN).write_text(json.dumps(begun))
+    job.make(after, loaded.runs["after"])
+    assert 1000.0 < job.finished(after)["seconds"] < 1000.0 + before + 600.0

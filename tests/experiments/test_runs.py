@@ -5,7 +5,7 @@ import json
 import pytest
 
 from research.errors import UserError
-from research.experiments import runs
+from research.experiments import provenance, runs
 
 
 def write(folder, values, **config):
@@ -17,7 +17,7 @@ def write(folder, values, **config):
 
 
 def rows(folders):
-    made, _ = runs.report(folders)
+    made, _ = runs.of_folders(folders)
     return {row[0]: row[1] for row in made.sheets[0].rows}
 
 
@@ -28,7 +28,7 @@ def test_runs_that_differ_in_their_seed_alone_share_a_row(tmp_path):
         write(tmp_path / "x" / "first-seed2", [0.2], seed=2, train={"steps": 5}),
     ]
     assert rows(folders) == {"first": "0.600 ± 0.141 (2)", "first-seed2": "0.200"}
-    made, _ = runs.report(folders)
+    made, _ = runs.of_folders(folders)
     (differing,) = made.details
     assert differing.rows == [["train.steps", "4", "5"]]
 
@@ -47,15 +47,80 @@ def test_another_start_is_another_row(tmp_path):
         write(tmp_path / name, [0.1], init_from=f"runs/{start}-seed0")
         for name, start in (("one", "mlm"), ("two", "nsp"))
     ]
-    made, _ = runs.report(folders)
+    made, _ = runs.of_folders(folders)
     assert made.details[0].rows == [["init_from", '"runs/mlm"', '"runs/nsp"']]
 
 
 def test_what_is_no_run_or_damaged_is_named(tmp_path):
     good = write(tmp_path / "good", [0.1])
     with pytest.raises(UserError, match="goood is no run's folder: it has no config.json; did"):
-        runs.report([str(tmp_path / "goood")])
+        runs.of_folders([str(tmp_path / "goood")])
     with open(tmp_path / "good" / "metrics.jsonl", "a") as file:
-        file.write("{damaged\n")
+        file.write("{damaged")
+    assert rows([good]) == {"good": "0.100"}, "a line that a kill cut off is no damage"
+    with open(tmp_path / "good" / "metrics.jsonl", "a") as file:
+        file.write("\n")
     with pytest.raises(UserError, match="metrics.jsonl, line 2 is damaged"):
-        runs.report([good])
+        runs.of_folders([good])
+
+
+def test_rows_are_compared_with_the_first_ones(tmp_path):
+    values = {"first": (0.5, 0.6, 0.7), "second": (0.8, 0.9, 1.0)}
+    folders = [
+        write(tmp_path / f"{name}-seed{i}", [value], seed=i, train={"steps": len(name)})
+        for name, found in values.items()
+        for i, value in enumerate(found)
+    ]
+    made, _ = runs.of_folders(folders)
+    differences = made.sheets[1]
+    assert differences.title == "Differences to “first”"
+    (line,) = differences.rows
+    assert line[:3] == ["accuracy", "second", "+0.300"] and line[5] == "better"
+    low, high = map(float, line[3].strip("[]").split(", "))
+    # Welch's t: 0.3 ± t(0.975, 4) · sqrt(2 · 0.1² / 3)
+    assert (low, high) == pytest.approx((0.3 - 0.2267, 0.3 + 0.2267), abs=1e-3)
+
+
+def test_what_is_measured_on_other_data_is_not_compared(tmp_path):
+    tasks = {"a": {"name": "span_qa"}, "b": {"name": "token_classification"}}
+    folders = [
+        write(tmp_path / name, [0.1], task=task, data={"validation": {"name": f"files:{name}"}})
+        for name, task in tasks.items()
+    ]
+    made, _ = runs.of_folders(folders)
+    (sheet,) = made.sheets
+    assert sheet.header[1:] == [
+        "accuracy (span qa: files:a) ↑",
+        "accuracy (token classification: files:b) ↑",
+    ]
+    assert [row[1:] for row in sheet.rows] == [["0.100", ""], ["", "0.100"]]
+
+
+def test_the_cost_counts_devices_and_their_price(tmp_path):
+    folder = write(tmp_path / "run", [0.1])
+    start = {
+        "command": ["launch.py", "train"],
+        "commit": None,
+        "diff": None,
+        "versions": {"jax": "1"},
+        "devices": {"platform": "tpu", "kind": "TPU v5e", "count": 8},
+        "machine": {"system": "Linux", "cores": 4},
+        "data": "0123456789abcdef",
+    }
+    (tmp_path / "run/starts.jsonl").write_text(json.dumps(start) + "\n")
+    times = [{"step": s, "seconds": 1800.0, "tokens_per_second": 1.0} for s in (1, 2)]
+    (tmp_path / "run/timing.jsonl").write_text("".join(json.dumps(t) + "\n" for t in times))
+    made, _ = runs.of_folders([folder], price=1.5)
+    assert made.notes[0] == (
+        "The runs took 60.0 minutes, added up, 8 hours of a device, 12.00 at 1.5 for one."
+    )
+
+
+def test_the_last_texts_of_a_run_are_shown_and_its_data_named(tmp_path):
+    data = {"corpus": [{"name": "files:a.jsonl", "percent": 30.0, "take": 0, "split": ""}]}
+    folder = write(tmp_path / "run", [0.1], data=data)
+    texts = [{"name": "samples", "step": s, "text": f"- of step {s}\n"} for s in (1, 2)]
+    (tmp_path / "run/texts.jsonl").write_text("".join(json.dumps(t) + "\n" for t in texts))
+    made, _ = runs.of_folders([folder])
+    assert made.texts == {"Samples": "- **run** at step 2\n  - of step 2"}
+    assert provenance.data_of(tmp_path / "run") == "corpus files:a.jsonl 30 %"

@@ -156,6 +156,7 @@ def test_what_was_stopped_goes_on_in_its_folder(file, tmp_path):
         ("{'train.batch_size': Choice(())}", {}, "has no value"),
         ("{'train.batch_size': Int(0, 8)}", {}, "config.train.batch_size=0"),
         (RATE, {"trials": 0}, "there is at least one"),
+        (RATE, {"metric": "macro_f"}, "no evaluation has metric='macro_f'; did you mean"),
     ],
 )
 def test_a_search_that_cannot_be_made(file, space, given, message):

@@ -110,6 +110,15 @@ def test_a_column_may_measure_a_pretraining(files):
     assert len(planned(files, table)) == 2 + 1 + 6 + 2 + 2
 
 
+def test_another_format_of_rows_is_another_pretraining(files, monkeypatch, tmp_path):
+    made = {"made": Run(files["bert"])}
+    (one,) = experiment.jobs(Experiment("one", made), tmp_path)
+    before = experiment.fingerprint(one)
+    assert experiment.fingerprint(one) == before
+    monkeypatch.setattr(experiment.plan, "FORMAT", 1000)
+    assert experiment.fingerprint(one) != before
+
+
 def test_product_has_all_combinations_and_refuses_two_values():
     rates = {"15": {"rate": 0.15}, "30": {"rate": 0.3}}
     kinds = {"token": {}, "span": {"unit": "span"}}

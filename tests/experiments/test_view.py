@@ -42,8 +42,10 @@ def test_a_terminal_has_a_bar_for_each_run(monkeypatch):
         shown.show(0, [LINE])
         shown.show(1, ["gpt-seed0  compiling"])
         shown.say("ready")
+        shown.status("3 done, 2 running, 4 waiting")
     written = terminal.getvalue()
     assert "loss 3.210" in written and "gpt-seed0  compiling" in written and "ready\n" in written
+    assert "3 done, 2 running, 4 waiting" in written
 
 
 @pytest.mark.parametrize(("done", "bar"), [("0", " " * 12), ("600", "█" * 6 + " " * 6)])

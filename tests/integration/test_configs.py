@@ -191,6 +191,7 @@ def test_an_unknown_benchmark_is_named():
 
 FILES = sorted((ROOT / "configs/experiments").glob("*.py"))
 EXPERIMENTS = [p.name for p in FILES if "def get_experiment(" in p.read_text()]
+EXPERIMENTS += ["objectives.py:size=cpu,seeds=2", "architecture.py:size=base,task_seeds=2"]
 EXPERIMENTS += [f"minilm.py:set={name}" for name in ("tweeteval", "wikiann", "xquad")]
 
 
