@@ -1,14 +1,18 @@
 """The steps of a run compiled ahead of time: nothing is allocated, no device has to be there."""
 
+import contextlib
 import dataclasses
 import re
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.experimental.compilation_cache import compilation_cache
 from jax.sharding import NamedSharding
 
 from research.data.loader import Batches
@@ -39,6 +43,8 @@ class Compiled:
     collectives: list[Collective]
 
 
+# Of a dump: the text of the program as it runs, on TPU and on CPU.
+DUMPS = ("*.after_codegen.txt", "*.cpu_after_optimizations.txt")
 GREEDY = Sampling(temperature=0.0)
 
 
@@ -124,16 +130,43 @@ def _compile(name: str, run: Run, lower: Callable[[], Any]) -> Compiled:
             if needed is None:
                 raise
             return Compiled(name, False, time.perf_counter() - start, needed, 0.0, None, [])
-    seconds = time.perf_counter() - start
-    memory = made.memory_analysis()
-    kept, needed = memory.argument_size_in_bytes, memory.peak_memory_in_bytes
-    try:
+        seconds = time.perf_counter() - start
+        memory = made.memory_analysis()
+        kept, needed = memory.argument_size_in_bytes, memory.peak_memory_in_bytes
         with quiet():
-            program = hlo.parse(made.as_text())
-    except jax.errors.JaxRuntimeError:  # libtpu cannot write some of its own programs
+            text = _text(lowered, made)
+    if text is None:
         return Compiled(name, True, seconds, needed, kept, None, [])
+    program = hlo.parse(text)
     found = collecting.collectives(program, run.mesh)
     return Compiled(name, True, seconds, needed, kept, hlo.costs(program), found)
+
+
+def _text(lowered: jax.stages.Lowered, made: jax.stages.Compiled) -> str | None:
+    """The compiled program. libtpu cannot write some of its own ("async-update instruction should
+    have 1 operands"): these are compiled again, into a folder with what the compiler dumps."""
+    try:
+        return made.as_text()
+    except jax.errors.JaxRuntimeError:
+        with tempfile.TemporaryDirectory() as folder, _not_cached():
+            lowered.compile({"xla_dump_to": folder, "xla_dump_hlo_as_text": True})
+            for pattern in DUMPS:
+                for file in Path(folder).glob(pattern):
+                    return file.read_text()
+    return None
+
+
+@contextlib.contextmanager
+def _not_cached() -> Iterator[None]:
+    """Programs of jax's cache are not compiled, so nothing is dumped of them."""
+    before = jax.config.jax_enable_compilation_cache
+    jax.config.update("jax_enable_compilation_cache", False)
+    compilation_cache.reset_cache()  # jax asks for that value once
+    try:
+        yield
+    finally:
+        jax.config.update("jax_enable_compilation_cache", before)
+        compilation_cache.reset_cache()
 
 
 def out_of_memory(message: str) -> float | None:

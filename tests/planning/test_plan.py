@@ -126,6 +126,19 @@ def test_changes_that_need_less_memory(tmp_path):
     assert "config.train.accumulation=2" not in much, "16 rows of 8 devices are cut into two"
 
 
+def test_a_program_that_cannot_be_written_is_read_from_a_dump(tmp_path, monkeypatch):
+    run = plan.build(config("bert", tmp_path), jax.devices())
+    expected = compiled.train(run)
+
+    def fails(self):
+        raise jax.errors.JaxRuntimeError("async-update instruction should have 1 operands")
+
+    monkeypatch.setattr(jax.stages.Compiled, "as_text", fails)
+    found = compiled.train(run)
+    assert found.costs == expected.costs and found.costs.flops > 0
+    assert found.collectives == expected.collectives and found.collectives
+
+
 @pytest.mark.long
 def test_each_change_is_compiled(tmp_path):
     said = []
