@@ -1,6 +1,7 @@
 """Runs of several processes on this machine: the same numbers as of one, and one end for all."""
 
 import contextlib
+import http.server
 import json
 import os
 import re
@@ -8,12 +9,14 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from jax._src.clusters import cloud_tpu_cluster
 
 from research import cli
 from research import config as configs
@@ -294,6 +297,73 @@ def test_a_cluster_is_found_and_one_of_a_single_process_is_none(monkeypatch):
     assert processes.find().devices is None, "alone on its node it has all of its devices"
     monkeypatch.setenv("SLURM_NTASKS", "1")
     assert processes.find() is None
+
+
+@pytest.mark.parametrize(
+    ("uri", "coordinator"),
+    [
+        ("1531576320.0;tcp://10.96.0.1,10.148.0.1:34911", "10.96.0.1:"),
+        ("1314521088.0;tcp6://[fe80::b9b:ac5d:9cf0:b858]:43370", "fe80::b9b:ac5d:9cf0:b858:"),
+    ],
+)
+def test_processes_of_open_mpi_find_each_other(monkeypatch, uri, coordinator):
+    sizes = {"SIZE": "4", "RANK": "3", "LOCAL_RANK": "1"}
+    for name, value in sizes.items():
+        monkeypatch.setenv(f"OMPI_COMM_WORLD_{name}", value)
+    monkeypatch.setenv("OMPI_MCA_orte_hnp_uri", uri)
+    found = processes.find()
+    assert (found.process, found.count, found.devices) == (3, 4, (1,))
+    assert found.coordinator.startswith(coordinator)
+
+
+@pytest.fixture
+def metadata(monkeypatch):
+    """A stand-in for the metadata server of a TPU VM: what it answers, by attribute."""
+    answers = {}
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            answer = answers.get(self.path.rpartition("/")[2])
+            self.send_response(200 if answer is not None else 404)
+            self.end_headers()
+            self.wfile.write((answer or "").encode())
+
+        def log_message(self, *_):
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setenv("GCE_METADATA_IP", f"127.0.0.1:{server.server_port}")
+        monkeypatch.delenv("TPU_SKIP_MDS_QUERY", raising=False)
+        monkeypatch.setattr(cloud_tpu_cluster, "running_in_cloud_tpu_vm", True)
+        yield answers
+        server.shutdown()
+
+
+def test_workers_of_a_tpu_vm_find_each_other(metadata):
+    metadata |= {
+        "agent-worker-number": "2",
+        "worker-network-endpoints": "x:1:127.0.0.1,x:2:10.0.0.2,x:3:10.0.0.3,x:4:10.0.0.4",
+        "tpu-env": "ACCELERATOR_TYPE: 'v5litepod-16'",
+    }
+    found = processes.find()
+    assert (found.coordinator, found.process, found.count) == ("127.0.0.1:8482", 2, 4)
+    assert found.devices is None
+    metadata["tpu-env"] += (
+        "\nMEGASCALE_COORDINATOR_ADDRESS: 'localhost:8080'"
+        "\nMEGASCALE_NUM_SLICES: '2'\nMEGASCALE_SLICE_ID: '1'"
+    )
+    found = processes.find()
+    assert (found.coordinator, found.process, found.count) == ("localhost:8482", 6, 8)
+
+
+def test_workers_of_a_tpu_node_pool_find_each_other(metadata, monkeypatch):
+    monkeypatch.setenv("TPU_WORKER_HOSTNAMES", "localhost,worker-1")
+    monkeypatch.setenv("TPU_WORKER_ID", "1")
+    metadata["tpu-env"] = ""
+    monkeypatch.setenv("TPU_SKIP_MDS_QUERY", "1")  # as the node pool sets it
+    found = processes.find()
+    assert (found.coordinator, found.process, found.count) == ("localhost:8482", 1, 2)
 
 
 def test_a_pod_that_is_not_of_an_indexed_job_is_alone(monkeypatch):
