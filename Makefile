@@ -14,6 +14,7 @@ PYTEST_ARGS ?=
 WORKERS ?= 2
 REFERENCE_VENV ?= .venv-reference
 TPU_VENV ?= .venv-tpu
+BEAM_VENV ?= .venv-beam
 REFERENCE := torch==2.13.0 transformers==5.23.0 gguf==0.19.0 accelerate
 # Compiled programs are kept between runs; jax reads this variable by itself.
 JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/.cache/jax
@@ -27,7 +28,7 @@ DEV_SETUP := $(VENV)/.installed-requirements-dev.txt
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup dev-setup reference-setup tpu-setup test test-long smoke lint format quickstart quickstart-public clean
+.PHONY: help setup dev-setup reference-setup tpu-setup beam-setup test test-long smoke lint format quickstart quickstart-public clean
 
 help:  ## print this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' \
@@ -65,8 +66,16 @@ $(DEV_SETUP): requirements-dev.txt $(SETUP)
 test: $(DEV_SETUP)  ## run the test suite, without the tests marked long
 	$(PYTEST) -n $(WORKERS) --dist loadfile $(PYTEST_ARGS)
 
-test-long: $(DEV_SETUP) reference-setup tpu-setup  ## run the tests marked long, and only those
+test-long: $(DEV_SETUP) reference-setup tpu-setup beam-setup  ## run the tests marked long, and only those
+	$(BEAM_VENV)/bin/python -m pytest -m long tests/data/test_beam.py
 	REFERENCE_VENV="$(REFERENCE_VENV)" TPU_VENV="$(TPU_VENV)" $(PYTEST) -n $(WORKERS) --dist loadfile -m long $(PYTEST_ARGS)
+
+# An environment with what $(VENV) has, and first what is installed into it.
+SITE := -c 'import sysconfig; print(sysconfig.get_path("purelib"))'
+define beside
+"$(PYTHON)" -m venv --clear "$(1)"
+$(BIN)/python $(SITE) > "$$("$(1)/bin/python" $(SITE))/setup.pth"
+endef
 
 # The library that we are compared with lives apart: nothing here needs torch to run.
 $(REFERENCE_VENV)/.installed:
@@ -74,14 +83,20 @@ $(REFERENCE_VENV)/.installed:
 	"$(REFERENCE_VENV)/bin/python" -m pip install -qq --disable-pip-version-check $(REFERENCE)
 	@touch $@
 
+# Beam lives apart: it holds back packages that the others have newer.
+$(BEAM_VENV)/.installed: $(DEV_SETUP)
+	$(call beside,$(BEAM_VENV))
+	"$(BEAM_VENV)/bin/python" -m pip install -qq --disable-pip-version-check "apache-beam>=2.77"
+	@touch $@
+
 # libtpu lives apart too: where it is installed and no TPU is there, jax complains at every start.
 $(TPU_VENV)/.installed: $(SETUP)
-	"$(PYTHON)" -m venv --clear "$(TPU_VENV)"
-	$(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' \
-		> "$$("$(TPU_VENV)/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/setup.pth"
+	$(call beside,$(TPU_VENV))
 	"$(TPU_VENV)/bin/python" -m pip install -qq --disable-pip-version-check --no-deps \
 		"$$($(BIN)/python -c 'from importlib.metadata import requires; print(next(r for r in requires("jax") if r.startswith("libtpu")).split(";")[0])')"
 	@touch $@
+
+beam-setup: $(BEAM_VENV)/.installed  ## make the environment that tokenises under Apache Beam
 
 tpu-setup: $(TPU_VENV)/.installed  ## make the environment that plans for TPU slices (libtpu)
 
