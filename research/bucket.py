@@ -26,3 +26,14 @@ def path(text: str | os.PathLike[str]) -> epath.Path:
         # A remembered listing shows checkpoints that are gone, and not those of other machines.
         fsspec.config.conf.setdefault("gcs", {})["use_listings_cache"] = False
     return epath.Path(text)
+
+
+def write_text(file: epath.Path, text: str) -> None:
+    """Writes a whole file: whoever is killed meanwhile leaves the old one, or none. (An object on a
+    bucket is there when all of it is.)"""
+    if is_remote(file):
+        file.write_text(text)
+        return
+    part = file.with_name(f"{file.name}.part")
+    part.write_text(text, encoding="utf-8")
+    part.replace(file)

@@ -8,6 +8,7 @@ from typing import Any
 import jax
 from etils import epath
 
+from research import bucket
 from research import config as configs
 from research.config import Config
 from research.data import corpus, store
@@ -145,7 +146,7 @@ def _folder(path: str) -> epath.Path:
 
 def _write(file: epath.Path, text: str) -> str:
     try:
-        file.write_text(text)
+        bucket.write_text(file, text)
     except OSError as error:
         raise UserError(f"cannot write {file}: {error.strerror}") from error
     return str(file)

@@ -75,9 +75,7 @@ def _before(job: Job, made_of: str) -> float:
 
 
 def _note(job: Job, name: str, record: dict) -> None:
-    part = job.workdir / f"{name}.part"
-    part.write_text(json.dumps(record, indent=1) + "\n")
-    part.replace(job.workdir / name)
+    bucket.write_text(job.workdir / name, json.dumps(record, indent=1) + "\n")
 
 
 def _score(job: Job, loaded: Loaded) -> None:
@@ -88,9 +86,7 @@ def _score(job: Job, loaded: Loaded) -> None:
         json.dumps({"prediction": p, "counts": loaded.task.counts(e, p)}, ensure_ascii=False)
         for e, p in zip(examples, predicted, strict=True)
     ]
-    part = job.workdir / f"{SCORED}.part"
-    part.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    part.replace(job.workdir / SCORED)
+    bucket.write_text(job.workdir / SCORED, "\n".join(lines) + "\n")
 
 
 def scored(job: Job) -> list[dict]:

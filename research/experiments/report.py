@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from research import bucket
 from research.config import flat, to_values
 from research.data import store
 from research.data.tokenizer import Tokenizer
@@ -103,7 +104,7 @@ def write(report: Report, folder: Path, page: str) -> list[Path]:
         files[f"{sheet.name}.tex"] = sheets.latex(sheet)
     folder.mkdir(parents=True, exist_ok=True)
     for name, text in files.items():
-        (folder / name).write_text(text, encoding="utf-8")
+        bucket.write_text(folder / name, text)
     return [folder / name for name in files]
 
 

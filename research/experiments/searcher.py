@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from research import bucket
 from research.errors import UserError
 from research.experiments import children, lanes
 from research.experiments import search as searches
@@ -139,7 +140,7 @@ class _Searcher:
             trial, values, name = searches.ask(self.search, self.study)
             place = self.folder / name
             place.mkdir(parents=True, exist_ok=True)
-            (place / PARAMETERS).write_text(json.dumps(values, indent=1) + "\n")
+            bucket.write_text(place / PARAMETERS, json.dumps(values, indent=1) + "\n")
             self.view.say(f"{name}: {shown(values)}")
             program = [*PROGRAM, self.file, str(place)]
             child = children.begin(program, place, lane, len(self.lanes), self.devices)

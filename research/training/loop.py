@@ -121,7 +121,7 @@ def train(
         start_key = run.start_key  # all processes agree on it, so all have to ask
         if active:
             text = json.dumps(to_values(run.config), indent=1)
-            (folder / starts.CONFIG).write_text(text + "\n")
+            bucket.write_text(folder / starts.CONFIG, text + "\n")
             starts.add(folder, starts.describe(run.data_key, start_key) | {"step": start})
         changed = changed_keys(run.config)
         with MetricWriter(folder, active, changed, run.config.train.wandb) as writer:
