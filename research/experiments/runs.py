@@ -138,7 +138,10 @@ def _columns(runs: Sequence[_Made], split: str) -> dict[tuple[str, str], str]:
     kinds = list(dict.fromkeys(_measured_on(run, split) for run in runs))
     if len(kinds) == 1:
         return {kinds[0]: ""}
-    return {kind: f" ({kind[0] or 'pre-training'}: {kind[1]})" for kind in kinds}
+    names = [task or "pre-training" for task, _ in kinds]
+    if len(set(names)) < len(names):  # what tells them apart is the data
+        names = [f"{name}: {sources}" for name, (_, sources) in zip(names, kinds, strict=True)]
+    return {kind: f" ({name})" for kind, name in zip(kinds, names, strict=True)}
 
 
 def _evaluations(runs: Sequence[_Made]) -> list[Sheet]:

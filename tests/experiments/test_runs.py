@@ -83,17 +83,20 @@ def test_rows_are_compared_with_the_first_ones(tmp_path):
 
 def test_what_is_measured_on_other_data_is_not_compared(tmp_path):
     tasks = {"a": {"name": "span_qa"}, "b": {"name": "token_classification"}}
+    tasks["c"] = tasks["b"]
     folders = [
         write(tmp_path / name, [0.1], task=task, data={"validation": {"name": f"files:{name}"}})
         for name, task in tasks.items()
     ]
-    made, _ = runs.of_folders(folders)
+    made, _ = runs.of_folders(folders[:2])
     (sheet,) = made.sheets
-    assert sheet.header[1:] == [
-        "accuracy (span qa: files:a) ↑",
-        "accuracy (token classification: files:b) ↑",
-    ]
+    assert sheet.header[1:] == ["accuracy (span qa) ↑", "accuracy (token classification) ↑"]
     assert [row[1:] for row in sheet.rows] == [["0.100", ""], ["", "0.100"]]
+    made, _ = runs.of_folders(folders[1:])
+    assert made.sheets[0].header[1:] == [
+        "accuracy (token classification: files:b) ↑",
+        "accuracy (token classification: files:c) ↑",
+    ]
 
 
 def test_the_cost_counts_devices_and_their_price(tmp_path):
