@@ -50,6 +50,9 @@ FREE_KEYS = (
 )
 
 
+SOURCE_KEYS = {field.name for field in dataclasses.fields(SourceConfig)}
+
+
 @dataclasses.dataclass(frozen=True)
 class TrainConfig:
     """Length and rhythm of a run, in steps unless said otherwise.
@@ -125,7 +128,8 @@ def override(
 ) -> Config:
     """The checked config of nested dicts, changed by `overrides` as in `load`."""
     changed = copy.deepcopy(dict(values))
-    for path, value in overrides.items():
+    # What is whole before its parts, in whichever order they were given.
+    for path, value in sorted(overrides.items(), key=lambda item: item[0].count(".")):
         _set(changed, path, _literal(value) if isinstance(value, str) else value)
     return from_values(changed, where, to_run)
 
@@ -313,6 +317,8 @@ def _set(values: dict[str, Any], path: str, value: Any) -> None:
     for depth, name in enumerate(parents):
         if at.get(name) is None:
             at[name] = {}
+        if isinstance(at[name], str) and last in SOURCE_KEYS and depth + 1 == len(parents):
+            at[name] = {"name": at[name]}  # a source may be its name alone
         at = at[name]
         if not isinstance(at, dict):
             raise UserError(

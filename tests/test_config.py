@@ -72,6 +72,22 @@ def test_the_command_line_changes_a_key(text, get, value):
     assert get(configs.override(values(), {key: given}, "test")) == value
 
 
+@pytest.mark.parametrize("reverse", [False, True])
+def test_a_source_that_is_a_name_takes_its_other_keys_in_any_order(reverse):
+    given = {
+        "data.train": "files:reviews.csv",
+        "data.train.fields": '{"text": "review", "label": "stars"}',
+        "data.train.take": "7",
+    }
+    if reverse:
+        given = dict(reversed(given.items()))
+    found = configs.override(values("task"), given, "test").data.train
+    assert (found.name, found.take) == ("files:reviews.csv", 7)
+    assert dict(found.fields) == {"text": "review", "label": "stars"}
+    message = refuse({"data.train": "files:reviews.csv", "data.train.field": "{}"}, "task")
+    assert "config.data.train" in message
+
+
 def test_the_preset_gives_what_is_not_written():
     found = configs.override(values(), {"model.preset": "bert_base", "model.layers": "3"}, "test")
     assert (found.model.layers, found.model.width, found.model.heads) == (3, 768, 12)

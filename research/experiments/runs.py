@@ -32,7 +32,7 @@ class _Made:
     path: Path
     name: str
     group: str
-    config: dict[str, Any]
+    values: dict[str, Any]
     metrics: dict[str, float]
 
     @property
@@ -60,7 +60,7 @@ def of_folders(folders: Sequence[str], price: float = 0.0) -> tuple[Report, dict
         found, predictions = _tests(scored)
         sheets += found
         texts["One prediction of each"] = predictions
-    differing = config_differences({run.group: flat(run.config) for run in runs})
+    differing = config_differences({run.group: flat(run.values) for run in runs})
     title = runs[0].name if len(runs) == 1 else f"{len(runs)} runs"
     notes = [provenance.cost(paths, price), *provenance.about(paths)]
     details = [differing] if differing.rows else []
@@ -127,8 +127,8 @@ def _by(runs: Sequence[_Made], key: Callable[[_Made], Hashable]) -> dict[Any, li
 
 def _measured_on(run: _Made, split: str) -> tuple[str, str]:
     """(task, source): runs that do not share it are not compared."""
-    data = run.config.get("data", {})
-    task = (run.config.get("task") or {}).get("name", "")
+    data = run.values.get("data", {})
+    task = (run.values.get("task") or {}).get("name", "")
     sources = [data.get(split) or data.get("validation")] if task else data.get("corpus") or []
     return task, ", ".join(map(provenance.source_text, filter(None, sources)))
 
@@ -182,7 +182,7 @@ def _tests(runs: Sequence[_Made]) -> tuple[list[Sheet], str]:
     for group, same in _by(runs, lambda run: run.group).items():
         end = columns[_measured_on(same[0], "test")]
         for run, seeds in zip(same, _seeds(same), strict=True):
-            config = from_values(run.config, str(run.path / CONFIG), to_run=False)
+            config = from_values(run.values, str(run.path / CONFIG), to_run=False)
             jobs.append(Job(group, seeds, config, run.path, None))
         metrics = {f"{metric}{end}": metric for metric in tasks.metrics(config.task)}
         shown |= {name: Column(metric) for name, metric in metrics.items()}
