@@ -1,5 +1,6 @@
 """Plans for TPU slices by the real compiler, where libtpu is installed (`make tpu-setup`)."""
 
+import json
 import os
 import re
 import subprocess
@@ -68,7 +69,7 @@ def test_one_that_does_not_fit():
     assert re.search(r"config.train.accumulation=\d+: fits", text), text
 
 
-# Every config that is shipped, on what it is meant for; GLUE and SQuAD need the network for data.
+# Every config that is shipped, on what it is meant for.
 SHIPPED = {
     "pretrain/bert.py:size=base": ["--topology=v5e:4x4"],
     "pretrain/bert.py:size=large": ["--topology=v5e:4x4"],
@@ -114,3 +115,33 @@ def test_what_is_shipped_fits(name):
     assert ("attention   splash" in text) == any(long in name for long in LONG)
     assert ("kernels of attention" in text) == any(long in name for long in LONG)
     assert "cannot write this program down" not in text
+
+
+ELSEWHERE = {
+    "glue.py:task=sst2": [
+        {"text": f"The film number {i} is good.", "label": ("negative", "positive")[i % 2]}
+        for i in range(64)
+    ],
+    "squad.py:version=1": [
+        {
+            "context": f"The town number {i} lies by a river.",
+            "question": "Where does it lie?",
+            "answers": {
+                "text": ["by a river"],
+                "answer_start": [len(f"The town number {i} lies ")],
+            },
+        }
+        for i in range(64)
+    ],
+}
+
+
+@pytest.mark.parametrize("name", ELSEWHERE)
+def test_what_reads_sets_of_the_network_fits(name, tmp_path):
+    """With a few lines in the place of the set; all else is as it is shipped."""
+    lines = [json.dumps(line | {"id": str(i)}) for i, line in enumerate(ELSEWHERE[name])]
+    (tmp_path / "data.jsonl").write_text("\n".join(lines))
+    splits = [f"--config.data.{s}=files:{tmp_path}/data.jsonl" for s in ("train", "validation")]
+    start = "--config.init_from=research/pretrained/bert"
+    text = plan("--topology=v5e:2x2", start, *splits, config=f"configs/finetune/{name}")
+    assert "DOES NOT FIT" not in text and "peak, train step" in text
