@@ -62,16 +62,17 @@ SIZES = {
 
 def given(arg: str, **defaults: Any) -> SimpleNamespace:
     """The arguments of an ablation: size, steps (0: the size's own), seeds (how many pre-trainings
-    of each variant), task_seeds (how many fine-tunings from each of these), and its own.
+    of each variant), and its own; of one with tasks task_seeds (how many fine-tunings from each of
+    these).
 
-    Raises UserError for an unknown size.
+    Raises UserError for an unknown size, and for no seeds.
     """
-    found = arguments(arg, size="tiny", steps=0, seeds=3, task_seeds=1, **defaults)
+    found = arguments(arg, size="tiny", steps=0, seeds=3, **defaults)
     if found.size not in SIZES:
         raise UserError(
             f"config argument size={found.size!r} is not known{nearest(found.size, SIZES)}"
         )
-    for name in ("seeds", "task_seeds"):
+    for name in {"seeds", "task_seeds"} & vars(found).keys():
         if getattr(found, name) < 1:
             raise UserError(f"config argument {name}={getattr(found, name)}: at least 1")
     return found

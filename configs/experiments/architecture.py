@@ -19,8 +19,8 @@ COMMON = {"model.positions": "rope", "model.norm_place": "pre", "model.activatio
 
 
 def get_experiment(arg: str = "") -> Experiment:
-    """Arguments: size, steps, seeds."""
-    asked = given(arg)
+    """Arguments: size, steps, seeds, task_seeds."""
+    asked = given(arg, task_seeds=1)
     variants = {name: COMMON | changes for name, changes in VARIANTS.items()}
     # Three matrices instead of two, with as many parameters.
     size = SIZES[asked.size]

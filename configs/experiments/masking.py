@@ -14,13 +14,13 @@ UNITS = ("word", "span")
 
 
 def get_experiment(arg: str = "") -> Experiment:
-    """Arguments: size, steps, seeds."""
+    """Arguments: size, steps, seeds, task_seeds."""
     variants = {f"token-{rate:.0%}".rstrip("%"): _masked(rate, "token") for rate in RATES}
     variants |= {f"{unit}-15": _masked(0.15, unit) for unit in UNITS}
     return ablation(
         "masking",
         variants,
-        given(arg),
+        given(arg, task_seeds=1),
         tasks=("sentiment", "entities"),
         measures=["masked_accuracy"],
     )

@@ -26,8 +26,8 @@ def _overrides(objective: dict) -> dict:
 
 
 def get_experiment(arg: str = "") -> Experiment:
-    """Arguments: size, steps, seeds."""
-    asked = given(arg)
+    """Arguments: size, steps, seeds, task_seeds."""
+    asked = given(arg, task_seeds=1)
     variants = {
         name: [_overrides(o) for o in found] if isinstance(found, list) else _overrides(found)
         for name, found in OBJECTIVES.items()

@@ -29,8 +29,8 @@ LADDERS["cpu"] = LADDERS["tiny"]
 
 
 def get_experiment(arg: str = "") -> Experiment:
-    """Arguments: size, steps, seeds."""
-    asked = given(arg)
+    """Arguments: size, steps, seeds, task_seeds."""
+    asked = given(arg, task_seeds=1)
     return ablation(
         "sizes", LADDERS[asked.size], asked, tasks=["entities"], measures=["masked_accuracy"]
     )
