@@ -67,9 +67,10 @@ def run(run: list[str], workdir: str = "") -> int:
 
 
 def _config(folder: epath.Path) -> Config:
-    for name in (CONFIG, METRICS):
-        if not (folder / name).exists():
-            raise UserError(f"{folder} is no run's folder: it has no {name}")
+    if not (folder / CONFIG).exists():
+        raise UserError(f"{folder} is no run's folder: it has no {CONFIG}")
+    if not (folder / METRICS).exists():
+        raise UserError(f"{folder} has no {METRICS}: nothing was trained there")
     try:
         return from_values(json.loads((folder / CONFIG).read_text()), str(folder / CONFIG))
     except json.JSONDecodeError as error:

@@ -10,13 +10,20 @@ import sys
 import time
 from dataclasses import asdict
 
+from etils import epath
+
 from research import bucket
 from research.cli import guarded
+from research.config import to_values
+from research.data import sources
+from research.errors import UserError
 from research.evaluation import predictor
 from research.experiments import children
 from research.experiments.experiment import Job, Run, fingerprint, jobs, load
 from research.monitoring import starts
+from research.monitoring.writers import lines
 from research.training import loop
+from research.training.checkpoint import read_info
 from research.training.inference import Loaded, load_model, with_config
 
 BEGUN = "begun.json"
@@ -54,6 +61,11 @@ def make(job: Job, made_from: Run) -> None:
             loaded = load_model(str(job.workdir))
     else:
         loaded = with_config(load_model(job.config.init_from), job.config)
+        text = json.dumps(to_values(job.config), indent=1)
+        bucket.write_text(job.workdir / starts.CONFIG, text + "\n")
+        data = sources.fingerprint(job.config.data.test or job.config.data.validation)
+        start_key = read_info(job.config.init_from).fingerprint
+        starts.add(job.workdir, starts.describe(data, start_key) | {"step": 0})
     if loaded is not None:
         _score(job, loaded)
     record = {
@@ -70,7 +82,7 @@ def _before(job: Job, made_of: str) -> float:
     """The seconds that the run took before it was stopped; not those of one that was killed."""
     if not (job.workdir / BEGUN).exists():
         return 0.0
-    begun = json.loads((job.workdir / BEGUN).read_text())
+    begun = read_record(job.workdir / BEGUN)
     return begun.get("seconds", 0.0) if begun["fingerprint"] == made_of else 0.0
 
 
@@ -90,14 +102,26 @@ def _score(job: Job, loaded: Loaded) -> None:
 
 
 def scored(job: Job) -> list[dict]:
-    """What `_score` wrote: {"prediction", "counts"} of each test example."""
-    text = (job.workdir / SCORED).read_text(encoding="utf-8")
-    return [json.loads(line) for line in text.splitlines()]
+    """What `_score` wrote: {"prediction", "counts"} of each test example.
+
+    Raises UserError where the file is damaged.
+    """
+    return lines(job.workdir / SCORED)
 
 
 def finished(job: Job) -> dict:
     """The record of a finished job: step, validation metrics, seconds."""
-    return json.loads((job.workdir / DONE).read_text())
+    return read_record(job.workdir / DONE)
+
+
+def read_record(file: epath.Path) -> dict:
+    """What `_note` wrote. Raises UserError where it is damaged."""
+    try:
+        return json.loads(file.read_text())
+    except json.JSONDecodeError as error:
+        raise UserError(
+            f"{file} is damaged: {error}; remove it, and the run goes on from its checkpoints"
+        ) from error
 
 
 def main(file: str, folder: str, run: str, number: str, cores: str = "") -> int:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from research.experiments.job import DONE
+from research.experiments.job import DONE, read_record
 from research.experiments.sheets import Sheet
 from research.monitoring import starts
 from research.monitoring.writers import TIMING, lines
@@ -77,7 +77,7 @@ def cost(folders: Sequence[Path], price: float = 0.0) -> str:
 def _seconds(folder: Path) -> float:
     """Of a run of an experiment all that it took, of another one its training."""
     if (folder / DONE).exists():
-        return float(json.loads((folder / DONE).read_text())["seconds"])
+        return float(read_record(folder / DONE)["seconds"])
     return sum(line["seconds"] for line in lines(folder / TIMING))
 
 

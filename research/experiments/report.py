@@ -26,12 +26,13 @@ from research.training.inference import Loaded, load_model
 SHOWN = 20  # test examples of which one is shown
 LEGEND = (
     "Mean ± standard deviation over seeds (their number); where pre-trainings have several seeds, "
-    "over these, the fine-tunings from each averaged."
+    "over these, the fine-tunings from each averaged. Seeds of the fine-tuning alone say nothing "
+    "of other pre-trainings: rows from different ones are not compared over them."
 )
 INTERVALS = (
     "95 % intervals: over seeds by Welch's t; over test examples by the paired bootstrap, which "
     "says nothing of other seeds. * is significant over at least 5 seeds (p < 0.05 after Holm's "
-    "correction for all lines of this table). Not resolved: an interval has 0 in it."
+    "correction for all lines with so many seeds). Not resolved: an interval has 0 in it."
 )
 MASKED = "The cat sat on the [MASK]."
 PAIR = ("I have a cat.", "It loves to purr.")
@@ -66,7 +67,8 @@ def make(experiment: Experiment, planned: list[Job], folder: Path, left: int = 0
         sheets.append(values(results))
         if results.differences:
             sheets.append(differences(results))
-        parts["One prediction of each"] = samples(results, planned)
+        if predictions := samples(results, planned):
+            parts["One prediction of each"] = predictions
     if experiment.encoder and not left:
         parts["Seed examples"] = _seeds(experiment, folder)
     unfinished = f"Not finished: {left} of {left + len(planned)} runs." if left else ""
@@ -235,11 +237,13 @@ def reading(found: Difference, lower_is_better: bool) -> str:
     known = [b for b in bounds if b is not None]
     if not math.isfinite(found.value):
         return "not finite"
+    unsure = "one seed" if min(found.seeds) < 2 else "no variation"
     if not known:
-        return "one seed" if min(found.seeds) < 2 else "no variation"
+        return unsure
     if any(low <= 0 <= high for low, high in known):
         return "not resolved"
-    return "better" if (found.value < 0) == lower_is_better else "worse"
+    word = "better" if (found.value < 0) == lower_is_better else "worse"
+    return word if found.interval else f"{word} ({unsure})"
 
 
 def _measured(column: str, measure: Measure) -> str:

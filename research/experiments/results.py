@@ -10,12 +10,13 @@ import numpy as np
 from research.config import from_values
 from research.data import corpus
 from research.data.tokenizer import Tokenizer
+from research.errors import UserError
 from research.evaluation import predictor
 from research.evaluation.bootstrap import paired_bootstrap
 from research.evaluation.metrics import Counts, total
 from research.experiments import baselines, statistics
 from research.experiments.experiment import Job
-from research.experiments.job import finished, scored
+from research.experiments.job import DONE, SCORED, finished, scored
 from research.experiments.statistics import Difference
 from research.experiments.table import METHODS, Column, Table
 from research.tasks import make_task
@@ -31,12 +32,13 @@ class Cell:
     """One run's values of one metric.
 
     values: by the seeds of its jobs; counts: of each test example, for each job (none of a
-    pre-training).
+    pre-training); starts: the checkpoints whose weights its jobs have begun with.
     """
 
     run: str
     values: dict[tuple[int, ...], float]
     counts: list[list[Counts]]
+    starts: frozenset[str] = frozenset()
 
     @property
     def units(self) -> list[float]:
@@ -44,8 +46,15 @@ class Cell:
         the fine-tunings from one are averaged: they do not say how much a pre-training varies."""
         by_start = defaultdict(list)
         for seeds, value in self.values.items():
-            by_start[seeds[:-1] or seeds].append(value)
+            by_start[seeds[0]].append(value)
         return [mean(values) for values in by_start.values()]
+
+    def beside(self, other: "Cell") -> list[float]:
+        """The units when compared with another cell. Where each has begun with another
+        pre-training, of which there is one, that is one unit: seeds of the fine-tuning do not say
+        how another pre-training of the same kind would have done."""
+        apart = other.starts and self.starts.isdisjoint(other.starts)
+        return [mean(self.units)] if len(self.starts) == 1 and apart else self.units
 
     @property
     def deviation(self) -> float | None:
@@ -98,7 +107,7 @@ def collect(table: Table, planned: list[Job]) -> Results:
             tasks[name] = (first, task, examples)
         measures[name] = _measure(column, task, first.config, examples, tokenizer)
         for row, run in rows:
-            cells[row, name] = _cell(run, by_run[run], measures[name].metric, task)
+            cells[row, name] = _cell(run, by_run[run], measures[name].metric, task, len(examples))
     return compare(table, cells, measures, tasks)
 
 
@@ -120,12 +129,27 @@ def compare(
     )
 
 
-def _cell(run: str, jobs: list[Job], metric: str, task: Task | None) -> Cell:
+def _cell(run: str, jobs: list[Job], metric: str, task: Task | None, examples: int) -> Cell:
+    configs = [job.config for job in jobs]
+    starts = frozenset(started_from(c.init_from, c.init) for c in configs) - {""}
     if task is None:
-        return Cell(run, {job.seeds: finished(job)["metrics"][metric] for job in jobs}, [])
+        values = {job.seeds: finished(job)["metrics"][metric] for job in jobs}
+        return Cell(run, values, [], starts)
     counts = [[line["counts"] for line in scored(job)] for job in jobs]
+    for job, found in zip(jobs, counts, strict=True):
+        if len(found) != examples:
+            raise UserError(
+                f"{job.workdir / SCORED} has {len(found):,} lines for {examples:,} test examples: "
+                f"it is damaged, or the data is not what it was; remove {job.workdir / DONE}, and "
+                "the run is scored again"
+            )
     values = [task.finish(total(found))[metric] for found in counts]
-    return Cell(run, {job.seeds: v for job, v in zip(jobs, values, strict=True)}, counts)
+    return Cell(run, {job.seeds: v for job, v in zip(jobs, values, strict=True)}, counts, starts)
+
+
+def started_from(init_from: str, init: str) -> str:
+    """The checkpoint whose weights a run begins with; "" for new ones."""
+    return init_from if init == "restore" else ""
 
 
 def _difference(
@@ -134,7 +158,7 @@ def _difference(
     gap = None
     if found is not None and len(found[2]) > 1:
         gap = paired_bootstrap(cell.counts, baseline.counts, found[1].finish, measure.metric)
-    return statistics.difference(cell.units, baseline.units, gap)
+    return statistics.difference(cell.beside(baseline), baseline.beside(cell), gap)
 
 
 def _measure(

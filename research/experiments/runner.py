@@ -5,7 +5,6 @@ reported, and the others go on.
 """
 
 import dataclasses
-import json
 import sys
 import time
 from collections.abc import Callable
@@ -17,7 +16,7 @@ from research.experiments import children
 from research.experiments import lanes as sharing
 from research.experiments.children import LOG, Child
 from research.experiments.experiment import Experiment, Job, fingerprint, jobs
-from research.experiments.job import BEGUN, DONE
+from research.experiments.job import BEGUN, DONE, read_record
 from research.experiments.view import View
 from research.monitoring import starts
 from research.monitoring.progress import duration
@@ -152,14 +151,7 @@ def unfinished(
 def _record(job: Job, name: str) -> dict | None:
     """What a job wrote of itself into its folder."""
     file = job.workdir / name
-    if not file.exists():
-        return None
-    try:
-        return json.loads(file.read_text())
-    except json.JSONDecodeError as error:
-        raise UserError(
-            f"{file} is damaged: {error}; remove it, and the run goes on from its checkpoints"
-        ) from error
+    return read_record(file) if file.exists() else None
 
 
 def _put_aside(workdir: Path) -> Path:

@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from research import bucket, tasks
-from research.config import flat, from_values
+from research.config import Config, flat, from_values
 from research.errors import UserError, nearest
 from research.experiments import curves, provenance, report
 from research.experiments.experiment import Job
 from research.experiments.job import SCORED
 from research.experiments.provenance import SEED, config_differences, of_one_kind
 from research.experiments.report import LEGEND, Report
-from research.experiments.results import Cell, Measure, collect, compare
+from research.experiments.results import Cell, Measure, Results, collect, compare, started_from
 from research.experiments.sheets import Sheet
 from research.experiments.table import Column, Table
 from research.monitoring.starts import CONFIG
@@ -36,10 +36,18 @@ class _Made:
     metrics: dict[str, float]
 
     @property
-    def seeds(self) -> tuple[int, ...]:
-        """Those at the end of its folder's name, see `Job`."""
-        found = SEED.search(self.name)
-        return tuple(map(int, found[0].removeprefix("-seed").split("."))) if found else ()
+    def config(self) -> Config:
+        """Raises UserError for one of another version, with keys that are no longer known."""
+        return from_values(self.values, str(self.path / CONFIG), to_run=False)
+
+    @property
+    def seed(self) -> int:
+        return self.values.get("seed", 0)
+
+    @property
+    def start(self) -> str:
+        """The checkpoint whose weights it has begun with."""
+        return started_from(self.values.get("init_from", ""), self.values.get("init", "restore"))
 
 
 def of_folders(folders: Sequence[str], price: float = 0.0) -> tuple[Report, dict[str, Any]]:
@@ -50,7 +58,7 @@ def of_folders(folders: Sequence[str], price: float = 0.0) -> tuple[Report, dict
 
     Raises UserError for a folder that is no run's.
     """
-    runs = _read_all(folders)
+    runs, repeated = _without_repeats(_read_all(folders))
     paths = [run.path for run in runs]
     drawn = [curves.of_run(run.path, run.name, run.group) for run in runs]
     sheets = _evaluations(runs)
@@ -62,7 +70,7 @@ def of_folders(folders: Sequence[str], price: float = 0.0) -> tuple[Report, dict
         texts["One prediction of each"] = predictions
     differing = config_differences({run.group: flat(run.values) for run in runs})
     title = runs[0].name if len(runs) == 1 else f"{len(runs)} runs"
-    notes = [provenance.cost(paths, price), *provenance.about(paths)]
+    notes = [*repeated, provenance.cost(paths, price), *provenance.about(paths)]
     details = [differing] if differing.rows else []
     made = Report(title, sheets, texts, notes, details)
     return made, {"runs": drawn, "metrics": curves.metrics_of(drawn)}
@@ -80,6 +88,18 @@ def _read_all(folders: Sequence[str]) -> list[_Made]:
         group = rows.setdefault(key, names[folder] if name in rows.values() else name)
         runs.append(_Made(bucket.path(folder), names[folder], group, config, metrics))
     return runs
+
+
+def _without_repeats(runs: Sequence[_Made]) -> tuple[list[_Made], list[str]]:
+    """The runs, each with its seed once, and what was left out. A run that was made again (by
+    `reproduce`, or after a change of code) would pass for one more seed."""
+    first: dict[Any, _Made] = {}
+    notes = []
+    for run in runs:
+        same = first.setdefault((run.group, run.seed, run.start), run)
+        if same is not run:
+            notes.append(f"Left out: {run.name}, the same run with the same seed as {same.name}.")
+    return list(first.values()), notes
 
 
 def _read(folder: str) -> tuple[dict[str, Any], dict[str, float]]:
@@ -157,21 +177,44 @@ def _evaluations(runs: Sequence[_Made]) -> list[Sheet]:
             measures[name] = Measure(name, metric.endswith(LOWER_IS_BETTER))
             found = [run for run in same if metric in run.metrics]
             values = dict(zip(_seeds(found), (r.metrics[metric] for r in found), strict=True))
-            cells[group, name] = Cell(group, values, [])
+            starts = frozenset(run.start for run in found) - {""}
+            cells[group, name] = Cell(group, values, [], starts)
             table[group][name] = group
     found = Table(table, {name: Column() for name in measures}, next(iter(table)))
     results = compare(found, cells, measures, {})
     note = f"On the validation split. {LEGEND}"
-    sheets = [_renamed(report.values(results), "Last evaluation", "evaluation", note)]
-    if results.differences:
-        sheets.append(report.differences(results))
+    first = _renamed(report.values(results), "Last evaluation", "evaluation", note)
+    return [first, *_differences(results, "", "differences")]
+
+
+def _differences(results: Results, of: str, name: str) -> list[Sheet]:
+    """The differences in each column to the first row that has it, a table for each such row."""
+    baselines: dict[str, str] = {}
+    for row, column in results.cells:
+        baselines.setdefault(column, row)
+    sheets: list[Sheet] = []
+    for baseline in dict.fromkeys(baselines.values()):
+        cells = {p: cell for p, cell in results.cells.items() if baselines[p[1]] == baseline}
+        table = dataclasses.replace(results.table, baseline=baseline)
+        found = compare(table, cells, results.measures, results.tasks)
+        if found.differences:
+            sheet = report.differences(found)
+            own = f"{name}_{len(sheets) + 1}" if sheets else name
+            sheets.append(_renamed(sheet, sheet.title + of, own, sheet.note))
     return sheets
 
 
 def _seeds(runs: Sequence[_Made]) -> list[tuple[int, ...]]:
-    """The seeds of the runs of a row; their numbers where names do not tell them apart."""
-    found = [run.seeds for run in runs]
-    return found if len(set(found)) == len(found) else [(i,) for i in range(len(found))]
+    """The seeds of the runs of a row, as `Job` has them: first that of the pre-training, or its
+    number where the folders' names do not tell it."""
+    starts = list(dict.fromkeys(run.start for run in runs))
+    if len(starts) == 1:
+        return [(number,) for number in range(len(runs))]
+    names = [SEED.search(start) for start in starts]
+    found = [name and int(name[0].removeprefix("-seed").split(".")[0]) for name in names]
+    firsts = range(len(starts)) if None in found else found
+    of = dict(zip(starts, zip(firsts, range(len(starts)), strict=True), strict=True))
+    return [(*of[run.start], run.seed) for run in runs]
 
 
 def _tests(runs: Sequence[_Made]) -> tuple[list[Sheet], str]:
@@ -182,17 +225,15 @@ def _tests(runs: Sequence[_Made]) -> tuple[list[Sheet], str]:
     for group, same in _by(runs, lambda run: run.group).items():
         end = columns[_measured_on(same[0], "test")]
         for run, seeds in zip(same, _seeds(same), strict=True):
-            config = from_values(run.values, str(run.path / CONFIG), to_run=False)
-            jobs.append(Job(group, seeds, config, run.path, None))
-        metrics = {f"{metric}{end}": metric for metric in tasks.metrics(config.task)}
+            trained = (run.path / "checkpoints").exists()
+            jobs.append(Job(group, seeds, run.config, run.path, None, trained))
+        metrics = {f"{metric}{end}": metric for metric in tasks.metrics(same[0].config.task)}
         shown |= {name: Column(metric) for name, metric in metrics.items()}
         table[group] = dict.fromkeys(metrics, group)
     results = collect(Table(table, shown, next(iter(table))), jobs)
-    sheets = [_renamed(report.values(results), "Test split", "test", LEGEND)]
-    if results.differences:
-        sheet = report.differences(results)
-        sheets.append(_renamed(sheet, f"{sheet.title}, test split", "test_differences", sheet.note))
-    return sheets, report.samples(results, jobs)
+    first = _renamed(report.values(results), "Test split", "test", LEGEND)
+    found = _differences(results, ", test split", "test_differences")
+    return [first, *found], report.samples(results, jobs)
 
 
 def _renamed(sheet: Sheet, title: str, name: str, note: str) -> Sheet:

@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import io
+import re
 from collections.abc import Sequence
 
 import tabulate
@@ -42,6 +43,8 @@ def text_csv(sheet: Sheet) -> str:
 def latex(sheet: Sheet) -> str:
     """The table for a document with the package booktabs."""
     made = tabulate.tabulate(sheet.rows, sheet.header, "latex_booktabs", disable_numparse=True)
+    # A line break takes a [ or a * after it for its own argument; an empty group keeps them apart.
+    made = re.sub(r"^(\s*)([\[*])", r"\1{}\2", made, flags=re.MULTILINE)
     for character, command in LATEX.items():
         made = made.replace(character, command)
     return made + "\n"

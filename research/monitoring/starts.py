@@ -17,6 +17,7 @@ from etils import epath
 
 import research
 from research import bucket
+from research.monitoring.writers import lines
 
 FILE = "starts.jsonl"
 CONFIG = "config.json"  # the resolved config, beside it
@@ -24,6 +25,7 @@ PACKAGES = (
     *("jax", "jaxlib", "libtpu", "flax", "optax", "orbax-checkpoint", "numpy", "tokenizers"),
     *("tensorflow-datasets", "ml-collections"),
 )
+CODE = ("research/*.py", "configs/*.py", "launch.py")
 LONGEST_DIFF = 1 << 20  # characters; of more the beginning is kept
 
 
@@ -34,10 +36,10 @@ def describe(data_key: str, init_from: str) -> dict[str, Any]:
         data_key, init_from: fingerprints of the data and of the checkpoint it starts from, "" for
             new weights.
     """
-    diff = _git("diff", "HEAD")
+    diff = _diff()
     device = jax.devices()[0]
     return {
-        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+        "command": [*_program(), *sys.argv[1:]],
         "commit": commit(),
         "diff": diff[:LONGEST_DIFF] if diff is not None else None,
         "untracked": (_git("ls-files", "--others", "--exclude-standard") or "").splitlines(),
@@ -83,11 +85,11 @@ def add(folder: epath.Path, start: dict[str, Any]) -> None:
 
 
 def read(folder: epath.Path | Path) -> list[dict[str, Any]]:
-    """All starts of a run, but for a line that was cut off by a kill; none without the file."""
-    if not (folder / FILE).exists():
-        return []
-    *whole, _ = (folder / FILE).read_text().split("\n")
-    return [json.loads(line) for line in whole]
+    """All starts of a run, but for a line that was cut off by a kill; none without the file.
+
+    Raises UserError for one that is damaged.
+    """
+    return lines(folder / FILE)
 
 
 def _cores() -> int:
@@ -97,7 +99,24 @@ def _cores() -> int:
     return os.cpu_count() or 1
 
 
-def _git(*arguments: str) -> str | None:
+def _program() -> list[str]:
+    """What stands between `python` and the arguments."""
+    spec = getattr(sys.modules["__main__"], "__spec__", None)
+    return [Path(sys.argv[0]).name] if spec is None else ["-m", spec.name]
+
+
+def _diff() -> str | None:
+    """Uncommitted changes, new files of code among them."""
+    changed = _git("diff", "HEAD")
+    if changed is None:
+        return None
+    added = (_git("ls-files", "--others", "--exclude-standard", "--", *CODE) or "").splitlines()
+    texts = [_git("diff", "--no-index", "--", os.devnull, name, differ=True) for name in added]
+    return changed + "".join(filter(None, texts))
+
+
+def _git(*arguments: str, differ: bool = False) -> str | None:
+    """What git prints; None where it fails. differ: exit code 1 only says that files do."""
     root = Path(research.__file__).parents[1]
     try:
         done = subprocess.run(
@@ -110,4 +129,4 @@ def _git(*arguments: str) -> str | None:
         )
     except FileNotFoundError:
         return None
-    return done.stdout if done.returncode == 0 else None
+    return done.stdout if done.returncode in ((0, 1) if differ else (0,)) else None

@@ -6,11 +6,15 @@ import json
 
 import pytest
 
+from research.config import from_values
 from research.errors import UserError
 from research.evaluation import predictor
 from research.experiments import experiment, job, page, report, results, runs
+from research.experiments.sheets import Sheet, latex
+from research.monitoring import starts
 from research.tasks.sequence_classification import SequenceClassificationConfig
 from research.training import loop
+from research.training.checkpoint import read_info
 from research.training.inference import load_model, with_config
 from tests import helpers
 
@@ -85,7 +89,8 @@ def made(tmp_path_factory):
 def test_weights_that_are_not_trained_are_scored_as_they_are(made):
     _, planned, folder = made
     before = next(j for j in planned if j.run == "before")
-    assert sorted(p.name for p in before.workdir.iterdir()) == [job.BEGUN, job.DONE, job.SCORED]
+    written = {starts.CONFIG, starts.FILE, job.BEGUN, job.DONE, job.SCORED}
+    assert {p.name for p in before.workdir.iterdir()} == written
     assert job.finished(before)["step"] == 0
     loaded = with_config(load_model(str(folder / "base-seed0")), before.config)
     examples = predictor.split_examples(before.config, loaded.task, "test")
@@ -176,6 +181,42 @@ def test_the_runs_of_an_experiment_are_reported_by_their_folders_too(made):
     row = dict(zip(sheet.header, sheet.rows[0], strict=True))
     assert row["exact match ↑"] == f"{whole:.3f}"
     assert "Where does it lie?" in found.texts["One prediction of each"]
+
+
+def test_weights_that_were_scored_as_they_are_say_from_what_and_are_reported(made):
+    _, planned, folder = made
+    before = next(one for one in planned if one.run == "before")
+    config = from_values(json.loads((before.workdir / starts.CONFIG).read_text()), to_run=False)
+    assert config == before.config
+    (start,) = starts.read(before.workdir)
+    assert start["init_from"] == read_info(str(folder / "base-seed0")).fingerprint
+    assert len(start["data"]) == 64
+    found, _ = runs.of_folders([str(one.workdir) for one in planned if one.run != "base"])
+    sheet = next(sheet for sheet in found.sheets if sheet.title == "Test split")
+    assert {row[0] for row in sheet.rows} == {"before", "after"} and all(map(all, sheet.rows))
+
+
+@pytest.mark.parametrize("damage", [lambda text: text[:-9], lambda text: text.split("\n", 1)[1]])
+def test_scores_that_are_damaged_are_named(made, damage):
+    _, planned, _ = made
+    after = next(one for one in planned if one.run == "after")
+    file = after.workdir / job.SCORED
+    whole = file.read_text()
+    file.write_text(damage(whole))
+    try:
+        with pytest.raises(UserError, match=f"{job.SCORED} has 3 lines for 4 test examples"):
+            results.collect(made[0].table, planned)
+        file.write_text("{" + whole)
+        with pytest.raises(UserError, match=f"{job.SCORED}, line 1 is damaged"):
+            results.collect(made[0].table, planned)
+    finally:
+        file.write_text(whole)
+
+
+def test_latex_does_not_take_a_bracket_for_an_argument_of_the_line_break():
+    sheet = Sheet("t", ["", "x"], [["[MASK]", "1"], ["*", "2"], ["a [b]", "3"]])
+    lines = [line.strip() for line in latex(sheet).splitlines() if "&" in line]
+    assert [line.split("&")[0].strip() for line in lines[1:]] == ["{}[MASK]", "{}*", "a [b]"]
 
 
 def test_a_run_notes_what_it_was_made_from_and_counts_the_time_before_a_stop(made, monkeypatch):

@@ -42,6 +42,52 @@ def test_fine_tunings_from_one_pretraining_are_one_value(tmp_path):
     assert rows(folders) == {"task": "0.600 ± 0.707 (2)"}
 
 
+def test_a_run_that_was_made_again_is_no_other_seed(tmp_path):
+    folders = [
+        write(tmp_path / name, [value], seed=seed)
+        for name, value, seed in (("a-seed0", 0.1, 0), ("a-seed0.again", 0.1, 0), ("b", 0.3, 1))
+    ]
+    assert rows(folders) == {"a": "0.200 ± 0.141 (2)"}
+    made, _ = runs.of_folders(folders)
+    assert made.notes[0] == ("Left out: a-seed0.again, the same run with the same seed as a-seed0.")
+
+
+def test_fine_tunings_from_two_pretrainings_are_not_compared_over_their_seeds(tmp_path):
+    folders = [
+        write(tmp_path / f"{start}-task-seed{seed}", [seed / 10 + at], seed=seed, init_from=start)
+        for at, start in ((0.0, "mlm-seed0"), (0.5, "nsp-seed0"))
+        for seed in range(5)
+    ]
+    made, _ = runs.of_folders(folders)
+    assert made.sheets[0].rows[0][1] == "0.200 ± 0.158 (5)"
+    (line,) = made.sheets[1].rows
+    assert line[2:] == ["+0.500", "", "", "one seed"]
+
+
+def test_each_column_is_compared_with_the_first_row_that_has_it(tmp_path):
+    folders = [
+        write(
+            tmp_path / f"{start}-{task}-seed{seed}",
+            [at + seed / 10],
+            seed=seed,
+            task={"name": task},
+            train={"steps": at},
+        )
+        for task in ("span_qa", "token_classification")
+        for at, start in enumerate(("mlm", "nsp"))
+        for seed in (0, 1)
+    ]
+    made, _ = runs.of_folders(folders)
+    found = {sheet.title: [row[:3] for row in sheet.rows] for sheet in made.sheets[1:]}
+    assert found == {
+        "Differences to “mlm-span_qa”": [["accuracy (span qa)", "nsp-span_qa", "+1.000"]],
+        "Differences to “mlm-token_classification”": [
+            ["accuracy (token classification)", "nsp-token_classification", "+1.000"]
+        ],
+    }
+    assert len({sheet.name for sheet in made.sheets}) == 3, "each is a file of its own"
+
+
 def test_another_start_is_another_row(tmp_path):
     folders = [
         write(tmp_path / name, [0.1], init_from=f"runs/{start}-seed0")

@@ -136,9 +136,27 @@ def test_fine_tunings_from_one_pretraining_are_one_value():
     values = {(0, 0): 1.0, (0, 1): 3.0, (1, 0): 6.0, (1, 1): 8.0}
     assert Cell("r", values, []).units == [2.0, 7.0]
     assert Cell("r", values, []).deviation == pytest.approx(5 / math.sqrt(2))
+    # A pre-training that has itself begun with another one is one value of the first one's seed.
+    chained = {(0, 0, 0): 1.0, (0, 1, 0): 3.0, (1, 0, 0): 6.0, (1, 1, 0): 8.0}
+    assert Cell("r", chained, []).units == [2.0, 7.0]
     # Without seeds of a pre-training the fine-tunings' are counted.
     assert Cell("r", {(0,): 1.0, (1,): 3.0}, []).units == [1.0, 3.0]
     assert Cell("r", {(0,): 1.0}, []).deviation is None
+
+
+def test_seeds_of_fine_tunings_do_not_tell_two_pretrainings_apart():
+    values = {(seed,): seed / 10 for seed in range(5)}
+    one, same, other = (
+        Cell(n, values, [], frozenset({s})) for n, s in (("1", "a"), ("2", "a"), ("3", "b"))
+    )
+    fresh, several = Cell("4", values, []), Cell("5", values, [], frozenset("cdefg"))
+    assert one.beside(same) == same.beside(one) == list(values.values())
+    assert one.beside(other) == other.beside(one) == [pytest.approx(0.2)]
+    assert statistics.difference(one.beside(other), other.beside(one)).interval is None
+    # New weights are drawn by the seed; several pre-trainings are what is counted.
+    assert one.beside(fresh) == fresh.beside(one) == list(values.values())
+    assert one.beside(several) == [pytest.approx(0.2)]
+    assert several.beside(one) == list(values.values())
 
 
 def test_intervals_and_marks_are_those_of_the_library():
@@ -180,7 +198,7 @@ GAP = Gap(0.2, 0.05, 0.1, 0.3)
         (Difference(0.2, (5, 5), (0.1, 0.3), 0.01, GAP), False, "better"),
         (Difference(0.2, (5, 5), (0.1, 0.3), 0.01, GAP), True, "worse"),
         (Difference(0.2, (5, 5), (-0.1, 0.5), 0.3, GAP), False, "not resolved"),
-        (Difference(0.2, (1, 1), None, None, GAP), False, "better"),
+        (Difference(0.2, (1, 1), None, None, GAP), False, "better (one seed)"),
         (Difference(0.2, (1, 1), None, None), False, "one seed"),
         (Difference(0.2, (5, 5), None, None), False, "no variation"),
     ],

@@ -1,0 +1,60 @@
+"""What a start of a run notes of its command and its code."""
+
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import pytest
+
+import research
+from research.monitoring import starts
+
+
+@pytest.fixture
+def checkout(tmp_path, monkeypatch):
+    """A git checkout with one committed file of code, in place of the project's own."""
+
+    def git(*arguments):
+        who = ("-c", "user.name=n", "-c", "user.email=e@x")
+        subprocess.run(["git", *who, *arguments], cwd=tmp_path, check=True, capture_output=True)
+
+    (tmp_path / "research/models").mkdir(parents=True)
+    (tmp_path / "research/__init__.py").write_text("A = 1\n")
+    git("init", "--quiet")
+    git("add", ".")
+    git("commit", "--quiet", "--message", "first")
+    monkeypatch.setattr(research, "__file__", str(tmp_path / "research/__init__.py"))
+    return tmp_path
+
+
+def test_the_diff_has_changes_and_new_files_of_code(checkout):
+    assert starts.describe("", "")["diff"] == ""
+    (checkout / "research/__init__.py").write_text("A = 2\n")
+    (checkout / "research/models/mine.py").write_text("B = 3\n")
+    (checkout / "notes.txt").write_text("of no matter\n")
+    found = starts.describe("", "")
+    assert "-A = 1\n+A = 2\n" in found["diff"] and "+B = 3\n" in found["diff"]
+    assert "of no matter" not in found["diff"]
+    assert found["untracked"] == ["notes.txt", "research/models/mine.py"]
+    # It makes the same code of the commit again.
+    subprocess.run(["git", "stash", "--quiet", "--include-untracked"], cwd=checkout, check=True)
+    subprocess.run(["git", "apply"], cwd=checkout, input=found["diff"], text=True, check=True)
+    assert (checkout / "research/models/mine.py").read_text() == "B = 3\n"
+    assert (checkout / "research/__init__.py").read_text() == "A = 2\n"
+
+
+def test_outside_of_a_checkout_there_is_no_diff(tmp_path, monkeypatch):
+    monkeypatch.setattr(research, "__file__", str(tmp_path / "research/__init__.py"))
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    found = starts.describe("", "")
+    assert found["commit"] is None and found["diff"] is None
+
+
+@pytest.mark.parametrize(
+    ("spec", "command"),
+    [(None, ["launch.py"]), (SimpleNamespace(name="research.tool"), ["-m", "research.tool"])],
+)
+def test_the_command_is_what_was_typed_after_python(monkeypatch, spec, command):
+    monkeypatch.setitem(sys.modules, "__main__", SimpleNamespace(__spec__=spec))
+    monkeypatch.setattr(sys, "argv", ["/x/launch.py", "train", "--config=a.py"])
+    assert starts.describe("", "")["command"] == [*command, "train", "--config=a.py"]
