@@ -4,7 +4,7 @@
 
 From the shipped BERT or another checkpoint, and from new weights of its shape, for the same steps.
 82 minutes of a CPU core in all, beside other work. Found (docs/results.md): entities gain from
-1,000 examples on; reviews that are pooled by their mean do not, at any size.
+1,000 examples on; for reviews that are pooled by their mean nothing is resolved, at any size.
 """
 
 from configs.experiments.ablation import TASKS

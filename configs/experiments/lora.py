@@ -3,8 +3,9 @@
     python launch.py experiment --config=configs/experiments/lora.py --workdir=runs/lora
 
 After LoRA (Hu et al. 2021, arXiv:2106.09685), from the shipped BERT or another checkpoint.
-62 minutes of a CPU core in all; runs share a machine. Found (docs/results.md): on questions every
-rank does what full fine-tuning does; on sentiment each is worse, the less so the more is adapted.
+62 minutes of a CPU core in all; runs share a machine. Found (docs/results.md): on questions
+no rank is resolved from full fine-tuning; on sentiment each is worse, the less so the more is
+adapted.
 """
 
 from configs.experiments.ablation import SIZES, TASKS

@@ -5,8 +5,8 @@
 After Wettig et al. 2022 (arXiv:2202.08005) and SpanBERT (Joshi et al. 2019, arXiv:1907.10529). The
 held-out text is masked by tokens at 15 % for every variant. At tiny size with `:steps=1600` 54 of
 the 72 runs (20 % and 40 % left out) took 120 minutes of a CPU core; runs share a machine, one for
-each core. Found (docs/results.md): the means rise with the rate, to 50 %, and spans are the worst
-start, but nothing is resolved at 3.3 M tokens.
+each core. Found (docs/results.md): masked accuracy and entities rise with the rate, to 50 %, and
+are lowest with spans, but nothing is resolved at 3.3 M tokens.
 """
 
 from configs.experiments.ablation import ablation, given

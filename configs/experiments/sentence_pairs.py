@@ -4,7 +4,7 @@
 
 The questions of RoBERTa (Liu et al. 2019, arXiv:1907.11692, section 4.2) and ALBERT (Lan et al.
 2019, arXiv:1909.11942, section 4.6). At tiny size with `:steps=1600` 63 minutes of a CPU core; runs
-share a machine. Found (docs/results.md): next sentence prediction costs masked accuracy (-0.031);
+share a machine. Found (docs/results.md): masked accuracy is best on rows of the kind trained on;
 on the tasks no difference is resolved at 3.3 M tokens.
 """
 

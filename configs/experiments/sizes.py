@@ -1,6 +1,10 @@
 """A ladder of model sizes on the same tokens.
 
-python launch.py experiment --config=configs/experiments/sizes.py --workdir=runs/sizes
+    python launch.py experiment --config=configs/experiments/sizes.py --workdir=runs/sizes
+
+At tiny size 92 minutes of a CPU core; runs share a machine, one for each core. Found
+(docs/results.md): each is better than the smallest, in masked accuracy (0.104 to 0.229) and on
+entities (0.117 to 0.484).
 """
 
 from configs.experiments.ablation import ablation, given
