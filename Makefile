@@ -19,6 +19,9 @@ REFERENCE := torch==2.13.0 transformers==5.23.0 gguf==0.19.0 accelerate
 # Compiled programs are kept between runs; jax reads this variable by itself.
 JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/.cache/jax
 
+# A file's tests share what they have trained; the files go out in the order of tests/conftest.py.
+SHARED := -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check
 PYTEST := JAX_COMPILATION_CACHE_DIR="$(JAX_COMPILATION_CACHE_DIR)" $(BIN)/python -m pytest
@@ -64,11 +67,11 @@ $(DEV_SETUP): requirements-dev.txt $(SETUP)
 	@touch $@
 
 test: $(DEV_SETUP)  ## run the test suite, without the tests marked long
-	$(PYTEST) -n $(WORKERS) --dist loadfile $(PYTEST_ARGS)
+	$(PYTEST) $(SHARED) $(PYTEST_ARGS)
 
 test-long: $(DEV_SETUP) reference-setup tpu-setup beam-setup  ## run the tests marked long, and only those
 	$(BEAM_VENV)/bin/python -m pytest -m long tests/data/test_beam.py
-	REFERENCE_VENV="$(REFERENCE_VENV)" TPU_VENV="$(TPU_VENV)" $(PYTEST) -n $(WORKERS) --dist loadfile -m long $(PYTEST_ARGS)
+	REFERENCE_VENV="$(REFERENCE_VENV)" TPU_VENV="$(TPU_VENV)" $(PYTEST) $(SHARED) -m long $(PYTEST_ARGS)
 
 # An environment with what $(VENV) has, and first what is installed into it.
 SITE := -c 'import sysconfig; print(sysconfig.get_path("purelib"))'
@@ -103,7 +106,7 @@ tpu-setup: $(TPU_VENV)/.installed  ## make the environment that plans for TPU sl
 reference-setup: $(REFERENCE_VENV)/.installed  ## make the environment of the parity tests (torch)
 
 smoke: $(DEV_SETUP)  ## run the few tests that stand for all on another Python
-	$(PYTEST) -n $(WORKERS) --dist loadfile -m "smoke and not long" $(PYTEST_ARGS)
+	$(PYTEST) $(SHARED) -m "smoke and not long" $(PYTEST_ARGS)
 
 lint: $(DEV_SETUP)  ## check the style
 	$(BIN)/ruff check .

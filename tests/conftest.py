@@ -18,6 +18,19 @@ os.environ["XLA_FLAGS"] = " ".join([os.environ.get("XLA_FLAGS", ""), *FLAGS]).st
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+# Folders whose files take minutes: where several processes share the suite they begin with these,
+# so that none is left alone with one of them at the end.
+SLOW_FIRST = ("training", "integration", "experiments", "commands", "models", "generation")
+
+
+def pytest_collection_modifyitems(items):
+    def place(item) -> int:
+        folder = item.path.parent.name
+        return SLOW_FIRST.index(folder) if folder in SLOW_FIRST else len(SLOW_FIRST)
+
+    items.sort(key=place)  # stable: the order within a folder stays
+
+
 @pytest.fixture(autouse=True, scope="module")
 def programs_of_one_file():
     """Compiled programs are forgotten after each file: together they take ten gigabytes."""

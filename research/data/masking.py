@@ -1,7 +1,8 @@
 """BERT's corruption of a slot's tokens, drawn on the host.
 
 Devlin et al. 2018 (arXiv:1810.04805), section 3.1; whole words as in BERT's later release; spans
-as in SpanBERT (Joshi et al. 2020, arXiv:1907.10529), lengths geometric with p = 0.2, at most 10.
+as in SpanBERT (Joshi et al. 2020, arXiv:1907.10529), lengths geometric with p = 0.2, at most 10
+words, each span masked, replaced or kept as a whole.
 """
 
 import dataclasses
@@ -39,17 +40,18 @@ def choose(
     unit: Literal["token", "word", "span"],
     word_starts: np.ndarray,
     rng: np.random.Generator,
-) -> np.ndarray:
-    """`count` of the candidate positions (fewer if there are fewer), ascending.
+) -> tuple[np.ndarray, np.ndarray]:
+    """`count` of the candidate positions (fewer if there are fewer), ascending, and of each the
+    number of the draw by which it is replaced: one for each token, for spans one for each span.
 
     Whole units are taken until the count is reached; one that would exceed it is passed over, and
     the last places are filled with parts of words, so that the number predicted is always exact.
     """
     count = min(count, len(candidates))
     if unit == "token":
-        return np.sort(rng.permutation(candidates)[:count])
+        return np.sort(rng.permutation(candidates)[:count]), np.arange(count)
     words = _units(word_starts, candidates)
-    chosen: set[int] = set()
+    chosen: dict[int, int] = {}  # position -> the first word of its unit
     for w in rng.permutation(len(words)):
         if len(chosen) == count:
             break
@@ -58,11 +60,15 @@ def choose(
         if unit == "span":
             piece = piece[: count - len(chosen)]
         if len(chosen) + len(piece) <= count:
-            chosen.update(piece)
+            chosen |= dict.fromkeys(piece, int(w))
     if len(chosen) < count:
         left = np.array([p for p in candidates if int(p) not in chosen])
-        chosen.update(int(p) for p in rng.permutation(left)[: count - len(chosen)])
-    return np.array(sorted(chosen), np.int64)
+        chosen |= dict.fromkeys(map(int, rng.permutation(left)[: count - len(chosen)]), -1)
+    positions = sorted(chosen)
+    if unit == "word":
+        return np.array(positions, np.int64), np.arange(count)
+    spans = np.unique([chosen[p] for p in positions], return_inverse=True)[1]
+    return np.array(positions, np.int64), spans
 
 
 def corrupt(
@@ -75,7 +81,8 @@ def corrupt(
     ordinary: np.ndarray,
     rng: np.random.Generator,
 ) -> Corruption:
-    """Chooses positions and replaces 80 % by [MASK], 10 % by a random token, 10 % by itself.
+    """Chooses positions and replaces 80 % by [MASK], 10 % by a random token, 10 % by itself: of
+    single tokens or, where `unit` is "span", of spans.
 
     Args:
         tokens: int [n], with its special tokens.
@@ -87,9 +94,9 @@ def corrupt(
     """
     candidates = np.flatnonzero(~special)
     count = predicted_count(len(tokens), rate)
-    positions = choose(candidates, count, unit, word_starts, rng)
+    positions, draws = choose(candidates, count, unit, word_starts, rng)
     targets = tokens[positions]
-    draw = rng.random(len(positions))
+    draw = rng.random(len(positions))[draws]
     random_tokens = ordinary[rng.integers(len(ordinary), size=len(positions))]
     replaced = np.where(draw < 0.8, mask_id, np.where(draw < 0.9, random_tokens, targets))
     corrupted = tokens.copy()

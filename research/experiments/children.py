@@ -53,7 +53,7 @@ def begin(program: Sequence[str], workdir: Path, lane: int, lanes: int, devices:
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
-            env=os.environ | {"PYTHONPATH": path} | sharing.environment(lane, devices),
+            env=os.environ | {"PYTHONPATH": path} | sharing.environment(lane, lanes, devices),
             start_new_session=True,  # Ctrl-C reaches it once, through this process
         )
     return Child(workdir, process, time.monotonic())

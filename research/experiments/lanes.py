@@ -7,6 +7,8 @@ import sys
 from research.errors import UserError
 
 MOST = 4  # runs at a time on CPU unless told: each has its own memory
+GPU_MEMORY = 0.9  # that runs which share GPUs take together, each an equal part
+GPU_PART = "XLA_PYTHON_CLIENT_MEM_FRACTION"
 ASK = "import jax; print(jax.default_backend(), jax.local_device_count())"
 
 
@@ -34,12 +36,16 @@ def count(parallel: int, devices: int) -> int:
             many as `devices` of each leave room for.
         devices: of each run; 0: all.
 
-    Raises UserError for devices that there are not.
+    Raises UserError for devices that there are not, and for several runs on the same TPU chips.
     """
+    backend, there = ("cpu", 1) if parallel == 1 and not devices else machine()
     if not devices:
-        backend, _ = ("", 0) if parallel else machine()
+        if backend == "tpu" and parallel > 1:
+            raise UserError(
+                f"--parallel={parallel}: a TPU chip belongs to one process; --devices=1 gives each "
+                "run a chip of its own"
+            )
         return parallel or (min(MOST, len(cores())) if backend == "cpu" else 1)
-    backend, there = machine()
     if backend == "cpu":
         raise UserError(
             f"--devices={devices} shares out GPUs or TPU chips, and this machine has none; on CPU "
@@ -56,18 +62,27 @@ def count(parallel: int, devices: int) -> int:
     return parallel or most
 
 
-def environment(lane: int, devices: int) -> dict[str, str]:
-    """What makes a run of a lane see its own devices only; `devices` 0: all."""
+def environment(lane: int, lanes: int, devices: int) -> dict[str, str]:
+    """What makes a run of a lane see its own devices only; `devices` 0: all, and of a GPU's memory
+    its part (https://docs.jax.dev/en/latest/gpu_memory_allocation.html)."""
     if not devices:
-        return {}
-    own = ",".join(str(lane * devices + i) for i in range(devices))
+        shared = lanes > 1 and GPU_PART not in os.environ
+        return {GPU_PART: f"{GPU_MEMORY / lanes:.2f}"} if shared else {}
     return {
-        "CUDA_VISIBLE_DEVICES": own,
-        "TPU_VISIBLE_CHIPS": own,
+        "CUDA_VISIBLE_DEVICES": _own("CUDA_VISIBLE_DEVICES", lane, devices),
+        "TPU_VISIBLE_CHIPS": _own("TPU_VISIBLE_CHIPS", lane, devices),
         # One chip is a slice of its own (https://docs.jax.dev/en/latest/faq.html).
         "TPU_CHIPS_PER_PROCESS_BOUNDS": "1,1,1",
         "TPU_PROCESS_BOUNDS": "1,1,1",
     }
+
+
+def _own(variable: str, lane: int, devices: int) -> str:
+    """A lane's devices, of those that this process may see."""
+    numbers = range(lane * devices, (lane + 1) * devices)
+    if seen := os.environ.get(variable):
+        return ",".join(seen.split(",")[numbers.start : numbers.stop])
+    return ",".join(map(str, numbers))
 
 
 def own_cores(lane: int, lanes: int) -> str:

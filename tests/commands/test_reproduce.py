@@ -70,6 +70,7 @@ def test_other_data_is_found_before_training(made, tmp_path, capsys):
     assert not (tmp_path / "run-again").exists()
 
 
+@pytest.mark.long
 def test_another_checkpoint_to_start_from_is_found_before_training(made, tmp_path, capsys):
     config = helpers.run_config("gpt", tmp_path, steps=1)
     loop.train(config, str(tmp_path / "first"), quiet=True)

@@ -133,6 +133,24 @@ def test_spans_are_runs_of_whole_words_but_for_the_last():
     assert np.mean(runs["span"]) > 3.5
 
 
+def test_a_span_is_masked_replaced_or_kept_as_a_whole():
+    tokens = generator("text").choice(ORDINARY, 200)
+    parts = tokens, np.zeros(200, bool), np.ones(200, bool)
+    alike, touching, kinds = 0, 0, {"mask": 0, "kept": 0, "random": 0}
+    for i in range(1000):
+        found = corrupt(parts, ("whole", i), "span", rate=0.05)
+        there = found.tokens[found.positions]
+        kind = np.where(there == MASK, "mask", np.where(there == found.targets, "kept", "random"))
+        for name in kinds:
+            kinds[name] += int((kind == name).sum())
+        touches = np.diff(found.positions) == 1
+        alike += int((kind[1:] == kind[:-1])[touches].sum())
+        touching += int(touches.sum())
+    # Two spans may touch; of single tokens 66 % would be what their neighbour is.
+    assert alike / touching > 0.95
+    assert abs(kinds["mask"] / 10_000 - 0.8) < 0.03 and abs(kinds["kept"] / 10_000 - 0.1) < 0.02
+
+
 @pytest.mark.parametrize("unit", ["token", "word", "span"])
 def test_a_slot_with_fewer_ordinary_tokens_than_its_count_predicts_them_all(unit):
     tokens = np.array([2, 7, 3, 3, 3, 3, 3, 3, 3, 3])

@@ -15,6 +15,7 @@ from research.experiments import lanes
         (("gpu", 8), 0, 3, 2),
         (("tpu", 4), 0, 1, 4),
         (("cpu", 1), 5, 0, 5),
+        (("gpu", 1), 3, 0, 3),
     ],
 )
 def test_as_many_at_a_time_as_the_devices_allow(monkeypatch, machine, parallel, devices, found):
@@ -29,6 +30,7 @@ def test_as_many_at_a_time_as_the_devices_allow(monkeypatch, machine, parallel, 
         (("gpu", 8), 0, 9, "--devices=9 for 1 runs at a time are more than the 8"),
         (("gpu", 8), 5, 2, "--devices=2 for 5 runs at a time are more than the 8"),
         (("tpu", 4), 0, 2, "a run has one chip or all; give 1"),
+        (("tpu", 4), 2, 0, "--parallel=2: a TPU chip belongs to one process; --devices=1"),
     ],
 )
 def test_devices_that_there_are_not(monkeypatch, machine, parallel, devices, message):
@@ -37,10 +39,22 @@ def test_devices_that_there_are_not(monkeypatch, machine, parallel, devices, mes
         lanes.count(parallel, devices)
 
 
-def test_each_lane_sees_its_own_devices():
-    assert lanes.environment(0, 0) == {}
-    seen = [lanes.environment(lane, 2)["CUDA_VISIBLE_DEVICES"] for lane in range(3)]
-    assert seen == ["0,1", "2,3", "4,5"]
+@pytest.mark.parametrize(
+    ("given", "found"),
+    [("", ["0,1", "2,3"]), ("4,5,6,7", ["4,5", "6,7"]), ("GPU-a,GPU-b", ["GPU-a,GPU-b", ""])],
+)
+def test_each_lane_sees_its_own_devices_of_those_that_may_be_seen(monkeypatch, given, found):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", given)
+    seen = [lanes.environment(lane, 2, 2)["CUDA_VISIBLE_DEVICES"] for lane in range(2)]
+    assert seen == found
+
+
+def test_runs_that_share_a_gpu_share_its_memory(monkeypatch):
+    monkeypatch.delenv(lanes.GPU_PART, raising=False)
+    assert lanes.environment(0, 1, 0) == {}
+    assert lanes.environment(1, 3, 0) == {lanes.GPU_PART: "0.30"}
+    monkeypatch.setenv(lanes.GPU_PART, "0.2")
+    assert lanes.environment(1, 3, 0) == {}
 
 
 def test_this_machine_is_asked():

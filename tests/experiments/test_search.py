@@ -182,6 +182,7 @@ def test_without_optuna(file, tmp_path, monkeypatch):
         make(file(RATE), tmp_path)
 
 
+@pytest.mark.long
 def test_real_trials_and_their_report(file, tmp_path, monkeypatch, capsys):
     """A trial that really trains, from the command line to the page."""
     loop.train(helpers.run_config("bert", tmp_path, steps=1), str(tmp_path / "start"), quiet=True)

@@ -78,7 +78,7 @@ def test_commands_of_ci_are_run_by_ci():
         assert f'" {command}\n' in script, f"{page}: .ci/run does not run {command!r}"
 
 
-@pytest.mark.parametrize("command", [c for _, c in commands("suite")])
+@pytest.mark.parametrize("command", dict.fromkeys(c for _, c in commands("suite")))
 def test_commands_of_the_suite(command, checkout):
     assert run(command, checkout, seconds=120).strip()
 

@@ -74,7 +74,7 @@ def expected(name: str):
 def cases():
     for name in MODELS:
         for mesh in MESHES:
-            usual = (name, mesh) in (("causal", "context and tensor"), ("full, local", "alone"))
+            usual = (name, mesh) == ("causal", "context and tensor")
             marks = [pytest.mark.smoke if usual else pytest.mark.long]
             yield pytest.param(name, mesh, marks=marks, id=f"{name}, {mesh}")
 

@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 
 from research import config as configs
+from research.errors import UserError
 from research.evaluation import splits
 from research.models import params as parameters
 from research.training import loop
+from research.training.checkpoint import read_info
 from research.training.inference import load_model
 from tests import helpers
 
@@ -36,6 +38,9 @@ def test_what_is_saved_and_measured_are_the_averages(averaged, tmp_path):
     loop.train(config(tmp_path), str(tmp_path / "plain"), quiet=True)
     plain, mean = weights(tmp_path / "plain"), weights(averaged)
     assert any(not np.array_equal(plain[path], mean[path]) for path in plain)
+    assert not (averaged / "texts.jsonl").exists()  # nobody asked for samples, nor for the best
+    with pytest.raises(UserError, match="did not look for its best step"):
+        read_info(str(averaged / "best"))
     lines = [json.loads(line) for line in (averaged / "metrics.jsonl").open()]
     measured = {k: v for k, v in lines[-1].items() if k.startswith("validation/")}
     found = splits.evaluate(load_model(str(averaged)), "validation", quiet=True).metrics
