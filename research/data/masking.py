@@ -1,16 +1,20 @@
 """BERT's corruption of a slot's tokens, drawn on the host.
 
 Devlin et al. 2018 (arXiv:1810.04805), section 3.1; whole words as in BERT's later release; spans
-as in SpanBERT (Joshi et al. 2020, arXiv:1907.10529), lengths geometric with p = 0.2, at most 10
-words, each span masked, replaced or kept as a whole.
+as in SpanBERT (Joshi et al. 2020, arXiv:1907.10529): of 1 to 10 words, geometric with p = 0.2, 3.8
+on average, each span masked, replaced or kept as a whole.
 """
 
 import dataclasses
+import itertools
 from typing import Literal
 
 import numpy as np
 
 SPAN_P, SPAN_MAX = 0.2, 10
+# Of lengths up to 1, 2, …, SPAN_MAX words: shares of a geometric distribution that ends there.
+SPAN_SHARES = np.cumsum((1 - SPAN_P) ** np.arange(SPAN_MAX))
+SPAN_SHARES /= SPAN_SHARES[-1]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,6 +38,14 @@ def _units(word_starts: np.ndarray, candidates: np.ndarray) -> list[np.ndarray]:
     return np.split(candidates, cuts)
 
 
+def _ends(words: list[np.ndarray]) -> np.ndarray:
+    """Of each word the number of the first one behind it that does not follow without a gap, which
+    a special token leaves."""
+    gaps = [after[0] != before[-1] + 1 for before, after in itertools.pairwise(words)]
+    stretch = np.cumsum([False, *gaps])
+    return np.searchsorted(stretch, stretch, side="right")
+
+
 def choose(
     candidates: np.ndarray,
     count: int,
@@ -51,12 +63,14 @@ def choose(
     if unit == "token":
         return np.sort(rng.permutation(candidates)[:count]), np.arange(count)
     words = _units(word_starts, candidates)
+    ends = _ends(words)
     chosen: dict[int, int] = {}  # position -> the first word of its unit
     for w in rng.permutation(len(words)):
         if len(chosen) == count:
             break
-        run = 1 if unit == "word" else min(SPAN_MAX, int(rng.geometric(SPAN_P)))
-        piece = [int(p) for word in words[w : w + run] for p in word if int(p) not in chosen]
+        run = 1 if unit == "word" else 1 + int(np.searchsorted(SPAN_SHARES, rng.random()))
+        span = words[w : min(w + run, ends[w])]
+        piece = [int(p) for word in span for p in word if int(p) not in chosen]
         if unit == "span":
             piece = piece[: count - len(chosen)]
         if len(chosen) + len(piece) <= count:

@@ -128,7 +128,7 @@ def test_spans_are_runs_of_whole_words_but_for_the_last():
         chosen = set(corrupt(parts, ("span", i), "span").positions.tolist())
         cut = [w for w in words_of(parts) if w & chosen and not w <= chosen]
         assert len(cut) <= 1
-    # Spans of 3.8 words on average before clipping to ten, 1.7 tokens a word.
+    # Spans of 3.8 words on average, 1.7 tokens a word.
     assert np.mean(runs["span"]) > 1.7 * np.mean(runs["word"])
     assert np.mean(runs["span"]) > 3.5
 
@@ -149,6 +149,25 @@ def test_a_span_is_masked_replaced_or_kept_as_a_whole():
     # Two spans may touch; of single tokens 66 % would be what their neighbour is.
     assert alike / touching > 0.95
     assert abs(kinds["mask"] / 10_000 - 0.8) < 0.03 and abs(kinds["kept"] / 10_000 - 0.1) < 0.02
+
+
+def test_lengths_of_spans_are_those_of_spanbert():
+    lengths = np.diff([0, *masking.SPAN_SHARES])
+    assert len(lengths) == 10 and lengths.sum() == pytest.approx(1)
+    assert lengths[1:] / lengths[:-1] == pytest.approx(0.8)
+    assert (lengths * np.arange(1, 11)).sum() == pytest.approx(3.8, abs=0.01)
+
+
+def test_a_span_does_not_go_on_behind_a_separator():
+    tokens = generator("pair").choice(ORDINARY, 41)
+    tokens[20] = 3
+    parts = tokens, tokens == 3, np.ones(41, bool)
+    both = [0, 0]
+    for i in range(400):
+        # Two words are predicted: one span, or the ends of two.
+        positions = corrupt(parts, ("pair", i), "span", rate=0.05).positions
+        both[int(19 in positions and 21 in positions)] += 1
+    assert both[1] <= 4  # by two spans of one word
 
 
 @pytest.mark.parametrize("unit", ["token", "word", "span"])
