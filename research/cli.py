@@ -67,9 +67,8 @@ def parse(name: str, verb: Verb, arguments: Sequence[str]) -> tuple[dict[str, An
         if not item.startswith("--"):
             raise UserError(f"{name}: {item!r} is no flag; flags are written --name=value")
         flag, equals, value = item[2:].partition("=")
-        if flag in verb.switches and not equals:
-            flags[flag] = "true"
-            continue
+        if flag in verb.switches:
+            value, equals = _switch(name, flag, value if equals else "true"), "="
         key = flag.removeprefix("config.")
         is_override = verb.overrides and flag != key
         is_option = verb.launches and flag.startswith("on.")
@@ -96,13 +95,20 @@ def parse(name: str, verb: Verb, arguments: Sequence[str]) -> tuple[dict[str, An
     return flags, overrides
 
 
+def _switch(name: str, flag: str, value: str) -> str:
+    """What verbs take for true and for false: "true" and "". Raises UserError for another value."""
+    if value.lower() not in ("true", "false"):
+        raise UserError(f"{name}: --{flag}={value} must be true or false; alone it means true")
+    return "true" if value.lower() == "true" else ""
+
+
 def execute(name: str, verb: Verb, arguments: Sequence[str]) -> int:
     """Runs a verb; returns the exit code: 0 done, 1 failed, 2 wrong input, 130 interrupted."""
 
     def run() -> int:
         flags, overrides = parse(name, verb, arguments)
         # What is launched elsewhere joins the others there.
-        elsewhere = flags.get("on", "local") != "local" or "dry_run" in flags
+        elsewhere = flags.get("on", "local") != "local" or flags.get("dry_run")
         given = [flag for flag in PROCESSES if flag in flags]
         if elsewhere and given:
             raise UserError(f"{name}: --{given[0]} is for a process that runs here, without --on")

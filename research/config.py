@@ -33,21 +33,16 @@ from research.training.optimizer import OptimizerConfig
 # Keys that may change between a run and its resumption: it stays the same run, if not always the
 # same to the last digit.
 FREE_KEYS = (
-    "init_from",
-    "data.cache",
-    "mesh",
-    "model.remat",
-    "model.attention",
-    "train.log_every",
-    "train.eval_every",
-    "train.eval_epochs",
-    "train.eval_batches",
-    "train.samples",
-    "train.checkpoint_every",
-    "train.deterministic",
-    "train.wandb",
+    *("init_from", "data.cache", "mesh", "model.remat", "model.attention"),
+    *("train.log_every", "train.eval_every", "train.eval_epochs", "train.eval_batches"),
+    *("train.samples", "train.checkpoint_every", "train.deterministic", "train.wandb"),
     "train.keep",
 )
+
+
+def is_free(key: str) -> bool:
+    """Whether a key, "model.remat" or one below it, is of `FREE_KEYS`."""
+    return any(key == free or key.startswith(f"{free}.") for free in FREE_KEYS)
 
 
 SOURCE_KEYS = {field.name for field in dataclasses.fields(SourceConfig)}
@@ -295,7 +290,7 @@ def _task(values: Any) -> Any:
         raise _wrong("task", values, "a group of keys, such as task.name")
     values = dict(values)
     name = values.pop("name", None)
-    if name not in TASKS:
+    if not isinstance(name, str) or name not in TASKS:
         raise UserError(f"task.name={name!r} is not known{nearest(str(name), TASKS)}")
     return _convert(TASKS[name], values, "task")
 

@@ -176,7 +176,7 @@ VERBS: dict[str, Verb] = {
     ),
     "report": Verb(
         "research.commands.report:run",
-        "tables, curves and config differences of any runs, as Markdown, CSV, LaTeX and a page",
+        "tables, curves, config differences of runs or all in a folder: Markdown, CSV, LaTeX, page",
         optional={
             "output": "folder for what is written (report)",
             "price": "of a GPU or TPU chip for an hour, to count what the runs have cost",

@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 from research import config as configs
+from research.config import is_free
 from research.errors import UserError
+from research.models.config import ModelConfig
 from tests import helpers
 
 
@@ -293,3 +295,10 @@ def test_no_key_is_read_with_a_default():
 def test_the_tiny_runs_of_the_tests_are_valid(tmp_path):
     for kind in ("bert", "gpt", "sentiment"):
         assert helpers.run_config(kind, tmp_path, steps=3).train.accumulation == 2
+
+
+def test_what_may_change_between_a_run_and_its_resumption():
+    """A key is free, not those whose names begin alike: dropout of attention is another run."""
+    keys = {f"model.{f.name}" for f in dataclasses.fields(ModelConfig)}
+    assert {key for key in keys if is_free(key)} == {"model.remat", "model.attention"}
+    assert is_free("mesh.fsdp") and not is_free("train.batch_size")

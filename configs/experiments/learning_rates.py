@@ -1,10 +1,10 @@
 """A grid of learning rates and batch sizes on the same tokens.
 
-    python launch.py experiment --config=configs/experiments/learning_rates.py --workdir=runs/rates
+    python launch.py experiment --config=configs/experiments/learning_rates.py:seeds=1
 
-At tiny size with `:seeds=1` 45 minutes of a CPU core; runs share a machine, one for each core.
-Found (docs/results.md): the best rate rises with the batch (1e-3, 2e-3, 4e-3), and the smallest
-batch is best for the same tokens.
+At tiny size about 25 minutes on 2 CPU cores, two runs at a time (45 minutes of a core); with three
+seeds, the default, three times that. Found with one (docs/results.md): the best rate rises with the
+batch (1e-3, 2e-3, 4e-3), and the smallest batch is best for the same tokens.
 """
 
 from configs.experiments.ablation import SIZES, given

@@ -3,9 +3,9 @@
     python launch.py experiment --config=configs/experiments/lora.py --workdir=runs/lora
 
 After LoRA (Hu et al. 2021, arXiv:2106.09685), from the shipped BERT or another checkpoint.
-62 minutes of a CPU core in all; runs share a machine. Found (docs/results.md): on questions
-no rank is resolved from full fine-tuning; on sentiment each is worse, the less so the more is
-adapted.
+Half an hour on 2 CPU cores, two runs at a time (62 minutes of a core). Found (docs/results.md): on
+questions no rank is resolved from full fine-tuning; on sentiment each is worse, the less so the
+more is adapted.
 """
 
 from configs.experiments.ablation import SIZES, TASKS

@@ -1,12 +1,12 @@
 """How much to mask, and in which units.
 
-    python launch.py experiment --config=configs/experiments/masking.py --workdir=runs/masking
+    python launch.py experiment --config=configs/experiments/masking.py:steps=1600
 
 After Wettig et al. 2022 (arXiv:2202.08005) and SpanBERT (Joshi et al. 2019, arXiv:1907.10529). The
-held-out text is masked by tokens at 15 % for every variant. At tiny size with `:steps=1600` 54 of
-the 72 runs (20 % and 40 % left out) took 120 minutes of a CPU core; runs share a machine, one for
-each core. Found (docs/results.md): masked accuracy and entities rise with the rate, to 50 %, and
-are lowest with spans, but nothing is resolved at 3.3 M tokens.
+held-out text is masked by tokens at 15 % for every variant. At tiny size 54 of the 72 runs (20 %
+and 40 % left out by --only) took an hour on 2 CPU cores, two at a time (120 minutes of a core).
+Found (docs/results.md): masked accuracy and entities rise with the rate, to 50 %, and are lowest
+with spans, but nothing is resolved at 3.3 M tokens.
 """
 
 from configs.experiments.ablation import ablation, given

@@ -1,11 +1,11 @@
 """Whether pairs of sentences help beside masked LM: none, next sentence, sentence order.
 
-    python launch.py experiment --config=configs/experiments/sentence_pairs.py --workdir=runs/pairs
+    python launch.py experiment --config=configs/experiments/sentence_pairs.py:steps=1600
 
 The questions of RoBERTa (Liu et al. 2019, arXiv:1907.11692, section 4.2) and ALBERT (Lan et al.
-2019, arXiv:1909.11942, section 4.6). At tiny size with `:steps=1600` 63 minutes of a CPU core; runs
-share a machine. Found (docs/results.md): masked accuracy is best on rows of the kind trained on;
-on the tasks no difference is resolved at 3.3 M tokens.
+2019, arXiv:1909.11942, section 4.6). At tiny size half an hour on 2 CPU cores, two runs at a time
+(63 minutes of a core). Found (docs/results.md): masked accuracy is best on rows of the kind trained
+on; on the tasks no difference is resolved at 3.3 M tokens.
 """
 
 from configs.experiments.ablation import ablation, given

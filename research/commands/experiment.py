@@ -1,9 +1,22 @@
 """`launch.py experiment`."""
 
+from pathlib import Path
+
 from research import bucket
 from research.commands.numbers import whole
 from research.errors import UserError
-from research.experiments import estimate, experiment, page, report, runner, sheets
+from research.experiments import (
+    checks,
+    estimate,
+    experiment,
+    lanes,
+    lock,
+    page,
+    report,
+    runner,
+    sheets,
+)
+from research.experiments.experiment import Experiment, Job
 from research.experiments.job import DONE
 from research.launchers import launch
 from research.launchers.request import Request
@@ -41,32 +54,53 @@ def run(
             only=only,
         )
         return launch.launch(request, on, chosen, bool(dry_run))
+    planned = experiment.jobs(loaded, folder)
+    wanted = runner.choose(planned, only)
+    checks.check_finished(planned)
+    if to_make := [job for job in wanted if rerun_changed or not (job.workdir / DONE).exists()]:
+        checks.check(loaded, to_make, planned, each or lanes.machine()[1])
     if dry_run:
-        planned = experiment.jobs(loaded, folder)
-        sheet = estimate.table(runner.choose(planned, only), planned)
+        sheet = estimate.table(wanted, planned)
         print(f"{folder}\n\n{sheets.markdown(sheet)}\n\n{sheet.note}")
         return 0
-    outcome = runner.run(
-        loaded,
-        config,
-        folder,
-        only,
-        at_a_time,
-        rerun_changed=bool(rerun_changed),
-        devices=each,
-    )
-    if outcome.interrupted:
-        print(f"\nstopped; {len(outcome.left)} runs are left. The same command goes on.")
-        return 130
-    if outcome.failed:
-        print(
-            f"\nfailed: {', '.join(outcome.failed)}"
-            + (f"; not made: {', '.join(outcome.left)}" if outcome.left else "")
-            + ". The same command makes what is left."
+    with lock.alone(folder):
+        outcome = runner.run(
+            loaded,
+            config,
+            folder,
+            only,
+            at_a_time,
+            rerun_changed=bool(rerun_changed),
+            devices=each,
         )
-    done = [job for job in outcome.jobs if (job.workdir / DONE).exists()]
+        if outcome.interrupted:
+            print(f"\nstopped; {len(outcome.left)} runs are left. The same command goes on.")
+            return 130
+        if outcome.failed:
+            print(
+                f"\nfailed: {', '.join(outcome.failed)}"
+                + (f"; not made: {', '.join(outcome.left)}" if outcome.left else "")
+                + ". The same command makes what is left."
+            )
+        _write(loaded, outcome.jobs, folder)
+        return 1 if outcome.failed else 0
+
+
+def write_report(config: str, workdir: str) -> int:
+    """The report of the runs that are done; none is made. 1 where some are not, which are named."""
+    loaded, folder = experiment.load(config), bucket.path(workdir)
+    planned = experiment.jobs(loaded, folder)
+    _write(loaded, planned, folder)
+    left = [job.workdir.name for job in planned if not (job.workdir / DONE).exists()]
+    if left:
+        print(f"\nnot done: {', '.join(left)}. The same launch makes what is left.")
+    return 1 if left else 0
+
+
+def _write(loaded: Experiment, planned: list[Job], folder: Path) -> None:
+    """Writes and prints the report of the runs that are done, if any is."""
+    done = [job for job in planned if (job.workdir / DONE).exists()]
     if done:
-        made = report.make(loaded, done, folder, left=len(outcome.jobs) - len(done))
+        made = report.make(loaded, done, folder, left=len(planned) - len(done))
         files = report.write(made, folder, page.render(made, report.curves_of(done)))
         print(f"\n{report.markdown(made)}\nwritten to {', '.join(map(str, files))}")
-    return 1 if outcome.failed else 0

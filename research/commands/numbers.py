@@ -1,5 +1,7 @@
 """Flags that are numbers."""
 
+import math
+
 from research.errors import UserError
 
 
@@ -11,8 +13,11 @@ def whole(flag: str, text: str, least: int = 1) -> int:
 
 
 def number(flag: str, text: str) -> float:
-    """Raises UserError for what is not a number."""
+    """Raises UserError for what is not a finite number."""
     try:
-        return float(text)
+        found = float(text)
     except ValueError:
-        raise UserError(f"--{flag}={text} must be a number") from None
+        found = math.nan
+    if not math.isfinite(found):
+        raise UserError(f"--{flag}={text} must be a number")
+    return found

@@ -1,21 +1,38 @@
 """`launch.py report`."""
 
+import re
+
 from research import bucket
 from research.commands.numbers import number
+from research.errors import UserError
 from research.experiments import page, sheets
 from research.experiments import report as reports
 from research.experiments import runs as made_runs
+from research.monitoring.starts import CONFIG
 
 FOLDER = "report"
+PUT_ASIDE = re.compile(r"\.before-\d+$")  # what an experiment has made again since
 
 
 def run(runs: list[str], output: str = FOLDER, price: str = "") -> int:
     """Writes tables, curves and differences of runs to a folder: Markdown, CSV, LaTeX, a page."""
     worth = number("price", price) if price else 0.0
-    made, curves = made_runs.of_folders([run.rstrip("/") for run in runs], worth)
+    if worth < 0:
+        raise UserError(f"--price={price} must be at least 0")
+    folders = [folder for run in runs for folder in _runs_of(run.rstrip("/"))]
+    made, curves = made_runs.of_folders(folders, worth)
     folder = bucket.path(output)
     files = reports.write(made, folder, page.render(made, curves))
     for sheet in made.sheets:
         print(f"{sheet.title}\n\n{sheets.markdown(sheet)}\n")
     print(f"written to {', '.join(map(str, files))}")
     return 0
+
+
+def _runs_of(folder: str) -> list[str]:
+    """A run; of a folder that is none the runs in it by their names, where it has any."""
+    path = bucket.path(folder)
+    if (path / CONFIG).exists() or not path.is_dir():
+        return [folder]
+    found = sorted(str(file.parent) for file in path.glob(f"*/{CONFIG}"))
+    return [run for run in found if not PUT_ASIDE.search(run)] or [folder]

@@ -1,8 +1,10 @@
 """`launch.py reproduce`."""
 
 import json
+import os
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from etils import epath
@@ -10,11 +12,13 @@ from etils import epath
 from research import bucket
 from research.config import Config, from_values
 from research.errors import UserError
+from research.experiments import lanes
 from research.monitoring import starts
 from research.monitoring.starts import CONFIG
-from research.monitoring.writers import METRICS
+from research.monitoring.writers import METRICS, json_object, lines
 
 DIFFERS = 1  # exit code
+NEEDED = ("step", "untracked", "init_from")  # of the run's starts, beside what is always noted
 
 
 def run(run: list[str], workdir: str = "") -> int:
@@ -22,8 +26,34 @@ def run(run: list[str], workdir: str = "") -> int:
     if len(run) != 1:
         raise UserError(f"reproduce: one run at a time, not {len(run)}")
     folder = bucket.path(run[0].rstrip("/"))
-    config, before = _config(folder), starts.read(folder)
-    target = bucket.path(workdir or f"{folder}-again")
+    config, before = _config(folder), starts.read(folder, NEEDED)
+    with _cores_of(before):
+        return _again(folder, config, before, bucket.path(workdir or f"{folder}-again"))
+
+
+@contextmanager
+def _cores_of(before: list[dict[str, Any]]) -> Iterator[None]:
+    """Leaves this process no more cores than the run had at its last start, of an experiment its
+    part: on CPU their number decides the last digits, and jax asks for it once, before the first
+    computation."""
+    there = lanes.cores()
+    count = before[-1]["machine"]["cores"] if before else len(there)
+    on_cpu = before and before[-1]["devices"]["platform"] == "cpu"
+    if not on_cpu or count >= len(there) or not hasattr(os, "sched_setaffinity"):
+        yield
+        return
+    print(f"on {count} of the {len(there)} cores, as it was made", flush=True)
+    os.sched_setaffinity(0, there[:count])
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, there)
+
+
+def _again(
+    folder: epath.Path, config: Config, before: list[dict[str, Any]], target: epath.Path
+) -> int:
+    """Trains in `target` and compares; returns the exit code."""
     # jax: what is wrong with the folder is known without it
     from research.training import loop
     from research.training.checkpoint_folder import absolute, steps_in
@@ -68,13 +98,12 @@ def run(run: list[str], workdir: str = "") -> int:
 
 def _config(folder: epath.Path) -> Config:
     if not (folder / CONFIG).exists():
-        raise UserError(f"{folder} is no run's folder: it has no {CONFIG}")
+        raise starts.no_run(folder)
     if not (folder / METRICS).exists():
         raise UserError(f"{folder} has no {METRICS}: nothing was trained there")
-    try:
-        return from_values(json.loads((folder / CONFIG).read_text()), str(folder / CONFIG))
-    except json.JSONDecodeError as error:
-        raise UserError(f"{folder / CONFIG} is damaged: {error}") from error
+    lines(folder / METRICS)  # what is damaged is said before anything is trained
+    file = folder / CONFIG
+    return from_values(json_object(file.read_bytes(), str(file)), str(file))
 
 
 def _sources(config: Config) -> list[str]:
@@ -94,9 +123,12 @@ def _changes(before: list[dict[str, Any]], now: dict[str, Any]) -> Iterator[str]
             yield f"other version: {name} {theirs} then, {ours} now"
     for group in ("devices", "machine"):
         for name, ours in now[group].items():
-            if ours != then[group][name]:
-                yield f"other {group}: {name} {then[group][name]} then, {ours} now"
-    if now["commit"] != then["commit"]:
+            theirs = then[group].get(name, ours)  # what was not noted yet
+            if ours != theirs:
+                yield f"other {group}: {name} {theirs} then, {ours} now"
+    if then["commit"] is None:
+        yield "it is not known with what code it was made: no commit was noted"
+    elif now["commit"] != then["commit"]:
         yield f"other code: commit {then['commit']} then, {now['commit']} now"
     if (now["diff"], now["untracked"]) != (then["diff"], then["untracked"]):
         yield "other code: the uncommitted changes are not the same"
@@ -108,12 +140,14 @@ def difference(before: list[str], now: list[str]) -> str:
         if ours == theirs:
             continue
         new, old = json.loads(ours), json.loads(theirs)
-        key = next(k for k in (*old, *new) if old.get(k) != new.get(k))
-        return f"at step {old['step']}, {key} was {old.get(key)} and is {new.get(key)}"
+        for key in (*old, *new):
+            if old.get(key) != new.get(key):
+                return f"at step {old['step']}, {key} was {old.get(key)} and is {new.get(key)}"
     if len(before) != len(now):
         return f"there were {len(before)} lines of {METRICS} and are {len(now)}"
     return ""
 
 
 def _lines(folder: epath.Path) -> list[str]:
-    return (folder / METRICS).read_text().splitlines()
+    *whole, _ = (folder / METRICS).read_bytes().split(b"\n")  # the last one may be cut off
+    return [line.decode("utf-8") for line in whole]

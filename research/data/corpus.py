@@ -51,7 +51,7 @@ def make_tokenizer(config: TokenizerConfig, data: DataConfig) -> Tokenizer:
     Raises UserError for a kind that is trained where there is no corpus.
     """
     if config.kind == "bytes":
-        return tokenizers.byte_tokenizer()
+        return trained(config, ())
     if not data.corpus:
         raise UserError(
             f"config.tokenizer.kind={config.kind!r} is trained on config.data.corpus, which is "
@@ -66,15 +66,21 @@ def make_tokenizer(config: TokenizerConfig, data: DataConfig) -> Tokenizer:
     texts = _first_bytes(
         e["text"] for e in store.documents(data.corpus, data.held_out_percent, "train")
     )
-    if config.kind == "wordpiece":
-        made = tokenizers.train_wordpiece(texts, config.vocab_size, config.lowercase)
-    elif config.kind == "byte_bpe":
-        made = tokenizers.train_byte_bpe(texts, config.vocab_size)
-    else:
-        made = tokenizers.characters(texts)
+    made = trained(config, texts)
     path.parent.mkdir(parents=True, exist_ok=True)
     store.replace(path, lambda part: part.write_text(made.to_json()))
     return made
+
+
+def trained(config: TokenizerConfig, texts: Iterable[str]) -> Tokenizer:
+    """The tokenizer of the kind that a config asks for; one of bytes learns nothing."""
+    if config.kind == "bytes":
+        return tokenizers.byte_tokenizer()
+    if config.kind == "wordpiece":
+        return tokenizers.train_wordpiece(texts, config.vocab_size, config.lowercase)
+    if config.kind == "byte_bpe":
+        return tokenizers.train_byte_bpe(texts, config.vocab_size)
+    return tokenizers.characters(texts)
 
 
 def _first_bytes(texts: Iterable[str]) -> Iterator[str]:
@@ -187,6 +193,14 @@ def examples(source: SourceConfig, kind: str) -> list[Example]:
     return list(sources.read(source, kind))
 
 
+def task_slots(task: Task, split: str, source: SourceConfig, found: list[Example]) -> list:
+    """The slots of each of a split's examples. Raises UserError for one that does not fit."""
+    try:
+        return [task.slots(e, i, True) for i, e in enumerate(found)]
+    except UserError as error:
+        raise UserError(f"config.data.{split}={source.name}: {error}") from error
+
+
 def for_task(config: "Config", task: Task, tokenizer: Tokenizer, mesh_rows: int) -> Data:
     """Batches of a task's training and validation examples, held in memory."""
     data, train = config.data, config.train
@@ -195,11 +209,7 @@ def for_task(config: "Config", task: Task, tokenizer: Tokenizer, mesh_rows: int)
         ("train", data.train, True),
         ("validation", data.validation, False),
     ):
-        found = examples(source, task.kind)
-        try:
-            slots = [task.slots(e, i, True) for i, e in enumerate(found)]
-        except UserError as error:
-            raise UserError(f"config.data.{split}={source.name}: {error}") from error
+        slots = task_slots(task, split, source, examples(source, task.kind))
         # An evaluation has a micro-batch's examples: what fits in training fits there too.
         cut = 1 if shuffle else train.accumulation
         size = max(1, train.batch_size // cut)

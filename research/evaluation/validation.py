@@ -6,9 +6,12 @@ from typing import Any
 import jax
 
 from research import tasks
+from research.config import Config
 from research.evaluation import evaluator
 from research.evaluation.metrics import total
+from research.objectives import measures
 from research.sharding import mesh as meshes
+from research.tasks.text_generation import TextGenerationConfig
 from research.training import best
 from research.training.run import Run
 
@@ -29,6 +32,15 @@ def names(run: Run) -> set[str]:
     found = set(evaluator.finish({name: 1.0 for name in shapes}, run.objectives))
     read = run.task is not None and run.task.prompt is None
     return found | (set(tasks.metrics(run.config.task)) if read else set())
+
+
+def known(config: Config) -> list[str]:
+    """The same of a run that is not built, by its config; with those that are there only where
+    bytes are counted."""
+    if config.task is None:
+        return measures(config.objective)
+    generated = isinstance(config.task, TextGenerationConfig)
+    return [*tasks.measures(config.task), *(() if generated else tasks.metrics(config.task))]
 
 
 def metrics(run: Run, params: Any) -> dict[str, float]:

@@ -5,6 +5,7 @@ import dataclasses
 import getpass
 import hashlib
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from pathlib import Path
 import research
 from research import bucket
 from research.experiments import lanes as sharing
+from research.monitoring import starts
 
 LOG = "log.txt"
 SHOWN_LINES = 10  # of the log of a run that failed
@@ -45,6 +47,7 @@ def begin(program: Sequence[str], workdir: Path, lane: int, lanes: int, devices:
     workdir.mkdir(parents=True, exist_ok=True)
     root = str(Path(research.__file__).parents[1])
     path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
+    own = {"PYTHONPATH": path, starts.TYPED: shlex.join(starts.command())}
     with open(_log(workdir), "a", encoding="utf-8") as log:
         # Runs that share all cores wait for each other; the number that a run has is part of what
         # it computes, to the last digit, so it does not depend on what runs beside it.
@@ -53,7 +56,7 @@ def begin(program: Sequence[str], workdir: Path, lane: int, lanes: int, devices:
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
-            env=os.environ | {"PYTHONPATH": path} | sharing.environment(lane, lanes, devices),
+            env=os.environ | own | sharing.environment(lane, lanes, devices),
             start_new_session=True,  # Ctrl-C reaches it once, through this process
         )
     return Child(workdir, process, time.monotonic())

@@ -9,6 +9,7 @@ from research.monitoring.writers import METRICS, TIMING, lines
 
 FIRST = ("loss",)  # of the metrics that can be chosen
 LAST = ("gradient_norm", "learning_rate")
+SPEED = ("seconds", "tokens_per_second")  # of each line of the times
 
 
 def of_run(folder: Path, name: str, group: str) -> dict[str, Any]:
@@ -17,7 +18,7 @@ def of_run(folder: Path, name: str, group: str) -> dict[str, Any]:
     Tokens are positions of rows, padding included. Hours are those of training, without evaluations
     and what was lost by a kill.
     """
-    measured, times = (lines(folder / file) for file in (METRICS, TIMING))
+    measured, times = lines(folder / METRICS), lines(folder / TIMING, SPEED)
     steps = np.array([0, *(line["step"] for line in times)])
     seconds = np.array([0.0, *(line["seconds"] for line in times)])
     tokens = np.array([0.0, *(line["seconds"] * line["tokens_per_second"] for line in times)])

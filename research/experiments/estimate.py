@@ -6,9 +6,9 @@ import math
 from collections.abc import Callable
 
 from research import tasks
-from research.config import from_values
 from research.data import corpus, pretraining
 from research.data.batch import Layout
+from research.experiments import checks
 from research.experiments.experiment import Job
 from research.experiments.sheets import Sheet
 from research.models.config import ModelConfig
@@ -16,7 +16,6 @@ from research.objectives import make_objectives
 from research.tasks import text_generation
 from research.tasks.protocol import Example
 from research.training import flops
-from research.training.checkpoint import read_info
 
 SHARE = 0.2  # of the peak of products that training is taken to reach; 0.1 to 0.4 were seen on CPU
 TOKENS_OF_A_WORD = 1.4
@@ -41,12 +40,12 @@ def table(jobs: list[Job], planned: list[Job]) -> Sheet:
 
     planned: all jobs of the experiment, of which `jobs` are chosen.
     """
-    by_workdir = {job.workdir: job for job in planned}
+    models = {job.run: known.config.model for job, known in checks.outlook(jobs, planned)}
     peak = functools.cache(flops.matmul_peak)
     examples: dict[str, list[Example]] = {}  # a source is read once
     rows, total = [], [0.0, 0.0]
     for job in jobs:
-        found = _estimate(job, by_workdir, peak, examples)
+        found = _estimate(job, models[job.run], peak, examples)
         total[0] += found.tokens or 0
         total[1] += found.hours or 0.0
         start = job.after.name if job.after else job.config.init_from
@@ -66,14 +65,13 @@ def _shown(found: Estimate) -> list[str]:
 
 def _estimate(
     job: Job,
-    by_workdir: dict,
+    model: ModelConfig,
     peak: Callable[[str], float],
     examples: dict[str, list[Example]],
 ) -> Estimate:
     config, train, length = job.config, job.config.train, job.config.data.length
     if not job.train:
         return Estimate(0, 0, 0.0)
-    model = _model(job, by_workdir)
     if config.task is None:
         steps = train.steps or math.ceil(train.tokens / train.batch_size) or None
         tokens = steps * train.batch_size if steps else None
@@ -106,17 +104,3 @@ def _words(example: Example) -> int:
     words = len(choices) * sum(len(t.split()) for t in texts)
     words += sum(len(choice.split()) for choice in choices)
     return words + len(example.get("tokens", ()))
-
-
-def _model(job: Job, by_workdir: dict) -> ModelConfig:
-    """The shape that a run will have."""
-    model = job.config.model
-    if model.preset != "checkpoint":
-        size = model.vocab_size or job.config.tokenizer.vocab_size
-        return dataclasses.replace(model, vocab_size=size)
-    if job.after in by_workdir:
-        theirs = _model(by_workdir[job.after], by_workdir)
-    else:
-        info = read_info(job.config.init_from)
-        theirs = from_values(info.config, "checkpoint", to_run=False).model
-    return dataclasses.replace(theirs, **{key: getattr(model, key) for key in model.given})

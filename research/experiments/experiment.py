@@ -8,7 +8,6 @@ import dataclasses
 import hashlib
 import itertools
 import json
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from research import config as configs
 from research.config import Config
 from research.data import corpus, plan, sources, store
 from research.errors import UserError, nearest
+from research.experiments import declared
 from research.experiments import table as tables
 from research.experiments.table import Table
 from research.training.checkpoint import read_info
@@ -110,18 +110,21 @@ def product(*axes: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]
 
 
 def load(spec: str) -> Experiment:
-    """The experiment of "FILE.py:arg". Raises UserError if it has none."""
+    """The experiment of "FILE.py:arg". Raises UserError if it has none, or one with values of other
+    types than its fields have."""
     found = configs.call(spec, "get_experiment")
     if not isinstance(found, Experiment):
         raise UserError(f"{spec}: get_experiment(arg) returns a {type(found).__name__}")
+    declared.check(found, Experiment, f"{spec}: Experiment")
+    declared.check_name(found.name, f"{spec}: experiment")
     return found
 
 
 def jobs(experiment: Experiment, folder: Path) -> list[Job]:
     """All jobs in an order in which each finds what it starts from, every config checked.
 
-    Raises UserError for an unknown run, metric or method, a cycle, and whatever is wrong in a
-    config.
+    Raises UserError for an unknown run, metric or method, a cycle, a start that makes no
+    checkpoint, and whatever is wrong in a config.
     """
     runs = experiment.runs
     for name in experiment.pretraining:
@@ -135,9 +138,15 @@ def jobs(experiment: Experiment, folder: Path) -> list[Job]:
     made: list[Job] = []
     seeds = _seeds(runs)
     for name in _ordered(runs):
-        if not NAME.fullmatch(name):
-            raise UserError(f"run {name!r}: a name is made of letters, digits and _ - + . =")
+        declared.check_name(name, "run")
         run = runs[name]
+        declared.check_run(run, f"run {name!r}")
+        if run.start in runs and not runs[run.start].train:
+            scored = runs[run.start].start
+            raise UserError(
+                f"run {name!r} starts from {run.start!r}, which has train=False and so makes no "
+                f"checkpoint; start={scored!r} is the one that it scores"
+            )
         for numbers in seeds[name]:
             after = None
             if run.start in runs:
@@ -148,9 +157,6 @@ def jobs(experiment: Experiment, folder: Path) -> list[Job]:
     if experiment.table is not None:
         tables.check(experiment.table, {job.run: job.config for job in made})
     return made
-
-
-NAME = re.compile(r"[\w.+=-]+")
 
 
 def _seeds(runs: Mapping[str, Run]) -> dict[str, list[tuple[int, ...]]]:
@@ -222,13 +228,13 @@ def _ordered(runs: Mapping[str, Run]) -> list[str]:
 def fingerprint(job: Job) -> str:
     """Changes when a run's config, its data, or the checkpoint it starts from does; of one that
     starts fresh, that checkpoint's shape or tokenizer; or when a format does, by which the same
-    texts give other rows. `FREE_KEYS` do not count."""
+    texts give other rows. Keys that are free (`config.is_free`) do not count."""
     config = job.config
     data = config.data
     used = [*data.corpus, data.train, data.validation, data.test]
     values = configs.flat(configs.to_values(config))
     parts: dict[str, Any] = {
-        "config": {k: v for k, v in values.items() if not k.startswith(configs.FREE_KEYS)},
+        "config": {k: v for k, v in values.items() if not configs.is_free(k)},
         "data": [sources.fingerprint(s) for s in used if s is not None],
     }
     if config.init_from:
@@ -237,6 +243,8 @@ def fingerprint(job: Job) -> str:
         parts["start"] = fresh if config.init == "fresh" else info.fingerprint
     if config.task is None:
         parts["formats"] = [corpus.TOKENIZER_FORMAT, store.FORMAT, plan.FORMAT]
+        # What is reported of it is its last evaluation, which no other command makes again.
+        parts["measured"] = config.train.eval_batches
     if not job.train:
         parts["train"] = False
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

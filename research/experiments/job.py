@@ -8,6 +8,7 @@ The runner of the same experiment gives the arguments; SEEDS is a job's number, 
 import json
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import asdict
 
 from etils import epath
@@ -21,13 +22,14 @@ from research.evaluation import predictor
 from research.experiments import children
 from research.experiments.experiment import Job, Run, fingerprint, jobs, load
 from research.monitoring import starts
-from research.monitoring.writers import lines
+from research.monitoring.writers import json_object, lines
 from research.training import loop
 from research.training.checkpoint import read_info
 from research.training.inference import Loaded, load_model, with_config
 
 BEGUN = "begun.json"
 DONE = "done.json"
+KEYS = {BEGUN: ("fingerprint",), DONE: ("fingerprint", "commit")}  # of every such record
 SCORED = "test.jsonl"  # one line for each test example: prediction and counts
 
 
@@ -106,22 +108,20 @@ def scored(job: Job) -> list[dict]:
 
     Raises UserError where the file is damaged.
     """
-    return lines(job.workdir / SCORED)
+    return lines(job.workdir / SCORED, ("prediction", "counts"))
 
 
 def finished(job: Job) -> dict:
     """The record of a finished job: step, validation metrics, seconds."""
-    return read_record(job.workdir / DONE)
+    return read_record(job.workdir / DONE, ("step", "metrics", "seconds"))
 
 
-def read_record(file: epath.Path) -> dict:
-    """What `_note` wrote. Raises UserError where it is damaged."""
+def read_record(file: epath.Path, keys: Sequence[str] = ()) -> dict:
+    """What `_note` wrote. Raises UserError where it is damaged or lacks one of `keys` or `KEYS`."""
     try:
-        return json.loads(file.read_text())
-    except json.JSONDecodeError as error:
-        raise UserError(
-            f"{file} is damaged: {error}; remove it, and the run goes on from its checkpoints"
-        ) from error
+        return json_object(file.read_bytes(), str(file), (*KEYS[file.name], *keys))
+    except UserError as error:
+        raise UserError(f"{error}; remove it, and the run goes on from its checkpoints") from error
 
 
 def main(file: str, folder: str, run: str, number: str, cores: str = "") -> int:

@@ -1,5 +1,6 @@
 """How runs share a machine: the cores or the devices that each of them has."""
 
+import functools
 import os
 import subprocess
 import sys
@@ -12,6 +13,7 @@ GPU_PART = "XLA_PYTHON_CLIENT_MEM_FRACTION"
 ASK = "import jax; print(jax.default_backend(), jax.local_device_count())"
 
 
+@functools.cache
 def machine() -> tuple[str, int]:
     """(backend, devices). A process of its own asks, and lets go of the devices."""
     answer = subprocess.run(

@@ -3,21 +3,35 @@
 import json
 import math
 import re
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from research.errors import UserError
 from research.experiments.job import DONE, read_record
 from research.experiments.sheets import Sheet
 from research.monitoring import starts
-from research.monitoring.writers import TIMING, lines
+from research.monitoring.writers import TIMING, json_object, lines
 
 LONGEST = 60  # characters of a value of a config
 SEED = re.compile(r"-seed[\d.]+$")
 
 
-def config_differences(configs: Mapping[str, Mapping[str, Any]]) -> Sheet:
-    """The keys in which runs differ, by the flat configs of the runs."""
+def config_differences(configs: Mapping[str, Mapping[str, Any]]) -> list[Sheet]:
+    """The keys in which runs differ, by their flat configs: a table of the pre-trainings and one of
+    each task, which would differ from each other in nearly every key."""
+    tasks = dict.fromkeys(values.get("task.name") for values in configs.values())
+    sheets = [
+        _config_differences(
+            {name: c for name, c in configs.items() if c.get("task.name") == task}, task
+        )
+        for task in tasks
+    ]
+    return [sheet for sheet in sheets if sheet.rows]
+
+
+def _config_differences(configs: Mapping[str, Mapping[str, Any]], task: str | None) -> Sheet:
     configs = {name: of_one_kind(values) for name, values in configs.items()}
     keys = dict.fromkeys(key for values in configs.values() for key in values)
     rows = []
@@ -25,7 +39,9 @@ def config_differences(configs: Mapping[str, Mapping[str, Any]]) -> Sheet:
         found = [json.dumps(values[key]) if key in values else "" for values in configs.values()]
         if len(set(found)) > 1:
             rows.append([key, *map(_shortened, found)])
-    return Sheet("Differences of the configs", ["key", *configs], rows, name="configs")
+    what = task.replace("_", " ") if task else "pre-training"
+    title, name = f"Differences of the configs: {what}", f"configs_{task}" if task else "configs"
+    return Sheet(title, ["key", *configs], rows, name=name)
 
 
 def of_one_kind(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -41,16 +57,32 @@ def data_of(folder: Path) -> str:
     """The sources of a run, and the beginning of the fingerprint of what was read of them."""
     if not (folder / starts.CONFIG).exists():
         return ""
-    data = json.loads((folder / starts.CONFIG).read_text()).get("data", {})
+    parts = _sources(config_of(folder))
+    key = next((start["data"] for start in starts.read(folder)), "")
+    return ", ".join(parts) + (f" ({key[:12]})" if key else "")
+
+
+def config_of(folder: Path) -> dict[str, Any]:
+    """The resolved config of a run. Raises UserError where it is damaged."""
+    file = folder / starts.CONFIG
+    found = json_object(file.read_bytes(), str(file))
+    try:
+        _sources(found)
+        (found.get("task") or {}).get("name")
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{file} is damaged: no run's data or task: {error!r}") from error
+    return found
+
+
+def _sources(values: Mapping[str, Any]) -> list[str]:
+    data = values.get("data") or {}
     used = {"corpus": data.get("corpus") or []}
     used |= {split: [data[split]] for split in ("train", "validation", "test") if data.get(split)}
-    parts = [
+    return [
         f"{name} {', '.join(map(source_text, sources))}"
         for name, sources in used.items()
         if sources
     ]
-    key = next((start["data"] for start in starts.read(folder)), "")
-    return ", ".join(parts) + (f" ({key[:12]})" if key else "")
 
 
 def source_text(source: Mapping[str, Any]) -> str:
@@ -77,8 +109,8 @@ def cost(folders: Sequence[Path], price: float = 0.0) -> str:
 def _seconds(folder: Path) -> float:
     """Of a run of an experiment all that it took, of another one its training."""
     if (folder / DONE).exists():
-        return float(read_record(folder / DONE)["seconds"])
-    return sum(line["seconds"] for line in lines(folder / TIMING))
+        return float(read_record(folder / DONE, ("seconds",))["seconds"])
+    return sum(float(line["seconds"]) for line in lines(folder / TIMING, ("seconds",)))
 
 
 def _devices(folder: Path) -> int:
@@ -104,11 +136,16 @@ def about(folders: Sequence[Path]) -> list[str]:
     lines.append(f"Versions: {'; '.join(versions)}.")
     machines = dict.fromkeys(
         f"{s['devices']['count']} {s['devices']['kind']} ({s['devices']['platform']}), "
-        f"{s['machine']['cores']} cores, {s['machine']['system']}"
+        f"{s['machine']['cores']} cores{_of_model(s['machine'])}, {s['machine']['system']}"
         for s in found
     )
     lines.append(f"Machine: {'; '.join(machines)}.")
-    commands = dict.fromkeys(" ".join(s["command"]) for s in found)
+    commands = dict.fromkeys(shlex.join(s["command"]) for s in found)
     if len(commands) <= 3:
         lines += [f"Command: {command}" for command in commands]
     return lines
+
+
+def _of_model(machine: Mapping[str, Any]) -> str:
+    """The processor's model; runs of before it was noted, and some systems, have none."""
+    return f" of {machine['cpu']}" if machine.get("cpu") else ""

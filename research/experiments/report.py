@@ -20,19 +20,23 @@ from research.experiments.experiment import Experiment, Job, checkpoint_of
 from research.experiments.job import finished, scored
 from research.experiments.results import Measure, Results, collect
 from research.experiments.sheets import Sheet, number, signed, spread
-from research.experiments.statistics import Difference
+from research.experiments.statistics import Difference, significant
 from research.training.inference import Loaded, load_model
 
 SHOWN = 20  # test examples of which one is shown
+SIMPLE = "simple method"  # the name of its row
 LEGEND = (
     "Mean ± standard deviation over seeds (their number); where pre-trainings have several seeds, "
     "over these, the fine-tunings from each averaged. Seeds of the fine-tuning alone say nothing "
     "of other pre-trainings: rows from different ones are not compared over them."
 )
 INTERVALS = (
-    "95 % intervals: over seeds by Welch's t; over test examples by the paired bootstrap, which "
-    "says nothing of other seeds. * is significant over at least 5 seeds (p < 0.05 after Holm's "
-    "correction for all lines with so many seeds). Not resolved: an interval has 0 in it."
+    "95 % intervals: over seeds by Welch's t; over test examples, those of one document drawn "
+    "together, by the paired bootstrap, which says nothing of other seeds. * is significant over "
+    "at least 5 seeds (p < 0.05 after Holm's correction for all lines of this table with so many "
+    "seeds); only such a line is called better or worse. Perhaps: no interval has 0 in it, but no "
+    "star; this is not corrected, so that with several seeds up to one of twenty differences that "
+    "do not exist is read so, with one seed more. Not resolved: an interval has 0 in it."
 )
 MASKED = "The cat sat on the [MASK]."
 PAIR = ("I have a cat.", "It loves to purr.")
@@ -77,8 +81,7 @@ def make(experiment: Experiment, planned: list[Job], folder: Path, left: int = 0
     details = provenance.config_differences(
         {job.run: flat(to_values(job.config)) for job in planned}
     )
-    shown = [details] if details.rows else []
-    return Report(experiment.name, sheets, parts, list(filter(None, notes)), shown)
+    return Report(experiment.name, sheets, parts, list(filter(None, notes)), details)
 
 
 def curves_of(planned: list[Job]) -> dict[str, Any]:
@@ -193,14 +196,31 @@ def values(results: Results) -> Sheet:
             f"{number(m.simple)} ({readable(m.method)})" if m.method else ""
             for m in map(measures.get, columns)
         ]
-        rows.append(["simple method", *simple])
+        rows.append([SIMPLE, *simple])
     for row in table.rows:
         shown = []
         for name in columns:
             cell = results.cells.get((row, name))
             shown.append(spread(cell.units, mean(cell.units), cell.deviation) if cell else "")
         rows.append([row, *shown])
-    return Sheet("Results", header, rows, LEGEND, "results")
+    return Sheet("Results", header, rows, LEGEND, "results", _values_data(results, columns))
+
+
+def _values_data(results: Results, columns: Sequence[str]) -> list[list[Any]]:
+    """A line for each row and column; values are those of the seeds that mean and sd are over."""
+    lines = [["row", "column", "metric", "method", "seeds", "mean", "sd", "values"]]
+    for name in columns:
+        measure = results.measures[name]
+        if measure.method:
+            value = measure.simple
+            lines.append([SIMPLE, name, measure.metric, measure.method, None, value, None, None])
+    for row in results.table.rows:
+        for name in columns:
+            if cell := results.cells.get((row, name)):
+                units = cell.units
+                numbers = [len(units), mean(units), cell.deviation, ";".join(map(str, units))]
+                lines.append([row, name, results.measures[name].metric, None, *numbers])
+    return lines
 
 
 def differences(results: Results) -> Sheet:
@@ -208,7 +228,8 @@ def differences(results: Results) -> Sheet:
     rows = []
     for (row, name), found in results.differences.items():
         measure = results.measures[name]
-        marked = "*" if results.marks[row, name] else ""
+        sure = significant(results.ps[row, name])
+        marked = "*" if sure else ""
         gap = found.examples
         rows.append(
             [
@@ -217,12 +238,36 @@ def differences(results: Results) -> Sheet:
                 signed(found.value) + marked,
                 interval(found.interval),
                 interval((gap.low, gap.high) if gap else None),
-                reading(found, measure.lower_is_better),
+                reading(found, measure.lower_is_better, sure),
             ]
         )
     header = ["", "row", "difference", "over seeds", "over test examples", "reading"]
     title = f"Differences to “{results.table.baseline}”"
-    return Sheet(title, header, rows, INTERVALS, "differences")
+    note, missing = INTERVALS, ", ".join(map(readable, results.uncompared))
+    if missing:
+        where = f"“{results.table.baseline}” has no finished run there"
+        note = f"No differences in {missing}: the baseline row {where}. {note}"
+    return Sheet(title, header, rows, note, "differences", _differences_data(results))
+
+
+def _differences_data(results: Results) -> list[list[Any]]:
+    """A line for each difference; seeds of the row and of the baseline."""
+    header = ["column", "metric", "row", "baseline", "difference", "seeds", "baseline_seeds"]
+    header += ["seeds_low", "seeds_high", "p", "p_holm", "significant"]
+    lines = [[*header, "examples_low", "examples_high", "reading"]]
+    for (row, name), found in results.differences.items():
+        measure, p = results.measures[name], results.ps[row, name]
+        gap, sure = found.examples, significant(p)
+        lines.append(
+            [
+                *(name, measure.metric, row, results.table.baseline, found.value, *found.seeds),
+                *(found.interval or (None, None)),
+                *(found.p, p, sure),
+                *((gap.low, gap.high) if gap else (None, None)),
+                reading(found, measure.lower_is_better, sure),
+            ]
+        )
+    return lines
 
 
 def interval(bounds: tuple[float, float] | None) -> str:
@@ -230,8 +275,11 @@ def interval(bounds: tuple[float, float] | None) -> str:
     return f"[{signed(bounds[0])}, {signed(bounds[1])}]" if bounds else ""
 
 
-def reading(found: Difference, lower_is_better: bool) -> str:
-    """ "better" or "worse" where no interval has 0 in it."""
+def reading(found: Difference, lower_is_better: bool, sure: bool | None) -> str:
+    """ "better" or "worse" where no interval has 0 in it; "perhaps" so where it is not significant.
+
+    sure: whether it is, None where there are too few seeds to say.
+    """
     gap = found.examples
     bounds = [found.interval, (gap.low, gap.high) if gap else None]
     known = [b for b in bounds if b is not None]
@@ -243,7 +291,9 @@ def reading(found: Difference, lower_is_better: bool) -> str:
     if any(low <= 0 <= high for low, high in known):
         return "not resolved"
     word = "better" if (found.value < 0) == lower_is_better else "worse"
-    return word if found.interval else f"{word} ({unsure})"
+    if not found.interval:
+        return f"perhaps {word} ({unsure})"
+    return word if sure else f"perhaps {word}"
 
 
 def _measured(column: str, measure: Measure) -> str:

@@ -77,14 +77,21 @@ class Measure:
 
 @dataclasses.dataclass(frozen=True)
 class Results:
-    """A table with its numbers. differences: to the baseline row; marks: which are significant."""
+    """A table with its numbers. differences: to the baseline row; ps: of these, corrected for all
+    of them."""
 
     table: Table
     cells: dict[Place, Cell]
     measures: dict[str, Measure]
     differences: dict[Place, Difference]
-    marks: dict[Place, bool | None]
+    ps: dict[Place, float | None]
     tasks: dict[str, tuple[Job, Task, list[Example]]]  # column -> one job, with its test examples
+
+    @property
+    def uncompared(self) -> list[str]:
+        """The columns in which other rows have values and the baseline row has none."""
+        names = dict.fromkeys(name for _, name in self.cells) if self.table.baseline else {}
+        return [name for name in names if (self.table.baseline, name) not in self.cells]
 
 
 def collect(table: Table, planned: list[Job]) -> Results:
@@ -123,9 +130,9 @@ def compare(
         for (row, name), cell in cells.items()
         if row != table.baseline and (table.baseline, name) in cells
     }
-    marks = statistics.significant(list(differences.values()))
+    ps = statistics.corrected(list(differences.values()))
     return Results(
-        table, cells, measures, differences, dict(zip(differences, marks, strict=True)), tasks
+        table, cells, measures, differences, dict(zip(differences, ps, strict=True)), tasks
     )
 
 
@@ -157,8 +164,27 @@ def _difference(
 ) -> Difference:
     gap = None
     if found is not None and len(found[2]) > 1:
-        gap = paired_bootstrap(cell.counts, baseline.counts, found[1].finish, measure.metric)
+        _, task, examples = found
+        ours, theirs = (
+            [by_document(counts, examples) for counts in c.counts] for c in (cell, baseline)
+        )
+        gap = paired_bootstrap(ours, theirs, task.finish, measure.metric)
     return statistics.difference(cell.beside(baseline), baseline.beside(cell), gap)
+
+
+def document_of(example: Example) -> str:
+    """What the test examples that are alike share: the title of a text that questions are asked
+    about, or the id, which sentences of one document have in common. An id that was made from a
+    line of a file is that line's alone, so examples that name no document stay by themselves."""
+    return example.get("title") or example["id"]
+
+
+def by_document(counts: list[Counts], examples: list[Example]) -> list[Counts]:
+    """The counts of each example summed over its document; as they are where all are of one."""
+    found = defaultdict(list)
+    for example, count in zip(examples, counts, strict=True):
+        found[document_of(example)].append(count)
+    return list(map(total, found.values())) if len(found) > 1 else counts
 
 
 def _measure(

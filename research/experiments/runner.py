@@ -60,10 +60,11 @@ def run(
     Raises UserError for anything wrong in the experiment, before the first run starts.
     """
     planned = jobs(experiment, folder)
+    most = sharing.count(parallel, devices)  # raises, if it does, before anything is moved
     waiting = unfinished(planned, only, say, rerun_changed)
     if not waiting:
         return Outcome(planned, [], [])
-    lanes = min(sharing.count(parallel, devices), len(waiting))
+    lanes = min(most, len(waiting))
     say(f"to make: {len(waiting)}, {lanes} at a time; each prints to its {folder}/RUN/{LOG}")
     return _Runner(planned, waiting, file, folder, lanes, devices, say).run()
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from research import bucket, tasks
 from research.config import Config, flat, from_values
-from research.errors import UserError, nearest
+from research.errors import UserError
 from research.experiments import curves, provenance, report
 from research.experiments.experiment import Job
 from research.experiments.job import SCORED
@@ -18,7 +18,7 @@ from research.experiments.report import LEGEND, Report
 from research.experiments.results import Cell, Measure, Results, collect, compare, started_from
 from research.experiments.sheets import Sheet
 from research.experiments.table import Column, Table
-from research.monitoring.starts import CONFIG
+from research.monitoring.starts import CONFIG, no_run
 from research.monitoring.writers import METRICS, TEXTS, lines
 from research.training.best import LOWER_IS_BETTER
 
@@ -68,10 +68,9 @@ def of_folders(folders: Sequence[str], price: float = 0.0) -> tuple[Report, dict
         found, predictions = _tests(scored)
         sheets += found
         texts["One prediction of each"] = predictions
-    differing = config_differences({run.group: flat(run.values) for run in runs})
+    details = config_differences({run.group: flat(run.values) for run in runs})
     title = runs[0].name if len(runs) == 1 else f"{len(runs)} runs"
     notes = [*repeated, provenance.cost(paths, price), *provenance.about(paths)]
-    details = [differing] if differing.rows else []
     made = Report(title, sheets, texts, notes, details)
     return made, {"runs": drawn, "metrics": curves.metrics_of(drawn)}
 
@@ -106,26 +105,17 @@ def _read(folder: str) -> tuple[dict[str, Any], dict[str, float]]:
     """(the config, the last evaluation's metrics) of a run."""
     path = bucket.path(folder)
     if not (path / CONFIG).exists():
-        near = [str(p.parent) for p in path.glob(f"*/{CONFIG}")] if path.is_dir() else []
-        more = f"; its folders {near[0]}, … are" if near else ""
-        more = more or (nearest(folder, _neighbours(path)) if _neighbours(path) else "")
-        raise UserError(f"{folder} is no run's folder: it has no {CONFIG}{more}")
-    try:
-        config = json.loads((path / CONFIG).read_text())
-    except json.JSONDecodeError as error:
-        raise UserError(f"{path / CONFIG} is damaged: {error}") from error
+        raise no_run(path)
+    values = provenance.config_of(path)
+    if (path / SCORED).exists() and not values.get("task"):
+        raise UserError(f"{path / CONFIG} is damaged: it has no task, but {SCORED} is there")
     found: dict[str, float] = {}
     for line in lines(path / METRICS):
         measured = {
             k.removeprefix(VALIDATION): float(v) for k, v in line.items() if VALIDATION in k
         }
         found = measured or found
-    return config, found
-
-
-def _neighbours(path: Path) -> list[str]:
-    """The runs beside a folder."""
-    return [str(p.parent) for p in path.parent.glob(f"*/{CONFIG}")] if path.parent.is_dir() else []
+    return values, found
 
 
 def _names(folders: Mapping[str, Any]) -> dict[str, str]:
@@ -174,7 +164,7 @@ def _evaluations(runs: Sequence[_Made]) -> list[Sheet]:
         table[group] = {}
         for metric in dict.fromkeys(m for run in same for m in run.metrics):
             name = metric + end
-            measures[name] = Measure(name, metric.endswith(LOWER_IS_BETTER))
+            measures[name] = Measure(metric, metric.endswith(LOWER_IS_BETTER))
             found = [run for run in same if metric in run.metrics]
             values = dict(zip(_seeds(found), (r.metrics[metric] for r in found), strict=True))
             starts = frozenset(run.start for run in found) - {""}

@@ -6,16 +6,16 @@ arXiv:1907.10902) and lies in FOLDER/study.log: what was stopped goes on.
 
 import dataclasses
 import importlib.util
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from research import bucket, config, tasks
+from research import bucket, config
 from research.config import Config
 from research.errors import UserError, nearest
+from research.evaluation import validation
+from research.experiments import declared
 from research.experiments.experiment import Job, Run, fingerprint
-from research.objectives import measures
-from research.tasks.text_generation import TextGenerationConfig
 from research.training.best import LOWER_IS_BETTER
 
 if TYPE_CHECKING:
@@ -81,24 +81,30 @@ def load(spec: str) -> Search:
     found = config.call(spec, "get_search")
     if not isinstance(found, Search):
         raise UserError(f"{spec}: get_search(arg) returns a {type(found).__name__}")
+    declared.check(found, Search, f"{spec}: Search")
+    declared.check_name(found.name, f"{spec}: search")
+    declared.check_run(found.run, f"{spec}: Search.run")
     if not found.space:
         raise UserError(f"{spec}: its space is empty; give at least one key of the config")
     if len(found.run.seeds) != 1 or not found.run.train or found.trials < 1:
         raise UserError(f"{spec}: a trial is trained, with one seed, and there is at least one")
+    if found.startup < 0:
+        raise UserError(f"{spec}: startup={found.startup} must be at least 0")
+    _check_keys(found, spec)
     for key, values in found.space.items():
         empty = not values.values if isinstance(values, Choice) else values.low > values.high
         if empty:
             raise UserError(f"{spec}: space[{key!r}]={values} has no value")
         if not isinstance(values, Choice) and values.log and values.low <= 0:
             raise UserError(f"{spec}: space[{key!r}]={values}: with log=True, low is above 0")
-    for corner in (_corner(found, 0), _corner(found, -1)):
+    for corner in _corners(found):
         train = trial_config(found, corner).train
         if not train.eval_every and not train.eval_epochs:
             raise UserError(
                 f"{spec}: trials are compared by their evaluations; give the run "
                 "train.eval_every (steps) or train.eval_epochs"
             )
-    known = _metrics(trial_config(found, _corner(found, 0)))
+    known = validation.known(trial_config(found, _first(found)))
     if found.metric not in known:
         raise UserError(
             f"{spec}: no evaluation has metric={found.metric!r}{nearest(found.metric, known)}"
@@ -106,22 +112,33 @@ def load(spec: str) -> Search:
     return found
 
 
-def _metrics(trial: Config) -> list[str]:
-    """The names of what a trial's evaluations yield, see `research.evaluation.validation`."""
-    if trial.task is None:
-        return measures(trial.objective)
-    generated = isinstance(trial.task, TextGenerationConfig)
-    return [*tasks.measures(trial.task), *(() if generated else tasks.metrics(trial.task))]
+def _check_keys(search: Search, spec: str) -> None:
+    """Raises UserError for a key of the space or the run whose value another one would replace."""
+    overrides = config.flat(dict(search.run.overrides))
+    declared.check_keys(search.space, f"{spec}: space")
+    if "train.best" in {**overrides, **search.space}:
+        raise UserError(f"{spec}: train.best is set by the search's metric; leave it out")
+    if twice := search.space.keys() & overrides.keys():
+        raise UserError(
+            f"{spec}: {min(twice)!r} is in the space and in the run's overrides; leave one out"
+        )
 
 
-def _corner(search: Search, place: int) -> dict[str, Value]:
-    """The first (0) or the last (-1) value of each key."""
-    return {
-        key: values.values[place]
-        if isinstance(values, Choice)
-        else (values.low, values.high)[place]
-        for key, values in search.space.items()
-    }
+def _ends(values: Float | Int | Choice) -> tuple[Value, ...]:
+    """The values of a choice; of a range the lowest and the highest."""
+    return values.values if isinstance(values, Choice) else (values.low, values.high)
+
+
+def _first(search: Search) -> dict[str, Value]:
+    return {key: _ends(values)[0] for key, values in search.space.items()}
+
+
+def _corners(search: Search) -> Iterator[dict[str, Value]]:
+    """Each value of each key (of a range its ends), beside the first ones of the others."""
+    first = _first(search)
+    for key, values in search.space.items():
+        for value in _ends(values):
+            yield first | {key: value}
 
 
 def trial_config(search: Search, parameters: Mapping[str, Value]) -> Config:
@@ -178,9 +195,7 @@ def study(search: Search, folder: Path) -> "optuna.Study":
 
 def _check_same(search: Search, study: "optuna.Study", folder: Path) -> None:
     """Notes in the study which search it is of. Raises UserError where it is of another one."""
-    trial = Job(
-        search.name, search.run.seeds, trial_config(search, _corner(search, 0)), folder, None
-    )
+    trial = Job(search.name, search.run.seeds, trial_config(search, _first(search)), folder, None)
     about = {
         "name": search.name,
         "metric": search.metric,

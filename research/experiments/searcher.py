@@ -1,20 +1,17 @@
 """Makes the trials of a search, each in a process of its own, several at a time."""
 
 import dataclasses
-import fcntl
 import json
 import math
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from research import bucket
-from research.errors import UserError
-from research.experiments import children, lanes
+from research.experiments import children, lanes, lock
 from research.experiments import search as searches
 from research.experiments.children import Child
 from research.experiments.search import Search
@@ -27,7 +24,6 @@ if TYPE_CHECKING:
     import optuna
 
 PROGRAM = (sys.executable, "-m", "research.experiments.trial")
-LOCK = "search.lock"
 PARAMETERS = "parameters.json"  # of a trial, in its folder
 SECONDS_BETWEEN_LOOKS = 0.2
 HOPELESS = 3  # trials that fail, where none is done, end a search
@@ -61,20 +57,8 @@ def run(
     Raises UserError as `search.study` does.
     """
     searches.require(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    with alone(folder):
+    with lock.alone(folder):
         return _run(search, file, folder, trials, parallel, devices, say)
-
-
-@contextmanager
-def alone(folder: Path) -> Iterator[None]:
-    """Raises UserError where another process makes the trials of this folder."""
-    with open(folder / LOCK, "w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise UserError(f"another search is at work in {folder}") from error
-        yield
 
 
 def _run(

@@ -1,10 +1,11 @@
-"""Tables of text, as Markdown, CSV and LaTeX."""
+"""Tables of text, as Markdown and LaTeX, and what programs read of them, as CSV."""
 
 import csv
 import dataclasses
 import io
 import re
 from collections.abc import Sequence
+from typing import Any
 
 import tabulate
 
@@ -16,6 +17,8 @@ class Sheet:
     """A table to be shown: every cell is a text already.
 
     note: what its reader has to know; name: of its files.
+    data: the same for programs: a header, and lines of values in full (None: no value); where it is
+        empty, they get the cells.
     """
 
     title: str
@@ -23,6 +26,7 @@ class Sheet:
     rows: Sequence[Sequence[str]]
     note: str = ""
     name: str = "table"
+    data: Sequence[Sequence[Any]] = ()
 
 
 def markdown(sheet: Sheet) -> str:
@@ -34,9 +38,10 @@ def markdown(sheet: Sheet) -> str:
 
 
 def text_csv(sheet: Sheet) -> str:
-    """The table with its header, as a spreadsheet reads it."""
+    """The table's data with its header, as pandas, R or a spreadsheet reads it."""
     out = io.StringIO()
-    csv.writer(out, lineterminator="\n").writerows([sheet.header, *sheet.rows])
+    lines = sheet.data or [sheet.header, *sheet.rows]
+    csv.writer(out, lineterminator="\n").writerows(lines)
     return out.getvalue()
 
 

@@ -46,14 +46,18 @@ def difference(
     return Difference(value, seeds, (float(low), float(high)), p, examples)
 
 
-def significant(differences: Sequence[Difference]) -> list[bool | None]:
-    """Which of the differences of one table are significant at 1 - LEVEL, corrected for their
-    number (Holm 1979); None where there are too few seeds to say."""
-    found: list[bool | None] = [None] * len(differences)
+def corrected(differences: Sequence[Difference]) -> list[float | None]:
+    """The p of each difference of one table, corrected for their number (Holm 1979); None where it
+    has none."""
+    found: list[float | None] = [None] * len(differences)
     tested = [i for i, d in enumerate(differences) if d.p is not None]
     if tested:
-        ps = [differences[i].p for i in tested]
-        rejected = multipletests(ps, alpha=1 - LEVEL, method="holm")[0]
-        for i, mark in zip(tested, rejected, strict=True):
-            found[i] = bool(mark)
+        ps = multipletests([differences[i].p for i in tested], method="holm")[1]
+        for i, p in zip(tested, ps, strict=True):
+            found[i] = float(p)
     return found
+
+
+def significant(p: float | None) -> bool | None:
+    """Whether a corrected p is below 1 - LEVEL; None where there are too few seeds to say."""
+    return None if p is None else p < 1 - LEVEL

@@ -8,6 +8,7 @@ from research.config import Config
 from research.errors import UserError, nearest
 from research.experiments import baselines
 from research.objectives import measures
+from research.tasks import sequence_classification, text_generation, token_classification
 
 # Simple systems that stand in a table's first row.
 METHODS = {
@@ -16,6 +17,14 @@ METHODS = {
     "frequent_tag": baselines.frequent_tag,
     "overlapping_sentence": baselines.overlapping_sentence,
     "bigram": baselines.bigram,
+}
+# What a method is for: tasks of this name (any where it is empty) on examples of this kind.
+USES = {
+    "linear": (sequence_classification.NAME, "classification"),
+    "linear_svm": (sequence_classification.NAME, "classification"),
+    "frequent_tag": (token_classification.NAME, "tokens"),
+    "overlapping_sentence": ("", "question"),
+    "bigram": (text_generation.NAME, ""),
 }
 
 
@@ -77,14 +86,29 @@ def check(table: Table, configs: Mapping[str, Config]) -> None:
         if not any(name in row for row in table.rows.values()):
             raise UserError(f"column {name!r}: no row has a run there")
         _check_alike(name, [configs[row[name]] for row in table.rows.values() if name in row])
+    others = {n for label, row in table.rows.items() if label != table.baseline for n in row}
+    if table.baseline and others and others.isdisjoint(table.rows[table.baseline]):
+        raise UserError(
+            f"the table compares with {table.baseline!r}, which has a run in none of the columns "
+            f"of the other rows: {', '.join(sorted(others))}"
+        )
 
 
 def _check_alike(column: str, measured: list[Config]) -> None:
     """Raises UserError where the runs of a column are not measured on the same."""
-    tests = {repr((c.task is None, c.data.test or c.data.validation)) for c in measured}
+    if measured[0].task is None:
+        what = "held-out text"
+        tests = {
+            f"{c.data.held_out_percent:g} % of {', '.join(s.name for s in c.data.corpus)}, "
+            f"config.train.eval_batches={c.train.eval_batches}"
+            for c in measured
+        }
+    else:
+        what = "test examples"
+        tests = {repr((c.task is None, c.data.test or c.data.validation)) for c in measured}
     if len(tests) > 1:
         raise UserError(
-            f"column {column!r}: its runs are not measured on the same test examples: "
+            f"column {column!r}: its runs are not measured on the same {what}: "
             f"{' and '.join(sorted(tests))}"
         )
 
@@ -94,13 +118,35 @@ def _check_metric(place: str, run: str, column: Column, config: Config) -> None:
     if config.task is None and (column.method or not column.metric):
         what = "a metric of its held-out text" if not column.metric else "no simple method"
         raise UserError(f"{place}: {run!r} is a pre-training, whose column needs {what}")
-    # "f1/PER" is the F1 of one kind, which the data may have.
-    parts = config.task is not None and tasks.kind_of(config.task) in ("tokens", "question")
-    metric = column.metric.partition("/")[0] if parts else column.metric
-    if metric and metric not in known:
+    metric, _, part = column.metric.partition("/")  # "f1/PER" is the F1 of one kind
+    parts = _parts(config)
+    if metric and (metric not in known or (part and part not in parts)):
+        known = [*known, *(f"{metric}/{part}" for part in parts if metric in known)]
         raise UserError(
             f"{place}: {run!r} does not yield {column.metric!r}{nearest(column.metric, known)}"
         )
+    if column.method and not _fits(column.method, config):
+        fit = [method for method in METHODS if _fits(method, config)]
+        raise UserError(
+            f"{place}: the simple method {column.method!r} is not for the task of {run!r}; "
+            f"those that are: {', '.join(fit) or 'none'}"
+        )
+
+
+def _fits(method: str, config: Config) -> bool:
+    name, kind = USES[method]
+    task = config.task
+    return name in ("", tasks.name_of(task)) and kind in ("", tasks.kind_of(task))
+
+
+def _parts(config: Config) -> list[str]:
+    """The parts of its data that a task's metrics are taken of too."""
+    if config.task is None:
+        return []
+    if tasks.kind_of(config.task) == "tokens":
+        kinds = (label.partition("-")[2] for label in config.task.labels)
+        return list(dict.fromkeys(filter(None, kinds)))
+    return ["answerable", "unanswerable"] if getattr(config.task, "unanswerable", False) else []
 
 
 def metrics(config: Config) -> Collection[str]:

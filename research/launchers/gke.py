@@ -17,6 +17,7 @@ from research.launchers.request import (
     check_reachable,
     committed_config,
 )
+from research.monitoring import starts
 
 LONGEST = 40  # characters of a name: xpk 1.16
 PRIORITIES = ("very-low", "low", "medium", "high", "very-high")
@@ -58,6 +59,7 @@ def launch(request: Request, given: dict[str, str], dry_run: bool) -> int:
     train = request.command(committed_config(request))
     if dry_run:
         print(f"git archive {commit} | tar -x -C {PLACE}")
+        print(f"echo {commit} > {PLACE}/{starts.SENT}")
         print(programs.line(create(options, name, PLACE, train)))
         print(*watch(options, name), sep="\n")
         return 0

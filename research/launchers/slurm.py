@@ -20,6 +20,7 @@ from research.errors import UserError
 from research.launchers import programs, snapshot
 from research.launchers.options import fill
 from research.launchers.request import Request, check_present, committed_config
+from research.monitoring import starts
 
 FOLDER = "launch"  # in the workdir: code, sbatch files, logs
 SECONDS_TO_SAVE = 120  # between the signal and the end of the time
@@ -47,13 +48,17 @@ class Options:
 
 @dataclasses.dataclass(frozen=True)
 class Planned:
-    """A job: what its tasks call, and the names of the jobs that have to succeed first."""
+    """A job: what its tasks call, and the names of the jobs that come first.
+
+    when: sbatch's word for how these have to end: "afterok", well, or "afterany".
+    """
 
     name: str
     workdir: Path
     call: Callable[[list[str]], int]
     arguments: list[str]
     after: tuple[str, ...] = ()
+    when: str = "afterok"
 
 
 class Worker:
@@ -116,6 +121,7 @@ def launch(request: Request, given: dict[str, str], dry_run: bool) -> int:
     check_present(request)
     code = Path(request.workdir).absolute() / FOLDER / commit[:12]
     jobs = plan(request, committed_config(request))
+    typed = programs.line(request.command(request.config))
     if not dry_run:
         _check_free(jobs)
         if not code.exists():
@@ -124,7 +130,7 @@ def launch(request: Request, given: dict[str, str], dry_run: bool) -> int:
     ids: dict[str, str] = {}
     for job in jobs:
         at = executor(job.workdir / FOLDER, max_num_timeout=options.restarts)
-        at.update_parameters(**_parameters(job, options, code, ids))
+        at.update_parameters(**_parameters(job, options, code, typed, ids))
         if dry_run:
             print(f"# {job.name}: {shlex.join(job.arguments)}")
             print(at._make_submission_file_text(at._submitit_command_str, job.name))
@@ -139,9 +145,8 @@ def launch(request: Request, given: dict[str, str], dry_run: bool) -> int:
 def plan(request: Request, config: str) -> list[Planned]:
     """The jobs of a request, those that come first first; an experiment's last makes its table."""
     workdir = Path(request.workdir)
-    again = request.command(config)[2:]
     if request.verb == "train":
-        return [Planned(workdir.name, workdir, cli.main, again)]
+        return [Planned(workdir.name, workdir, cli.main, request.command(config)[2:])]
     from research.experiments import experiment, runner
 
     chosen = runner.unfinished(
@@ -160,7 +165,8 @@ def plan(request: Request, config: str) -> list[Planned]:
     ]
     if not request.only:
         after = tuple(job.name for job in jobs)
-        jobs.append(Planned("report", workdir, cli.main, again, after))
+        arguments = [config, str(workdir)]
+        jobs.append(Planned("report", workdir, make_report, arguments, after, "afterany"))
     return jobs
 
 
@@ -171,8 +177,17 @@ def make_run(arguments: list[str]) -> int:
     return cli.guarded(lambda: job.main(*arguments))
 
 
-def _parameters(job: Planned, options: Options, code: Path, ids: dict[str, str]) -> dict[str, Any]:
-    """What submitit writes into the sbatch file."""
+def make_report(arguments: list[str]) -> int:
+    """The report of the runs of an experiment that are done; returns its exit code."""
+    from research.commands import experiment
+
+    return cli.guarded(lambda: experiment.write_report(*arguments))
+
+
+def _parameters(
+    job: Planned, options: Options, code: Path, typed: str, ids: dict[str, str]
+) -> dict[str, Any]:
+    """What submitit writes into the sbatch file; typed: the command that its runs note."""
     found = {n: v for n, v in dataclasses.asdict(options).items() if v and n != "restarts"}
     after = ":".join(ids[name] for name in job.after)
     found |= {
@@ -181,11 +196,15 @@ def _parameters(job: Planned, options: Options, code: Path, ids: dict[str, str])
         "ntasks_per_node": 1,
         "signal_delay_s": SECONDS_TO_SAVE,
         "stderr_to_stdout": True,
-        "setup": [f"cd {shlex.quote(str(code))}"],  # where `python -m` looks first
+        "setup": [
+            f"cd {shlex.quote(str(code))}",  # where `python -m` looks first
+            f"export {starts.TYPED}={shlex.quote(typed)}",
+        ],
     }
     if after:
-        never = {"kill_on_invalid_dep": "yes"}
-        found |= {"dependency": f"afterok:{after}", "additional_parameters": never}
+        found["dependency"] = f"{job.when}:{after}"
+    if after and job.when == "afterok":
+        found["additional_parameters"] = {"kill_on_invalid_dep": "yes"}
     return found
 
 

@@ -1,6 +1,7 @@
 """The code as of the commit: what is run elsewhere is what the commit holds, nothing less or more.
 
-Uncommitted changes are an error, since a machine that got the commit would run without them.
+Uncommitted changes are an error, since a machine that got the commit would run without them. What
+is sent has no .git: a file names its commit (research.monitoring.starts reads it).
 """
 
 import subprocess
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import research
 from research.errors import UserError
+from research.monitoring import starts
 
 ROOT = Path(research.__file__).parents[1]
 SHOWN = 8  # changed files
@@ -49,12 +51,13 @@ def archive(commit: str, file: Path) -> None:
 
 
 def extract(commit: str, folder: Path) -> None:
-    """Writes the commit's files into a folder, which appears when it is whole."""
+    """Writes the commit's files and its name into a folder, which appears when it is whole."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent) as place:
         archive(commit, Path(place) / "code.tar.gz")
         with tarfile.open(Path(place) / "code.tar.gz") as tar:
             tar.extractall(Path(place) / "code", filter="data")
+        (Path(place) / "code" / starts.SENT).write_text(f"{commit}\n")
         (Path(place) / "code").rename(folder)
 
 

@@ -21,6 +21,7 @@ from research.launchers.request import (
     check_reachable,
     committed_config,
 )
+from research.monitoring import starts
 
 LONGEST = 60  # characters of a name
 SECONDS_BETWEEN_LOOKS = 30
@@ -126,6 +127,7 @@ def commands(
         # uv brings a Python: the machines' own may be older than 3.11.
         set_up=on_all(
             f"mkdir -p {code} && tar -xzf {code}.tar.gz -C {code} && cd {code} && "
+            f"echo {commit} > {starts.SENT} && "
             "{ test -e .venv/ready || { python3 -m pip install --quiet --user uv && "
             "python3 -m uv venv --quiet --clear --python=3.12 .venv && python3 -m uv pip install "
             "--quiet --python=.venv/bin/python -r requirements-tpu.txt && touch .venv/ready; }; }"

@@ -7,8 +7,11 @@ import importlib.metadata
 import json
 import os
 import platform
+import re
+import shlex
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +20,7 @@ from etils import epath
 
 import research
 from research import bucket
+from research.errors import UserError, nearest
 from research.monitoring.writers import lines
 
 FILE = "starts.jsonl"
@@ -26,23 +30,29 @@ PACKAGES = (
     *("tensorflow-datasets", "ml-collections"),
 )
 CODE = ("research/*.py", "configs/*.py", "launch.py")
+SENT = "COMMIT"  # beside research/, where code was sent as of a commit: which one
+TYPED = "RESEARCH_COMMAND"  # in the environment of a process that a command starts: that command
+NOTED = (  # of each start, whenever it was
+    *("command", "commit", "diff", "versions.jax", "data"),
+    *("devices.platform", "devices.kind", "devices.count", "machine.system", "machine.cores"),
+)
 LONGEST_DIFF = 1 << 20  # characters; of more the beginning is kept
 
 
 def describe(data_key: str, init_from: str) -> dict[str, Any]:
-    """This start, as JSON values. commit and diff are None outside of a git checkout.
+    """This start, as JSON values. commit and diff are None where the code is of no known commit.
 
     Args:
         data_key, init_from: fingerprints of the data and of the checkpoint it starts from, "" for
             new weights.
     """
-    diff = _diff()
+    diff, untracked = _changes()
     device = jax.devices()[0]
     return {
-        "command": [*_program(), *sys.argv[1:]],
+        "command": command(),
         "commit": commit(),
         "diff": diff[:LONGEST_DIFF] if diff is not None else None,
-        "untracked": (_git("ls-files", "--others", "--exclude-standard") or "").splitlines(),
+        "untracked": untracked,
         "versions": versions(),
         "devices": {
             "platform": device.platform,
@@ -50,16 +60,23 @@ def describe(data_key: str, init_from: str) -> dict[str, Any]:
             "count": jax.device_count(),
             "processes": jax.process_count(),
         },
-        "machine": {"system": platform.platform(), "cores": _cores()},
+        "machine": {"system": platform.platform(), "cores": _cores(), "cpu": _cpu()},
         "data": data_key,
         "init_from": init_from,
     }
 
 
 def commit() -> str | None:
-    """The commit that is checked out; None outside of a git checkout."""
-    found = _git("rev-parse", "HEAD")
+    """The commit that the code was sent as of, or that is checked out; None where neither is."""
+    found = _sent() or _git("rev-parse", "HEAD")
     return found.strip() if found else None
+
+
+def command() -> list[str]:
+    """What was typed; of a process that another one has started, what was typed for that one."""
+    if typed := os.environ.get(TYPED):
+        return shlex.split(typed)
+    return ["python", *_program(), *sys.argv[1:]]
 
 
 def versions() -> dict[str, str]:
@@ -84,12 +101,27 @@ def add(folder: epath.Path, start: dict[str, Any]) -> None:
         file.write(line)
 
 
-def read(folder: epath.Path | Path) -> list[dict[str, Any]]:
+def read(folder: epath.Path | Path, keys: Sequence[str] = ()) -> list[dict[str, Any]]:
     """All starts of a run, but for a line that was cut off by a kill; none without the file.
 
-    Raises UserError for one that is damaged.
+    Args:
+        keys: what is needed of each beside `NOTED`; runs of before it was noted lack it.
+
+    Raises UserError for one that is damaged or lacks a key.
     """
-    return lines(folder / FILE)
+    return lines(folder / FILE, (*NOTED, *keys))
+
+
+def no_run(folder: epath.Path | Path) -> UserError:
+    """What is said of a folder without a config: which ones in it, or beside it, are runs."""
+    within, beside = _runs_in(folder), _runs_in(folder.parent)
+    more = f"; its folders {within[0]}, … are" if within else ""
+    more = more or (nearest(str(folder), beside) if beside else "")
+    return UserError(f"{folder} is no run's folder: it has no {CONFIG}{more}")
+
+
+def _runs_in(folder: epath.Path | Path) -> list[str]:
+    return [str(p.parent) for p in folder.glob(f"*/{CONFIG}")] if folder.is_dir() else []
 
 
 def _cores() -> int:
@@ -99,10 +131,33 @@ def _cores() -> int:
     return os.cpu_count() or 1
 
 
+def _cpu() -> str:
+    """The model of the processor, empty where the system does not tell it."""
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        text = ""
+    found = re.search(r"^model name\s*:\s*(.+)$", text, re.MULTILINE)
+    return found[1].strip() if found else platform.processor()
+
+
 def _program() -> list[str]:
     """What stands between `python` and the arguments."""
     spec = getattr(sys.modules["__main__"], "__spec__", None)
     return [Path(sys.argv[0]).name] if spec is None else ["-m", spec.name]
+
+
+def _sent() -> str | None:
+    """The commit that the code was sent as of, by a launcher; None in a checkout."""
+    file = _root() / SENT
+    return file.read_text() if file.exists() else None
+
+
+def _changes() -> tuple[str | None, list[str]]:
+    """(uncommitted changes, files that git does not know); what was sent has none."""
+    if _sent():
+        return "", []
+    return _diff(), (_git("ls-files", "--others", "--exclude-standard") or "").splitlines()
 
 
 def _diff() -> str | None:
@@ -117,11 +172,10 @@ def _diff() -> str | None:
 
 def _git(*arguments: str, differ: bool = False) -> str | None:
     """What git prints; None where it fails. differ: exit code 1 only says that files do."""
-    root = Path(research.__file__).parents[1]
     try:
         done = subprocess.run(
             ["git", *arguments],
-            cwd=root,
+            cwd=_root(),
             capture_output=True,
             encoding="utf-8",
             errors="replace",
@@ -130,3 +184,7 @@ def _git(*arguments: str, differ: bool = False) -> str | None:
     except FileNotFoundError:
         return None
     return done.stdout if done.returncode in ((0, 1) if differ else (0,)) else None
+
+
+def _root() -> Path:
+    return Path(research.__file__).parents[1]

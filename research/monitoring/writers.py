@@ -21,7 +21,8 @@ from research.monitoring import wandb_run
 
 METRICS, TIMING, EVENTS = "metrics.jsonl", "timing.jsonl", "tensorboard"
 TEXTS = "texts.jsonl"  # only where there are any
-FILES = (METRICS, TIMING, TEXTS)
+# What each line of a file has, whatever else is in it.
+FILES = {METRICS: ("step",), TIMING: ("step",), TEXTS: ("name", "step", "text")}
 SECONDS_BETWEEN_UPLOADS = 30
 
 
@@ -203,20 +204,50 @@ class MetricWriter:
         self._files.clear()
 
 
-def lines(path: Path) -> list[dict[str, Any]]:
+def lines(path: Path, keys: Sequence[str] = ()) -> list[dict[str, Any]]:
     """The lines of a file of a run, but for one that is still being written or that a kill cut off;
     none where there is no file.
 
-    Raises UserError for one that is not JSON.
+    Args:
+        keys: what each line has to have, beside what `FILES` says; "group.key" within a group.
+
+    Raises UserError for one that is no JSON object or lacks a key, and for a metric that is no
+    number.
     """
-    *whole, _ = path.read_text(encoding="utf-8").split("\n") if path.exists() else [""]
+    *whole, _ = path.read_bytes().split(b"\n") if path.exists() else [b""]
     found = []
     for number, line in enumerate(whole, start=1):
-        try:
-            found.append(json.loads(line))
-        except json.JSONDecodeError as error:
-            raise UserError(f"{path}, line {number} is damaged: {error}") from error
+        where = f"{path}, line {number}"
+        found.append(json_object(line, where, (*FILES.get(path.name, ()), *keys)))
+        if path.name in (METRICS, TIMING):
+            check_numbers(found[-1], where)
     return found
+
+
+def json_object(content: bytes, where: str, keys: Sequence[str] = ()) -> dict[str, Any]:
+    """What stands in a file of a run, or in a line of it. Raises UserError where it is damaged."""
+    try:
+        found = json.loads(content.decode("utf-8"))
+    except ValueError as error:  # bytes that are no text, a text that is no JSON
+        raise UserError(f"{where} is damaged: {error}") from error
+    if not isinstance(found, dict):
+        raise UserError(f"{where} is damaged: it is no JSON object")
+    for key in keys:
+        group: Any = found
+        for name in key.split("."):
+            if not isinstance(group, dict) or name not in group:
+                raise UserError(f"{where} is damaged: it has no {key!r}")
+            group = group[name]
+    return found
+
+
+def check_numbers(values: Mapping[str, Any], where: str) -> None:
+    """Raises UserError for a value that is not what `to_line` makes of a number."""
+    for name, value in values.items():
+        try:
+            float(value)
+        except (TypeError, ValueError) as error:
+            raise UserError(f"{where} is damaged: {name!r} is {value!r}, not a number") from error
 
 
 def to_line(step: int, numbers: Mapping[str, float]) -> str:

@@ -50,7 +50,7 @@ def make_mesh(config: MeshConfig, devices: Sequence[jax.Device] | None = None) -
             the reason.
     """
     devices = _all_devices() if devices is None else list(devices)
-    sizes = _sizes(config, len(devices))
+    sizes = axis_sizes(config, len(devices))
     types = (AxisType.Auto,) * len(AXES)
     slices = len({getattr(device, "slice_index", 0) for device in devices})
     if slices == 1:
@@ -76,12 +76,15 @@ def use(mesh: Mesh, config: MeshConfig | None = None) -> Iterator[None]:
         yield
 
 
-def check_length(config: MeshConfig, mesh: Mesh, length: int) -> None:
-    """Raises UserError where the positions of a row cannot be split as the config says."""
+def check_length(config: MeshConfig, sizes: Mapping[str, int], length: int) -> None:
+    """Raises UserError where the positions of a row cannot be split as the config says.
+
+    sizes: of the mesh's axes, by name.
+    """
     axes = ("context", "tensor") if config.sequence else ("context",)
-    parts = math.prod(mesh.shape[axis] for axis in axes)
+    parts = math.prod(sizes[axis] for axis in axes)
     if length % parts:
-        written = " and ".join(f"mesh.{axis}={mesh.shape[axis]}" for axis in axes)
+        written = " and ".join(f"mesh.{axis}={sizes[axis]}" for axis in axes)
         sequence = " (mesh.sequence=true)" if config.sequence else ""
         raise UserError(
             f"config.data.length={length} does not divide by {parts}, the parts that {written}"
@@ -115,7 +118,8 @@ def _all_devices() -> list[jax.Device]:
         ) from error
 
 
-def _sizes(config: MeshConfig, count: int) -> tuple[int, ...]:
+def axis_sizes(config: MeshConfig, count: int) -> tuple[int, ...]:
+    """The sizes of `AXES` over `count` devices, -1 filled in. Raises UserError as `make_mesh`."""
     sizes = {axis: getattr(config, axis) for axis in AXES}
     written = ", ".join(f"{axis}={size}" for axis, size in sizes.items())
     for axis, size in sizes.items():

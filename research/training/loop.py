@@ -14,7 +14,7 @@ from etils import epath
 from jax.experimental import multihost_utils
 
 from research import bucket
-from research.config import FREE_KEYS, Config, changed_keys, flat, to_values
+from research.config import Config, changed_keys, flat, is_free, to_values
 from research.data.loader import Ahead
 from research.errors import UserError
 from research.evaluation import samples, validation
@@ -177,7 +177,7 @@ def _check_same_run(run: Run, checkpoints: Checkpoints) -> None:
     differ = [
         f"  config.{key}: {theirs.get(key)!r} then, {ours.get(key)!r} now"
         for key in sorted(ours.keys() | theirs.keys())
-        if ours.get(key) != theirs.get(key) and not key.startswith(FREE_KEYS)
+        if ours.get(key) != theirs.get(key) and not is_free(key)
     ]
     if info.meta["data"] != run.data_key:
         differ.append("  the data (or the tokenizer) has changed since")

@@ -175,12 +175,8 @@ def resolve(config: Config) -> tuple[Config, Tokenizer]:
     info = checkpoint.read_info(config.init_from) if config.init_from else None
     theirs = from_values(info.config, "checkpoint", to_run=False).model if info else None
     tokenizer = _tokenizer(config, info.tokenizer_json if info else None)
-    model = config.model
-    if model.preset == "checkpoint":
-        changed = {key: getattr(model, key) for key in model.given}
-        model = dataclasses.replace(theirs, **changed)
+    model = shape(config, theirs, tokenizer.vocab_size)
     if theirs is not None:
-        _check_shape(model, theirs, config)
         if len(config.tokenizer.add_tokens) == 0 and tokenizer.vocab_size > theirs.vocab_size:
             raise UserError(
                 f"the tokenizer has {tokenizer.vocab_size:,} entries, the embedding of "
@@ -195,17 +191,35 @@ def resolve(config: Config) -> tuple[Config, Tokenizer]:
                 "use its own (--config.tokenizer.kind=checkpoint), or new weights "
                 "(--config.init=fresh)"
             )
-    vocab = max(tokenizer.vocab_size, theirs.vocab_size if theirs else 0)
-    model = dataclasses.replace(model, vocab_size=vocab)
-    model_config.check(model)
-    lora.check(model)
-    check_length(model, config.data.length)
     optimizer.check(config.optimizer)
     frozen = config.optimizer.freeze
     if model.lora_rank and lora.FREEZE not in frozen:
         changed = dataclasses.replace(config.optimizer, freeze=(*frozen, lora.FREEZE))
         config = dataclasses.replace(config, optimizer=changed)
     return dataclasses.replace(config, model=model), tokenizer
+
+
+def shape(config: Config, theirs: ModelConfig | None, entries: int) -> ModelConfig:
+    """The model of a config, checked.
+
+    Args:
+        theirs: that of the checkpoint it starts from.
+        entries: of its tokenizer.
+
+    Raises UserError where it does not fit the checkpoint, or its own values each other.
+    """
+    model = config.model
+    if model.preset == "checkpoint":
+        changed = {key: getattr(model, key) for key in model.given}
+        model = dataclasses.replace(theirs, **changed)
+    if theirs is not None:
+        _check_shape(model, theirs, config)
+    vocab = max(entries, theirs.vocab_size if theirs else 0)
+    model = dataclasses.replace(model, vocab_size=vocab)
+    model_config.check(model)
+    lora.check(model)
+    check_length(model, config.data.length)
+    return model
 
 
 def check_length(model: ModelConfig, length: int) -> None:
@@ -283,7 +297,7 @@ def lay_out(
 
     Raises UserError for rows or patterns that do not fit.
     """
-    meshes.check_length(config.mesh, mesh, config.data.length)
+    meshes.check_length(config.mesh, mesh.shape, config.data.length)
     train = config.train
     # To count a large corpus's batches takes long: only where an epoch's length is asked for.
     batches = data.train.epoch_batches(0) if train.epochs or train.eval_epochs else 0

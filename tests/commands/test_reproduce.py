@@ -3,10 +3,14 @@
 import dataclasses
 import json
 import shutil
+import subprocess
+import sys
 
 import pytest
 
 from research import cli
+from research.commands import reproduce
+from research.experiments import lanes
 from research.monitoring import starts
 from research.training import loop
 from tests import helpers
@@ -53,12 +57,46 @@ def test_what_differs_is_named(made, tmp_path, capsys):
     start = json.loads((run / starts.FILE).read_text())
     start["versions"]["optax"] = "0.0.1"
     start["devices"]["count"] = 512
+    del start["machine"]["cpu"]  # it was not always noted
     (run / starts.FILE).write_text(json.dumps(start | {"commit": "abc"}) + "\n")
     assert cli.main(["reproduce", str(run), f"--workdir={tmp_path / 'new'}"]) == 1
     out = capsys.readouterr().out
     assert f"at step {changed['step']}, loss was 1.5 and is" in out
     assert "other version: optax 0.0.1 then" in out and "count 512 then, 8 now" in out
-    assert "other code: commit abc then" in out
+    assert "other code: commit abc then" in out and "other machine" not in out
+
+
+def test_code_of_which_no_commit_was_noted_is_told(made):
+    start = starts.read(made)[0] | {"commit": None}
+    (line,) = reproduce._changes([start], start)
+    assert line == "it is not known with what code it was made: no commit was noted"
+
+
+@pytest.mark.skipif(len(lanes.cores()) < 2, reason="needs two cores")
+def test_a_run_that_had_a_part_of_the_cores_has_no_more_again(made, tmp_path, monkeypatch, capsys):
+    there, used = lanes.cores(), []
+    monkeypatch.setattr(reproduce, "_again", lambda *_: used.append(lanes.cores()) or 0)
+    assert cli.main(["reproduce", str(made)]) == 0 and not capsys.readouterr().out
+    run = shutil.copytree(made, tmp_path / "run")
+    start = json.loads((run / starts.FILE).read_text())
+    start["machine"]["cores"] = 1
+    (run / starts.FILE).write_text(json.dumps(start) + "\n")
+    assert cli.main(["reproduce", str(run)]) == 0
+    assert used == [there, there[:1]] and lanes.cores() == there
+    assert f"on 1 of the {len(there)} cores, as it was made" in capsys.readouterr().out
+
+
+@pytest.mark.long
+def test_jax_counts_the_cores_after_they_are_limited(made):
+    code = (
+        "from jax._src import xla_bridge\n"
+        "from research import cli\n"
+        "from research.commands import reproduce\n"
+        "reproduce._again = lambda *_: print(xla_bridge.backends_are_initialized())\n"
+        f"cli.main(['reproduce', {str(made)!r}])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
 
 
 def test_other_data_is_found_before_training(made, tmp_path, capsys):
@@ -84,6 +122,37 @@ def test_another_checkpoint_to_start_from_is_found_before_training(made, tmp_pat
 
 
 @pytest.mark.parametrize(
+    ("file", "content", "message"),
+    [
+        ("config.json", b"[1]", "config.json is damaged: it is no JSON object"),
+        ("config.json", b"\xff", "config.json is damaged: 'utf-8' codec"),
+        ("metrics.jsonl", b"{}\n", "metrics.jsonl, line 1 is damaged: it has no 'step'"),
+        ("metrics.jsonl", b"\xff\n", "metrics.jsonl, line 1 is damaged: 'utf-8' codec"),
+        ("starts.jsonl", b"[1]\n", "starts.jsonl, line 1 is damaged: it is no JSON object"),
+        ("starts.jsonl", b"{}\n", "starts.jsonl, line 1 is damaged: it has no 'command'"),
+    ],
+)
+def test_a_damaged_file_is_found_before_training(made, tmp_path, capsys, file, content, message):
+    run = shutil.copytree(made, tmp_path / "run")
+    (run / file).write_bytes(content)
+    assert cli.main(["reproduce", str(run)]) == 2
+    assert message in capsys.readouterr().err and not (tmp_path / "run-again").exists()
+
+
+def test_a_start_that_lacks_what_is_compared_is_named(made, tmp_path, capsys):
+    run = shutil.copytree(made, tmp_path / "run")
+    start = json.loads((run / starts.FILE).read_text())
+    del start["untracked"]
+    (run / starts.FILE).write_text(json.dumps(start) + "\n")
+    assert cli.main(["reproduce", str(run)]) == 2
+    assert "starts.jsonl, line 1 is damaged: it has no 'untracked'" in capsys.readouterr().err
+
+
+def test_lines_with_other_spaces_are_the_same():
+    assert not reproduce.difference(['{"step": 1, "loss": 2}'], ['{"step":1, "loss":2}'])
+
+
+@pytest.mark.parametrize(
     ("arguments", "message"),
     [
         ((), "reproduce: which run?"),
@@ -94,6 +163,11 @@ def test_another_checkpoint_to_start_from_is_found_before_training(made, tmp_pat
 def test_what_is_no_run(arguments, message, capsys):
     assert cli.main(["reproduce", *arguments]) == 2
     assert message in capsys.readouterr().err
+
+
+def test_the_run_that_is_meant_is_named(made, capsys):
+    assert cli.main(["reproduce", f"{made}s"]) == 2
+    assert f"did you mean {str(made)!r}?" in capsys.readouterr().err
 
 
 def test_a_start_is_noted_with_all_that_made_it(made):

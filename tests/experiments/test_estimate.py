@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from research.experiments import estimate, experiment
+from research.experiments import checks, estimate, experiment
 from research.experiments.experiment import Experiment, Run
 from research.training import flops
 from tests import helpers
@@ -36,8 +36,9 @@ def test_what_runs_will_take(tmp_path, monkeypatch):
     tokens = [int(row[2].replace(",", "")) for row in rows.values() if row[2] not in ("", "?")]
     assert sum(tokens[:-1]) == tokens[-1] and 96 * 3 < tokens[1] < 96 * helpers.LENGTH
     whole = planned[0].config
+    models = {job.run: known.config.model for job, known in checks.outlook(planned, planned)}
     row = flops.forward_per_row(
-        estimate._model(planned[0], {}),
+        models["base"],
         estimate.pretraining.row_layout(whole.objective, helpers.LENGTH, helpers.SLOTS),
         False,
     )

@@ -21,9 +21,21 @@ ODD = 'a <b>bold</b> & "quoted" </script> name'
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
     """The file of a page with two kinds of runs, one of them with two seeds."""
-    folder = tmp_path_factory.mktemp("page")
+    runs = [("a-seed0", "a", 3), ("a-seed1", "a", 2), ("b-seed0", "b", 5)]
+    return written(tmp_path_factory.mktemp("page"), runs)
+
+
+@pytest.fixture(scope="module")
+def large(tmp_path_factory):
+    """The same with 8 kinds of runs that have long names, each with 3 seeds."""
+    rows = [f"kind-{'long-' * 10}{row}" for row in range(8)]
+    runs = [(f"{row}-seed{seed}", row, 3 + seed) for row in rows for seed in range(3)]
+    return written(tmp_path_factory.mktemp("large"), runs)
+
+
+def written(folder, named):
     runs = []
-    for name, group, level in (("a-seed0", "a", 3), ("a-seed1", "a", 2), ("b-seed0", "b", 5)):
+    for name, group, level in named:
         workdir = folder / name
         workdir.mkdir()
         lines = [{"step": 10 * i, "loss": level / i} for i in range(1, 5)]
@@ -42,7 +54,7 @@ def made(tmp_path_factory):
         sheets,
         {"One prediction of each": f"- **{ODD}**\n  - a: good\n  - b: bad"},
         ["The runs took 1 minute."],
-        [provenance.config_differences(configs)],
+        provenance.config_differences(configs),
     )
     text = page.render(report, {"runs": runs, "metrics": curves.metrics_of(runs)})
     (folder / "report.html").write_text(text, encoding="utf-8")
@@ -79,6 +91,15 @@ def count(browser, selector):
     return len(browser.find_elements("css selector", selector))
 
 
+def size(browser, selector):
+    return browser.find_element("css selector", selector).rect
+
+
+def toggle(browser, number):
+    """Clicks on a name of the legend."""
+    browser.find_elements("css selector", "#plot .legendtoggle")[number].click()
+
+
 def drawn(browser):
     """Paths of the curves that are seen."""
     return count(browser, "#plot .scatterlayer .trace path.js-line")
@@ -98,12 +119,23 @@ def test_tables_and_curves_are_there_and_nothing_fails(browser, made):
 
 def test_a_run_is_switched_off_and_on(browser, made):
     opened(browser, made)
-    toggles = browser.find_elements("css selector", "#plot .legendtoggle")
-    assert len(toggles) == 3
-    toggles[2].click()
-    wait(lambda: drawn(browser) == 2)
-    browser.find_elements("css selector", "#plot .legendtoggle")[2].click()
-    wait(lambda: drawn(browser) == 3)
+    assert count(browser, "#plot .legendtoggle") == 3
+    for run in (0, 2):  # the first one has another seed beside it
+        toggle(browser, run)
+        wait(lambda: drawn(browser) == 2)
+        toggle(browser, run)
+        wait(lambda: drawn(browser) == 3)
+
+
+def test_of_many_runs_the_legend_has_the_rows(browser, large):
+    for width in (1280, 400):
+        opened(browser, large, width)
+        assert drawn(browser) == 24 and count(browser, "#plot .legendtoggle") == 8
+        plot, needed = size(browser, "#plot .nsewdrag"), size(browser, "#plot .legend")
+        assert plot["height"] > 250 and plot["width"] > 0.6 * width
+        assert needed["height"] < 250, "no name is left to be scrolled to"
+    toggle(browser, 1)
+    wait(lambda: drawn(browser) == 21)
 
 
 def test_a_metric_and_what_it_is_drawn_by_are_chosen(browser, made):
@@ -120,12 +152,13 @@ def test_a_metric_and_what_it_is_drawn_by_are_chosen(browser, made):
     assert x == [4 * 3600]
 
 
+@pytest.mark.parametrize("expected", [400, 1280])
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
-def test_it_fits_a_telephone_in_both_schemes(browser, made, dark):
-    opened(browser, made, 400, dark)
+def test_it_fits_a_telephone_and_a_screen_in_both_schemes(browser, made, dark, expected):
+    opened(browser, made, expected, dark)
     script = "return [document.documentElement.scrollWidth, window.innerWidth]"
     needed, width = browser.execute_script(script)
-    assert width == 400 and needed <= width
+    assert width == expected and needed <= width
     script = "return getComputedStyle(document.body).backgroundColor"
     assert (browser.execute_script(script) == "rgb(255, 255, 255)") != dark
     script = "return document.getElementById('plot').layout.font.color"

@@ -126,7 +126,6 @@ def test_the_report_is_written_in_all_formats(made, tmp_path):
     text = page.render(found, report.curves_of(made[1]))
     files = report.write(found, tmp_path, text)
     assert sorted(file.name for file in files) == [
-        "configs.csv",
         "differences.csv",
         "differences.tex",
         "report.html",
@@ -136,7 +135,19 @@ def test_the_report_is_written_in_all_formats(made, tmp_path):
     ]
     with open(tmp_path / "results.csv", newline="") as file:
         rows = list(csv.reader(file))
-    assert rows[0] == ["", "questions, f1 ↑", "exact match ↑"] and len(rows) == 4
+    header = ["row", "column", "metric", "method", "seeds", "mean", "sd", "values"]
+    assert rows[0] == header and len(rows) == 1 + 1 + 2 * 2
+    assert rows[1][:5] == ["simple method", "questions", "f1", "overlapping_sentence", ""]
+    cell = results.collect(made[0].table, made[1]).cells["after", "exact match"]
+    assert rows[-1][:5] == ["after", "exact match", "exact_match", "", "1"]
+    assert float(rows[-1][5]) == float(rows[-1][7]) == cell.units[0] and rows[-1][6] == ""
+    with open(tmp_path / "differences.csv", newline="") as file:
+        lines = list(csv.DictReader(file))
+    assert [(line["row"], line["column"]) for line in lines] == [
+        ("after", "questions"),
+        ("after", "exact match"),
+    ]
+    assert all(line["p"] == line["seeds_low"] == "" and line["examples_low"] for line in lines)
     tex = (tmp_path / "results.tex").read_text()
     assert r"\toprule" in tex and r"\uparrow" in tex and "↑" not in tex
 

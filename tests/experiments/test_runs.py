@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from research.commands import report as command
 from research.errors import UserError
 from research.experiments import provenance, runs
 
@@ -30,6 +31,7 @@ def test_runs_that_differ_in_their_seed_alone_share_a_row(tmp_path):
     assert rows(folders) == {"first": "0.600 ± 0.141 (2)", "first-seed2": "0.200"}
     made, _ = runs.of_folders(folders)
     (differing,) = made.details
+    assert differing.title == "Differences of the configs: pre-training"
     assert differing.rows == [["train.steps", "4", "5"]]
 
 
@@ -85,6 +87,16 @@ def test_each_column_is_compared_with_the_first_row_that_has_it(tmp_path):
             ["accuracy (token classification)", "nsp-token_classification", "+1.000"]
         ],
     }
+    assert "No differences" not in "".join(sheet.note for sheet in made.sheets)
+    configs = {sheet.name: (sheet.title, sheet.header[1:], sheet.rows) for sheet in made.details}
+    assert configs == {
+        f"configs_{task}": (
+            f"Differences of the configs: {task.replace('_', ' ')}",
+            [f"mlm-{task}", f"nsp-{task}"],
+            [["train.steps", "0", "1"]],
+        )
+        for task in ("span_qa", "token_classification")
+    }, "not how the tasks differ from each other"
     assert len({sheet.name for sheet in made.sheets}) == 3, "each is a file of its own"
 
 
@@ -110,6 +122,99 @@ def test_what_is_no_run_or_damaged_is_named(tmp_path):
         runs.of_folders([good])
 
 
+START = {
+    "command": ["launch.py", "train"],
+    "commit": None,
+    "diff": None,
+    "versions": {"jax": "1"},
+    "devices": {"platform": "tpu", "kind": "TPU v5e", "count": 8},
+    "machine": {"system": "Linux", "cores": 4},
+    "data": "0123456789abcdef",
+}
+TIME = b'{"step": 1, "seconds": 1.0, "tokens_per_second": 1.0}\n'
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "message"),
+    [
+        ("metrics.jsonl", b"\xff\xfe\n", ", line 1 is damaged: 'utf-8' codec can't decode"),
+        ("metrics.jsonl", b"[1]\n", ", line 1 is damaged: it is no JSON object"),
+        ("metrics.jsonl", b'{"step": 1}\n{}\n', ", line 2 is damaged: it has no 'step'"),
+        (
+            "metrics.jsonl",
+            b'{"step": 1, "validation/f1": [2]}\n',
+            ", line 1 is damaged: 'validation/f1' is \\[2\\], not a number",
+        ),
+        ("timing.jsonl", TIME + b'{"step": 2}\n', ", line 2 is damaged: it has no 'seconds'"),
+        ("timing.jsonl", TIME + b"3\n", ", line 2 is damaged: it is no JSON object"),
+        ("texts.jsonl", b'{"name": "a", "step": 1}\n', ", line 1 is damaged: it has no 'text'"),
+        ("starts.jsonl", b"{}\n", ", line 1 is damaged: it has no 'command'"),
+        (
+            "starts.jsonl",
+            json.dumps(START | {"devices": {"platform": "cpu", "kind": "cpu"}}).encode() + b"\n",
+            ", line 1 is damaged: it has no 'devices.count'",
+        ),
+        (
+            "starts.jsonl",
+            json.dumps(START | {"versions": "1"}).encode() + b"\n",
+            ", line 1 is damaged: it has no 'versions.jax'",
+        ),
+        ("config.json", b"[1]", " is damaged: it is no JSON object"),
+        ("config.json", b"\xff", " is damaged: 'utf-8' codec"),
+        ("config.json", b'{"data": [1]}', " is damaged: no run's data or task"),
+        ("config.json", b'{"data": {"train": {"nam": 1}}}', " is damaged: no run's data .*'name'"),
+        ("config.json", b'{"task": "a"}', " is damaged: no run's data or task"),
+        ("done.json", b"{}", " is damaged: it has no 'fingerprint'; remove it"),
+        ("done.json", b"[1]", " is damaged: it is no JSON object; remove it, and the run goes on"),
+        ("done.json", b"\xff", " is damaged: 'utf-8' codec .*; remove it"),
+        (
+            "done.json",
+            b'{"fingerprint": "", "commit": null}',
+            " is damaged: it has no 'seconds'; remove it",
+        ),
+    ],
+)
+def test_a_damaged_file_is_named(tmp_path, file, content, message):
+    folder = write(tmp_path / "run", [0.1])
+    (tmp_path / "run" / file).write_bytes(content)
+    with pytest.raises(UserError, match=f"run/{file}{message}"):
+        runs.of_folders([folder])
+
+
+def test_a_run_that_was_scored_has_a_task(tmp_path):
+    folder = write(tmp_path / "run", [0.1])
+    (tmp_path / "run" / "test.jsonl").write_text("")
+    with pytest.raises(UserError, match="run/config.json is damaged: it has no task, but test.j"):
+        runs.of_folders([folder])
+
+
+def test_a_text_that_a_kill_cut_within_a_letter_is_no_damage(tmp_path):
+    folder = write(tmp_path / "run", [0.1])
+    line = json.dumps({"name": "a", "step": 1, "text": "ü"}, ensure_ascii=False).encode()
+    (tmp_path / "run/texts.jsonl").write_bytes(line + b"\n" + line[:-3])
+    made, _ = runs.of_folders([folder])
+    assert made.texts == {"A": "- **run** at step 1\n  ü"}
+
+
+def test_a_folder_of_runs_stands_for_them(tmp_path, capsys):
+    for number, name in enumerate(("b", "a", "a.before-1", "c.before-ish")):
+        write(tmp_path / "made" / name, [0.1], train={"steps": number})
+    (tmp_path / "made" / "notes").mkdir()
+    alone = write(tmp_path / "alone", [0.2], train={"steps": 9})
+    assert command.run([f"{tmp_path}/made/", alone], str(tmp_path / "out")) == 0
+    shown = [line for line in capsys.readouterr().out.splitlines() if line.startswith("| ")]
+    names = [line.split("|")[1].strip() for line in shown[1:5]]
+    assert names == ["a", "b", "c.before-ish", "alone"]
+    with pytest.raises(UserError, match="notes is no run's folder"):
+        command.run([f"{tmp_path}/made/notes"], str(tmp_path / "out"))
+
+
+@pytest.mark.parametrize("price", ["-1", "nan", "inf", "cheap"])
+def test_a_price_that_is_none(tmp_path, price):
+    with pytest.raises(UserError, match=f"--price={price} must be "):
+        command.run([write(tmp_path / "run", [0.1])], str(tmp_path / "out"), price)
+
+
 def test_rows_are_compared_with_the_first_ones(tmp_path):
     values = {"first": (0.5, 0.6, 0.7), "second": (0.8, 0.9, 1.0)}
     folders = [
@@ -121,7 +226,7 @@ def test_rows_are_compared_with_the_first_ones(tmp_path):
     differences = made.sheets[1]
     assert differences.title == "Differences to “first”"
     (line,) = differences.rows
-    assert line[:3] == ["accuracy", "second", "+0.300"] and line[5] == "better"
+    assert line[:3] == ["accuracy", "second", "+0.300"] and line[5] == "perhaps better"
     low, high = map(float, line[3].strip("[]").split(", "))
     # Welch's t: 0.3 ± t(0.975, 4) · sqrt(2 · 0.1² / 3)
     assert (low, high) == pytest.approx((0.3 - 0.2267, 0.3 + 0.2267), abs=1e-3)
@@ -147,16 +252,7 @@ def test_what_is_measured_on_other_data_is_not_compared(tmp_path):
 
 def test_the_cost_counts_devices_and_their_price(tmp_path):
     folder = write(tmp_path / "run", [0.1])
-    start = {
-        "command": ["launch.py", "train"],
-        "commit": None,
-        "diff": None,
-        "versions": {"jax": "1"},
-        "devices": {"platform": "tpu", "kind": "TPU v5e", "count": 8},
-        "machine": {"system": "Linux", "cores": 4},
-        "data": "0123456789abcdef",
-    }
-    (tmp_path / "run/starts.jsonl").write_text(json.dumps(start) + "\n")
+    (tmp_path / "run/starts.jsonl").write_text(json.dumps(START) + "\n")
     times = [{"step": s, "seconds": 1800.0, "tokens_per_second": 1.0} for s in (1, 2)]
     (tmp_path / "run/timing.jsonl").write_text("".join(json.dumps(t) + "\n" for t in times))
     made, _ = runs.of_folders([folder], price=1.5)

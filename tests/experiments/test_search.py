@@ -11,7 +11,7 @@ import pytest
 
 from research import cli
 from research.errors import UserError
-from research.experiments import search, searcher
+from research.experiments import lock, search, searcher
 from research.training import loop
 from tests import helpers
 
@@ -155,6 +155,12 @@ def test_what_was_stopped_goes_on_in_its_folder(file, tmp_path):
         ("{'optimizer.learning_rate': Float(0.3, 0.2)}", {}, "has no value"),
         ("{'train.batch_size': Choice(())}", {}, "has no value"),
         ("{'train.batch_size': Int(0, 8)}", {}, "config.train.batch_size=0"),
+        ("{'train.batch_size': Choice((16, 0, 32))}", {}, "config.train.batch_size=0"),
+        (
+            "{'train.batch_size': Int(8, 16), 'optimizer.name': Choice(('lamb', 'adamv', 'muon'))}",
+            {},
+            "did you mean 'adamw'",
+        ),
         (RATE, {"trials": 0}, "there is at least one"),
         (RATE, {"metric": "macro_f"}, "no evaluation has metric='macro_f'; did you mean"),
     ],
@@ -217,9 +223,8 @@ def test_values_are_not_drawn_again_after_a_stop(file, tmp_path):
 
 def test_two_searches_at_once_in_one_folder(file, tmp_path):
     path = file(RATE, trials=1)
-    (tmp_path / "runs").mkdir()
-    with searcher.alone(tmp_path / "runs"):
-        with pytest.raises(UserError, match="another search is at work"):
+    with lock.alone(tmp_path / "runs"):
+        with pytest.raises(UserError, match="another command is at work"):
             make(path, tmp_path)
 
 

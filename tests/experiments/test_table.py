@@ -38,6 +38,8 @@ def planned(files, table=None, **changes):
         "nsp-task": Run(files["sentiment"], start="nsp", seeds=(5, 6)),
         "scratch": Run(files["sentiment"], start="mlm", fresh=True, seeds=(0, 1)),
     }
+    if table is not None and "fewer" in table.runs():
+        runs["fewer"] = Run(files["bert"], {"train.eval_batches": 1})
     if table is not None and "other" in table.runs():
         changed = {"data.validation": "files:elsewhere.jsonl"}
         runs["other"] = Run(files["sentiment"], changed, start="mlm")
@@ -67,6 +69,13 @@ GOOD = {"rows": {"a": {"x": "mlm-task"}}, "columns": {"x": Column()}, "baseline"
     [
         ({"baseline": "b"}, "compares with 'b', which is no row"),
         ({"columns": {"x": Column(), "y": Column()}}, "column 'y': no row has a run there"),
+        (
+            {
+                "rows": {"a": {"y": "mlm-task"}, "b": {"x": "mlm-task"}},
+                "columns": {"x": Column(), "y": Column()},
+            },
+            "compares with 'a', which has a run in none of the columns of the other rows: x",
+        ),
         ({"columns": {"x": Column("accuracy/a")}}, "'mlm-task' does not yield 'accuracy/a'"),
         (
             {"rows": {"a": {"x": "mlm-task"}, "b": {"x": "other"}}},
@@ -76,6 +85,17 @@ GOOD = {"rows": {"a": {"x": "mlm-task"}}, "columns": {"x": Column()}, "baseline"
         ({"rows": {"a": {"x": "mlm-tasks"}}}, "no run 'mlm-tasks'; did you mean 'mlm-task'"),
         ({"columns": {"x": Column("macro_recal")}}, "'mlm-task' does not yield 'macro_recal'; did"),
         ({"columns": {"x": Column(method="linaer")}}, "no simple method 'linaer'; did you mean"),
+        (
+            {"columns": {"x": Column(method="frequent_tag")}},
+            "'frequent_tag' is not for the task of 'mlm-task'; those that are: linear, linear_svm",
+        ),
+        (
+            {
+                "rows": {"a": {"x": "mlm"}, "b": {"x": "fewer"}},
+                "columns": {"x": Column("masked_accuracy")},
+            },
+            "column 'x': its runs are not measured on the same held-out text: .*eval_batches=1",
+        ),
         ({"rows": {"a": {"x": "mlm"}}}, "'mlm' is a pre-training, whose column needs a metric"),
         (
             {"rows": {"a": {"x": "mlm"}}, "columns": {"x": Column("perplexity")}},
@@ -169,7 +189,9 @@ def test_intervals_and_marks_are_those_of_the_library():
         assert one.interval == pytest.approx(other.tconfint_diff(usevar="unequal"))
         ps.append(other.ttest_ind(usevar="unequal")[1])
         assert one.p == pytest.approx(ps[-1]) and one.value == ours.mean() - theirs.mean()
-    marks = statistics.significant([*found, Difference(1.0, (4, 5), (0.9, 1.1), None)])
+    holm = statistics.corrected([*found, Difference(1.0, (4, 5), (0.9, 1.1), None)])
+    assert holm == [*map(pytest.approx, multipletests(ps, method="holm")[1]), None]
+    marks = [statistics.significant(p) for p in holm]
     assert marks == [*multipletests(ps, method="holm")[0].tolist(), None]
     assert True in marks and False in marks
 
@@ -184,24 +206,39 @@ def test_what_is_not_finite_has_no_interval_and_spoils_no_mark():
     broken = statistics.difference([0.1, float("nan"), 0.3, 0.2, 0.1], [0.0] * 5)
     assert broken.interval is None and broken.p is None
     clear = statistics.difference([1.0, 1.1, 0.9, 1.0, 1.2], [0.0, 0.1, 0.2, 0.0, 0.1])
-    assert statistics.significant([broken, clear]) == [None, True]
-    assert report.reading(broken, False) == "not finite"
+    assert statistics.corrected([broken, clear]) == [None, clear.p] and clear.p < 0.05
+    assert report.reading(broken, False, None) == "not finite"
     assert math.isnan(Cell("r", {(0,): math.inf, (1,): 1.0}, []).deviation)
 
 
 GAP = Gap(0.2, 0.05, 0.1, 0.3)
+WIDE = Gap(0.2, 0.2, -0.2, 0.6)
 
 
 @pytest.mark.parametrize(
-    ("found", "lower", "text"),
+    ("found", "lower", "sure", "text"),
     [
-        (Difference(0.2, (5, 5), (0.1, 0.3), 0.01, GAP), False, "better"),
-        (Difference(0.2, (5, 5), (0.1, 0.3), 0.01, GAP), True, "worse"),
-        (Difference(0.2, (5, 5), (-0.1, 0.5), 0.3, GAP), False, "not resolved"),
-        (Difference(0.2, (1, 1), None, None, GAP), False, "better (one seed)"),
-        (Difference(0.2, (1, 1), None, None), False, "one seed"),
-        (Difference(0.2, (5, 5), None, None), False, "no variation"),
+        (Difference(0.2, (5, 5), (0.1, 0.3), 0.01, GAP), False, True, "better"),
+        (Difference(0.2, (5, 5), (0.1, 0.3), 0.01, GAP), True, True, "worse"),
+        (Difference(-0.2, (5, 5), (-0.3, -0.1), 0.01), True, True, "better"),
+        (Difference(0.2, (5, 5), (0.1, 0.3), 0.04, GAP), False, False, "perhaps better"),
+        (Difference(0.2, (3, 3), (0.1, 0.3), None, GAP), True, None, "perhaps worse"),
+        (Difference(0.2, (5, 5), (-0.1, 0.5), 0.3, GAP), False, False, "not resolved"),
+        (Difference(0.2, (5, 5), (0.1, 0.3), 0.01, WIDE), False, True, "not resolved"),
+        (Difference(0.2, (1, 1), None, None, GAP), False, None, "perhaps better (one seed)"),
+        (Difference(0.2, (1, 1), None, None), False, None, "one seed"),
+        (Difference(0.2, (5, 5), None, None), False, None, "no variation"),
     ],
 )
-def test_a_difference_is_read_by_its_intervals(found, lower, text):
-    assert report.reading(found, lower) == text
+def test_a_difference_is_read_by_its_intervals(found, lower, sure, text):
+    assert report.reading(found, lower, sure) == text
+
+
+def test_parts_of_a_metric(files):
+    """Those that the labels have; "f1/PERS" would be missing only when all is made."""
+    tags = {"name": "token_classification", "labels": ("O", "B-PER", "I-PER")}
+    runs = {"x": Run(files["sentiment"], {"task": tags}, start="mlm")}
+    for metric in ("f1", "f1/PER"):
+        planned(files, Table({"a": {"x": "x"}}, {"x": Column(metric)}), **runs)
+    with pytest.raises(UserError, match="does not yield 'f1/PERS'; did you mean 'f1/PER'"):
+        planned(files, Table({"a": {"x": "x"}}, {"x": Column("f1/PERS")}), **runs)

@@ -43,7 +43,7 @@ def test_the_workload_runs_the_code_of_the_commit(stub, programs, capfd):
     shown = capfd.readouterr().out
     verb, files, output = json.loads(next(x for x in shown.splitlines() if x.startswith("[")))
     assert verb == ["workload", "create"]
-    assert files == [".gitignore", "configs", "corpus.jsonl", "launch.py"]
+    assert files == [".gitignore", "COMMIT", "configs", "corpus.jsonl", "launch.py"]
     installed, ran = output.splitlines()
     assert installed == "installs --quiet -r requirements-tpu.txt"
     assert ran == "here train --config=configs/tiny.py --workdir=gs://some-bucket/runs/tiny"

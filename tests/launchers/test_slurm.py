@@ -115,8 +115,25 @@ def test_a_run_waits_for_what_it_starts_from_and_the_table_for_all(experiment, c
         "report",
     ]
     after = [j.get("dependency") for j in jobs]
-    assert after == [None, "afterok:1", "afterok:1", "afterok:1:2:3"]
-    assert [j.get("kill-on-invalid-dep") for j in jobs] == [None, "yes", "yes", "yes"]
+    assert after == [None, "afterok:1", "afterok:1", "afterany:1:2:3"]
+    assert [j.get("kill-on-invalid-dep") for j in jobs] == [None, "yes", "yes", None]
+
+
+def test_the_report_is_of_what_is_done_and_makes_no_failed_run_again(experiment, project, capsys):
+    done = project / "runs/made/first-seed0"
+    done.mkdir(parents=True)
+    record = {"fingerprint": "", "commit": None, "step": 2, "metrics": {}, "seconds": 60.0}
+    (done / job.DONE).write_text(json.dumps(record))
+    assert slurm.make_report(["configs/made.py", "runs/made"]) == 1
+    assert "not done: second-seed0, second-seed1." in capsys.readouterr().out
+    assert "Not finished: 2 of 3 runs." in (project / "runs/made/report.md").read_text()
+    assert not (project / "runs/made/second-seed0").exists()
+
+
+def test_a_job_knows_the_command_that_it_was_planned_by(cluster, project):
+    assert cli.main([*TRAIN, *CLUSTER]) == 0
+    typed = "python launch.py train --config=configs/tiny.py --workdir=runs/tiny"
+    assert f"\nexport RESEARCH_COMMAND='{typed}'\n" in cluster()[0]["file"]
 
 
 def test_what_is_finished_is_not_submitted_again(experiment, cluster, project, monkeypatch):

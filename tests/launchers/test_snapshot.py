@@ -2,8 +2,10 @@
 
 import pytest
 
+import research
 from research.errors import UserError
 from research.launchers import snapshot
+from research.monitoring import starts
 from tests.launchers.conftest import git
 
 
@@ -35,6 +37,18 @@ def test_the_copy_has_the_commits_files_and_links_to_the_others(project, tmp_pat
     assert "later" not in (tmp_path / "code" / "launch.py").read_text()
     assert (tmp_path / "code" / "runs").resolve() == project / "runs"
     assert not (tmp_path / "code" / ".git").exists()
+
+
+def test_what_was_sent_knows_its_commit_in_a_checkout_that_goes_on(project, monkeypatch):
+    commit = snapshot.clean_commit()
+    code = project / "runs" / "launch" / "code"  # as on Slurm
+    snapshot.extract(commit, code)
+    (project / "launch.py").write_text("later")
+    git(project, "commit", "--quiet", "--all", "--message=Later")
+    monkeypatch.setattr(research, "__file__", str(code / "research" / "__init__.py"))
+    found = starts.describe("", "")
+    assert starts.commit() == found["commit"] == commit != snapshot.clean_commit()
+    assert found["diff"] == "" and found["untracked"] == []
 
 
 def test_only_what_is_committed_is_tracked(project, tmp_path):

@@ -8,6 +8,7 @@ import pytest
 
 from research import cli
 from research.launchers import google, tpu_vm
+from tests.launchers.conftest import git
 
 FAKE = Path(__file__).with_name("fake_gcloud.py").read_text()
 WHERE = ("--on.project=some-project", "--on.zone=us-west4-a")
@@ -81,13 +82,14 @@ def test_a_training_goes_through_a_preemption_to_its_end(project, cloud, capfd):
 
 
 def test_every_machine_runs_the_command_with_the_code_of_the_commit(
-    stub, cloud, monkeypatch, capfd
+    project, stub, cloud, monkeypatch, capfd
 ):
     monkeypatch.setenv("WORKERS", "2")
-    stub("import sys\nprint('here', *sys.argv[1:])\n")
+    stub("import sys\nprint(open('COMMIT').read(), 'here', *sys.argv[1:])\n")
     assert cli.main([*TRAIN, *SLICE, "--config.train.best=it's $HOME"]) == 0
     line = "here train --config=configs/tiny.py --workdir=gs://some-bucket/runs/Tiny_1"
-    assert capfd.readouterr().out.count(f"{line} --config.train.best=it's $HOME\n") == 2
+    line = f"{git(project, 'rev-parse', 'HEAD')}\n {line} --config.train.best=it's $HOME\n"
+    assert capfd.readouterr().out.count(line) == 2
 
 
 def test_a_training_that_fails_is_not_repeated_and_its_code_is_ours(stub, cloud):

@@ -1,7 +1,9 @@
 """What a start of a run notes of its command and its code."""
 
+import platform
 import subprocess
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -54,7 +56,20 @@ def test_outside_of_a_checkout_there_is_no_diff(tmp_path, monkeypatch):
     ("spec", "command"),
     [(None, ["launch.py"]), (SimpleNamespace(name="research.tool"), ["-m", "research.tool"])],
 )
-def test_the_command_is_what_was_typed_after_python(monkeypatch, spec, command):
+def test_the_command_is_what_was_typed(monkeypatch, spec, command):
     monkeypatch.setitem(sys.modules, "__main__", SimpleNamespace(__spec__=spec))
     monkeypatch.setattr(sys, "argv", ["/x/launch.py", "train", "--config=a.py"])
-    assert starts.describe("", "")["command"] == [*command, "train", "--config=a.py"]
+    found = starts.describe("", "")["command"]
+    assert found == ["python", *command, "train", "--config=a.py"]
+
+
+def test_a_process_that_a_command_starts_notes_that_command(monkeypatch):
+    monkeypatch.setenv(starts.TYPED, "python launch.py experiment '--only=a b'")
+    assert starts.command() == ["python", "launch.py", "experiment", "--only=a b"]
+
+
+def test_the_model_of_the_processor_is_noted():
+    found = starts.describe("", "")["machine"]["cpu"]
+    info = Path("/proc/cpuinfo")
+    assert found == platform.processor() or found in info.read_text()
+    assert found or "model name" not in info.read_text()

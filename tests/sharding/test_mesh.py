@@ -130,12 +130,12 @@ def test_slices_that_neither_divides():
 def test_length_has_to_divide():
     config = MeshConfig(data=1, context=4, tensor=2)
     mesh = make_mesh(config)
-    check_length(config, mesh, 12)
+    check_length(config, mesh.shape, 12)
     with pytest.raises(UserError, match="length=10 does not divide by 4.*mesh.context=4"):
-        check_length(config, mesh, 10)
+        check_length(config, mesh.shape, 10)
     between = dataclasses.replace(config, sequence=True)
     with pytest.raises(UserError, match="by 8.*mesh.context=4 and mesh.tensor=2 .mesh.sequence"):
-        check_length(between, mesh, 12)
+        check_length(between, mesh.shape, 12)
 
 
 def placed(config: MeshConfig, *axes: str | None):

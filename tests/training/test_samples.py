@@ -49,4 +49,3 @@ def test_a_run_that_goes_on_has_each_text_once(tmp_path, monkeypatch):
         step.rename(tmp_path / "aside")
     loop.train(config, str(tmp_path / "whole"), quiet=True)
     assert texts(tmp_path / "whole") == whole
-

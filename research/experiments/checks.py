@@ -1,0 +1,191 @@
+"""What would stop a run of an experiment, found before the first one is made.
+
+Nothing is trained for it and no device is touched. A tokenizer that is still to be trained is
+stood in for by one with the same special tokens.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+
+from research.config import Config, from_values
+from research.data import corpus, mixture, pretraining, sources, tokenizer_files
+from research.data.sources import SourceConfig
+from research.data.tokenizer import Tokenizer
+from research.errors import UserError
+from research.evaluation import validation
+from research.experiments.experiment import Experiment, Job
+from research.experiments.job import DONE, scored
+from research.models import params as parameters
+from research.objectives import names
+from research.objectives.protocol import heads_of
+from research.sharding import mesh as meshes
+from research.tasks.protocol import Task
+from research.training import best, optimizer
+from research.training import run as runs
+from research.training.checkpoint import Info, read_info
+from research.training.inference import objectives_of
+
+# The shipped examples of a report: what an encoder and a decoder have to be trained for.
+ENCODER, DECODER = ("masked_lm", "next_sentence"), ("causal_lm",)
+SOME_TEXT = ("some text",)
+CUT = 500  # about so many examples of a split, from all over it, are cut into slots: that is slow
+SOME_STEPS = 100  # of a schedule that only has to be well formed
+
+
+@dataclasses.dataclass(frozen=True)
+class Known:
+    """What is known of a run that is still to be made: its config with the shape that it will have,
+    and a tokenizer with its special tokens."""
+
+    config: Config
+    tokenizer: Tokenizer
+
+
+def check(
+    experiment: Experiment, chosen: Sequence[Job], planned: Sequence[Job], devices: int
+) -> None:
+    """Raises UserError, with the run's name, for what cannot be read or does not fit.
+
+    Args:
+        chosen: the jobs that are to be made; planned: all of the experiment.
+        devices: that each run will see.
+    """
+    _check_shown(experiment, planned)
+    read: dict[str, list] = {}
+    to_make = {job.run for job in chosen}
+    for job, known in outlook(chosen, planned):
+        if job.run not in to_make:
+            continue
+        try:
+            _check_run(known, devices, read)
+        except UserError as error:
+            raise UserError(f"run {job.run!r}: {error}") from error
+
+
+def check_finished(planned: Sequence[Job]) -> None:
+    """Raises UserError for a finished run whose folder has lost or damaged parts."""
+    for job in planned:
+        if not (job.workdir / DONE).exists():
+            continue
+        try:
+            if job.train:
+                read_info(str(job.workdir))
+            if job.config.task is not None:
+                scored(job)
+        except UserError as error:
+            raise UserError(
+                f"{job.workdir.name} is finished, but its folder is not whole: {error}; remove "
+                f"{job.workdir / DONE} and the same command makes what is missing"
+            ) from error
+
+
+def outlook(chosen: Sequence[Job], planned: Sequence[Job]) -> list[tuple[Job, Known]]:
+    """What the chosen runs, and those that they start from, will be; of each its first job.
+
+    Raises UserError, with the run's name, where a run does not fit what it starts from.
+    """
+    found: dict[Path, tuple[Job, Known]] = {}
+    wanted = _with_starts({job.run for job in chosen}, planned)
+    for job in planned:
+        if job.run not in wanted or any(job.run == other.run for other, _ in found.values()):
+            continue
+        start = found[job.after][1] if job.after in found else None
+        try:
+            found[job.workdir] = (job, _known(job, start))
+        except UserError as error:
+            raise UserError(f"run {job.run!r}: {error}") from error
+    return list(found.values())
+
+
+def _with_starts(chosen: set[str], planned: Sequence[Job]) -> set[str]:
+    by_workdir = {job.workdir: job for job in planned}
+    found = set(chosen)
+    for job in reversed(planned):  # what a run starts from comes before it
+        if job.run in found and job.after is not None:
+            found.add(by_workdir[job.after].run)
+    return found
+
+
+def _known(job: Job, start: Known | None) -> Known:
+    config, wanted = job.config, job.config.tokenizer
+    info: Info | None = None
+    if config.init_from and (job.after is None or (job.after / DONE).exists()):
+        info = read_info(config.init_from)
+        theirs = from_values(info.config, "checkpoint", to_run=False)
+        start = Known(theirs, Tokenizer.from_json(info.tokenizer_json))
+    there = info is not None or not config.init_from
+    if there and wanted.kind in ("checkpoint", "file", "bytes"):
+        return Known(*runs.resolve(config))
+    if wanted.kind == "checkpoint":
+        tokenizer = start.tokenizer
+    elif wanted.kind == "file":
+        tokenizer = tokenizer_files.load(wanted.path)
+    else:
+        tokenizer = corpus.trained(wanted, SOME_TEXT)
+    tokenizer = tokenizer.with_tokens(wanted.add_tokens) if wanted.add_tokens else tokenizer
+    entries = wanted.vocab_size if wanted.kind in ("wordpiece", "byte_bpe") else 0
+    shape = runs.shape(config, start and start.config.model, entries or tokenizer.vocab_size)
+    return Known(dataclasses.replace(config, model=shape), tokenizer)
+
+
+def _check_run(known: Known, devices: int, read: dict[str, list]) -> None:
+    """read: the examples of each source, and what has been checked already."""
+    config, data, train = known.config, known.config.data, known.config.train
+    objectives, task = objectives_of(config, known.tokenizer)
+    sizes = dict(zip(meshes.AXES, meshes.axis_sizes(config.mesh, devices), strict=True))
+    meshes.check_length(config.mesh, sizes, data.length)
+    if task is None:
+        pretraining.check_tokenizer(config.objective, known.tokenizer)
+        corpus.batch_rows(config, sizes["data"] * sizes["fsdp"])
+        if data.weights:
+            mixture.shares(data.weights, [source.name for source in data.corpus])
+        for source in data.corpus:
+            if repr(source) not in read:
+                read[repr(source)] = [sources.fingerprint(source)]
+    else:
+        for split in ("train", "validation", "test"):
+            if source := getattr(data, split):
+                _check_examples(task, f"{config.task}", split, source, read)
+    optimizer.check(config.optimizer)
+    c = config.optimizer
+    if c.freeze or c.rates or c.layer_decay != 1.0 or config.model.lora_rank:
+        shapes = parameters.shapes(config.model, heads_of(objectives))
+        optimizer.make(c, train.steps or SOME_STEPS, shapes)
+    evaluates = bool(train.eval_every or train.eval_epochs)
+    best.check(train.best, train.patience, evaluates, validation.known(config))
+
+
+def _check_examples(
+    task: Task, options: str, split: str, source: SourceConfig, read: dict[str, list]
+) -> None:
+    key = f"{task.kind} {source}"
+    if key not in read:
+        read[key] = corpus.examples(source, task.kind)
+    if (done := f"{key} {options}") not in read:
+        found = read[key]
+        some = found[:: max(1, len(found) // CUT)]
+        read[done] = corpus.task_slots(task, split, source, some)[:0]
+
+
+def _check_shown(experiment: Experiment, planned: Sequence[Job]) -> None:
+    """Raises UserError where a report could not be made of what the experiment names."""
+    configs = {job.run: job.config for job in planned}
+    for name in experiment.pretraining:
+        if configs[name].objective is None:
+            raise UserError(f"pretraining names {name!r}, which is a fine-tuning")
+    for role, name, needed in (
+        ("encoder", experiment.encoder, ENCODER),
+        ("decoder", experiment.decoder, DECODER),
+    ):
+        if not name:
+            continue
+        config = configs.get(name)
+        if config is None:
+            config = from_values(read_info(name).config, name, to_run=False)
+        has = names(config.objective) if config.objective else []
+        if missing := [objective for objective in needed if objective not in has]:
+            raise UserError(
+                f"{role}={name!r} is not trained with {' and '.join(missing)}, which its examples "
+                "in the report need"
+            )
