@@ -90,7 +90,9 @@ def stop(children: Sequence[Child], say: Callable[[str], None]) -> None:
             child.process.kill()
     for child in children:
         upload_log(child.workdir)
-        say(f"{child.name}: {' '.join(last_lines(child.workdir, 1))}")
+        last = " ".join(last_lines(child.workdir, 1))
+        # What Python says where nothing had begun that could be saved.
+        say(f"{child.name}: {'interrupted' if last.startswith('KeyboardInterrupt') else last}")
 
 
 @contextmanager
