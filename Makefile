@@ -56,7 +56,7 @@ $(BIN)/python:
 
 $(SETUP): $(REQUIREMENTS) requirements.txt | $(BIN)/python
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 \
-		|| $(BIN)/python -m ensurepip >/dev/null 2>&1 \
+		|| $(BIN)/python -m ensurepip --default-pip >/dev/null 2>&1 \
 		|| "$(PYTHON)" -m pip --python $(BIN)/python install -qq pip
 	@echo "Installing $(REQUIREMENTS) into $(VENV); this takes a minute or two the first time."
 	$(INSTALL) -r $(REQUIREMENTS)

@@ -22,7 +22,9 @@ def path(text: str | os.PathLike[str]) -> epath.Path:
     """
     if os.fspath(text).startswith("gs://"):
         if importlib.util.find_spec("gcsfs") is None:
-            raise UserError(f"{os.fspath(text)}: buckets need the package gcsfs: pip install gcsfs")
+            raise UserError(
+                f"{os.fspath(text)}: buckets need the package gcsfs: python -m pip install gcsfs"
+            )
         # A remembered listing shows checkpoints that are gone, and not those of other machines.
         fsspec.config.conf.setdefault("gcs", {})["use_listings_cache"] = False
     return epath.Path(text)

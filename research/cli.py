@@ -2,7 +2,9 @@
 
 import importlib
 import os
+import signal
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -19,6 +21,7 @@ PATHS = (
     "output",
 )  # flags that are never empty
 HELP = ("help", "-h", "--help")
+SECONDS_AFTER = 0.1  # until an interrupt that was swallowed comes again
 
 
 def usage(only: str = "") -> str:
@@ -127,6 +130,7 @@ def execute(name: str, verb: Verb, arguments: Sequence[str]) -> int:
 
 def guarded(run: Callable[[], int]) -> int:
     """The exit code of `run`, what went wrong told in a few lines where users can mend it."""
+    before, sys.unraisablehook = sys.unraisablehook, _interrupted_again
     try:
         return run()
     except UserError as error:
@@ -162,6 +166,19 @@ def guarded(run: Callable[[], int]) -> int:
             file=sys.stderr,
         )
         return 1
+    finally:
+        sys.unraisablehook = before
+
+
+def _interrupted_again(unraisable: Any) -> None:
+    """A Ctrl-C that came while Python called back from its garbage collector, which ignores what is
+    raised there: it comes again. Anything else is told as ever."""
+    if issubclass(unraisable.exc_type, KeyboardInterrupt):
+        again = threading.Timer(SECONDS_AFTER, os.kill, (os.getpid(), signal.SIGINT))
+        again.daemon = True
+        again.start()
+    else:
+        sys.__unraisablehook__(unraisable)
 
 
 def program(name: str, verb: Verb) -> int:

@@ -1,5 +1,8 @@
 """How the flags of a command line are read; no verb is run."""
 
+import time
+import weakref
+
 import pytest
 
 from research import cli
@@ -30,3 +33,22 @@ def test_a_switch_that_is_off_launches_nothing(capsys, monkeypatch):
     assert cli.main([*line, "--dry_run"]) == 2 and not joined
     assert "--process_id is for a process that runs here" in capsys.readouterr().err
     assert cli.main([*line, "--dry_run=false"]) == 2 and joined == [("", "3", "")]
+
+
+def test_an_interrupt_that_the_garbage_collector_swallows_comes_again():
+    """Python ignores what is raised in its callbacks: a run would go on for hours."""
+
+    class Thing:
+        pass
+
+    def swallowed(reference):
+        raise KeyboardInterrupt
+
+    def run():
+        thing = Thing()
+        kept = weakref.ref(thing, swallowed)
+        del thing
+        time.sleep(5)
+        return 0 if kept else 1
+
+    assert cli.guarded(run) == 130

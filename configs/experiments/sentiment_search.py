@@ -1,6 +1,6 @@
 """Learning rate, warm-up and batch size of the sentiment fine-tuning, searched on a part of it.
 
-pip install optuna
+python -m pip install optuna
 python launch.py search --config=configs/experiments/sentiment_search.py --workdir=runs/search
 """
 

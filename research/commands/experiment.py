@@ -57,10 +57,11 @@ def run(
     planned = experiment.jobs(loaded, folder)
     wanted = runner.choose(planned, only)
     checks.check_finished(planned)
-    if to_make := [job for job in wanted if rerun_changed or not (job.workdir / DONE).exists()]:
-        checks.check(loaded, to_make, planned, each or lanes.machine()[1])
+    decision = runner.decide(planned, only, bool(rerun_changed))
+    if decision.waiting:
+        checks.check(loaded, decision.waiting, planned, each or lanes.machine()[1])
     if dry_run:
-        sheet = estimate.table(wanted, planned)
+        sheet = estimate.table(wanted, planned, decision.state)
         print(f"{folder}\n\n{sheets.markdown(sheet)}\n\n{sheet.note}")
         return 0
     with lock.alone(folder):

@@ -10,7 +10,7 @@ from research.experiments import report as reports
 from research.experiments import runs as made_runs
 from research.monitoring.starts import CONFIG
 
-FOLDER = "report"
+FOLDER = "runs/report"
 PUT_ASIDE = re.compile(r"\.before-\d+$")  # what an experiment has made again since
 
 

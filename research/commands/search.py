@@ -48,23 +48,26 @@ def _report(search: Search, outcome: searcher.Outcome, folder: Path) -> Report:
     done = searches.over(outcome.study)
     have = [t for t in done if t.state.name == "COMPLETE"]
     have.sort(key=lambda t: t.value, reverse=not search.lower_is_better)
-    rows = []
+    rows, data = [], [["trial", *search.space, search.metric, "evaluations", "state"]]
     for trial in have + [t for t in done if t not in have]:
         seen = list(trial.intermediate_values.values())
         value = trial.value if trial.state.name == "COMPLETE" else None
         if value is None and seen:
             value = searcher.best(search.metric, seen)
+        name, state = trial.user_attrs[searches.FOLDER], STATES[trial.state.name]
+        chosen = [trial.params[key] for key in search.space]
+        data.append([name, *chosen, value, len(seen), state])
         rows.append(
             [
-                trial.user_attrs[searches.FOLDER],
-                *(searcher.shown({"": trial.params[key]})[1:] for key in search.space),
+                name,
+                *(searcher.shown({"": value})[1:] for value in chosen),
                 "" if value is None else number(value),
                 str(len(seen)),
-                STATES[trial.state.name],
+                state,
             ]
         )
     header = ["trial", *search.space, search.metric.replace("_", " "), "evaluations", "state"]
-    tables = [Sheet("Trials", header, rows, NOTE, "trials")]
+    tables = [Sheet("Trials", header, rows, NOTE, "trials", data)]
     if len(have) > len(search.space) > 1 and len({trial.value for trial in have}) > 1:
         tables.append(_importance(outcome))
     notes = provenance.about([folder / t.user_attrs[searches.FOLDER] for t in done])
@@ -79,4 +82,5 @@ def _importance(outcome: searcher.Outcome) -> Sheet:
     found = importance.get_param_importances(outcome.study, evaluator=evaluator)
     rows = [[key, f"{share:.2f}"] for key, share in found.items()]
     note = "The share of the differences that a key explains (fANOVA); of few trials a guess."
-    return Sheet("What mattered", ["key", "share"], rows, note, "importance")
+    header = ["key", "share"]
+    return Sheet("What mattered", header, rows, note, "importance", [header, *found.items()])

@@ -48,7 +48,7 @@ def download(name: str) -> Path:
     except ModuleNotFoundError as error:
         raise UserError(
             f"there is no folder or file {name!r}; for a name of the Hugging Face hub: "
-            "pip install huggingface_hub"
+            "python -m pip install huggingface_hub"
         ) from error
     try:
         folder = Path(huggingface_hub.snapshot_download(name, allow_patterns=list(WANTED)))

@@ -14,8 +14,8 @@ try:
     from apache_beam.options.pipeline_options import PipelineOptions
 except ModuleNotFoundError as error:
     raise UserError(
-        "data: --beam needs the package apache-beam: pip install 'research-lm[beam]' (of a "
-        "checkout: pip install -e '.[beam]')"
+        "data: --beam needs the package apache-beam: python -m pip install 'research-lm[beam]' "
+        "(of a checkout: python -m pip install -e '.[beam]')"
     ) from error
 
 TOGETHER = 16  # blocks that one worker makes in a row: their files are opened once

@@ -8,6 +8,7 @@ import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
+from research import tasks
 from research.config import Config, from_values
 from research.data import corpus, mixture, pretraining, sources, tokenizer_files
 from research.data.sources import SourceConfig
@@ -15,8 +16,9 @@ from research.data.tokenizer import Tokenizer
 from research.errors import UserError
 from research.evaluation import validation
 from research.experiments.experiment import Experiment, Job
-from research.experiments.job import DONE, scored
+from research.experiments.job import DONE, SCORED, finished, scored
 from research.models import params as parameters
+from research.monitoring.writers import METRICS, TIMING, lines
 from research.objectives import names
 from research.objectives.protocol import heads_of
 from research.sharding import mesh as meshes
@@ -65,19 +67,40 @@ def check(
 
 def check_finished(planned: Sequence[Job]) -> None:
     """Raises UserError for a finished run whose folder has lost or damaged parts."""
-    for job in planned:
-        if not (job.workdir / DONE).exists():
-            continue
+    done = [job for job in planned if (job.workdir / DONE).exists()]
+    counts: dict[str, int] = {}  # test examples by their source
+    for job in done:
         try:
-            if job.train:
-                read_info(str(job.workdir))
-            if job.config.task is not None:
-                scored(job)
+            _check_whole(job, counts)
         except UserError as error:
+            others = [other.workdir.name for other in done if other.after == job.workdir]
+            again = f" with --rerun_changed, {', '.join(others)} too" if others else ""
             raise UserError(
-                f"{job.workdir.name} is finished, but its folder is not whole: {error}; remove "
-                f"{job.workdir / DONE} and the same command makes what is missing"
+                f"{job.workdir.name} is finished, but its folder is not whole: {error}. Put back "
+                f"what is missing, or remove {job.workdir / DONE}, and the same command makes it "
+                f"again{again}"
             ) from error
+
+
+def _check_whole(job: Job, counts: dict[str, int]) -> None:
+    finished(job)
+    if job.train:
+        read_info(str(job.workdir))
+        for name in (METRICS, TIMING):
+            if not (job.workdir / name).exists():
+                raise UserError(f"it has no {name}")
+            lines(job.workdir / name)
+    if job.config.task is None:
+        return
+    if not (job.workdir / SCORED).exists():
+        raise UserError(f"it has no {SCORED}")
+    source = job.config.data.test or job.config.data.validation
+    if repr(source) not in counts:
+        kind = tasks.kind_of(job.config.task)
+        counts[repr(source)] = len(corpus.examples(source, kind))
+    found, expected = len(scored(job)), counts[repr(source)]
+    if found != expected:
+        raise UserError(f"{SCORED} has {found:,} lines for {expected:,} test examples")
 
 
 def outlook(chosen: Sequence[Job], planned: Sequence[Job]) -> list[tuple[Job, Known]]:

@@ -49,6 +49,7 @@ def begin(program: Sequence[str], workdir: Path, lane: int, lanes: int, devices:
     path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
     own = {"PYTHONPATH": path, starts.TYPED: shlex.join(starts.command())}
     with open(_log(workdir), "a", encoding="utf-8") as log:
+        print("starting", file=log, flush=True)  # what stood last was of another start
         # Runs that share all cores wait for each other; the number that a run has is part of what
         # it computes, to the last digit, so it does not depend on what runs beside it.
         process = subprocess.Popen(

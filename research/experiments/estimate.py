@@ -35,10 +35,14 @@ class Estimate:
     hours: float | None
 
 
-def table(jobs: list[Job], planned: list[Job]) -> Sheet:
+def table(
+    jobs: list[Job], planned: list[Job], state: Callable[[Job], str] = lambda job: ""
+) -> Sheet:
     """The runs, what each starts from, and what it will take.
 
-    planned: all jobs of the experiment, of which `jobs` are chosen.
+    Args:
+        planned: all jobs of the experiment, of which `jobs` are chosen.
+        state: what has been made of one; what is "finished" is not added up.
     """
     models = {job.run: known.config.model for job, known in checks.outlook(jobs, planned)}
     peak = functools.cache(flops.matmul_peak)
@@ -46,12 +50,14 @@ def table(jobs: list[Job], planned: list[Job]) -> Sheet:
     rows, total = [], [0.0, 0.0]
     for job in jobs:
         found = _estimate(job, models[job.run], peak, examples)
-        total[0] += found.tokens or 0
-        total[1] += found.hours or 0.0
+        if state(job) != "finished":
+            total[0] += found.tokens or 0
+            total[1] += found.hours or 0.0
         start = job.after.name if job.after else job.config.init_from
-        rows.append([job.workdir.name, start, *_shown(found)])
-    rows.append(["all", "", "", f"{total[0]:,.0f}", f"{total[1]:.3f}"])
-    return Sheet("Runs", ["run", "starts from", "steps", "tokens", "hours"], rows, NOTE)
+        rows.append([job.workdir.name, start, *_shown(found), state(job)])
+    rows.append(["to be made", "", "", f"{total[0]:,.0f}", f"{total[1]:.3f}", ""])
+    header = ["run", "starts from", "steps", "tokens", "hours", "state"]
+    return Sheet("Runs", header, rows, NOTE)
 
 
 def _shown(found: Estimate) -> list[str]:

@@ -113,7 +113,14 @@ def scored(job: Job) -> list[dict]:
 
 def finished(job: Job) -> dict:
     """The record of a finished job: step, validation metrics, seconds."""
-    return read_record(job.workdir / DONE, ("step", "metrics", "seconds"))
+    file = job.workdir / DONE
+    found = read_record(file, ("step", "metrics", "seconds"))
+    whole = isinstance(found["metrics"], dict) and isinstance(found["seconds"], int | float)
+    if not whole:
+        raise UserError(
+            f"{file} is damaged: metrics={found['metrics']}, seconds={found['seconds']}"
+        )
+    return found
 
 
 def read_record(file: epath.Path, keys: Sequence[str] = ()) -> dict:

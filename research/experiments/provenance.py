@@ -32,7 +32,7 @@ def config_differences(configs: Mapping[str, Mapping[str, Any]]) -> list[Sheet]:
 
 
 def _config_differences(configs: Mapping[str, Mapping[str, Any]], task: str | None) -> Sheet:
-    configs = {name: of_one_kind(values) for name, values in configs.items()}
+    configs = {name: _of_one_experiment(of_one_kind(c), c) for name, c in configs.items()}
     keys = dict.fromkeys(key for values in configs.values() for key in values)
     rows = []
     for key in keys:
@@ -51,6 +51,13 @@ def of_one_kind(values: Mapping[str, Any]) -> dict[str, Any]:
     if "init_from" in found:
         found["init_from"] = SEED.sub("", str(found["init_from"]))
     return found
+
+
+def _of_one_experiment(shown: dict[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    """With the name of the run that it starts from in place of its folder."""
+    if SEED.search(start := str(values.get("init_from", ""))):
+        shown["init_from"] = SEED.sub("", Path(start).name)
+    return shown
 
 
 def data_of(folder: Path) -> str:

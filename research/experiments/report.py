@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from research import bucket
-from research.config import flat, to_values
+from research.config import Config, flat, to_values
 from research.data import store
 from research.data.tokenizer import Tokenizer
 from research.evaluation import language, predictor
@@ -21,7 +21,8 @@ from research.experiments.job import finished, scored
 from research.experiments.results import Measure, Results, collect
 from research.experiments.sheets import Sheet, number, signed, spread
 from research.experiments.statistics import Difference, significant
-from research.training.inference import Loaded, load_model
+from research.training.checkpoint import read_info
+from research.training.inference import load_model
 
 SHOWN = 20  # test examples of which one is shown
 SIMPLE = "simple method"  # the name of its row
@@ -117,13 +118,16 @@ def write(report: Report, folder: Path, page: str) -> list[Path]:
 
 
 def _pretraining(experiment: Experiment, planned: list[Job]) -> Sheet:
-    rows = []
+    rows, parts = [], {}
+    data = [["run", "tokens_seen", "metric", "method", "method_value", "value"]]
     for job in planned:
         if job.run not in experiment.pretraining:
             continue
-        loaded = load_model(str(job.workdir))
-        found, simple = finished(job)["metrics"], _language_baselines(loaded)
+        tokenizer = Tokenizer.from_json(read_info(str(job.workdir)).tokenizer_json)
+        found, simple = finished(job)["metrics"], _language_baselines(job.config, tokenizer)
         tokens = finished(job)["step"] * job.config.train.batch_size
+        if batches := job.config.train.eval_batches:
+            parts[job.run] = f"{job.run} on the first {batches:,} batches"
         shown = [
             ("masked_accuracy", "masked accuracy", "most frequent token"),
             ("next_sentence_accuracy", "next sentence accuracy", "coin"),
@@ -136,26 +140,29 @@ def _pretraining(experiment: Experiment, planned: list[Job]) -> Sheet:
             if key in found:
                 value = f"{simple[key]:.4g} ({baseline})" if key in simple else ""
                 rows.append([job.workdir.name, f"{tokens:,}", name, value, f"{found[key]:.4g}"])
+                method = (baseline, simple[key]) if key in simple else (None, None)
+                data.append([job.workdir.name, tokens, key, *method, found[key]])
     header = ["run", "tokens seen", "metric", "baseline", "model"]
-    return Sheet("Pre-training, on held-out text", header, rows, name="pretraining")
+    note = f"Simple methods on all held-out text, {', '.join(parts.values())}." if parts else ""
+    return Sheet("Pre-training, on held-out text", header, rows, note, "pretraining", data)
 
 
-def _language_baselines(loaded: Loaded) -> dict[str, float]:
+def _language_baselines(config: Config, tokenizer: Tokenizer) -> dict[str, float]:
     """Numbers of n-gram models over the same tokens, trained on the training split."""
-    data = loaded.config.data
+    data = config.data
     train, held_out = (
-        _documents(store.build(data.corpus, s, data.held_out_percent, loaded.tokenizer, data.cache))
+        _documents(store.build(data.corpus, s, data.held_out_percent, tokenizer, data.cache))
         for s in ("train", "validation")
     )
-    entries, goal = loaded.tokenizer.vocab_size, loaded.config.objective
+    entries, goal = tokenizer.vocab_size, config.objective
     numbers = {"next_sentence_accuracy": 0.5, "sentence_order_accuracy": 0.5}
     if goal.masked_lm:
         counts = baselines.frequent_token(_framed(train, 0), _framed(held_out, 0), entries).counts
         numbers |= language.finish(total(counts))
     if goal.causal_lm:
-        end = loaded.tokenizer.eos
+        end = tokenizer.eos
         rows, test = _framed(train, end), _framed(held_out, end)
-        sizes = _bytes(loaded.tokenizer, test)
+        sizes = _bytes(tokenizer, test)
         numbers |= language.finish(total(baselines.bigram(rows, test, sizes, entries).counts))
     return numbers
 
@@ -286,7 +293,7 @@ def reading(found: Difference, lower_is_better: bool, sure: bool | None) -> str:
     if not math.isfinite(found.value):
         return "not finite"
     unsure = "one seed" if min(found.seeds) < 2 else "no variation"
-    if not known:
+    if not known or (found.interval is None and not any(map(any, known))):
         return unsure
     if any(low <= 0 <= high for low, high in known):
         return "not resolved"

@@ -86,18 +86,34 @@ def choose(planned: list[Job], only: str) -> list[Job]:
     return chosen
 
 
-def unfinished(
-    planned: list[Job],
-    only: str = "",
-    say: Callable[[str], None] = print,
-    rerun_changed: bool = False,
-) -> list[Job]:
-    """The chosen jobs that are still to be made.
+@dataclasses.dataclass(frozen=True)
+class Decision:
+    """What becomes of the chosen jobs.
+
+    waiting: to be made; again: those of them whose folder is put aside for it.
+    finished: by the same code, `other_code` by that of another commit.
+    """
+
+    waiting: list[Job] = dataclasses.field(default_factory=list)
+    again: list[Job] = dataclasses.field(default_factory=list)
+    finished: list[Job] = dataclasses.field(default_factory=list)
+    other_code: list[Job] = dataclasses.field(default_factory=list)
+
+    def state(self, job: Job) -> str:
+        """In a word; nothing of one that is made for the first time."""
+        if job in self.again:
+            return "made again"
+        if job in self.waiting:
+            return "goes on" if (job.workdir / CHECKPOINTS).exists() else ""
+        return "finished"
+
+
+def decide(planned: list[Job], only: str = "", rerun_changed: bool = False) -> Decision:
+    """Looks at what is in the folders of the chosen jobs.
 
     Args:
-        rerun_changed: those too that were made with another config or other data, or finished
-            with another commit, and what starts from them; their folders are kept under another
-            name.
+        rerun_changed: those are made again that were made with another config or other data, or
+            finished with another commit, and what starts from them.
 
     Raises UserError where one starts from a run that is neither chosen nor done, and, without
     `rerun_changed`, where a run with another config or other data is in its folder.
@@ -108,16 +124,15 @@ def unfinished(
         raise UserError(
             f"--only={only!r}: {workdir} is not done, and a run of these starts from it"
         )
-    waiting, again, other_code = [], [], []
-    commit = starts.commit()
+    found, commit = Decision(), starts.commit()
     for job in chosen:
         fresh = job.config.init == "fresh"  # of its start it has only the shape
-        begins_anew = job.after in {j.workdir for j in waiting} and not fresh
+        begins_anew = job.after in {j.workdir for j in found.waiting} and not fresh
         done = _record(job, DONE)
         # What has no checkpoint yet can begin again with any config.
         begun = done or (_record(job, BEGUN) if (job.workdir / CHECKPOINTS).exists() else None)
         if begun is None:
-            waiting.append(job)
+            found.waiting.append(job)
             continue
         state = "finished" if done else "unfinished"
         if begins_anew and not rerun_changed:
@@ -133,20 +148,36 @@ def unfinished(
                 "it, give another --workdir, or --rerun_changed"
             )
         if done and same and done["commit"] == commit:
-            say(f"{job.workdir.name}: finished before")
+            found.finished.append(job)
         elif done and same and not rerun_changed:
-            other_code.append(job.workdir.name)
+            found.other_code.append(job)
         else:
-            waiting.append(job)
-            again += [] if same and not done else [job]
-    if other_code:
+            found.waiting.append(job)
+            if done or not same:
+                found.again.append(job)
+    return found
+
+
+def unfinished(
+    planned: list[Job],
+    only: str = "",
+    say: Callable[[str], None] = print,
+    rerun_changed: bool = False,
+) -> list[Job]:
+    """The chosen jobs that are still to be made, see `decide`; tells of the others, and puts the
+    folders of those that are made again aside under another name."""
+    found = decide(planned, only, rerun_changed)
+    for job in found.finished:
+        say(f"{job.workdir.name}: finished before")
+    if found.other_code:
         say(
-            f"finished before, with other code than the commit {(commit or 'none')[:12]}: "
-            f"{', '.join(other_code)}; --rerun_changed makes them again"
+            f"finished before, with other code than the commit {(starts.commit() or 'none')[:12]}: "
+            f"{', '.join(job.workdir.name for job in found.other_code)}; --rerun_changed makes "
+            "them again"
         )
-    for job in again:  # all have been looked at: nothing is moved before an error
+    for job in found.again:  # all have been looked at: nothing is moved before an error
         say(f"{job.workdir.name}: made again; what was there is now {_put_aside(job.workdir).name}")
-    return waiting
+    return found.waiting
 
 
 def _record(job: Job, name: str) -> dict | None:
@@ -241,4 +272,5 @@ class _Runner:
         self.view.say("stopping; the runs save their checkpoints")
         running = list(filter(None, self.lanes))
         children.stop(running, self.view.say)
-        self.outcome.left += [child.name for child in running]
+        # One may have come to its end meanwhile.
+        self.outcome.left += [c.name for c in running if not (c.workdir / DONE).exists()]

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import optuna
 
 STUDY = "study.log"
+EVALUATIONS = ("eval_every", "eval_epochs", "eval_batches")
 SEARCH = "search"  # the attribute of the study that says what it is of
 FOLDER = "folder"  # a trial's attribute: where it is made
 Value = float | int | str | bool
@@ -158,7 +159,7 @@ def trial_config(search: Search, parameters: Mapping[str, Value]) -> Config:
 def require(folder: Path) -> None:
     """Raises UserError for a folder on a bucket, and without Optuna."""
     if importlib.util.find_spec("optuna") is None:
-        raise UserError("a search needs the package optuna: pip install optuna")
+        raise UserError("a search needs the package optuna: python -m pip install optuna")
     if bucket.is_remote(folder):
         raise UserError(f"--workdir={folder}: a study is kept in a local folder, not on a bucket")
 
@@ -201,12 +202,14 @@ def _check_same(search: Search, study: "optuna.Study", folder: Path) -> None:
         "metric": search.metric,
         "space": {key: repr(values) for key, values in search.space.items()},
         "config, data or checkpoint": fingerprint(trial),
+        # Of a training they are free; of a trial they decide how often it is looked at.
+        "evaluations": [getattr(trial.config.train, key) for key in EVALUATIONS],
     }
     before = study.user_attrs.get(SEARCH)
     if before is None:
         study.set_user_attr(SEARCH, about)
         return
-    differs = [key for key in about if before[key] != about[key]]
+    differs = [key for key in about if before.get(key) != about[key]]
     if differs:
         raise UserError(
             f"{folder / STUDY} is of another search (its {', '.join(differs)}); give another "

@@ -216,7 +216,7 @@ def _executor(dry_run: bool) -> Any:
         if error.name != "submitit":
             raise
         raise UserError(
-            "--on=slurm needs the package submitit: pip install submitit, or pip install '.[slurm]'"
+            "--on=slurm needs the package submitit: python -m pip install submitit"
         ) from error
 
     if not dry_run:

@@ -56,4 +56,4 @@ class WandbRun:
 def require() -> None:
     """Raises UserError where the package is missing."""
     if importlib.util.find_spec("wandb") is None:
-        raise UserError("config.train.wandb needs the package wandb: pip install wandb")
+        raise UserError("config.train.wandb needs the package wandb: python -m pip install wandb")

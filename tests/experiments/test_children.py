@@ -20,7 +20,7 @@ def test_a_run_is_told_the_command_that_began_it(tmp_path, monkeypatch):
 def test_one_that_is_stopped_before_it_could_save_is_told_in_words(tmp_path):
     wait = "import time; print('here', flush=True); time.sleep(60)"
     child = children.begin((sys.executable, "-c", wait), tmp_path / "run", 0, 1, 0)
-    while not children.last_lines(tmp_path / "run", 1):
+    while children.last_lines(tmp_path / "run", 1) != ["here"]:
         time.sleep(0.02)
     said = []
     children.stop([child], said.append)

@@ -30,7 +30,7 @@ def test_what_runs_will_take(tmp_path, monkeypatch):
     sheet = estimate.table(planned, planned)
     rows = {row[0]: row[1:] for row in sheet.rows}
     assert rows["base-seed0"][:3] == ["", "10", "7,680"]
-    assert rows["epochs-seed0"] == ["", "?", "?", "?"]
+    assert rows["epochs-seed0"] == ["", "?", "?", "?", ""]
     assert rows["task-seed1"][:2] == ["base-seed0", "3"], "60 examples, 32 a batch, 1.5 epochs"
     assert rows["asked-seed1.0"][:3] == ["task-seed1", "0", "0"]
     tokens = [int(row[2].replace(",", "")) for row in rows.values() if row[2] not in ("", "?")]

@@ -256,3 +256,26 @@ def test_runs_end_when_the_runner_is_killed(tmp_path):
         time.sleep(0.1)
     os.kill(child, signal.SIGKILL)
     pytest.fail("the run outlived its runner")
+
+
+def test_what_a_dry_run_says_of_each(make, tmp_path):
+    """What is finished, goes on or would be refused, and nothing is moved."""
+    make({"first": {}, "second": {}}, parallel=2)
+    (tmp_path / "runs" / "second-seed0" / "done.json").unlink()
+    (tmp_path / "runs" / "second-seed0" / "checkpoints").mkdir()
+    file = str(tmp_path / "experiment.py")
+    planned = experiment.jobs(experiment.load(file), tmp_path / "runs")
+    found = runner.decide(planned)
+    assert [found.state(job) for job in planned] == ["finished", "goes on"]
+    changed = {"second": {"overrides": {"train.steps": 3}}, "first": {}, "third": {}}
+    config = {"config": str(tmp_path / "config.py")}
+    write(tmp_path / "experiment.py", {name: config | v for name, v in changed.items()})
+    planned = experiment.jobs(experiment.load(file), tmp_path / "runs")
+    with pytest.raises(UserError, match="second-seed0 holds a run, unfinished, with another conf"):
+        runner.decide(planned)
+    found = runner.decide(planned, rerun_changed=True)
+    assert [found.state(job) for job in planned] == ["made again", "finished", ""]
+    assert sorted(p.name for p in (tmp_path / "runs").glob("*-seed0*")) == [
+        "first-seed0",
+        "second-seed0",
+    ]

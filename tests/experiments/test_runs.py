@@ -106,7 +106,7 @@ def test_another_start_is_another_row(tmp_path):
         for name, start in (("one", "mlm"), ("two", "nsp"))
     ]
     made, _ = runs.of_folders(folders)
-    assert made.details[0].rows == [["init_from", '"runs/mlm"', '"runs/nsp"']]
+    assert made.details[0].rows == [["init_from", '"mlm"', '"nsp"']]
 
 
 def test_what_is_no_run_or_damaged_is_named(tmp_path):
