@@ -40,4 +40,4 @@ def test_without_beam_the_command_says_how_to_get_it(monkeypatch, capsys):
     monkeypatch.delitem(sys.modules, "research.data.beam", raising=False)
     given = ["--config=configs/pretrain/bert.py:size=tiny", "--beam=--runner=DirectRunner"]
     assert cli.main(["data", *given]) == 2
-    assert "--beam needs the package apache-beam: pip install" in capsys.readouterr().err
+    assert "--beam needs the package apache-beam: python -m pip install" in capsys.readouterr().err

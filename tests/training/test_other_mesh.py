@@ -47,7 +47,7 @@ def back(folder):
 @pytest.mark.parametrize(
     ("kind", "first", "others"),
     [
-        ("sentiment", "fsdp 8", ("1", "2x4")),
+        ("sentiment", "fsdp 8", ("2x4",)),
         pytest.param("sentiment", "1", ("8", "4x2"), marks=pytest.mark.long),
         pytest.param("bert", "2x4", ("4x2", "1", "8"), marks=pytest.mark.long),
         pytest.param("gpt", "8", ("fsdp 8", "2x4", "1"), marks=pytest.mark.long),

@@ -21,8 +21,8 @@ from tests.integration.conftest import TASKS
 from tests.training import killed_run
 
 ROOT = Path(__file__).parents[2]
-KINDS = ["bert", "gpt", "sentiment"]
-MORE = [pytest.param(kind, marks=pytest.mark.long) for kind in ("mixture", *TASKS)]
+KINDS = ["bert", "sentiment"]
+MORE = [pytest.param(kind, marks=pytest.mark.long) for kind in ("gpt", "mixture", *TASKS)]
 
 
 def child(compiled: Path, kill_at: int, *runs: str | Path) -> subprocess.Popen:
