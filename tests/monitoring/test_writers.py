@@ -239,7 +239,5 @@ def test_weights_and_biases_gets_the_same_numbers(tmp_path, monkeypatch):
 
 def test_without_the_package_the_error_says_so(tmp_path, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(
-        UserError, match="wandb needs the package wandb: python -m pip"
-    ):
+    with pytest.raises(UserError, match="wandb needs the package wandb: python -m pip"):
         MetricWriter(tmp_path, wandb="p")
