@@ -297,14 +297,8 @@ def test_the_confusion_matrix_as_it_is_printed():
     ]
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param("multi_label", marks=pytest.mark.long),
-        pytest.param("regression", marks=pytest.mark.long),
-        "multiple_choice",
-    ],
-)
+@pytest.mark.long
+@pytest.mark.parametrize("name", ["multi_label", "regression", "multiple_choice"])
 def test_train_evaluate_predict(name, tmp_path, capsys):
     values = helpers.run_values("sentiment", tmp_path, steps=2)
     key, given, options = {

@@ -37,6 +37,7 @@ def test_each_evaluation_writes_what_the_weights_make_of_held_out_texts(kind, tm
     assert shown == [line["text"] for line in found]
 
 
+@pytest.mark.long
 def test_a_run_that_goes_on_has_each_text_once(tmp_path, monkeypatch):
     values = helpers.run_values("sentiment", tmp_path, steps=STEPS, eval_every=2, samples=2)
     values["train"]["checkpoint_every"] = 3
