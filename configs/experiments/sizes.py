@@ -2,7 +2,7 @@
 
     python launch.py experiment --config=configs/experiments/sizes.py --workdir=runs/sizes
 
-At tiny size 46 minutes on 2 CPU cores, two runs at a time (92 minutes of a core). Found
+At tiny size 92 minutes of a CPU core; on 2 cores two runs go at a time, for about half. Found
 (docs/results.md): each is better than the smallest, in masked accuracy (0.104 to 0.229) and on
 entities (0.117 to 0.484).
 """

@@ -6,7 +6,6 @@ on average, each span masked, replaced or kept as a whole.
 """
 
 import dataclasses
-import itertools
 from typing import Literal
 
 import numpy as np
@@ -38,11 +37,11 @@ def _units(word_starts: np.ndarray, candidates: np.ndarray) -> list[np.ndarray]:
     return np.split(candidates, cuts)
 
 
-def _ends(words: list[np.ndarray]) -> np.ndarray:
+def _ends(words: list[np.ndarray], candidates: np.ndarray) -> np.ndarray:
     """Of each word the number of the first one behind it that does not follow without a gap, which
     a special token leaves."""
-    gaps = [after[0] != before[-1] + 1 for before, after in itertools.pairwise(words)]
-    stretch = np.cumsum([False, *gaps])
+    firsts = np.cumsum([0, *map(len, words[:-1])])  # of each word, among the candidates
+    stretch = np.cumsum(np.diff(candidates, prepend=candidates[0]) > 1)[firsts]
     return np.searchsorted(stretch, stretch, side="right")
 
 
@@ -60,17 +59,18 @@ def choose(
     the last places are filled with parts of words, so that the number predicted is always exact.
     """
     count = min(count, len(candidates))
-    if unit == "token":
+    if unit == "token" or not count:
         return np.sort(rng.permutation(candidates)[:count]), np.arange(count)
     words = _units(word_starts, candidates)
-    ends = _ends(words)
+    ends = _ends(words, candidates) if unit == "span" else ()
     chosen: dict[int, int] = {}  # position -> the first word of its unit
     for w in rng.permutation(len(words)):
         if len(chosen) == count:
             break
-        run = 1 if unit == "word" else 1 + int(np.searchsorted(SPAN_SHARES, rng.random()))
-        span = words[w : min(w + run, ends[w])]
-        piece = [int(p) for word in span for p in word if int(p) not in chosen]
+        end = w + 1
+        if unit == "span":
+            end = min(end + int(np.searchsorted(SPAN_SHARES, rng.random())), ends[w])
+        piece = [int(p) for word in words[w:end] for p in word if int(p) not in chosen]
         if unit == "span":
             piece = piece[: count - len(chosen)]
         if len(chosen) + len(piece) <= count:

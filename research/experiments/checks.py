@@ -22,13 +22,13 @@ from research.monitoring.writers import METRICS, TIMING, lines
 from research.objectives import names
 from research.objectives.protocol import heads_of
 from research.sharding import mesh as meshes
-from research.tasks.protocol import Task
+from research.tasks.protocol import Example, Task
 from research.training import best, optimizer
 from research.training import run as runs
 from research.training.checkpoint import Info, read_info
 from research.training.inference import objectives_of
 
-# The shipped examples of a report: what an encoder and a decoder have to be trained for.
+# What an encoder and a decoder have to be trained with, so that a report can show its examples.
 ENCODER, DECODER = ("masked_lm", "next_sentence"), ("causal_lm",)
 SOME_TEXT = ("some text",)
 CUT = 500  # about so many examples of a split, from all over it, are cut into slots: that is slow
@@ -54,7 +54,7 @@ def check(
         devices: that each run will see.
     """
     _check_shown(experiment, planned)
-    read: dict[str, list] = {}
+    read = _Read()
     to_make = {job.run for job in chosen}
     for job, known in outlook(chosen, planned):
         if job.run not in to_make:
@@ -152,8 +152,16 @@ def _known(job: Job, start: Known | None) -> Known:
     return Known(dataclasses.replace(config, model=shape), tokenizer)
 
 
-def _check_run(known: Known, devices: int, read: dict[str, list]) -> None:
-    """read: the examples of each source, and what has been checked already."""
+@dataclasses.dataclass
+class _Read:
+    """What several runs share is read once: the examples of a kind of each source, and which
+    sources, alone or with a task's options, have been found to fit."""
+
+    examples: dict[str, list[Example]] = dataclasses.field(default_factory=dict)
+    fitting: set[str] = dataclasses.field(default_factory=set)
+
+
+def _check_run(known: Known, devices: int, read: _Read) -> None:
     config, data, train = known.config, known.config.data, known.config.train
     objectives, task = objectives_of(config, known.tokenizer)
     sizes = dict(zip(meshes.AXES, meshes.axis_sizes(config.mesh, devices), strict=True))
@@ -164,8 +172,9 @@ def _check_run(known: Known, devices: int, read: dict[str, list]) -> None:
         if data.weights:
             mixture.shares(data.weights, [source.name for source in data.corpus])
         for source in data.corpus:
-            if repr(source) not in read:
-                read[repr(source)] = [sources.fingerprint(source)]
+            if repr(source) not in read.fitting:
+                sources.fingerprint(source)  # raises where there is nothing to read
+                read.fitting.add(repr(source))
     else:
         for split in ("train", "validation", "test"):
             if source := getattr(data, split):
@@ -180,15 +189,15 @@ def _check_run(known: Known, devices: int, read: dict[str, list]) -> None:
 
 
 def _check_examples(
-    task: Task, options: str, split: str, source: SourceConfig, read: dict[str, list]
+    task: Task, options: str, split: str, source: SourceConfig, read: _Read
 ) -> None:
     key = f"{task.kind} {source}"
-    if key not in read:
-        read[key] = corpus.examples(source, task.kind)
-    if (done := f"{key} {options}") not in read:
-        found = read[key]
-        some = found[:: max(1, len(found) // CUT)]
-        read[done] = corpus.task_slots(task, split, source, some)[:0]
+    if key not in read.examples:
+        read.examples[key] = corpus.examples(source, task.kind)
+    if f"{key} {options}" not in read.fitting:
+        found = read.examples[key]
+        corpus.task_slots(task, split, source, found[:: max(1, len(found) // CUT)])
+        read.fitting.add(f"{key} {options}")
 
 
 def _check_shown(experiment: Experiment, planned: Sequence[Job]) -> None:

@@ -35,9 +35,7 @@ class Estimate:
     hours: float | None
 
 
-def table(
-    jobs: list[Job], planned: list[Job], state: Callable[[Job], str] = lambda job: ""
-) -> Sheet:
+def table(jobs: list[Job], planned: list[Job], state: Callable[[Job], str]) -> Sheet:
     """The runs, what each starts from, and what it will take.
 
     Args:

@@ -9,7 +9,8 @@ from research.errors import UserError
 
 MOST = 4  # runs at a time on CPU unless told: each has its own memory
 GPU_MEMORY = 0.9  # that runs which share GPUs take together, each an equal part
-GPU_PART = "XLA_PYTHON_CLIENT_MEM_FRACTION"
+GPU_PART = "XLA_CLIENT_MEM_FRACTION"
+OLD_GPU_PART = "XLA_PYTHON_CLIENT_MEM_FRACTION"  # beside the new name it is an error of jaxlib
 ASK = "import jax; print(jax.default_backend(), jax.local_device_count())"
 
 
@@ -66,10 +67,11 @@ def count(parallel: int, devices: int) -> int:
 
 def environment(lane: int, lanes: int, devices: int) -> dict[str, str]:
     """What makes a run of a lane see its own devices only; `devices` 0: all, and of a GPU's memory
-    its part (https://docs.jax.dev/en/latest/gpu_memory_allocation.html)."""
+    its part (https://docs.jax.dev/en/latest/201/gpu-memory.html)."""
     if not devices:
-        shared = lanes > 1 and GPU_PART not in os.environ
-        return {GPU_PART: f"{GPU_MEMORY / lanes:.2f}"} if shared else {}
+        if lanes == 1 or GPU_PART in os.environ or OLD_GPU_PART in os.environ:
+            return {}
+        return {GPU_PART: f"{GPU_MEMORY / lanes:.2f}"}
     return {
         "CUDA_VISIBLE_DEVICES": _own("CUDA_VISIBLE_DEVICES", lane, devices),
         "TPU_VISIBLE_CHIPS": _own("TPU_VISIBLE_CHIPS", lane, devices),

@@ -218,7 +218,7 @@ def _by_method(
     """The counts of the simple method on the same training and test examples."""
     train = corpus.examples(config.data.train, task.kind)
     if method != "bigram":
-        return METHODS[method](train, examples).counts
+        return METHODS[method].function(train, examples).counts
     rows = [r for e in train for r in _completion_rows(task, e, whole=True)]
     lengths, counts = tokenizer.byte_lengths(), []
     for example in examples:

@@ -1,7 +1,8 @@
 """The table that an experiment is made for: its rows, its columns, and what is compared."""
 
 import dataclasses
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
+from typing import NamedTuple
 
 from research import tasks
 from research.config import Config
@@ -10,21 +11,23 @@ from research.experiments import baselines
 from research.objectives import measures
 from research.tasks import sequence_classification, text_generation, token_classification
 
-# Simple systems that stand in a table's first row.
+
+class Method(NamedTuple):
+    """A simple system. Where they are not empty: the name of the only task that it is for, and the
+    kind of the examples that it reads."""
+
+    function: Callable[..., baselines.Result]
+    task: str = ""
+    kind: str = ""
+
+
+# They stand in a table's first row.
 METHODS = {
-    "linear": baselines.linear,
-    "linear_svm": baselines.linear_svm,
-    "frequent_tag": baselines.frequent_tag,
-    "overlapping_sentence": baselines.overlapping_sentence,
-    "bigram": baselines.bigram,
-}
-# What a method is for: tasks of this name (any where it is empty) on examples of this kind.
-USES = {
-    "linear": (sequence_classification.NAME, "classification"),
-    "linear_svm": (sequence_classification.NAME, "classification"),
-    "frequent_tag": (token_classification.NAME, "tokens"),
-    "overlapping_sentence": ("", "question"),
-    "bigram": (text_generation.NAME, ""),
+    "linear": Method(baselines.linear, sequence_classification.NAME, "classification"),
+    "linear_svm": Method(baselines.linear_svm, sequence_classification.NAME, "classification"),
+    "frequent_tag": Method(baselines.frequent_tag, token_classification.NAME, "tokens"),
+    "overlapping_sentence": Method(baselines.overlapping_sentence, kind="question"),
+    "bigram": Method(baselines.bigram, text_generation.NAME),
 }
 
 
@@ -134,7 +137,7 @@ def _check_metric(place: str, run: str, column: Column, config: Config) -> None:
 
 
 def _fits(method: str, config: Config) -> bool:
-    name, kind = USES[method]
+    _, name, kind = METHODS[method]
     task = config.task
     return name in ("", tasks.name_of(task)) and kind in ("", tasks.kind_of(task))
 

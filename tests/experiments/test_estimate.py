@@ -27,7 +27,7 @@ def test_what_runs_will_take(tmp_path, monkeypatch):
         "asked": Run(files["sentiment"], start="task", train=False),
     }
     planned = experiment.jobs(Experiment("made", runs), tmp_path / "runs")
-    sheet = estimate.table(planned, planned)
+    sheet = estimate.table(planned, planned, lambda job: "")
     rows = {row[0]: row[1:] for row in sheet.rows}
     assert rows["base-seed0"][:3] == ["", "10", "7,680"]
     assert rows["epochs-seed0"] == ["", "?", "?", "?", ""]
