@@ -128,8 +128,9 @@ def test_a_raw_text_is_split_and_read_back_from_its_characters():
 )
 def test_raw_texts_in_scripts_with_marks_and_without_blanks(folder, text, words, tmp_path):
     """The tags that the reference gives these words."""
-    importer.save(importer.read(str(build(FOLDERS[folder], tmp_path / "source"))), str(tmp_path))
-    (found,) = predictor.predict(load_model(str(tmp_path)), [{"text": text}])
+    source, run = build(FOLDERS[folder], tmp_path / "source"), str(tmp_path / "run")
+    importer.save(importer.read(str(source)), run)
+    (found,) = predictor.predict(load_model(run), [{"text": text}])
     pairs = zip(found["tokens"], found["tags"], strict=True)
     assert " ".join(f"{word}/{tag}" for word, tag in pairs) == words
 
