@@ -20,8 +20,8 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from research.data import bundled, files, tfds_source
-from research.data.files import Row
+from research.data import bundled, files, formats, tfds_source
+from research.data.row import Row
 from research.errors import UserError, nearest
 
 KINDS = {
@@ -52,6 +52,8 @@ class SourceConfig:
         sorted by something stays representative, which `take` does not promise.
       take: the first n examples, 0 for all.
       data_dir: where TFDS keeps its sets (its own default when empty).
+      format: how examples are kept in the files, a name out of `formats.FORMATS`; when empty, what
+        their ending and their first row say.
     """
 
     name: str
@@ -61,6 +63,7 @@ class SourceConfig:
     percent: float = 100.0
     take: int = 0
     data_dir: str = ""
+    format: str = ""
 
 
 def read(config: SourceConfig, kind: str) -> Iterator[dict]:
@@ -95,7 +98,9 @@ def pieces(config: SourceConfig) -> list[Callable[[], Iterator[dict]]]:
         return [reader(functools.partial(tfds_source.rows, *split, span)) for span in spans]
     paths = _paths(config)
     named = zip(paths, files.relative_names(paths), strict=True)
-    return [reader(functools.partial(files.file_rows, *file)) for file in named]
+    return [
+        reader(functools.partial(files.file_rows, *file, format=config.format)) for file in named
+    ]
 
 
 def _fields(config: SourceConfig, kind: str) -> dict[str, str]:
@@ -136,6 +141,8 @@ def fingerprint(config: SourceConfig) -> str:
         "percent": config.percent,
         "take": config.take,
     }
+    if config.format:
+        whole["format"] = config.format
     return hashlib.sha256(json.dumps(whole).encode()).hexdigest()
 
 
@@ -151,6 +158,7 @@ def percentile(key: str) -> float:
 
 def _check(config: SourceConfig) -> None:
     prefix, _ = _parts(config.name)
+    formats.check(config.format)
     if prefix != "tfds":
         for key in ("split", "data_dir"):
             if getattr(config, key):
@@ -188,7 +196,7 @@ def _paths(config: SourceConfig) -> list[Path]:
 def _rows(config: SourceConfig, kind: str, fields: Mapping[str, str]) -> Iterator[Row]:
     prefix, rest = _parts(config.name)
     if prefix != "tfds":
-        return files.rows(_paths(config))
+        return files.rows(_paths(config), format=config.format)
     rows = tfds_source.rows(rest, config.split, config.data_dir)
     if kind == "tokens":  # conll2003 ends in a sentence without words
         column = fields.get("tokens", "tokens")
