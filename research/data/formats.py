@@ -3,8 +3,8 @@
 A format of lines makes rows of a file. A format of rows takes those of a .json, .jsonl, .csv or
 .tsv as they stand, and yields rows with our field names for a kind of example (`sources.KINDS`).
 These keep their own fields beside ours, so that `fields` of a source may still name one; what
-cannot be used is yielded with `left_out`. Texts still have the line ends of the file, so that places in them
-(answers, spans) count as they should; they become \\n behind this (`row.one_line_end`).
+cannot be used is yielded with `left_out`. Texts still have the line ends of the file, so that
+places in them (answers, spans) count as they should; `row.one_line_end` comes after this.
 """
 
 import dataclasses
