@@ -27,13 +27,14 @@ def rows(lines: Lines) -> Iterator[Row]:
     Tags in IOB1, BIOES, IOBES and BILOU become BIO.
     """
     counted: bool | None = None
+    wide = 0  # columns of the sentence before
     for sentence in _sentences(lines):
-        table = _table(sentence)
+        table = _table(sentence, wide)
         if not table:
             continue
-        wrong = next((n for n, cells in table if len(cells) != len(table[0][1])), None)
+        wide = len(table[0][1])
+        wrong = next((number for number, cells in table if len(cells) != wide), None)
         if wrong is not None:
-            wide = len(table[0][1])
             lines.malformed(
                 UserError(
                     f"{lines.where(wrong)}: its number of columns is not that of the sentence's "
@@ -98,30 +99,31 @@ def _sentences(lines: Lines) -> Iterator[list[tuple[int, str]]]:
         yield sentence
 
 
-def _table(sentence: list[tuple[int, str]]) -> list[tuple[int, list[str]]]:
+def _table(sentence: list[tuple[int, str]], wide: int) -> list[tuple[int, list[str]]]:
     """(line, cells) of each word, without comments, which begin with # before the first word.
 
     Cells are parted by tabs if the sentence has one, or else by blanks. A line that begins with #
-    is a word if it has as many cells as the others, and between blanks a tag at its end.
+    is a word if it has as many cells as the others (`wide`, where there are none), and between
+    blanks a tag at its end.
     """
-    words = [line for _, line in sentence if not line.startswith("#")]
-    tabs = any("\t" in line for line in words or [sentence[-1][1]])
-    split = "\t" if tabs else "[ \t]+"
-    table = [
-        (number, re.split(split, line.strip(" \t") if not tabs else line.rstrip(" \t")))
-        for number, line in sentence
-    ]
-    wide = len(re.split(split, words[0].rstrip(" \t"))) if words else 2
+    others = [line for _, line in sentence if not line.startswith("#")]
+    tabs = any("\t" in line for line in others or [sentence[-1][1]])
+
+    def cells(line: str) -> list[str]:
+        return line.rstrip(" \t").split("\t") if tabs else re.split("[ \t]+", line.strip(" \t"))
+
+    wide = len(cells(others[0])) if others else wide
 
     def is_comment(word: tuple[int, list[str]]) -> bool:
-        cells = word[1]
-        marked = cells[0].startswith("#")
-        return marked and not (len(cells) == wide and (tabs or _TAG.fullmatch(cells[-1])))
+        _, found = word
+        as_others = len(found) == wide and (tabs or _TAG.fullmatch(found[-1]))
+        return found[0].startswith("#") and not as_others
 
+    table = [(number, cells(line)) for number, line in sentence]
     return list(itertools.dropwhile(is_comment, table))
 
 
 def _counts(column: Sequence[str]) -> bool:
     """Whether a column counts words from 1."""
     marks = [mark for mark in column if mark.isdecimal()]
-    return marks == [str(place) for place in range(1, len(marks) + 1)] and len(marks) > 1
+    return bool(marks) and marks == [str(place) for place in range(1, len(marks) + 1)]

@@ -61,7 +61,7 @@ def rows(lines: Lines, labels: tuple[str, ...] = ()) -> Iterator[Row]:
             if theirs in fields:
                 fields[name] = fields[theirs]
             elif theirs in header:
-                left_out = f"a row that ends before its column {theirs!r}"
+                left_out = left_out or f"a row that ends before its column {theirs!r}"
         if fields.get("label") == "-":
             left_out = "a pair on whose label the annotators did not agree ('-')"
         if "label" in fields:

@@ -61,7 +61,7 @@ def file_rows(lines: Lines) -> Iterator[Row]:
 def _is_lines(lines: Lines) -> bool:
     """Whether a file has more than one line, and the first is an object."""
     filled = (line for _, line in lines.strict() if line.strip())
-    first, *more = itertools.islice(filled, 2) or [""]
+    first, *more = [*itertools.islice(filled, 2)] or [""]
     try:
         return bool(more) and isinstance(json.loads(first), dict)
     except (ValueError, RecursionError):

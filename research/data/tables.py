@@ -197,5 +197,5 @@ def _quotes(lines: Lines) -> bool:
     plain = {len(record) for _, record in unquoted_records(lines)}
     if (len(quoted) == 1) != (len(plain) == 1):
         return len(quoted) == 1
-    doubled = re.compile('(^|\t)"[^\t]*""[^\t]*"(\t|$)')
-    return starts[0] == 1 or any(doubled.search(line.rstrip("\n")) for _, line in lines)
+    needed = re.compile('(^|\t)"[^\t]*(""|\r)[^\t]*"(\t|$)')
+    return starts[0] == 1 or any(needed.search(line.rstrip("\n")) for _, line in lines)
