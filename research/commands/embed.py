@@ -4,20 +4,27 @@ from pathlib import Path
 
 import numpy as np
 
-from research.data import files, jsonl
+from research.data import files, formats, jsonl
 from research.errors import UserError
 from research.evaluation import embedding
 from research.training.inference import load_model
 
 
 def run(
-    checkpoint: str, input: str, output: str, pooling: str = "mean", normalize: str = ""
+    checkpoint: str,
+    input: str,
+    output: str,
+    pooling: str = "mean",
+    normalize: str = "",
+    format: str = "",
 ) -> int:
     """Writes a vector for each text of a file: to a .npz (ids, vectors) or as JSON Lines."""
     if not output.endswith((".npz", ".jsonl")):
         raise UserError(f"--output={output} must end in .npz or .jsonl")
     jsonl.check_writable(output)
-    examples = [_example(row) for row in files.rows(files.find(input), text_lines=True)]
+    formats.check(format)
+    paths = files.find(input, format)
+    examples = [_example(row) for row in files.rows(paths, format=format, document="line")]
     if not examples:
         raise UserError(f"{input} is empty: there is not one text in it")
     vectors = embedding.embed(load_model(checkpoint), examples, pooling, quiet=False)
@@ -38,6 +45,8 @@ def run(
 
 
 def _example(row: files.Row) -> dict:
+    if row.left_out:
+        raise UserError(f"{row.where}: {row.left_out}")
     names = ("text",) if "text" in row.fields else ("text_a", "text_b")
     for name in names:
         if not isinstance(row.fields.get(name), str):

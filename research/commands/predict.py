@@ -4,7 +4,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from research.data import files, jsonl
+from research.data import files, formats, jsonl
 from research.errors import UserError
 from research.evaluation import predictor, splits
 from research.tasks.protocol import Example, Prediction
@@ -19,6 +19,7 @@ def run(
     input: str = "",
     output: str = "",
     skip_malformed: str = "",
+    format: str = "",
     **fields: str,
 ) -> int:
     """Predicts for one example given by flags, or for those of a file.
@@ -28,21 +29,25 @@ def run(
 
     Args:
         overrides: of what decides how outputs are read (`splits.DECISIONS`).
+        format: of the file (see `formats`); when empty, what its ending and first row say.
     """
     if input and fields:
         raise UserError(
             f"predict: give --input or --{next(iter(fields))}, not both: a file has its own texts"
         )
+    formats.check(format)
+    if format and not input:
+        raise UserError("predict: --format is of a file: give --input too")
     if skip_malformed and not input:
         raise UserError("predict: --skip_malformed is for the lines of a file: give --input too")
     skipped: list[UserError] = []
     malformed = _skip(skipped) if skip_malformed else files.refuse
-    paths = files.find(input) if input else []
+    paths = files.find(input, format) if input else []
     if output:
         jsonl.check_writable(output)
         if Path(output).resolve() in [path.resolve() for path in paths]:
             raise UserError(f"predict: --output={output} would overwrite the file of --input")
-    rows = list(files.rows(paths, malformed, text_lines=True)) if paths else []
+    rows = list(files.rows(paths, malformed, format, document="line")) if paths else []
     loaded = require_head(
         splits.load(checkpoint, overrides, splits.DECISIONS, to_run=False), checkpoint
     )
@@ -109,7 +114,7 @@ def _flags(loaded: Loaded) -> str:
             [f'--{n}="…"' for n in form.fields] + [f'[--{n}="…"]' for n in form.optional]
         )
         lines.append(f"  {given}: {form.gives}")
-    return "\n".join([*lines, "  --input=FILE.jsonl: the same, with these fields in each line"])
+    return "\n".join([*lines, "  --input=FILE: the same, with these fields in each row of it"])
 
 
 def _from_rows(
@@ -118,6 +123,8 @@ def _from_rows(
     examples = []
     for row in rows:
         try:
+            if row.left_out:
+                raise UserError(f"{row.where}: {row.left_out}")
             example = _from_row(loaded, row)
             try:
                 predictor.check(loaded, example)

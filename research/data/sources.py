@@ -20,8 +20,8 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from research.data import bundled, files, tfds_source
-from research.data.files import Row
+from research.data import bundled, files, formats, texts, tfds_source
+from research.data.row import Row
 from research.errors import UserError, nearest
 
 KINDS = {
@@ -35,6 +35,7 @@ KINDS = {
 }
 _MADE_UP = ("id", "title")  # what a row may lack: an id is made from its place, a title is empty
 _PAIR = ("text_a", "text_b")
+FILES_READ = 2  # raise it when the same files would give other rows
 PIECE = 10_000  # examples of a TFDS set that are read together
 
 
@@ -52,6 +53,10 @@ class SourceConfig:
         sorted by something stays representative, which `take` does not promise.
       take: the first n examples, 0 for all.
       data_dir: where TFDS keeps its sets (its own default when empty).
+      format: how examples are kept in the files, a name out of `formats.FORMATS`; when empty, what
+        their ending and their first row say.
+      document: what is a document in a .txt: "line", "paragraph" or "file". When empty, the file;
+        of a corpus of few .txt each is cut into parts, so that some can be held out.
     """
 
     name: str
@@ -61,6 +66,8 @@ class SourceConfig:
     percent: float = 100.0
     take: int = 0
     data_dir: str = ""
+    format: str = ""
+    document: str = ""
 
 
 def read(config: SourceConfig, kind: str) -> Iterator[dict]:
@@ -95,7 +102,8 @@ def pieces(config: SourceConfig) -> list[Callable[[], Iterator[dict]]]:
         return [reader(functools.partial(tfds_source.rows, *split, span)) for span in spans]
     paths = _paths(config)
     named = zip(paths, files.relative_names(paths), strict=True)
-    return [reader(functools.partial(files.file_rows, *file)) for file in named]
+    how = _how_read(config, kind, paths)
+    return [reader(functools.partial(files.file_rows, *file, **how)) for file in named]
 
 
 def _fields(config: SourceConfig, kind: str) -> dict[str, str]:
@@ -136,6 +144,8 @@ def fingerprint(config: SourceConfig) -> str:
         "percent": config.percent,
         "take": config.take,
     }
+    if prefix == "files":
+        whole |= {"format": config.format, "document": config.document, "read": FILES_READ}
     return hashlib.sha256(json.dumps(whole).encode()).hexdigest()
 
 
@@ -151,6 +161,12 @@ def percentile(key: str) -> float:
 
 def _check(config: SourceConfig) -> None:
     prefix, _ = _parts(config.name)
+    formats.check(config.format)
+    if config.document and config.document not in texts.DOCUMENTS:
+        hint = nearest(config.document, texts.DOCUMENTS)
+        raise UserError(f"source {config.name}: document={config.document!r} is not known{hint}")
+    if prefix == "tfds" and (config.format or config.document):
+        raise UserError(f"source {config.name}: format and document are for files: sources")
     if prefix != "tfds":
         for key in ("split", "data_dir"):
             if getattr(config, key):
@@ -182,13 +198,19 @@ def _parts(name: str) -> tuple[str, str]:
 
 def _paths(config: SourceConfig) -> list[Path]:
     prefix, rest = _parts(config.name)
-    return [bundled.path(rest)] if prefix == "bundled" else files.find(rest)
+    return [bundled.path(rest)] if prefix == "bundled" else files.find(rest, config.format)
+
+
+def _how_read(config: SourceConfig, kind: str, paths: list[Path]) -> dict:
+    document = files.document(paths, config.format, config.document, corpus=kind == "document")
+    return {"format": config.format, "document": document}
 
 
 def _rows(config: SourceConfig, kind: str, fields: Mapping[str, str]) -> Iterator[Row]:
     prefix, rest = _parts(config.name)
     if prefix != "tfds":
-        return files.rows(_paths(config))
+        paths = _paths(config)
+        return files.rows(paths, **_how_read(config, kind, paths))
     rows = tfds_source.rows(rest, config.split, config.data_dir)
     if kind == "tokens":  # conll2003 ends in a sentence without words
         column = fields.get("tokens", "tokens")
@@ -229,6 +251,8 @@ def _examples(
     seen = given = 0
     wanted: tuple[str, ...] = ()
     for row in rows:
+        if row.left_out:
+            continue
         wanted = wanted or _wanted(kind, fields, row)
         seen += 1
         example = {ours: _value(row, ours, fields) for ours in wanted}
@@ -274,12 +298,11 @@ def _value(row: Row, ours: str, fields: dict[str, str]) -> object:
         if ours not in _MADE_UP or ours in fields:
             renamed = "" if theirs == ours else f" (for our {ours!r})"
             there = list(map(str, row.fields))
-            if len(there) == 1 and any(mark in there[0] for mark in ";\t|"):
-                hint = "A .csv has commas between its columns"
-            else:
-                hint = f'Name it with fields, as in {{"{ours}": "{(there or ["theirs"])[0]}"}}'
+            read_as = f" (read as {row.read_as})" if row.read_as else ""
             raise UserError(
-                f"{row.where}: no field {theirs!r}{renamed}; there are: {', '.join(there)}. {hint}"
+                f"{row.where}: no field {theirs!r}{renamed}; there are: {', '.join(there)}"
+                f"{read_as}. Name it with fields, as in "
+                f'{{"{ours}": "{(there or ["theirs"])[0]}"}}'
             )
         return row.fallback_id if ours == "id" else ""
     if ours == "id":

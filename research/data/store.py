@@ -166,7 +166,7 @@ class Job:
                 f"no text in the {self.split} split of {', '.join(s.name for s in chosen)} "
                 f"({len(found['index'])} documents; {int(found['duplicates'])} more are copies of "
                 f"earlier ones; data.held_out_percent={self.held_out_percent}). A document is a "
-                "line of a .jsonl, a record of a .csv, or a whole .txt"
+                "line of a .jsonl, a record of a .csv, or of a .txt what the source's document says"
             )
 
     # -- blocks -----------------------------------------------------------------------------

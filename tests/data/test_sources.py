@@ -186,7 +186,7 @@ def test_a_text_file_is_one_document(tmp_path):
         {"id": "novel", "title": "novel", "text": "First.\n\nSecond.\n"}
     ]
     packed = write(tmp_path / "tale.txt.gz", "Once.", compressed=True)
-    assert listed(packed, "document") == [{"id": "tale", "title": "tale", "text": "Once."}]
+    assert listed(packed, "story") == [{"id": "tale", "title": "tale", "text": "Once."}]
 
 
 def test_questions_may_have_no_answer(tmp_path):
@@ -258,12 +258,6 @@ def test_a_field_that_the_config_names_must_be_there(tmp_path):
     assert "no field 'key' (for our 'id')" in fault(name, fields={"id": "key"})
 
 
-def test_a_table_with_other_marks_between_its_columns_is_seen(tmp_path):
-    (tmp_path / "t.csv").write_text("text;label\na;b\n")
-    message = fault(f"files:{tmp_path}/t.csv", "classification")
-    assert "there are: text;label. A .csv has commas between its columns" in message
-
-
 def test_not_utf8_names_the_line(tmp_path):
     (tmp_path / "l.jsonl").write_bytes(b'{"text": "a"}\n{"text": "caf\xe9"}\n')
     assert "l.jsonl, line 2: not UTF-8" in fault(f"files:{tmp_path}/l.jsonl")
@@ -309,7 +303,9 @@ def test_missing_files_are_named_with_the_nearest(tmp_path):
     assert "matches no file" in fault(f"files:{tmp_path}/*.csv")
     assert "is a folder" in fault(f"files:{tmp_path}")
     (tmp_path / "a.parquet").write_bytes(b"")
-    assert ".jsonl, .csv, .txt" in fault(f"files:{tmp_path}/a.parquet")
+    assert "valid endings: .jsonl, .ndjson, .json, .csv, .tsv, .txt" in fault(
+        f"files:{tmp_path}/a.parquet"
+    )
 
 
 # --- fingerprint and held-out part
