@@ -13,7 +13,7 @@ import itertools
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from research.data import conll, glue, json_rows, squad, tables, texts
+from research.data import conll, glue, json_rows, spans, squad, tables, texts
 from research.data.lines import Lines
 from research.data.row import Row
 from research.errors import UserError, nearest
@@ -47,6 +47,7 @@ FORMATS: dict[str, Format] = {
     "conll": Format("CoNLL columns", conll.rows, recognise=conll.starts),
     "text": Format("text", texts.rows),
     "squad": Format("SQuAD's nested form", rows=squad.rows, recognise=squad.is_nested),
+    "spans": Format("entities as spans of a text", rows=spans.rows, recognise=spans.starts),
     "glue": Format("a table of GLUE", glue.rows, recognise=glue.starts),
 } | {
     f"glue/{task}": Format(f"GLUE's {task}", functools.partial(glue.rows, labels=labels))

@@ -16,7 +16,7 @@ def line_rows(lines: Lines) -> Iterator[Row]:
             continue
         where = lines.where(number)
         try:
-            fields = json.loads(line)
+            fields = _fields(json.loads(line))
         except (ValueError, RecursionError) as error:
             lines.malformed(UserError(f"{where}: not JSON ({error}); expected one object per line"))
             continue
@@ -50,7 +50,7 @@ def file_rows(lines: Lines) -> Iterator[Row]:
         content = inner if listed else [content]
     if not isinstance(content, list):
         raise _not_an_object(str(lines.path), content)
-    for number, fields in enumerate(content, 1):
+    for number, fields in enumerate(map(_fields, content), 1):
         where = f"{lines.path}, object {number}"
         if isinstance(fields, dict):
             yield Row(where, lines.id(number), fields)
@@ -58,12 +58,19 @@ def file_rows(lines: Lines) -> Iterator[Row]:
             lines.malformed(_not_an_object(where, fields))
 
 
+def _fields(value: object) -> object:
+    """An object; a text with an object, [text, {…}], is the object with its text."""
+    if isinstance(value, list) and list(map(type, value)) == [str, dict]:
+        return {"text": value[0]} | value[1]
+    return value
+
+
 def _is_lines(lines: Lines) -> bool:
     """Whether a file has more than one line, and the first is an object."""
     filled = (line for _, line in lines.strict() if line.strip())
     first, *more = [*itertools.islice(filled, 2)] or [""]
     try:
-        return bool(more) and isinstance(json.loads(first), dict)
+        return bool(more) and isinstance(_fields(json.loads(first)), dict)
     except (ValueError, RecursionError):
         return False
 
