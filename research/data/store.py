@@ -48,6 +48,16 @@ class Store:
     def block(self, index: int) -> Block:
         return blocks.load(self.path / _name(index))
 
+    def byte_lengths(self, spelt: np.ndarray, index: int) -> np.ndarray:
+        """UTF-8 bytes of text for each id in a block, float64 [vocab_size].
+
+        spelt: `Tokenizer.byte_lengths`, which are scaled so that the block's tokens together have
+        the bytes of its documents, whatever a normalizer changed or stands between tokens.
+        """
+        total = spelt[self.block(index).tokens].sum()
+        texts = int(np.load(self.path / "arrangement" / "bytes.npy", mmap_mode="r")[index])
+        return spelt * (texts / total) if total else spelt.astype(np.float64)
+
 
 def documents(
     corpus: tuple[SourceConfig, ...], held_out_percent: float, split: str

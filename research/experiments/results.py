@@ -220,10 +220,10 @@ def _by_method(
     if method != "bigram":
         return METHODS[method].function(train, examples).counts
     rows = [r for e in train for r in _completion_rows(task, e, whole=True)]
-    lengths, counts = tokenizer.byte_lengths(), []
+    counts = []
     for example in examples:
         test = _completion_rows(task, example, whole=False)
-        sizes = [int(lengths[row[1:]].sum()) for row in test]
+        sizes = [float(slot.target_bytes.sum()) for slot in task.slots(example, 0, True)]
         counts.append(total(baselines.bigram(rows, test, sizes, tokenizer.vocab_size).counts))
     return counts
 

@@ -1,7 +1,8 @@
 """Text that goes on from a prompt: the rest of a story, an answer in words (Radford et al. 2018).
 
-A slot is <end of text> prompt completion; the loss counts the completion and the <end of text>
-that closes it. It is the causal language model's loss, head and name, so a pre-trained one goes on.
+A slot is what begins a text (`Tokenizer.begin`), prompt, completion; the loss counts the completion
+and the end-of-text token that closes it. It is the causal language model's loss, head and name, so
+a pre-trained one goes on.
 
 Axes: R rows, L positions of a row, D width, V rows of the output table.
 """
@@ -18,6 +19,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from research.data.batch import Layout, Slot
+from research.data.encoding import bytes_of
 from research.data.tokenizer import Tokenizer
 from research.errors import UserError, nearest
 from research.evaluation import answers, bleu, language, rouge
@@ -125,13 +127,13 @@ def make(
     Raises UserError for a template that names what an example does not have, and sizes that
     cannot be.
     """
-    _check(config, length)
-    end_of_text = tokenizer.require("eos", "it begins and ends every text")
-    sizes = tokenizer.byte_lengths()
+    end_of_text = tokenizer.require("eos", "it ends every text")
+    start = tokenizer.begin("it begins every text")
+    _check(config, length, length - 1 - len(start))
 
     def prompt(example: Example) -> str:
         text = config.prompt.format(**fields(example, config))
-        room = length - 1 - config.max_new_tokens
+        room = length - len(start) - config.max_new_tokens
         while len((found := tokenizer.encode(text)).ids) > room:
             text = text[max(1, int(found.starts[-room])) :]
         return text
@@ -139,15 +141,19 @@ def make(
     def make_slots(example: Example, number: int, labelled: bool) -> list[Slot]:
         known = fields(example, config)
         begin = tokenizer.encode(config.prompt.format(**known)).ids
-        end = np.zeros(0, np.int32)
+        end, bytes_ = np.zeros(0, np.int32), np.zeros(0)
         complete = labelled or bool(known.get(COMPLETION_FIELDS[config.kind][0]))
         if complete:
-            end = tokenizer.encode(config.completion.format(**known)).ids
-        begin = begin[-max(length - 1 - len(end), length // 2) :]
-        text = np.concatenate([[end_of_text], begin, end, [end_of_text]]).astype(np.int32)
-        weights = np.zeros(len(text) - 1, np.float32)
+            completion = config.completion.format(**known)
+            encoding = tokenizer.encode(completion)
+            end, bytes_ = encoding.ids, bytes_of(completion, encoding)
+        begin = begin[-max(length - len(start) - len(end), length // 2) :]
+        text = np.concatenate([start, begin, end, [end_of_text]]).astype(np.int32)
+        asked = len(start) + len(begin)
+        weights, sizes = np.zeros(len(text) - 1, np.float32), np.zeros(len(text) - 1, np.float32)
         if complete:
-            weights[len(begin) :] = 1.0
+            weights[asked - 1 :] = 1.0
+            sizes[asked - 1 : -1] = bytes_
         found, done = [], 0
         for first, last in windows(len(weights), length, length - config.overlap):
             here = weights[first:last].copy()
@@ -161,7 +167,8 @@ def make(
                     weight=float(labelled),
                     targets=text[first + 1 : last + 1],
                     target_weights=here,
-                    prefix=max(0, len(begin) + 1 - first) if config.prefix else 0,
+                    target_bytes=sizes[first:last],
+                    prefix=max(0, asked - first) if config.prefix else 0,
                 )
             )
         return found
@@ -172,7 +179,7 @@ def make(
             weights = slot.target_weights.astype(np.float64)
             sums["loss"] += float(weights @ found["loss"])
             sums["tokens"] += float(weights.sum())
-            sums["bytes"] += float(weights @ sizes[slot.targets])
+            sums["bytes"] += float(weights @ slot.target_bytes)
         return sums if sums["tokens"] else {}
 
     story = config.kind == "story"
@@ -193,8 +200,8 @@ def make(
     return Task(
         NAME,
         config.kind,
-        Layout(length, slots, targets=True, prefix=config.prefix),
-        _objective(config, model, sizes),
+        Layout(length, slots, targets=True, bytes=True, prefix=config.prefix),
+        _objective(config, model),
         make_slots,
         predict,
         counts,
@@ -222,13 +229,9 @@ def finish_story(counts: Mapping[str, float]) -> dict[str, float]:
     return language.finish({name: counts[name] for name in names})
 
 
-def _objective(config: TextGenerationConfig, model: ModelConfig, sizes: np.ndarray) -> Objective:
+def _objective(config: TextGenerationConfig, model: ModelConfig) -> Objective:
     """Causal language modelling, with losses by position as outputs."""
     base = causal_lm.make(model, CausalLMConfig(config.chunk))
-
-    def loss(params, model, hidden, batch, row_keys):
-        lengths = jnp.asarray(sizes, jnp.float32)[batch["targets"]]
-        return base.loss(params, model, hidden, {**batch, "target_bytes": lengths}, row_keys)
 
     def outputs(params, model, hidden, batch):
         table = heads.output_table(params, model, causal_lm.NAME)
@@ -236,16 +239,17 @@ def _objective(config: TextGenerationConfig, model: ModelConfig, sizes: np.ndarr
         return {"token": {"loss": losses}}
 
     pattern = "prefix" if config.prefix else base.pattern
-    return dataclasses.replace(base, pattern=pattern, loss=loss, outputs=outputs)
+    return dataclasses.replace(base, pattern=pattern, outputs=outputs)
 
 
-def _check(config: TextGenerationConfig, length: int) -> None:
+def _check(config: TextGenerationConfig, length: int, most: int) -> None:
+    """most: new tokens that leave room for a prompt."""
     if not 0 <= config.overlap < length:
         raise UserError(
             f"config.task.overlap={config.overlap} must be at least 0 and below "
             f"config.data.length={length}"
         )
-    if config.max_new_tokens > length - 2:
+    if config.max_new_tokens > most:
         raise UserError(
             f"config.task.max_new_tokens={config.max_new_tokens} leaves no room for a prompt in "
             f"rows of config.data.length={length}"

@@ -74,7 +74,9 @@ def make(
     scheme = _scheme(config.labels)
     head = heads.Classifier(model, classes=len(config.labels))
     index = {label: i for i, label in enumerate(config.labels)}
-    room = length - 2
+    frame = tokenizer.frame(1)
+    around = tuple(map(len, frame.ids))
+    room = length - len(frame)
 
     def logits(params, hidden, row_keys=None):
         if row_keys is not None:
@@ -113,8 +115,8 @@ def make(
                     slot,
                     example=number,
                     weight=float(labelled),
-                    targets=np.pad(tags[start:end], 1),
-                    target_weights=np.pad(here.astype(np.float32), 1),
+                    targets=np.pad(tags[start:end], around),
+                    target_weights=np.pad(here.astype(np.float32), around),
                 )
             )
         return found

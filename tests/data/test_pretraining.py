@@ -210,6 +210,9 @@ def test_a_block_is_planned_and_masked_without_the_others(tmp_path, name):
         folder.mkdir()
         for b in range(2):
             write_block(folder / f"block_{b:05d}", version[b * 10 : b * 10 + 10], tokens)
+        (folder / "arrangement").mkdir()
+        sizes = [sum(len(t.encode()) for t in version[b : b + 10]) for b in (0, 10)]
+        np.save(folder / "arrangement" / "bytes.npy", sizes)
         made = store.Store(folder, "", {"blocks": 2, "fewest_documents": 10})
         data = helpers.batches(made, OBJECTIVES[name])
         planned = data.block_plan(0, 1)

@@ -324,7 +324,10 @@ def test_vocab_txt_shows_whether_it_is_cased(tmp_path):
     t = tokenizer_files.load(write_vocab(tmp_path / "uncased.txt", UNCASED))
     assert [t.token(i) for i in t.encode("Café THE").ids] == ["cafe", "the"]
     assert (t.pad, t.unk, t.cls) == (0, 2, 3)
-    t = tokenizer_files.load(tmp_path / "uncased.txt", lowercase=False)
+    (tmp_path / "cased").mkdir()
+    write_vocab(tmp_path / "cased" / "vocab.txt", UNCASED)
+    (tmp_path / "cased" / "tokenizer_config.json").write_text('{"do_lower_case": false}')
+    t = tokenizer_files.load(tmp_path / "cased")
     assert [t.token(i) for i in t.encode("Café the").ids] == ["[UNK]", "the"]
     (tmp_path / "vocab.txt").write_bytes("\r\n".join(CASED[:9]).encode())
     assert tokenizer_files.load(tmp_path).vocab_size == 9
@@ -359,11 +362,14 @@ def test_special_tokens_are_found_by_the_names_of_other_families(tmp_path):
     assert (t.cls, t.pad, t.sep, t.unk, t.mask, t.bos, t.eos) == (0, 1, 2, 3, 4, 0, 2)
     assert t.special_ids == {0, 1, 2, 3, 4}
     assert list(t.encode("a<mask>b").ids) == [5, 4, 6]
-    assert t.separators == 2 and Tokenizer.from_json(t.to_json()).separators == 2
+    for again in (t, Tokenizer.from_json(t.to_json())):
+        assert again.frame(1).ids == ((0,), (2,)) and again.frame(2).ids == ((0,), (2, 2), (2,))
 
 
-def test_a_pair_has_the_separators_of_the_tokenizer_own_frame(made):
-    assert made["wordpiece"].separators == 1 and made["bpe"].separators == 1
+def test_a_frame_is_that_of_the_tokenizer_itself(made):
+    pair = made["wordpiece"].frame(2)
+    assert pair.ids == ((2,), (3,), (3,)) and pair.types == ((0,), (0,), (1,))
+    assert made["bpe"].frame(2).ids == ((1,), (1,), (1,)), "end-of-text tokens"
     values = json.loads(made["wordpiece"].to_json())
     cls, sep = (["[CLS]", made["wordpiece"].cls], ["[SEP]", made["wordpiece"].sep])
     for kind, count in (("BertProcessing", 1), ("RobertaProcessing", 2)):
@@ -371,7 +377,8 @@ def test_a_pair_has_the_separators_of_the_tokenizer_own_frame(made):
         if kind == "RobertaProcessing":
             frame |= {"trim_offsets": True, "add_prefix_space": False}
         t = Tokenizer.from_json(json.dumps(values | {"post_processor": frame}))
-        assert t.separators == count
+        assert t.frame(2).ids == ((2,), (3,) * count, (3,))
+        assert t.frame(2).text_types == ((0, 1) if kind == "BertProcessing" else (0, 0))
 
 
 def test_truncation_and_padding_of_a_loaded_file_are_off(made):
@@ -386,7 +393,6 @@ def test_truncation_and_padding_of_a_loaded_file_are_off(made):
 @pytest.mark.parametrize(
     ("name", "content", "part"),
     [
-        ("vocab.txt", "[UNK]\na\nb\na\n", "line 4: 'a' stands on line 2 already"),
         ("vocab.txt", "a\nb\n", "no line [UNK]"),
         ("tokenizer.json", '{"version": "1.0"', "not a tokenizer.json"),
         ("encoder.json", "{}", "vocab.bpe is missing"),

@@ -6,7 +6,7 @@ import pytest
 from research.data import tokenizer as tokenizers
 from research.evaluation import evaluator
 from research.evaluation.metrics import total
-from research.tasks.span_qa import best_spans, span_scores, specials
+from research.tasks.span_qa import best_spans, span_scores
 from research.tasks.windows import windows
 from tests.tasks import small
 from tests.tasks.test_span_qa import COAST, CONTEXT, NONE, gold_outputs, question, task
@@ -33,7 +33,7 @@ def official(example, logits, stride: int, longest: int, length: int) -> dict:
     tokenizer = small.word_pieces()
     asked = min(10, len(tokenizer.encode(example["question"]).ids))
     context = tokenizer.encode(example["context"])
-    spans = windows(len(context.ids), length - specials(small.word_pieces()) - asked, stride)
+    spans = windows(len(context.ids), length - len(small.word_pieces().frame(2)) - asked, stride)
 
     def max_context(token):
         shown = [
@@ -92,7 +92,7 @@ def test_predictions_equal_the_official_search(seed, length, stride):
 def test_a_token_is_scored_where_it_has_most_context():
     """By hand: windows of 8 tokens that start 4 apart. Token 6 has 1 after it in the first one and
     2 before it in the second, so what the first says of it does not count."""
-    length = 8 + specials(small.word_pieces()) + 2
+    length = 8 + len(small.word_pieces().frame(2)) + 2
     made = task(length=length, stride=4, max_question=2, max_answer=1)
     slots = made.slots(COAST, 0, False)
     context = small.word_pieces().encode(CONTEXT)
