@@ -13,7 +13,7 @@ import itertools
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from research.data import conll, glue, json_rows, spans, squad, tables, texts
+from research.data import chats, conll, glue, json_rows, spans, squad, tables, texts
 from research.data.lines import Lines
 from research.data.row import Row
 from research.errors import UserError, nearest
@@ -48,6 +48,10 @@ FORMATS: dict[str, Format] = {
     "text": Format("text", texts.rows),
     "squad": Format("SQuAD's nested form", rows=squad.rows, recognise=squad.is_nested),
     "spans": Format("entities as spans of a text", rows=spans.rows, recognise=spans.starts),
+    "chat": Format("conversations", rows=chats.turns, recognise=chats.has_turns),
+    "instructions": Format(
+        "instructions and answers", rows=chats.instructions, recognise=chats.is_instruction
+    ),
     "glue": Format("a table of GLUE", glue.rows, recognise=glue.starts),
 } | {
     f"glue/{task}": Format(f"GLUE's {task}", functools.partial(glue.rows, labels=labels))

@@ -1,6 +1,6 @@
 """Where examples come from: bundled data, files, or a TFDS set, all as the same plain dicts.
 
-An example is a dict of one of seven kinds:
+An example is a dict of one of eight kinds:
 
     document        id, title, text                 paragraphs separated by a blank line
     classification  id, text, label                 or id, text_a, text_b, label
@@ -9,6 +9,7 @@ An example is a dict of one of seven kinds:
     tokens          id, tokens, tags
     question        id, title, context, question, answers {text: [...], answer_start: [...]}
     story           id, title, text
+    chat            id, messages [{role, content}, …]  of system, user and assistant
 
 The answers of a question are both empty when it has none; `answer_start` counts characters.
 """
@@ -20,7 +21,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from research.data import bundled, files, formats, texts, tfds_source
+from research.data import bundled, chats, files, formats, texts, tfds_source
 from research.data.row import Row
 from research.errors import UserError, nearest
 
@@ -32,6 +33,7 @@ KINDS = {
     "tokens": ("id", "tokens", "tags"),
     "question": ("id", "title", "context", "question", "answers"),
     "story": ("id", "title", "text"),
+    "chat": ("id", "messages"),
 }
 _MADE_UP = ("id", "title")  # what a row may lack: an id is made from its place, a title is empty
 _PAIR = ("text_a", "text_b")
@@ -361,6 +363,20 @@ def _list(row: Row, name: str, value: object) -> list:
     return value
 
 
+def _messages(row: Row, name: str, value: object) -> list[dict[str, str]]:
+    messages = _list(row, name, value)
+    for message in messages:
+        if not isinstance(message, dict) or message.get("role") not in chats.ROLES:
+            raise UserError(
+                f'{row.where}: {name!r} should be a list of {{"role": …, "content": …}} with the '
+                f"roles {', '.join(chats.ROLES)}, found {_shown(message)}"
+            )
+        _text(row, f"{name}.content", message.get("content"))
+    if not messages:
+        raise UserError(f"{row.where}: {name!r} is empty")
+    return messages
+
+
 def _answers(row: Row, name: str, value: object) -> dict[str, list]:
     if isinstance(value, str):
         value = _parsed(row, name, value)
@@ -413,4 +429,5 @@ _READERS: dict[str, Callable[[Row, str, object], object]] = {
     "context": _text,
     "question": _text,
     "answers": _answers,
+    "messages": _messages,
 }

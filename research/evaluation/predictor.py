@@ -33,6 +33,7 @@ TASK_FORMS: dict[str, tuple[tuple[tuple[str, ...], str], ...]] = {
     "tokens": ((("text",), "what is named in it"), (("tokens",), "the same, for words")),
     "question": ((("question", "context"), "the answer"),),
     "story": ((("text",), "how the story goes on"),),
+    "chat": ((("text",), "the reply to it"), (("messages",), "the same, for a conversation")),
 }
 
 
@@ -54,7 +55,7 @@ def forms(loaded: Loaded) -> tuple[Form, ...]:
     """The ways in which this checkpoint can be asked."""
     task = loaded.task
     if task is not None:
-        title = ("title",) if task.prompt is not None else ()
+        title = ("title",) if task.kind in ("story", "question") and task.prompt else ()
         return tuple(
             Form(fields, gives, lambda _: task, title) for fields, gives in TASK_FORMS[task.kind]
         )

@@ -11,6 +11,7 @@ from research.evaluation import evaluator
 from research.evaluation.metrics import total
 from research.objectives import measures
 from research.sharding import mesh as meshes
+from research.tasks.chat import ChatConfig
 from research.tasks.text_generation import TextGenerationConfig
 from research.training import best
 from research.training.run import Run
@@ -39,7 +40,7 @@ def known(config: Config) -> list[str]:
     bytes are counted."""
     if config.task is None:
         return measures(config.objective)
-    generated = isinstance(config.task, TextGenerationConfig)
+    generated = isinstance(config.task, TextGenerationConfig | ChatConfig)
     return [*tasks.measures(config.task), *(() if generated else tasks.metrics(config.task))]
 
 

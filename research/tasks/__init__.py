@@ -6,6 +6,7 @@ from typing import Any
 from research.data.tokenizer import Tokenizer
 from research.models.config import ModelConfig
 from research.tasks import (
+    chat,
     multi_label,
     multiple_choice,
     regression,
@@ -24,6 +25,7 @@ MODULES: dict[str, ModuleType] = {
     token_classification.NAME: token_classification,
     span_qa.NAME: span_qa,
     text_generation.NAME: text_generation,
+    chat.NAME: chat,
 }
 KINDS = {  # of the examples; text generation's config says its own
     sequence_classification.NAME: "classification",
@@ -32,6 +34,7 @@ KINDS = {  # of the examples; text generation's config says its own
     multiple_choice.NAME: "multiple_choice",
     token_classification.NAME: "tokens",
     span_qa.NAME: "question",
+    chat.NAME: "chat",
 }
 TASKS: dict[str, type] = {
     sequence_classification.NAME: sequence_classification.SequenceClassificationConfig,
@@ -41,6 +44,7 @@ TASKS: dict[str, type] = {
     token_classification.NAME: token_classification.TokenClassificationConfig,
     span_qa.NAME: span_qa.SpanQAConfig,
     text_generation.NAME: text_generation.TextGenerationConfig,
+    chat.NAME: chat.ChatConfig,
 }
 
 

@@ -11,7 +11,7 @@ import dataclasses
 import re
 import string
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -154,33 +154,8 @@ def make(
         if complete:
             weights[asked - 1 :] = 1.0
             sizes[asked - 1 : -1] = bytes_
-        found, done = [], 0
-        for first, last in windows(len(weights), length, length - config.overlap):
-            here = weights[first:last].copy()
-            here[: max(0, done - first)] = 0.0
-            done = last
-            found.append(
-                Slot(
-                    text[first:last],
-                    np.zeros(last - first, np.int32),
-                    example=number,
-                    weight=float(labelled),
-                    targets=text[first + 1 : last + 1],
-                    target_weights=here,
-                    target_bytes=sizes[first:last],
-                    prefix=max(0, asked - first) if config.prefix else 0,
-                )
-            )
-        return found
-
-    def predict(example: Example, slots: Sequence[Slot], outputs: Sequence[Outputs]) -> Prediction:
-        sums = {"loss": 0.0, "tokens": 0.0, "bytes": 0.0}
-        for slot, found in zip(slots, outputs, strict=True):
-            weights = slot.target_weights.astype(np.float64)
-            sums["loss"] += float(weights @ found["loss"])
-            sums["tokens"] += float(weights.sum())
-            sums["bytes"] += float(weights @ slot.target_bytes)
-        return sums if sums["tokens"] else {}
+        prefix = asked if config.prefix else 0
+        return in_windows(text, weights, sizes, length, config.overlap, number, labelled, prefix)
 
     story = config.kind == "story"
 
@@ -194,16 +169,16 @@ def make(
         asked = " ".join((prompt(example) if story else example["question"]).split())
         if "text" in prediction:
             return f"{asked} → {' '.join(prediction['text'].split())}"
-        measured = finish_story(prediction)["perplexity"] if prediction else float("nan")
-        return f"{asked} → (perplexity {measured:.1f})"
+        perplexity = finish_story(prediction)["perplexity"] if prediction else float("nan")
+        return f"{asked} → (perplexity {perplexity:.1f})"
 
     return Task(
         NAME,
         config.kind,
         Layout(length, slots, targets=True, bytes=True, prefix=config.prefix),
-        _objective(config, model),
+        objective(model, config.chunk, config.prefix),
         make_slots,
-        predict,
+        measured,
         counts,
         finish_story if story else finish_question,
         "perplexity" if story else "f1",
@@ -229,21 +204,73 @@ def finish_story(counts: Mapping[str, float]) -> dict[str, float]:
     return language.finish({name: counts[name] for name in names})
 
 
-def _objective(config: TextGenerationConfig, model: ModelConfig) -> Objective:
+def in_windows(
+    text: Int[np.ndarray, " N+1"],
+    weights: Float[np.ndarray, " N"],
+    sizes: Float[np.ndarray, " N"],
+    length: int,
+    overlap: int,
+    number: int,
+    labelled: bool,
+    prefix: int = 0,
+) -> list[Slot]:
+    """The slots of one text: windows of at most `length` tokens, in each of which the token after
+    each one is predicted.
+
+    Args:
+        weights, sizes: of the tokens from the second one on: how much each counts, its bytes.
+        overlap: tokens that a window shares with the one before it, which predicts them.
+        number, labelled, prefix: of the example; prefix counts tokens of the text.
+    """
+    slots, done = [], 0
+    for first, last in windows(len(weights), length, length - overlap):
+        here = weights[first:last].copy()
+        here[: max(0, done - first)] = 0.0
+        done = last
+        slots.append(
+            Slot(
+                text[first:last],
+                np.zeros(last - first, np.int32),
+                example=number,
+                weight=float(labelled),
+                targets=text[first + 1 : last + 1],
+                target_weights=here,
+                target_bytes=sizes[first:last],
+                prefix=max(0, prefix - first),
+            )
+        )
+    return slots
+
+
+def measured(example: Example, slots: Sequence[Slot], outputs: Sequence[Outputs]) -> Prediction:
+    """Loss in nats, tokens and bytes of what is predicted in an example; {} where nothing is."""
+    sums = {"loss": 0.0, "tokens": 0.0, "bytes": 0.0}
+    for slot, found in zip(slots, outputs, strict=True):
+        weights = slot.target_weights.astype(np.float64)
+        sums["loss"] += float(weights @ found["loss"])
+        sums["tokens"] += float(weights.sum())
+        sums["bytes"] += float(weights @ slot.target_bytes)
+    return sums if sums["tokens"] else {}
+
+
+def objective(model: ModelConfig, chunk: int, prefix: bool = False) -> Objective:
     """Causal language modelling, with losses by position as outputs."""
-    base = causal_lm.make(model, CausalLMConfig(config.chunk))
+    base = causal_lm.make(model, CausalLMConfig(chunk))
 
     def outputs(params, model, hidden, batch):
         table = heads.output_table(params, model, causal_lm.NAME)
-        losses = token_losses(hidden, table, batch["targets"], model.vocab_size, config.chunk)
+        losses = token_losses(hidden, table, batch["targets"], model.vocab_size, chunk)
         return {"token": {"loss": losses}}
 
-    pattern = "prefix" if config.prefix else base.pattern
+    pattern = "prefix" if prefix else base.pattern
     return dataclasses.replace(base, pattern=pattern, outputs=outputs)
 
 
-def _check(config: TextGenerationConfig, length: int, most: int) -> None:
-    """most: new tokens that leave room for a prompt."""
+def check_sizes(config: Any, length: int, most: int) -> None:
+    """Raises UserError for overlap, max_new_tokens, chunk or decoding of a config that cannot be.
+
+    most: new tokens that leave room for a prompt in rows of `length`.
+    """
     if not 0 <= config.overlap < length:
         raise UserError(
             f"config.task.overlap={config.overlap} must be at least 0 and below "
@@ -254,10 +281,16 @@ def _check(config: TextGenerationConfig, length: int, most: int) -> None:
             f"config.task.max_new_tokens={config.max_new_tokens} leaves no room for a prompt in "
             f"rows of config.data.length={length}"
         )
-    for key, least in (("opening_words", 0), ("max_new_tokens", 1), ("chunk", 1)):
-        if getattr(config, key) < least:
-            raise UserError(f"config.task.{key}={getattr(config, key)} must be at least {least}")
+    for key in ("max_new_tokens", "chunk"):
+        if getattr(config, key) < 1:
+            raise UserError(f"config.task.{key}={getattr(config, key)} must be at least 1")
     decoding.check(config.decoding)
+
+
+def _check(config: TextGenerationConfig, length: int, most: int) -> None:
+    check_sizes(config, length, most)
+    if config.opening_words < 0:
+        raise UserError(f"config.task.opening_words={config.opening_words} must be at least 0")
     allowed = PROMPT_FIELDS[config.kind]
     _check_template("prompt", config.prompt, allowed, config.kind)
     allowed = (*allowed, *COMPLETION_FIELDS[config.kind])
