@@ -76,7 +76,8 @@ def run(
         )
 
     def text(new: list[int]) -> str:
-        return decode.decode_continuation(tokenizer, tokens, new)
+        said = decode.decode_continuation(tokenizer, tokens, new)
+        return said.lstrip() if chat else said
 
     shown = f"{prompt}\n" if chat else prompt  # what the answer is printed behind
 
