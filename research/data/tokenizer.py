@@ -188,7 +188,7 @@ class Tokenizer:
         (WordPiece's blanks) is not seen here: `bytes_of` counts the bytes of a text, and a store
         scales these numbers to those of its texts.
         """
-        decoder = json.dumps(json.loads(self._inner.to_str())["decoder"])
+        decoder = json.dumps(json.loads(self.library_json())["decoder"], ensure_ascii=False)
         lengths = np.zeros(self.vocab_size, np.int32)
         for token, number in self._inner.get_vocab(with_added_tokens=True).items():
             if number in self.special_ids:

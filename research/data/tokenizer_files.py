@@ -74,9 +74,10 @@ def _load_wordpiece(path: Path, settings: Settings | None) -> Tokenizer:
     if "do_lower_case" not in told:
         plain = all(t.lower() == t for t in vocab if not (t[:1] == "[" and t[-1:] == "]"))
         told["do_lower_case"] = plain or bool(settings and settings.values)
-        if told["do_lower_case"] and not plain:
-            tell(f"{path} has capital letters, but letters are lowered, as transformers does where "
-                 "tokenizer_config.json does not say do_lower_case")  # fmt: skip
+        if settings and not plain:
+            done = "lowered, as in" if told["do_lower_case"] else "kept, unlike in"
+            tell(f"{path} has capital letters and nothing says do_lower_case: they are {done} "
+                 "transformers")  # fmt: skip
     options = {NORMALIZER[key]: value for key, value in told.items()}
     found = word_pieces(vocab, unk=unk, **options)
     if settings is None:

@@ -25,7 +25,7 @@ from research.errors import UserError
 
 CONFIG, MAP, ADDED = "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"
 ROLES = ("bos", "eos", "unk", "sep", "pad", "cls", "mask")
-# The classes whose settings are known, by the name without "Fast".
+# The classes whose settings are known, by the name without "Fast"; those of BERT are one.
 BERT = frozenset(
     {"BertTokenizer", "DistilBertTokenizer", "ElectraTokenizer", "MobileBertTokenizer"}
 )
@@ -34,10 +34,12 @@ OF_MODEL = {"bert": "BertTokenizer", "distilbert": "BertTokenizer", "gpt2": "GPT
             "roberta": "RobertaTokenizer"}  # fmt: skip
 # The roles that they give to entries with these names without being told.
 DEFAULTS = {
+    "BertTokenizer": {role: f"[{role.upper()}]" for role in ("pad", "unk", "cls", "sep", "mask")},
     "GPT2Tokenizer": dict.fromkeys(("bos", "eos"), "<|endoftext|>"),
     "RobertaTokenizer": {
         **dict.fromkeys(("bos", "cls"), "<s>"),
         **dict.fromkeys(("eos", "sep"), "</s>"),
+        **{role: f"<{role}>" for role in ("pad", "unk", "mask")},
     },
     "LlamaTokenizer": {"unk": "<unk>", "bos": "<s>", "eos": "</s>"},
 }
@@ -119,6 +121,7 @@ def read(folder: Path) -> Settings | None:
     model = hf.get("model_type")
     kind = values.get("tokenizer_class") or hf.get("tokenizer_class") or OF_MODEL.get(model, "")
     kind = "" if model in AS_WRITTEN else kind.removesuffix("Fast")
+    kind = "BertTokenizer" if kind in BERT else kind
     added = decoder if decoder is not None else _as_decoder(files[ADDED], values)
     settings = Settings(
         folder,
@@ -145,7 +148,7 @@ def adapt(text: str, settings: Settings) -> str:
     where = settings.folder / CONFIG
     told = settings.told(*NORMALIZER)
     old = values.get("normalizer") or {}
-    if told and settings.kind in BERT:
+    if told and settings.kind == "BertTokenizer":
         plain = old if old.get("type") == "BertNormalizer" else DEFAULT
         new = plain | {NORMALIZER[key]: value for key, value in told.items()}
         if new != old:
@@ -154,7 +157,7 @@ def adapt(text: str, settings: Settings) -> str:
             values["normalizer"] = new
     elif told:
         _compare(told, old, where)
-    elif settings.kind in BERT and old.get("lowercase") is not True:
+    elif settings.kind == "BertTokenizer" and old.get("lowercase") is not True:
         tell(f"{settings.folder}: tokenizer.json does not lower letters and {CONFIG} does not "
              "say do_lower_case; the former is followed (transformers 5 would lower)")  # fmt: skip
     prefix = settings.values.get("add_prefix_space")
@@ -207,7 +210,11 @@ def finish(text: str, settings: Settings, complete: bool) -> Tokenizer:
 
     Raises UserError for an added token that would get another id than the folder says.
     """
-    inner = tokenizers.Tokenizer.from_str(text)
+    values = json.loads(text)
+    if not complete:  # made from entries, special by their names; the folder knows better
+        known = [settings.name(role) for role in ROLES]
+        values["added_tokens"] = [t for t in values["added_tokens"] if t["content"] in known]
+    inner = tokenizers.Tokenizer.from_str(json.dumps(values))
     names = {role: settings.name(role) for role in ROLES if f"{role}_token" in settings.values}
     for role, name in DEFAULTS.get(settings.kind, {}).items():
         if role not in names and inner.token_to_id(name) is not None:
@@ -229,7 +236,7 @@ def finish(text: str, settings: Settings, complete: bool) -> Tokenizer:
             inner.add_special_tokens([_added(token, special=True)])
     _put_frame(inner, settings, complete)
     types = settings.values.get("model_input_names")
-    has_types = settings.kind in BERT if types is None else "token_type_ids" in types
+    has_types = settings.kind == "BertTokenizer" if types is None else "token_type_ids" in types
     return Tokenizer(inner, names, has_types)
 
 
@@ -250,7 +257,7 @@ def _put_frame(inner: tokenizers.Tokenizer, settings: Settings, complete: bool) 
 
     BERT's is left out, since that is what such a tokenizer has here.
     """
-    if complete and inner.post_processor is not None or settings.kind in BERT:
+    if complete and inner.post_processor is not None or settings.kind == "BertTokenizer":
         return
     frame = frames.ends
     if settings.kind == "RobertaTokenizer":

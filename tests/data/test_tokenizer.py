@@ -13,9 +13,11 @@ import tokenizers as library
 
 from research.data import tokenizer as tokenizers
 from research.data import tokenizer_files
+from research.data.encoding import bytes_of
 from research.data.sources import SourceConfig, read
 from research.data.tokenizer import Tokenizer
 from research.errors import UserError
+from tests.convert.folders import SENTENCE_PIECES
 
 ODD = "Café  naïve 😀👩\u200d👧 xyz,\tZürich!\n\n don't 中文 \u200b e\u0301 [MASK] <|endoftext|>"
 
@@ -141,6 +143,36 @@ def test_lossless_tokenizers_cover_every_character(made, name):
     assert covered == set(range(len(ODD)))
 
 
+@pytest.mark.parametrize(
+    ("text", "word"),
+    [
+        ("by Rene\u0301 in", "Rene\u0301"),
+        ("by Rene\u0301", "Rene\u0301"),
+        ("by Rene\u0301\u0327\ufe0f in", "Rene\u0301\u0327\ufe0f"),
+        ("by rene\u00ad\u200d, in", "rene\u00ad\u200d"),
+        ("by rene\u200bin", "rene"),
+        ("by \u0301rene in", "rene"),
+        ("by René in", "René"),
+    ],
+)
+def test_a_place_holds_the_marks_that_a_normalizer_drops(text, word):
+    entries = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "by", "rene", "in", ",", "##in"]
+    t = tokenizers.word_pieces({w: i for i, w in enumerate(entries)}, lowercase=True)
+    for e in (t.encode(text), t.encode_batch([text])[0]):
+        at = e.ids.tolist().index(6)
+        assert text[e.starts[at] : e.ends[at]] == word
+        assert np.all(e.starts[1:] >= e.ends[:-1]) and e.ends[-1] == len(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "sizes"),
+    [("a b", [1, 2]), ("a\nb", [1, 1, 1]), ("b é", [1, 1, 2]), ("é", [2, 0]), ("", [])],
+)
+def test_bytes_are_counted_by_the_text(text, sizes):
+    t = Tokenizer.from_json(json.dumps(SENTENCE_PIECES))
+    assert bytes_of(text, t.encode(text)).tolist() == sizes
+
+
 def test_words_of_the_simple_tokenizers_are_more_than_characters(made):
     for name in ("characters", "bytes"):
         assert list(made[name].encode("the cat").words) == [0, 0, 0, 1, 1, 1, 1]
@@ -152,6 +184,25 @@ def test_byte_lengths_add_up_to_the_text(made, texts):
         assert lengths[made[name].encode(texts[0]).ids].sum() == len(texts[0].encode())
     lengths = made["wordpiece"].byte_lengths()[made["wordpiece"].encode("Café the [MASK]").ids]
     assert lengths.sum() == len("Caféthe".encode())
+
+
+def test_bytes_of_any_text_add_up(made):
+    rng = random.Random(4)
+    for text in [ODD, *(random_text(rng, 30) for _ in range(100))]:
+        for t in made.values():
+            encoding = t.encode(text)
+            sizes = bytes_of(text, encoding)
+            assert len(sizes) == len(encoding.ids) and np.all(sizes >= 0)
+            assert sizes.sum() == len(text.encode()) or not len(sizes)
+
+
+def test_declared_roles_are_in_the_json(made):
+    t = Tokenizer(
+        library.Tokenizer.from_str(made["bpe"].to_json()), {"bos": "<|pad|>", "pad": None}
+    )
+    again = Tokenizer.from_json(t.to_json()).with_tokens(["[MASK]"])
+    assert (again.bos, again.pad, again.eos, again.token(again.mask)) == (0, None, 1, "[MASK]")
+    assert library.Tokenizer.from_str(t.library_json()).get_vocab_size() == t.vocab_size
 
 
 def test_a_batch_is_each_text_alone(made, texts):

@@ -213,3 +213,17 @@ def test_the_answer_is_cut_from_the_raw_characters(kind):
             end = answer["start"] + len(answer["text"])
             assert RAW[answer["start"] : end] == answer["text"] == answer["text"].strip()
         assert len({a["text"] for a in found["answers"]}) == 5
+
+
+def test_an_answer_holds_its_marks():
+    """A normalizer drops the accent behind the last letter; the answer is cut out with it."""
+    entries = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "by", "rene", "in", "who", "paris"]
+    pieces = tokenizers.word_pieces({w: i for i, w in enumerate(entries)}, lowercase=True)
+    made = task(length=32, tokenizer=pieces)
+    context = "by Rene\u0301 in Paris"
+    asked = {"id": "a", "question": "who", "context": context}
+    asked["answers"] = {"text": ["Rene\u0301"], "answer_start": [3]}
+    slots = made.slots(asked, 0, True)
+    found = made.predict(asked, slots, gold_outputs(slots))
+    assert found["answer"] == "Rene\u0301"
+    assert made.finish(total([made.counts(asked, found)]))["exact_match"] == 1
