@@ -20,7 +20,7 @@ import dataclasses
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from research.data.files import Row
+from research.data.row import Row
 from research.errors import UserError, nearest
 
 Example = dict[str, object]

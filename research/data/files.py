@@ -13,21 +13,14 @@ import sys
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 from research import bucket
+from research.data import formats
+from research.data.row import Row
 from research.errors import UserError, nearest
 
 _READABLE = (".jsonl", ".csv", ".txt")
 LARGE = 1 << 30  # bytes of files from which on they are not hashed at every start
-
-
-class Row(NamedTuple):
-    """One raw row: where it stands (for messages), an id to fall back on, and its fields."""
-
-    where: str
-    fallback_id: str
-    fields: dict
 
 
 def find(pattern: str) -> list[Path]:
@@ -70,7 +63,10 @@ def refuse(error: UserError) -> None:
 
 
 def rows(
-    paths: list[Path], malformed: Callable[[UserError], None] = refuse, text_lines: bool = False
+    paths: list[Path],
+    malformed: Callable[[UserError], None] = refuse,
+    text_lines: bool = False,
+    format: str = "",
 ) -> Iterator[Row]:
     """All rows of the files, in order.
 
@@ -83,7 +79,7 @@ def rows(
             cannot be read on (a .csv or .txt that is not UTF-8, a broken .gz) is always an error.
     """
     for path, name in zip(paths, relative_names(paths), strict=True):
-        yield from file_rows(path, name, malformed, text_lines)
+        yield from file_rows(path, name, malformed, text_lines, format)
 
 
 def file_rows(
@@ -91,6 +87,7 @@ def file_rows(
     name: str,
     malformed: Callable[[UserError], None] = refuse,
     text_lines: bool = False,
+    format: str = "",
 ) -> Iterator[Row]:
     """The rows of one file of several, in which its name is `name` (see `relative_names`)."""
     # No "/" in an id made from a name: what stands before one is a prefix, not the id.
@@ -104,7 +101,7 @@ def file_rows(
         yield from _text_rows(path, name)
     else:
         readers = {".jsonl": _json_rows, ".csv": _csv_rows}
-        yield from readers[_format(path)](path, name, malformed)
+        yield from formats.converted(readers[_format(path)](path, name, malformed), format)
 
 
 def identity(paths: list[Path]) -> list[list]:

@@ -8,9 +8,9 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from research.data import bundled, examples, files, tfds_source
+from research.data import bundled, examples, files, formats, tfds_source
 from research.data.examples import Columns, Example, LeftOut
-from research.data.files import Row
+from research.data.row import Row
 from research.errors import UserError, nearest
 
 PIECE = 10_000  # examples of a TFDS set that are read together
@@ -33,6 +33,8 @@ class SourceConfig:
         it. (0, 5) and (5, 100) are a share that is held out, and the rest.
       label_names: what the numbers in labels or tags stand for, in their order from 0 on.
       data_dir: where TFDS keeps its sets (its own default when empty).
+      format: how examples are kept in the files, a name out of `formats.FORMATS`; when empty, what
+        their ending and their first row say.
     """
 
     name: str
@@ -44,6 +46,7 @@ class SourceConfig:
     part: tuple[float, ...] = ()
     label_names: tuple[str, ...] = ()
     data_dir: str = ""
+    format: str = ""
 
 
 def read(config: SourceConfig, kind: str) -> Iterator[Example]:
@@ -98,7 +101,9 @@ def pieces(config: SourceConfig) -> list[Callable[[], Iterator[Example]]]:
         return [reader(functools.partial(tfds_source.rows, *split, span)) for span in spans]
     paths = _paths(config)
     named = zip(paths, files.relative_names(paths), strict=True)
-    return [reader(functools.partial(files.file_rows, *file)) for file in named]
+    return [
+        reader(functools.partial(files.file_rows, *file, format=config.format)) for file in named
+    ]
 
 
 def columns_of(config: SourceConfig, kind: str) -> Columns:
@@ -133,7 +138,8 @@ def fingerprint(config: SourceConfig) -> str:
         "take": config.take,
     }
     # What is not used does not count, so that what was made before it existed stays known.
-    whole |= {key: v for key in ("part", "label_names") if (v := getattr(config, key))}
+    more = ("part", "label_names", "format")
+    whole |= {key: v for key in more if (v := getattr(config, key))}
     return hashlib.sha256(json.dumps(whole).encode()).hexdigest()
 
 
@@ -149,6 +155,7 @@ def percentile(key: str) -> float:
 
 def _check(config: SourceConfig) -> None:
     prefix, _ = _parts(config.name)
+    formats.check(config.format)
     if prefix != "tfds":
         for key in ("split", "data_dir"):
             if getattr(config, key):
@@ -190,7 +197,7 @@ def _paths(config: SourceConfig) -> list[Path]:
 def _rows(config: SourceConfig) -> Iterator[Row]:
     prefix, rest = _parts(config.name)
     if prefix != "tfds":
-        return files.rows(_paths(config))
+        return files.rows(_paths(config), format=config.format)
     return tfds_source.rows(rest, config.split, config.data_dir)
 
 

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from research.data.files import Row
+from research.data.row import Row
 from research.errors import UserError, nearest
 
 _SENTENCES = {"text_a": "sentence1", "text_b": "sentence2"}

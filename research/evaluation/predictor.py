@@ -188,8 +188,7 @@ def continuation(loaded: Loaded, prompt: str, max_tokens: int = 24) -> str:
 
 def split_examples(config: Config, task: Task, split: str) -> list[Example]:
     """The examples of a task's "validation" or "test" split, of validation where it has no test."""
-    source = config.data.test if split == "test" else None
-    return corpus.examples(source or config.data.validation, task.kind)
+    return corpus.split(config, split).examples
 
 
 def _read(loaded: Loaded, asked: _Asked, progress: Callable[[int], None]) -> list[Prediction]:

@@ -108,7 +108,7 @@ def _check_alike(column: str, measured: list[Config]) -> None:
         }
     else:
         what = "test examples"
-        tests = {repr((c.task is None, c.data.test or c.data.validation)) for c in measured}
+        tests = {repr((c.task is None, c.data.source("test"))) for c in measured}
     if len(tests) > 1:
         raise UserError(
             f"column {column!r}: its runs are not measured on the same {what}: "

@@ -4,6 +4,7 @@ from types import ModuleType
 from typing import Any
 
 from research.data.tokenizer import Tokenizer
+from research.errors import UserError
 from research.models.config import ModelConfig
 from research.tasks import (
     multi_label,
@@ -25,6 +26,7 @@ MODULES: dict[str, ModuleType] = {
     span_qa.NAME: span_qa,
     text_generation.NAME: text_generation,
 }
+AUTO = "auto"  # labels: those that the training examples have
 KINDS = {  # of the examples; text generation's config says its own
     sequence_classification.NAME: "classification",
     regression.NAME: "classification",
@@ -70,5 +72,13 @@ def name_of(config: Any) -> str:
 def make_task(
     config: Any, model: ModelConfig, tokenizer: Tokenizer, length: int, slots: int
 ) -> Task:
-    """The task of a config, on rows of `length` tokens with at most `slots` slots."""
+    """The task of a config, on rows of `length` tokens with at most `slots` slots.
+
+    Raises UserError for what does not fit, labels that are still to be read among it.
+    """
+    if getattr(config, "labels", ()) == AUTO:
+        raise UserError(
+            f"config.task.labels={AUTO} are read from the training examples, of which there are "
+            "none here: list them"
+        )
     return MODULES[name_of(config)].make(config, model, tokenizer, length, slots)
