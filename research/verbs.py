@@ -76,6 +76,7 @@ VERBS: dict[str, Verb] = {
             "tokens": 'words of a sentence, as a list: ["Jack", "runs"]',
             "title": "of a story",
             "input": "file of examples: .jsonl, .csv, or .txt with a text in each line",
+            "fields": 'its columns where they have other names, such as {"text": "review"}',
             "output": "file for the predictions, JSON Lines; default: standard output",
         },
         switches={"skip_malformed": "leave out the lines of --input that cannot be read"},
@@ -108,7 +109,10 @@ VERBS: dict[str, Verb] = {
             "input": "file of texts: .jsonl, .csv, or .txt with a text in each line",
             "output": "file for the vectors: .npz or .jsonl",
         },
-        optional={"pooling": "mean (default), first, last or pooler"},
+        optional={
+            "pooling": "mean (default), first, last or pooler",
+            "fields": 'its columns where they have other names, such as {"text": "review"}',
+        },
         switches={"normalize": "to length 1"},
     ),
     "import": Verb(

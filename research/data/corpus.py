@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from research import objectives, tasks
-from research.data import examples as rows_read
-from research.data import mixture, sources, store
+from research.data import kinds, mixture, sources, store
 from research.data import pretraining as pretraining_batches
 from research.data import tokenizer as tokenizers
 from research.data.config import DataConfig, TokenizerConfig
-from research.data.examples import LeftOut
+from research.data.kinds import LeftOut
 from research.data.loader import Batches
 from research.data.mixture import MixedBatches
 from research.data.objective_mixture import ObjectiveMixture
@@ -241,7 +240,7 @@ def split(config: "Config", name: str) -> Split:
         source,
         [example for _, example in found],
         [row.where for row, _ in found],
-        rows_read.wanted(first, kind, columns, labelled=True),
+        kinds.wanted(first, kind, columns, labelled=True),
         first.read_as,
         left_out,
     )
@@ -249,7 +248,7 @@ def split(config: "Config", name: str) -> Split:
 
 def label_counts(examples: Iterable[Example]) -> Counter[str]:
     """How often each label, or tag, stands in the examples."""
-    return Counter(label for example in examples for label in rows_read.labels_in(example))
+    return Counter(label for example in examples for label in kinds.labels_in(example))
 
 
 def with_labels(config: "Config") -> "Config":

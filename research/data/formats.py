@@ -1,7 +1,7 @@
 """The ways in which people keep their examples, by name: what `format` of a source may be.
 
 A format of rows takes rows as a .json, .jsonl, .csv or .tsv has them, and yields rows that have
-our field names for a kind of example (`examples.KINDS`). They keep their own fields beside ours, so
+our field names for a kind of example (`kinds.KINDS`). They keep their own fields beside ours, so
 that `fields` of a source may still name one; a row that cannot be used is yielded with `left_out`.
 """
 

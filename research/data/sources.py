@@ -1,5 +1,5 @@
 """Where examples come from: bundled data, files, or a TFDS set, all as the same plain dicts
-(`research.data.examples` says which)."""
+(`research.data.kinds` says which)."""
 
 import dataclasses
 import functools
@@ -8,8 +8,8 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from research.data import bundled, examples, files, formats, tfds_source
-from research.data.examples import Columns, Example, LeftOut
+from research.data import bundled, files, formats, kinds, tfds_source
+from research.data.kinds import Columns, Example, LeftOut
 from research.data.row import Row
 from research.errors import UserError, nearest
 
@@ -71,7 +71,7 @@ def placed(
         left_out: is told of the rows that cannot be used; without it they are errors.
     """
     columns = columns or columns_of(config, kind)
-    examples.check_fields(config.name, kind, columns.fields)
+    kinds.check_fields(f"source {config.name}", kind, columns.fields)
     return _examples(config, kind, columns, _rows(config), _excluded(config), left_out)
 
 
@@ -108,11 +108,11 @@ def pieces(config: SourceConfig) -> list[Callable[[], Iterator[Example]]]:
 
 def columns_of(config: SourceConfig, kind: str) -> Columns:
     """Where the source's fields stand. Raises UserError for a wrong name, kind or field."""
-    examples.check_fields(config.name, kind, dict(config.fields))
+    kinds.check_fields(f"source {config.name}", kind, dict(config.fields))
     _check(config)
     fields, (prefix, rest) = dict(config.fields), _parts(config.name)
     if prefix == "tfds" and not fields:
-        known, ours = tfds_source.fields(rest), examples.KINDS[kind]
+        known, ours = tfds_source.fields(rest), kinds.KINDS[kind]
         fields = {name: theirs for name, theirs in known.items() if name in ours}
     return Columns(fields, label_names=config.label_names)
 
@@ -208,7 +208,7 @@ def _excluded(config: SourceConfig) -> set[str]:
 def _ids(name: str) -> Iterator[str]:
     """The last parts of the ids of a source."""
     for row in files.rows(_paths(SourceConfig(name))):
-        yield _last_part(examples.example_id(row, "id"))
+        yield _last_part(kinds.example_id(row, "id"))
 
 
 def _last_part(example_id: str) -> str:
@@ -229,10 +229,10 @@ def _examples(
     unused = left_out or LeftOut()
     for row in rows:
         seen += 1
-        example = {} if row.left_out else examples.example(row, kind, columns)
+        example = {} if row.left_out else kinds.example(row, kind, columns)
         if not _is_chosen(config, example.get("id", row.fallback_id), excluded):
             continue
-        if reason := row.left_out or examples.emptiness(kind, example):
+        if reason := row.left_out or kinds.emptiness(kind, example):
             if left_out is None:
                 raise UserError(f"{row.where}: {reason}")
             left_out.add(row, reason)

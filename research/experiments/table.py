@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from research import tasks
 from research.config import Config
+from research.data import corpus
 from research.errors import UserError, nearest
 from research.experiments import baselines
 from research.objectives import measures
@@ -117,6 +118,7 @@ def _check_alike(column: str, measured: list[Config]) -> None:
 
 
 def _check_metric(place: str, run: str, column: Column, config: Config) -> None:
+    config = corpus.with_labels(config)
     known = metrics(config)
     if config.task is None and (column.method or not column.metric):
         what = "a metric of its held-out text" if not column.metric else "no simple method"

@@ -47,7 +47,7 @@ TASKS: dict[str, type] = {
 
 
 def kind_of(config: Any) -> str:
-    """What a task's examples are, see `research.data.sources`."""
+    """What a task's examples are, see `research.data.kinds`."""
     if isinstance(config, text_generation.TextGenerationConfig):
         return config.kind
     return KINDS[name_of(config)]

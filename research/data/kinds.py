@@ -80,6 +80,14 @@ class LeftOut:
         self.counts[reason] += 1
         self.first.setdefault(reason, row.where)
 
+    def read(self, row: Row, kind: str, read: Callable[[Row], Example]) -> Example | None:
+        """What `read` makes of a row, or None, and the row is counted, where it cannot be used."""
+        example = {} if row.left_out else read(row)
+        if reason := row.left_out or emptiness(kind, example):
+            self.add(row, reason)
+            return None
+        return example
+
     def lines(self) -> list[str]:
         """A line for each reason."""
         return [
@@ -89,15 +97,18 @@ class LeftOut:
         ]
 
 
-def check_fields(name: str, kind: str, fields: Iterable[str]) -> None:
-    """Raises UserError for a kind that does not exist, or a field that the kind does not have."""
+def check_fields(name: str, kind: str, fields: Iterable[str], labelled: bool = True) -> None:
+    """Raises UserError for a kind that does not exist, or a field that the kind does not have.
+
+    Args:
+        labelled: as in `example`.
+    """
     if kind not in KINDS:
         raise UserError(f"no kind of example named {kind!r}{nearest(kind, KINDS)}")
+    known = (*KINDS[kind], *(("text",) if kind == "tokens" and not labelled else ()))
     for ours in fields:
-        if ours not in KINDS[kind]:
-            raise UserError(
-                f"source {name}: a {kind} has no field {ours!r}{nearest(ours, KINDS[kind])}"
-            )
+        if ours not in known:
+            raise UserError(f"{name}: a {kind} has no field {ours!r}{nearest(ours, known)}")
 
 
 def names_in(row: Row, kind: str, columns: Columns) -> list[str]:
