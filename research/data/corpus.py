@@ -38,13 +38,16 @@ Stream = PretrainingBatches | MixedBatches
 
 @dataclasses.dataclass(frozen=True)
 class Data:
-    """Batches of both splits; `key` is the fingerprint of what they are made from. `splits`: how a
-    task's splits were read, by their names, as lines for people."""
+    """Batches of both splits; `key` is the fingerprint of what they are made from,
+    `measured_key` that of what `validation` is read from, whatever the tokenizer. Of a
+    task: `splits`, how each was read, as lines for people, and the examples of `validation`."""
 
     train: Batches
     validation: Batches
     key: str
+    measured_key: str = ""
     splits: Mapping[str, list[str]] = dataclasses.field(default_factory=dict)
+    validation_examples: list[Example] = dataclasses.field(default_factory=list)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -158,7 +161,9 @@ def pretraining(config: "Config", tokenizer: Tokenizer, mesh_rows: int, quiet: b
     pretraining_batches.check_tokenizer(config.objective, tokenizer)
     if data.weights:  # before anything is tokenised
         counts = mixture.shares(data.weights, [source.name for source in data.corpus])
-    *train, validation = [job.build(quiet) for job in jobs(data, tokenizer)]
+    planned = jobs(data, tokenizer)
+    *train, validation = [job.build(quiet) for job in planned]
+    measured = [*planned[-1].fingerprints, f"{data.held_out_percent}"]
 
     def stream(goal: ObjectivesConfig, rows: int, seed: int | str) -> Stream:
         shape = (goal, data.length, data.slots)
@@ -184,6 +189,7 @@ def pretraining(config: "Config", tokenizer: Tokenizer, mesh_rows: int, quiet: b
         batches,
         evaluation_batches(config, tokenizer, validation, mesh_rows),
         " ".join(made.key for made in (*train, validation)),
+        hashlib.sha256("\n".join(measured).encode()).hexdigest(),
     )
 
 
@@ -265,8 +271,9 @@ def with_labels(config: "Config") -> "Config":
         names = tuple(sorted(label_counts(train.examples)))
         if len(names) > max(LABELS, len(train.examples) / 2):
             raise UserError(
-                f"config.task.labels={tasks.AUTO}: {train.source.name} has {len(names):,} different "
-                f"labels in {len(train.examples):,} examples, such as {names[0]!r:.60}; another "
+                f"config.task.labels={tasks.AUTO}: {train.source.name} has {len(names):,} "
+                f"different labels in {len(train.examples):,} examples, such as {names[0]!r:.60}; "
+                "another "
                 'column may be meant: --config.data.train.fields=\'{"label": "…"}\''
             )
     return dataclasses.replace(config, task=dataclasses.replace(config.task, labels=names))
@@ -309,4 +316,6 @@ def for_task(
         )
     parts = [sources.fingerprint(config.data.train), sources.fingerprint(config.data.validation)]
     key = json.dumps([*parts, tokenizer.fingerprint()])
-    return Data(*batches, hashlib.sha256(key.encode()).hexdigest()[:16], lines)
+    return Data(
+        *batches, hashlib.sha256(key.encode()).hexdigest()[:16], parts[1], lines, found.examples
+    )

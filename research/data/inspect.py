@@ -78,9 +78,7 @@ def _counts(run: "Run") -> Iterator[str]:
         slots = [slot for group in batches.slots for slot in group]
         tokens = sum(map(len, slots))
         yield f"  {name}: {_named(getattr(data, name))}"
-        yield (
-            f"    {len(batches.slots):,} examples in {len(slots):,} slots, {tokens:,} tokens"
-        )
+        yield (f"    {len(batches.slots):,} examples in {len(slots):,} slots, {tokens:,} tokens")
         yield from (f"    {line}" for line in run.splits[name])
     if data.test is not None:
         yield f"  test: {_named(data.test)} (not read here)"

@@ -151,9 +151,7 @@ def example(row: Row, kind: str, columns: Columns, labelled: bool = True) -> Exa
     places = wanted(row, kind, columns, labelled)
     found = {ours: _value(row, ours, places, columns) for ours in places}
     if "tags" in found and len(found["tokens"]) != len(found["tags"]):
-        raise UserError(
-            f"{row.where}: {len(found['tokens'])} tokens but {len(found['tags'])} tags"
-        )
+        raise UserError(f"{row.where}: {len(found['tokens'])} tokens but {len(found['tags'])} tags")
     if "answers" in found:
         found["answers"] = _placed(row, found["answers"], found["context"])
     return found

@@ -85,7 +85,7 @@ class Job:
     @functools.cached_property
     def key(self) -> str:
         parts = [
-            *self._fingerprints,
+            *self.fingerprints,
             f"{self.split} {self.held_out_percent}",
             self.tokenizer.fingerprint(),
             f"{FORMAT} {BLOCK_BYTES}",
@@ -98,7 +98,8 @@ class Job:
         return Path(self.cache) / "tokens" / self.key
 
     @functools.cached_property
-    def _fingerprints(self) -> list[str]:
+    def fingerprints(self) -> list[str]:
+        """Of the sources."""
         return [sources.fingerprint(source) for source in self.corpus]
 
     @functools.cached_property
@@ -122,7 +123,7 @@ class Job:
         return [(s, p) for s, readers in enumerate(self._readers) for p in range(len(readers))]
 
     def _outline(self, source: int, piece: int) -> Path:
-        key = hashlib.sha256(f"{self._fingerprints[source]} {FORMAT}".encode()).hexdigest()[:16]
+        key = hashlib.sha256(f"{self.fingerprints[source]} {FORMAT}".encode()).hexdigest()[:16]
         return Path(self.cache) / "outlines" / key / f"{piece:05d}.npy"
 
     def make_outline(self, source: int, piece: int) -> None:

@@ -102,7 +102,7 @@ def parsed_fields(text: str) -> dict[str, str]:
     except (ValueError, SyntaxError):
         found = None
     if not isinstance(found, dict) or not all(isinstance(v, str) for v in found.values()):
-        raise UserError(f"--fields={text} must be a dict, such as '{{\"text\": \"review\"}}'")
+        raise UserError(f'--fields={text} must be a dict, such as \'{{"text": "review"}}\'')
     return found
 
 
@@ -134,7 +134,8 @@ def example(loaded: Loaded, row: Row, columns: Columns) -> Example:
         form.reader([example]).slots(example, 0, False)
     except UserError as error:  # which names the example, not its line
         raise UserError(f"{row.where}: {error}") from error
-    return example
+    # As it stands in the file, number or text, so that the predictions can be joined to its rows.
+    return example | {"id": row.fields.get(columns.theirs("id", row), row.fallback_id)}
 
 
 def fitting(loaded: Loaded, given: Collection[str]) -> Form | None:

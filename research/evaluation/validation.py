@@ -1,5 +1,4 @@
-"""The validation split as a run measures it on the way: its losses and, if the best checkpoint is
-chosen by it, the task's own metric."""
+"""The validation split as a run measures it on the way: its losses and the task's own metrics."""
 
 from typing import Any
 
@@ -30,8 +29,12 @@ def names(run: Run) -> set[str]:
     with meshes.use(run.mesh, run.config.mesh):
         shapes = jax.eval_shape(run.eval_step, run.param_shapes, run.validation.batch(0))
     found = set(evaluator.finish({name: 1.0 for name in shapes}, run.objectives))
-    read = run.task is not None and run.task.prompt is None
-    return found | (set(tasks.metrics(run.config.task)) if read else set())
+    return found | (set(tasks.metrics(run.config.task)) if _is_read(run) else set())
+
+
+def _is_read(run: Run) -> bool:
+    """Whether the task's metrics are read from the model's outputs, nothing being generated."""
+    return run.task is not None and run.task.prompt is None
 
 
 def known(config: Config) -> list[str]:
@@ -44,8 +47,8 @@ def known(config: Config) -> list[str]:
 
 
 def metrics(run: Run, params: Any) -> dict[str, float]:
-    """The metrics of the losses over the split (or its first `eval_batches` batches), and of the
-    whole split the task's own one and what the best checkpoint is chosen by."""
+    """The metrics of the losses and of the task over the split, or its first `eval_batches`; those
+    of the task over all of it if the best checkpoint is chosen by one of them."""
     found = evaluator.losses(
         run.eval_step,
         params,
@@ -54,13 +57,16 @@ def metrics(run: Run, params: Any) -> dict[str, float]:
         run.batch_sharding,
         run.config.train.eval_steps,
     )
-    if run.config.train.best in ("", *found):
+    if not _is_read(run):
         return found
-    return found | _of_the_task(run, params)
+    train = run.config.train
+    few = train.eval_steps * run.validation.examples if train.best in ("", *found) else 0
+    return found | _of_the_task(run, params, few or len(run.validation_examples))
 
 
-def _of_the_task(run: Run, params: Any) -> dict[str, float]:
-    examples = run.validation_examples
+def _of_the_task(run: Run, params: Any, count: int) -> dict[str, float]:
+    """Of the first `count` examples."""
+    examples = run.validation_examples[:count]
     predicted = evaluator.predictions(
         run.predict_step,
         params,
@@ -70,7 +76,7 @@ def _of_the_task(run: Run, params: Any) -> dict[str, float]:
         run.batch_sharding,
         labelled=True,
         row_multiple=meshes.row_multiple(run.mesh),
-        slots=run.validation.slots,
+        slots=run.validation.slots[:count],
     )
     finished = run.task.finish(total(evaluator.task_counts(run.task, examples, predicted)))
-    return {name: finished[name] for name in (run.task.metric, run.config.train.best)}
+    return {name: finished[name] for name in tasks.metrics(run.config.task)}

@@ -122,7 +122,8 @@ def train(
         if active:
             text = json.dumps(to_values(run.config), indent=1)
             bucket.write_text(folder / starts.CONFIG, text + "\n")
-            starts.add(folder, starts.describe(run.data_key, start_key) | {"step": start})
+            found = starts.describe(run.data_key, start_key)
+            starts.add(folder, found | {"step": start, "measured": run.measured_key})
         changed = changed_keys(run.config)
         with MetricWriter(folder, active, changed, run.config.train.wandb) as writer:
             writer.cut(start if start else -1)

@@ -50,7 +50,9 @@ class Run:
     optimizer: optax.GradientTransformation
     schedule: optax.Schedule
     data_key: str
+    measured_key: str  # the fingerprint of what evaluations measure
     splits: Mapping[str, list[str]]  # how a task's splits were read, as lines for people
+    validation_examples: list[Example]  # a task's, those of the slots in `validation`
 
     @functools.cached_property
     def start_key(self) -> str:
@@ -91,11 +93,6 @@ class Run:
     @functools.cached_property
     def batch_sharding(self) -> NamedSharding:
         return meshes.batch_sharding(self.mesh)
-
-    @functools.cached_property
-    def validation_examples(self) -> list[Example]:
-        """A task's validation examples, those of the slots in `validation`."""
-        return corpus.split(self.config, "validation").examples
 
     @functools.cached_property
     def rates(self) -> dict[str, np.ndarray]:
@@ -324,7 +321,9 @@ def lay_out(
         optimizer=optimizer.make(config.optimizer, total, shapes),
         schedule=optimizer.schedule(config.optimizer, total),
         data_key=data.key,
+        measured_key=data.measured_key,
         splits=data.splits,
+        validation_examples=data.validation_examples,
     )
     run.attention  # noqa: B018  (one that cannot run is known before anything exists)
     return run
