@@ -7,7 +7,6 @@ import jax
 from research import tasks
 from research.config import Config
 from research.evaluation import evaluator
-from research.evaluation.metrics import total
 from research.objectives import measures
 from research.sharding import mesh as meshes
 from research.tasks.text_generation import TextGenerationConfig
@@ -47,36 +46,22 @@ def known(config: Config) -> list[str]:
 
 
 def metrics(run: Run, params: Any) -> dict[str, float]:
-    """The metrics of the losses and of the task over the split, or its first `eval_batches`; those
-    of the task over all of it if the best checkpoint is chosen by one of them."""
-    found = evaluator.losses(
-        run.eval_step,
-        params,
-        run.validation,
-        run.objectives,
-        run.batch_sharding,
-        run.config.train.eval_steps,
-    )
-    if not _is_read(run):
-        return found
+    """The metrics of the losses and of the task over the split or its first `eval_batches`; over
+    all of it if the best checkpoint is chosen by one of the task's."""
     train = run.config.train
-    few = train.eval_steps * run.validation.examples if train.best in ("", *found) else 0
-    return found | _of_the_task(run, params, few or len(run.validation_examples))
-
-
-def _of_the_task(run: Run, params: Any, count: int) -> dict[str, float]:
-    """Of the first `count` examples."""
-    examples = run.validation_examples[:count]
-    predicted = evaluator.predictions(
-        run.predict_step,
+    if not _is_read(run):
+        sharding = run.batch_sharding
+        data, goals = run.validation, run.objectives
+        return evaluator.losses(run.eval_step, params, data, goals, sharding, train.eval_steps)
+    own = tasks.metrics(run.config.task)
+    found = evaluator.task_metrics(
+        run.measure_step,
         params,
         run.task,
-        examples,
-        run.tokenizer.pad,
+        run.validation,
+        run.validation_examples,
         run.batch_sharding,
-        labelled=True,
-        row_multiple=meshes.row_multiple(run.mesh),
-        slots=run.validation.slots[:count],
+        0 if train.best in own else train.eval_steps,
     )
-    finished = run.task.finish(total(evaluator.task_counts(run.task, examples, predicted)))
-    return {name: finished[name] for name in tasks.metrics(run.config.task)}
+    # Not those of its parts, "f1/PER", which are there or not.
+    return {name: value for name, value in found.items() if "/" not in name}

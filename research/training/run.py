@@ -132,8 +132,8 @@ class Run:
         return self._of_batch(steps.make_eval_step(self.model, self.objectives))
 
     @functools.cached_property
-    def predict_step(self) -> Callable:
-        return self._of_batch(steps.make_predict_step(self.model, self.objectives[0]))
+    def measure_step(self) -> Callable:
+        return self._of_batch(steps.make_measure_step(self.model, self.objectives[0]))
 
     def _of_batch(self, function: Callable) -> Callable:
         """(params, batch) -> what all devices have."""
