@@ -5,8 +5,9 @@ from pathlib import Path
 
 import numpy as np
 
-from research.data import files, jsonl, kinds
-from research.data.kinds import Example, LeftOut
+from research.data import files, formats, jsonl, kinds
+from research.data.kinds import Example
+from research.data.left_out import LeftOut
 from research.data.row import Row
 from research.errors import UserError
 from research.evaluation import embedding, predictor
@@ -20,6 +21,7 @@ def run(
     pooling: str = "mean",
     fields: str = "",
     normalize: str = "",
+    format: str = "",
 ) -> int:
     """Writes a vector for each text of a file: to a .npz (ids, vectors) or as JSON Lines.
 
@@ -30,7 +32,8 @@ def run(
         raise UserError(f"--output={output} must end in .npz or .jsonl")
     jsonl.check_writable(output)
     asked = predictor.parsed_fields(fields)
-    rows = list(files.rows(files.find(input), text_lines=True))
+    formats.check(format)
+    rows = list(files.rows(files.find(input, format), format=format, document="line"))
     loaded = load_model(checkpoint)
     columns, left_out = predictor.columns(loaded, asked, embedding.KIND), LeftOut()
 

@@ -4,8 +4,8 @@ import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from research.data import files, jsonl
-from research.data.kinds import LeftOut
+from research.data import files, formats, jsonl
+from research.data.left_out import LeftOut
 from research.data.row import Row
 from research.errors import UserError
 from research.evaluation import predictor, splits
@@ -20,6 +20,7 @@ def run(
     output: str = "",
     fields: str = "",
     skip_malformed: str = "",
+    format: str = "",
     **texts: str,
 ) -> int:
     """Predicts for one example given by flags, or for those of a file.
@@ -31,24 +32,27 @@ def run(
         fields: our names -> the file's columns, as a dict, where they are not those of the
             training's files.
         overrides: of what decides how outputs are read (`splits.DECISIONS`).
+        format: of the file (see `formats`); when empty, what its ending and first row say.
     """
     if input and texts:
         raise UserError(
             f"predict: give --input or --{next(iter(texts))}, not both: a file has its own texts"
         )
-    if fields and not input:
-        raise UserError("predict: --fields is for the columns of a file: give --input too")
+    formats.check(format)
+    for flag, value in (("fields", fields), ("format", format)):
+        if value and not input:
+            raise UserError(f"predict: --{flag} is of a file: give --input too")
     columns_asked = predictor.parsed_fields(fields)
     if skip_malformed and not input:
         raise UserError("predict: --skip_malformed is for the lines of a file: give --input too")
     skipped: list[UserError] = []
     malformed = _skip(skipped) if skip_malformed else files.refuse
-    paths = files.find(input) if input else []
+    paths = files.find(input, format) if input else []
     if output:
         jsonl.check_writable(output)
         if Path(output).resolve() in [path.resolve() for path in paths]:
             raise UserError(f"predict: --output={output} would overwrite the file of --input")
-    rows = list(files.rows(paths, malformed, text_lines=True)) if paths else []
+    rows = list(files.rows(paths, malformed, format, document="line")) if paths else []
     loaded = require_head(
         splits.load(checkpoint, overrides, splits.DECISIONS, to_run=False), checkpoint
     )
@@ -117,7 +121,7 @@ def _flags(loaded: Loaded) -> str:
             [f'--{n}="…"' for n in form.fields] + [f'[--{n}="…"]' for n in form.optional]
         )
         lines.append(f"  {given}: {form.gives}")
-    return "\n".join([*lines, "  --input=FILE.jsonl: the same, with these fields in each line"])
+    return "\n".join([*lines, "  --input=FILE: the same, with these fields in each row of it"])
 
 
 def _from_rows(

@@ -13,7 +13,7 @@ from research.data import kinds, mixture, sources, store
 from research.data import pretraining as pretraining_batches
 from research.data import tokenizer as tokenizers
 from research.data.config import DataConfig, TokenizerConfig
-from research.data.kinds import LeftOut
+from research.data.left_out import LeftOut
 from research.data.loader import Batches
 from research.data.mixture import MixedBatches
 from research.data.objective_mixture import ObjectiveMixture

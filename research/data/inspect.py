@@ -11,7 +11,7 @@ import numpy as np
 from research.config import Config
 from research.data import mixture, pretraining, sources
 from research.data.batch import Batch
-from research.data.kinds import LeftOut
+from research.data.left_out import LeftOut
 from research.data.loader import Batches
 from research.data.mixture import MixedBatches
 from research.data.objective_mixture import ObjectiveMixture

@@ -15,7 +15,6 @@ None for an answer whose place is not told and that the context does not have ex
 """
 
 import ast
-import collections
 import dataclasses
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -35,6 +34,7 @@ KINDS = {
     "story": ("id", "title", "text"),
 }
 TARGETS = ("label", "labels", "tags", "answers")  # what is to be predicted
+OR_TEXT = {"tokens": "tokens"}  # of a kind, what may be a raw text instead, to predict
 PAIR = ("text_a", "text_b")
 _MADE_UP = ("id", "title")  # what a row may lack: an id is made from its place, a title is empty
 _NEEDED = ("text", *PAIR, "question")  # texts without which there is nothing to learn
@@ -68,35 +68,6 @@ class Columns:
         return self.fields.get(ours, other if other in row.fields else ours)
 
 
-@dataclasses.dataclass
-class LeftOut:
-    """Rows that are not used: their number by the reason, and where the first of each stands."""
-
-    counts: collections.Counter = dataclasses.field(default_factory=collections.Counter)
-    first: dict[str, str] = dataclasses.field(default_factory=dict)
-
-    def add(self, row: Row, reason: str) -> None:
-        """Counts a row."""
-        self.counts[reason] += 1
-        self.first.setdefault(reason, row.where)
-
-    def read(self, row: Row, kind: str, read: Callable[[Row], Example]) -> Example | None:
-        """What `read` makes of a row, or None, and the row is counted, where it cannot be used."""
-        example = {} if row.left_out else read(row)
-        if reason := row.left_out or emptiness(kind, example):
-            self.add(row, reason)
-            return None
-        return example
-
-    def lines(self) -> list[str]:
-        """A line for each reason."""
-        return [
-            f"left out: {count:,} {'row' if count == 1 else 'rows'}, {reason} "
-            f"({'' if count == 1 else 'the first: '}{self.first[reason]})"
-            for reason, count in self.counts.items()
-        ]
-
-
 def check_fields(name: str, kind: str, fields: Iterable[str], labelled: bool = True) -> None:
     """Raises UserError for a kind that does not exist, or a field that the kind does not have.
 
@@ -105,7 +76,7 @@ def check_fields(name: str, kind: str, fields: Iterable[str], labelled: bool = T
     """
     if kind not in KINDS:
         raise UserError(f"no kind of example named {kind!r}{nearest(kind, KINDS)}")
-    known = (*KINDS[kind], *(("text",) if kind == "tokens" and not labelled else ()))
+    known = (*KINDS[kind], *(("text",) if kind in OR_TEXT and not labelled else ()))
     for ours in fields:
         if ours not in known:
             raise UserError(f"{name}: a {kind} has no field {ours!r}{nearest(ours, known)}")
@@ -113,7 +84,7 @@ def check_fields(name: str, kind: str, fields: Iterable[str], labelled: bool = T
 
 def names_in(row: Row, kind: str, columns: Columns) -> list[str]:
     """Our names of what the row has of an example of this kind."""
-    known = (*KINDS[kind], "text") if kind == "tokens" else KINDS[kind]
+    known = (*KINDS[kind], "text") if kind in OR_TEXT else KINDS[kind]
     return [ours for ours in known if columns.theirs(ours, row) in row.fields]
 
 
@@ -121,7 +92,7 @@ def wanted(row: Row, kind: str, columns: Columns, labelled: bool) -> dict[str, s
     """Our name -> the column, of all that an example of this kind is made of.
 
     A label is of one text or of two, as `columns` says or else the row shows; where both stand in
-    it, of one. To predict, the words of entities may be a raw text, unless they are there too.
+    it, of one. To predict, what `OR_TEXT` names may be a raw text, unless it is there too.
     """
     names = [n for n in KINDS[kind] if labelled or n not in TARGETS]
     if set(PAIR) <= set(KINDS[kind]):
@@ -135,8 +106,9 @@ def wanted(row: Row, kind: str, columns: Columns, labelled: bool) -> dict[str, s
         named = named or set(PAIR) & set(names_in(row, kind, columns)) or {"text"}
         unused = ("text",) if named & set(PAIR) else PAIR
         names = [n for n in names if n not in unused]
-    if not labelled and kind == "tokens" and "tokens" not in names_in(row, kind, columns):
-        names = ["id", "text"]
+    instead = None if labelled else OR_TEXT.get(kind)
+    if instead and instead not in (there := names_in(row, kind, columns)) and "text" in there:
+        names = ["text" if name == instead else name for name in names]
     return {ours: columns.theirs(ours, row) for ours in names}
 
 
@@ -200,9 +172,8 @@ def _missing(row: Row, ours: str, places: Mapping[str, str], columns: Columns) -
     """That a column is not there, and which other one may be it."""
     theirs, there = places[ours], list(map(str, row.fields))
     renamed = "" if theirs == ours else f" (for our {ours!r})"
-    text = f"{row.where}: no field {theirs!r}{renamed}; there are: {', '.join(there)}. "
-    if len(there) == 1 and any(mark in there[0] for mark in ";\t|"):
-        return f"{text}A .csv has commas between its columns"
+    read_as = f" (read as {row.read_as})" if row.read_as else ""
+    text = f"{row.where}: no field {theirs!r}{renamed}; there are: {', '.join(there)}{read_as}. "
     taken = {place for name, place in places.items() if name != ours}
     fit = [name for name in row.fields if name not in taken and _fits(row, ours, name, columns)]
     if not fit:

@@ -8,11 +8,13 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from research.data import bundled, files, formats, kinds, tfds_source
-from research.data.kinds import Columns, Example, LeftOut
+from research.data import bundled, files, formats, kinds, texts, tfds_source
+from research.data.kinds import Columns, Example
+from research.data.left_out import LeftOut
 from research.data.row import Row
 from research.errors import UserError, nearest
 
+FILES_READ = 2  # raise it when the same files would give other rows
 PIECE = 10_000  # examples of a TFDS set that are read together
 
 
@@ -35,6 +37,8 @@ class SourceConfig:
       data_dir: where TFDS keeps its sets (its own default when empty).
       format: how examples are kept in the files, a name out of `formats.FORMATS`; when empty, what
         their ending and their first row say.
+      document: what is a document in a .txt: "line", "paragraph" or "file". When empty, the file;
+        of a corpus of few .txt each is cut into parts, so that some can be held out.
     """
 
     name: str
@@ -47,13 +51,14 @@ class SourceConfig:
     label_names: tuple[str, ...] = ()
     data_dir: str = ""
     format: str = ""
+    document: str = ""
 
 
 def read(config: SourceConfig, kind: str) -> Iterator[Example]:
     """The examples of a source, in a fixed order, each checked against its kind.
 
     Raises UserError at the call for a wrong name, kind or field name, and on the way for a
-    faulty row (with file and line), one that cannot be used, or a source without examples.
+    faulty row (with file and line) or a source without examples.
     """
     return (example for _, example in placed(config, kind))
 
@@ -68,32 +73,36 @@ def placed(
 
     Args:
         columns: where the fields stand; default: as the source says.
-        left_out: is told of the rows that cannot be used; without it they are errors.
+        left_out: counts the rows that cannot be used.
     """
     columns = columns or columns_of(config, kind)
     kinds.check_fields(f"source {config.name}", kind, columns.fields)
-    return _examples(config, kind, columns, _rows(config), _excluded(config), left_out)
+    rows, excluded = _rows(config, kind), _excluded(config)
+    return _examples(config, kind, columns, rows, excluded, left_out or LeftOut())
 
 
-def pieces(config: SourceConfig) -> list[Callable[[], Iterator[Example]]]:
+def pieces(config: SourceConfig) -> list[Callable[..., Iterator[Example]]]:
     """The documents of a source in parts that can be read apart: in order, what `read` yields.
 
-    A part is a file, or PIECE examples of a TFDS set; with `take` all is one part. None is opened
-    before it is called. Raises UserError as `read`, but not for a source without examples.
+    Each takes a `LeftOut` that counts what cannot be used. A part is a file, or PIECE examples of
+    a TFDS set; with `take` all is one part. None is opened before it is called.
+
+    Raises UserError as `read`, but not for a source without examples.
     """
     kind, (prefix, rest) = "document", _parts(config.name)
     columns = columns_of(config, kind)
     excluded = functools.cache(lambda: _excluded(config))
 
-    def reader(rows: Callable[[], Iterator[Row]]) -> Callable[[], Iterator[Example]]:
-        def read_rows() -> Iterator[Example]:
-            found = _examples(config, kind, columns, rows(), excluded(), None, whole=False)
+    def reader(rows: Callable[[], Iterator[Row]]) -> Callable[..., Iterator[Example]]:
+        def read_rows(left_out: LeftOut | None = None) -> Iterator[Example]:
+            unused = left_out or LeftOut()
+            found = _examples(config, kind, columns, rows(), excluded(), unused, whole=False)
             return (example for _, example in found)
 
         return read_rows
 
     if config.take:
-        return [reader(lambda: _rows(config))]
+        return [reader(lambda: _rows(config, kind))]
     if prefix == "tfds":
         split = (rest, config.split, config.data_dir)
         size = tfds_source.size(*split)
@@ -101,9 +110,8 @@ def pieces(config: SourceConfig) -> list[Callable[[], Iterator[Example]]]:
         return [reader(functools.partial(tfds_source.rows, *split, span)) for span in spans]
     paths = _paths(config)
     named = zip(paths, files.relative_names(paths), strict=True)
-    return [
-        reader(functools.partial(files.file_rows, *file, format=config.format)) for file in named
-    ]
+    how = _how_read(config, kind, paths)
+    return [reader(functools.partial(files.file_rows, *file, **how)) for file in named]
 
 
 def columns_of(config: SourceConfig, kind: str) -> Columns:
@@ -138,8 +146,9 @@ def fingerprint(config: SourceConfig) -> str:
         "take": config.take,
     }
     # What is not used does not count, so that what was made before it existed stays known.
-    more = ("part", "label_names", "format")
-    whole |= {key: v for key in more if (v := getattr(config, key))}
+    whole |= {key: v for key in ("part", "label_names") if (v := getattr(config, key))}
+    if prefix == "files":
+        whole |= {"format": config.format, "document": config.document, "read": FILES_READ}
     return hashlib.sha256(json.dumps(whole).encode()).hexdigest()
 
 
@@ -156,6 +165,11 @@ def percentile(key: str) -> float:
 def _check(config: SourceConfig) -> None:
     prefix, _ = _parts(config.name)
     formats.check(config.format)
+    if config.document and config.document not in texts.DOCUMENTS:
+        hint = nearest(config.document, texts.DOCUMENTS)
+        raise UserError(f"source {config.name}: document={config.document!r} is not known{hint}")
+    if prefix == "tfds" and (config.format or config.document):
+        raise UserError(f"source {config.name}: format and document are for files: sources")
     if prefix != "tfds":
         for key in ("split", "data_dir"):
             if getattr(config, key):
@@ -191,13 +205,19 @@ def _parts(name: str) -> tuple[str, str]:
 
 def _paths(config: SourceConfig) -> list[Path]:
     prefix, rest = _parts(config.name)
-    return [bundled.path(rest)] if prefix == "bundled" else files.find(rest)
+    return [bundled.path(rest)] if prefix == "bundled" else files.find(rest, config.format)
 
 
-def _rows(config: SourceConfig) -> Iterator[Row]:
+def _how_read(config: SourceConfig, kind: str, paths: list[Path]) -> dict:
+    document = files.document(paths, config.format, config.document, corpus=kind == "document")
+    return {"format": config.format, "document": document}
+
+
+def _rows(config: SourceConfig, kind: str) -> Iterator[Row]:
     prefix, rest = _parts(config.name)
     if prefix != "tfds":
-        return files.rows(_paths(config), format=config.format)
+        paths = _paths(config)
+        return files.rows(paths, **_how_read(config, kind, paths))
     return tfds_source.rows(rest, config.split, config.data_dir)
 
 
@@ -221,20 +241,17 @@ def _examples(
     columns: Columns,
     rows: Iterator[Row],
     excluded: set[str],
-    left_out: LeftOut | None,
+    left_out: LeftOut,
     whole: bool = True,
 ) -> Iterator[tuple[Row, Example]]:
     """`whole`: the rows are all of the source's, so that none is an error."""
     seen = count = 0
-    unused = left_out or LeftOut()
     for row in rows:
         seen += 1
         example = {} if row.left_out else kinds.example(row, kind, columns)
         if not _is_chosen(config, example.get("id", row.fallback_id), excluded):
             continue
         if reason := row.left_out or kinds.emptiness(kind, example):
-            if left_out is None:
-                raise UserError(f"{row.where}: {reason}")
             left_out.add(row, reason)
             continue
         yield row, example
@@ -247,7 +264,7 @@ def _examples(
         why = [f"exclude ({', '.join(config.exclude)})"] if config.exclude else []
         why += [f"percent ({config.percent:g})"] if config.percent < 100 else []
         why += [f"part ({list(config.part)})"] if config.part else []
-        reasons = "; ".join([*([" and ".join(why)] if why else []), *unused.lines()])
+        reasons = "; ".join([*([" and ".join(why)] if why else []), *left_out.lines()])
         raise UserError(f"source {config.name}: of its {seen} examples none is left: {reasons}")
 
 

@@ -21,6 +21,7 @@ import numpy as np
 from research.data import block as blocks
 from research.data import outline, sources
 from research.data.block import Block
+from research.data.left_out import LeftOut
 from research.data.sources import SourceConfig
 from research.data.tokenizer import Tokenizer
 from research.errors import UserError
@@ -130,7 +131,10 @@ class Job:
         """Reads a piece once; nothing to do where its outline is there already."""
         path = self._outline(source, piece)
         if not path.exists():
-            found = outline.outline(self._readers[source][piece]())
+            left_out = LeftOut()
+            found = outline.outline(self._readers[source][piece](left_out))
+            for line in left_out.lines():
+                print(f"{self.corpus[source].name}: {line}", flush=True)
             path.parent.mkdir(parents=True, exist_ok=True)
             replace(path, lambda part: np.save(part, found))
 
@@ -167,7 +171,7 @@ class Job:
                 f"no text in the {self.split} split of {', '.join(s.name for s in chosen)} "
                 f"({len(found['index'])} documents; {int(found['duplicates'])} more are copies of "
                 f"earlier ones; data.held_out_percent={self.held_out_percent}). A document is a "
-                "line of a .jsonl, a record of a .csv, or a whole .txt"
+                "line of a .jsonl, a record of a .csv, or of a .txt what the source's document says"
             )
 
     # -- blocks -----------------------------------------------------------------------------

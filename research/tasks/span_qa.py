@@ -284,8 +284,8 @@ def _gold(example: Example, context: Encoding, unanswerable: bool) -> tuple[int,
         found = example["context"].count(texts[0])
         where = f"stands there {found} times" if found else "does not stand there"
         raise UserError(
-            f"example {example['id']!r}: where in the context the answer {texts[0]!r} begins is not "
-            f"told, and it {where}; give answers as "
+            f"example {example['id']!r}: where in the context its answer {texts[0]!r} begins is "
+            f"not told, and it {where}; give answers as "
             f'{{"text": ["…"], "answer_start": [n]}}, n counted in characters from 0'
         )
     begin, finish = starts[0], starts[0] + len(texts[0])

@@ -108,7 +108,7 @@ def test_answers_that_are_plain_texts(tmp_path):
     assert slots[0].labels["start"] > 0
     for answer, said in (("ite", "stands there 2 times"), ("mol", "does not stand there")):
         write(tmp_path / "q.jsonl", [rows[0] | {"answers": answer}])
-        with pytest.raises(UserError, match=rf"q.jsonl, line 1: .*{answer!r}.*{said}.*answer_start"):
+        with pytest.raises(UserError, match=rf"q.jsonl, line 1: .*{answer!r}.*{said}.*start"):
             corpus.task_slots(task, corpus.split(found, "train"))
     templates = {"kind": "question", "prompt": "{question}", "completion": "{answer}"}
     found = config("text_generation", templates | {"overlap": 8, "max_new_tokens": 8}, **keys)

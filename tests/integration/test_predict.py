@@ -97,6 +97,42 @@ def test_malformed_records_of_a_table_are_skipped(tiny, tmp_path, capsys):
     assert f"error: {file}, line 1: not CSV" in capsys.readouterr().err
 
 
+def test_a_quotation_that_does_not_end_costs_its_own_line(tiny, tmp_path, capsys):
+    lines = [f"Nam {word}.,good" for word in ("ite", "sen", "mol", "ale", "ite", "sen", "mol")]
+    file = tmp_path / "in.csv"
+    file.write_text("\n".join(["text,label", *lines[:3], '"Nam ite,good', *lines[3:]]) + "\n")
+    flags = [f"--checkpoint={tiny('sentiment').checkpoint}", f"--input={file}"]
+    call("predict", *flags, "--skip_malformed")
+    shown = capsys.readouterr()
+    ids = [json.loads(line)["id"] for line in shown.out.splitlines()]
+    assert ids == [f"in.csv:{n}" for n in (2, 3, 4, 6, 7, 8, 9)]
+    assert "line 5: not CSV: a quotation that it opens" in shown.err
+    assert "takes in lines 6 to 9" in shown.err and "skipped 1 of 8 lines" in shown.err
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "more"),
+    [
+        ("a.tsv", 'text\tlabel\r\n"Nam" ite.\tgood\r\nSen ale.\tbad\r\n', []),
+        ("a.json", '[{"text": "\\"Nam\\" ite."},\n {"text": "Sen ale."}]', []),
+        ("a.csv", 'sep=;\ntext;label\n"""Nam"" ite.";good\nSen ale.;bad\n', []),
+        ("a.data", '{"text": "\\"Nam\\" ite."}\n{"text": "Sen ale."}\n', ["--format=jsonl"]),
+    ],
+)
+def test_predictions_of_files_of_other_formats(tiny, tmp_path, capsys, name, content, more):
+    (tmp_path / name).write_bytes(content.encode())
+    loaded = load_model(tiny("sentiment").checkpoint)
+    flags = [f"--checkpoint={tiny('sentiment').checkpoint}", f"--input={tmp_path}/{name}", *more]
+    call("predict", *flags)
+    found = [json.loads(line)["label"] for line in capsys.readouterr().out.splitlines()]
+    expected = predictor.predict(loaded, [{"text": '"Nam" ite.'}, {"text": "Sen ale."}])
+    assert found == [p["label"] for p in expected]
+    if more:
+        assert cli.main(["predict", *flags[:2]]) == 2
+        assert cli.main(["predict", *flags[:2], "--format=jsnl"]) == 2
+        assert "did you mean 'jsonl'" in capsys.readouterr().err
+
+
 def test_an_output_is_whole_or_not_there(tmp_path):
     def rows():
         yield {"id": 1}
