@@ -89,7 +89,7 @@ def _problem(job: Job, loaded: Loaded, examples: list, source: str) -> dict[str,
         "length": config.data.length,
         "batch_size": config.train.batch_size,
         "epochs": round(epochs),
-        "train": corpus.examples(config.data.train, task.kind),
+        "train": corpus.split(config, "train").examples,
         "test": examples,
     }
     if task.kind == "question":

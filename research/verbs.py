@@ -76,6 +76,7 @@ VERBS: dict[str, Verb] = {
             "tokens": 'words of a sentence, as a list: ["Jack", "runs"]',
             "title": "of a story",
             "input": "file of examples, such as .jsonl, .csv, or .txt with a text in each line",
+            "fields": 'its columns where they have other names, such as {"text": "review"}',
             "format": "how the file keeps its examples (as its ending and its first row say)",
             "output": "file for the predictions, JSON Lines; default: standard output",
         },
@@ -111,6 +112,7 @@ VERBS: dict[str, Verb] = {
         },
         optional={
             "pooling": "mean (default), first, last or pooler",
+            "fields": 'its columns where they have other names, such as {"text": "review"}',
             "format": "how the file keeps its texts (as its ending and its first row say)",
         },
         switches={"normalize": "to length 1"},

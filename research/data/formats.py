@@ -1,7 +1,7 @@
 """The ways in which people keep their examples, by name: what `format` of a source may be.
 
 A format of lines makes rows of a file. A format of rows takes those of a .json, .jsonl, .csv or
-.tsv as they stand, and yields rows with our field names for a kind of example (`sources.KINDS`).
+.tsv as they stand, and yields rows with our field names for a kind of example (`kinds.KINDS`).
 These keep their own fields beside ours, so that `fields` of a source may still name one; what
 cannot be used is yielded with `left_out`. Texts still have the line ends of the file, so that
 places in them (answers, spans) count as they should; `row.one_line_end` comes after this.

@@ -84,7 +84,7 @@ def _estimate(
     else:
         source = config.data.train
         if (key := repr(source)) not in examples:
-            examples[key] = corpus.examples(source, tasks.kind_of(config.task))
+            examples[key] = corpus.split(config, "train").examples
         found = examples[key]
         batches = math.ceil(len(found) / train.batch_size)
         seen = train.examples / train.batch_size or train.epochs * batches

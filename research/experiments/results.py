@@ -216,7 +216,7 @@ def _by_method(
     method: str, task: Task, config: Any, examples: list[Example], tokenizer: Tokenizer
 ) -> list[Counts]:
     """The counts of the simple method on the same training and test examples."""
-    train = corpus.examples(config.data.train, task.kind)
+    train = corpus.split(config, "train").examples
     if method != "bigram":
         return METHODS[method].function(train, examples).counts
     rows = [r for e in train for r in _completion_rows(task, e, whole=True)]

@@ -4,6 +4,7 @@ from types import ModuleType
 from typing import Any
 
 from research.data.tokenizer import Tokenizer
+from research.errors import UserError
 from research.models.config import ModelConfig
 from research.tasks import (
     chat,
@@ -27,6 +28,7 @@ MODULES: dict[str, ModuleType] = {
     text_generation.NAME: text_generation,
     chat.NAME: chat,
 }
+AUTO = "auto"  # labels: those that the training examples have
 KINDS = {  # of the examples; text generation's config says its own
     sequence_classification.NAME: "classification",
     regression.NAME: "classification",
@@ -49,7 +51,7 @@ TASKS: dict[str, type] = {
 
 
 def kind_of(config: Any) -> str:
-    """What a task's examples are, see `research.data.sources`."""
+    """What a task's examples are, see `research.data.kinds`."""
     if isinstance(config, text_generation.TextGenerationConfig):
         return config.kind
     return KINDS[name_of(config)]
@@ -74,5 +76,13 @@ def name_of(config: Any) -> str:
 def make_task(
     config: Any, model: ModelConfig, tokenizer: Tokenizer, length: int, slots: int
 ) -> Task:
-    """The task of a config, on rows of `length` tokens with at most `slots` slots."""
+    """The task of a config, on rows of `length` tokens with at most `slots` slots.
+
+    Raises UserError for what does not fit, labels that are still to be read among it.
+    """
+    if getattr(config, "labels", ()) == AUTO:
+        raise UserError(
+            f"config.task.labels={AUTO} are read from the training examples, of which there are "
+            "none here: list them"
+        )
     return MODULES[name_of(config)].make(config, model, tokenizer, length, slots)

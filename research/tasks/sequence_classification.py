@@ -35,7 +35,7 @@ class SequenceClassificationConfig:
     by; "f1" and "matthews" are for two labels, the last one being the positive one.
     """
 
-    labels: tuple[str, ...]
+    labels: tuple[str, ...] | Literal["auto"]
     pooling: Pooling = "pooler"
     dropout: float = 0.1
     class_weights: tuple[float, ...] = ()

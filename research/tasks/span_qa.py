@@ -280,6 +280,14 @@ def _gold(example: Example, context: Encoding, unanswerable: bool) -> tuple[int,
                 "config.task.unanswerable=true"
             )
         return None
+    if starts[0] is None:
+        found = example["context"].count(texts[0])
+        where = f"stands there {found} times" if found else "does not stand there"
+        raise UserError(
+            f"example {example['id']!r}: where in the context its answer {texts[0]!r} begins is "
+            f"not told, and it {where}; give answers as "
+            f'{{"text": ["…"], "answer_start": [n]}}, n counted in characters from 0'
+        )
     begin, finish = starts[0], starts[0] + len(texts[0])
     touched = np.flatnonzero((context.ends > begin) & (context.starts < finish))
     if not touched.size:

@@ -6,7 +6,7 @@ tagged each for itself, so an entity is as probable as the product of its words'
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -33,7 +33,7 @@ class TokenClassificationConfig:
     O, B-TYPE and I-TYPE, in BIOES also E-TYPE and S-TYPE.
     """
 
-    labels: tuple[str, ...]
+    labels: tuple[str, ...] | Literal["auto"]
     dropout: float = 0.1
 
 
