@@ -20,7 +20,7 @@ from typing import Any, Literal
 import ml_collections
 
 from research import config_check
-from research.data.config import DataConfig, TokenizerConfig
+from research.data.config import DataConfig, TokenizerConfig, with_held_out
 from research.data.sources import SourceConfig
 from research.errors import UserError, nearest
 from research.models import config as model_config
@@ -123,10 +123,21 @@ def override(
 ) -> Config:
     """The checked config of nested dicts, changed by `overrides` as in `load`."""
     changed = copy.deepcopy(dict(values))
+    _drop_rivals(changed, overrides)
     # What is whole before its parts, in whichever order they were given.
     for path, value in sorted(overrides.items(), key=lambda item: item[0].count(".")):
         _set(changed, path, _literal(value) if isinstance(value, str) else value)
     return from_values(changed, where, to_run)
+
+
+def _drop_rivals(values: dict[str, Any], overrides: Mapping[str, Any]) -> None:
+    """Takes out what an override replaces though it has another name: the other lengths of a run,
+    and the other rhythm of its evaluations."""
+    for rivals in (config_check.LENGTHS, config_check.RHYTHMS):
+        asked = {key: str(overrides.get(f"train.{key}", 0)) for key in rivals}
+        if any(value not in ("0", "0.0", "") for value in asked.values()):
+            for key in rivals:
+                values.get("train", {}).pop(key, None)
 
 
 def load_values(spec: str) -> dict[str, Any]:
@@ -246,6 +257,7 @@ def from_values(values: Mapping[str, Any], where: str = "config", to_run: bool =
     values = dict(values)
     task = values.pop("task", None)
     config = _convert(Config, values, "")
+    config = dataclasses.replace(config, data=with_held_out(config.data))
     if task is not None:
         config = dataclasses.replace(config, task=_task(task))
     if to_run:
@@ -292,6 +304,10 @@ def _task(values: Any) -> Any:
     name = values.pop("name", None)
     if not isinstance(name, str) or name not in TASKS:
         raise UserError(f"task.name={name!r} is not known{nearest(str(name), TASKS)}")
+    labels = values.get("labels")
+    if isinstance(labels, list | tuple):  # numbers and truths, as a row's are
+        text = (str(x).lower() if isinstance(x, bool) else x for x in labels)
+        values["labels"] = [str(x) if isinstance(x, int | float) else x for x in text]
     return _convert(TASKS[name], values, "task")
 
 
@@ -330,6 +346,9 @@ def _convert(kind: Any, value: Any, path: str) -> Any:
     if origin in (typing.Union, types.UnionType):
         if value is None and type(None) in args:
             return None
+        words = (word for a in args if typing.get_origin(a) is Literal for word in a.__args__)
+        if isinstance(value, str) and value in words:
+            return value
         return _convert(next(a for a in args if a is not type(None)), value, path)
     if origin is Literal:
         if value not in args:

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from research.config import Config
     from research.objectives import ObjectivesConfig
 
+RHYTHMS = ("eval_every", "eval_epochs")  # of the evaluations; at most one of them is given
 LENGTHS = ("steps", "epochs", "examples", "tokens")  # of a run; one of them is given
 
 
@@ -87,7 +88,10 @@ def check(config: "Config", where: str) -> None:
             raise UserError("config.data.weights is for the corpus of a pre-training, not a task")
         for split in ("train", "validation"):
             if getattr(data, split) is None:
-                raise UserError(f"config.data.{split} is missing: a task needs its examples")
+                share = "; held_out:5 is 5 % of config.data.train" if data.train else ""
+                raise UserError(
+                    f"config.data.{split} is missing: a task needs its examples{share}"
+                )
 
 
 def _check_objective(config: "Config") -> None:

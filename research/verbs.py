@@ -75,7 +75,9 @@ VERBS: dict[str, Verb] = {
             "context": "the text that it is about",
             "tokens": 'words of a sentence, as a list: ["Jack", "runs"]',
             "title": "of a story",
-            "input": "file of examples: .jsonl, .csv, or .txt with a text in each line",
+            "input": "file of examples, such as .jsonl, .csv, or .txt with a text in each line",
+            "fields": 'its columns where they have other names, such as {"text": "review"}',
+            "format": "how the file keeps its examples (as its ending and its first row say)",
             "output": "file for the predictions, JSON Lines; default: standard output",
         },
         switches={"skip_malformed": "leave out the lines of --input that cannot be read"},
@@ -105,10 +107,14 @@ VERBS: dict[str, Verb] = {
         "vectors of the texts of a file: pooled hidden states",
         required=CHECKPOINT
         | {
-            "input": "file of texts: .jsonl, .csv, or .txt with a text in each line",
+            "input": "file of texts, such as .jsonl, .csv, or .txt with a text in each line",
             "output": "file for the vectors: .npz or .jsonl",
         },
-        optional={"pooling": "mean (default), first, last or pooler"},
+        optional={
+            "pooling": "mean (default), first, last or pooler",
+            "fields": 'its columns where they have other names, such as {"text": "review"}',
+            "format": "how the file keeps its texts (as its ending and its first row say)",
+        },
         switches={"normalize": "to length 1"},
     ),
     "import": Verb(

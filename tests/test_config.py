@@ -161,7 +161,7 @@ TOGETHER = {
     "train.batch_size=100": ("config.train.batch_size=100", "config.data.length=64"),
     "train.batch_size=0": ("config.train.batch_size=0", "at least 1"),
     "train.accumulation=0": ("config.train.accumulation=0", "at least 1"),
-    "train.epochs=2": ("config.train.steps=10", "config.train.epochs=2.0"),
+    "train={'steps': 10, 'epochs': 2}": ("config.train.steps=10", "config.train.epochs=2.0"),
     "train.steps=0": ("config.train.steps=0", "config.train.epochs=0.0"),
     "train.steps=-5": ("config.train.steps=-5",),
     "train.log_every=0": ("config.train.log_every=0", "at least 1"),
@@ -204,6 +204,48 @@ def test_what_does_not_fit_together_names_its_keys(text):
     key, _, given = text.partition("=")
     message = refuse({key: given})
     assert all(part in message for part in TOGETHER[text]), message
+
+
+def test_a_length_of_the_command_line_is_instead_of_the_files():
+    own = {"batch_size": 640, "epochs": 2.0, "eval_epochs": 0.5}
+    found = configs.override(values(train=own), {"train.steps": "20"}, "test").train
+    assert (found.steps, found.epochs, found.eval_epochs) == (20, 0.0, 0.5)
+    found = configs.override(values(train=own), {"train.eval_every": "5"}, "test").train
+    assert (found.epochs, found.eval_every, found.eval_epochs) == (2.0, 5, 0.0)
+    found = configs.override(values(train=own), {"train.tokens": "6400"}, "test").train
+    assert (found.tokens, found.epochs) == (6400, 0.0)
+    message = refuse({"train.steps": "20", "train.epochs": "2"})
+    assert "config.train.steps=20" in message and "config.train.epochs=2.0" in message
+    assert "config.train.steps=0" in refuse({"train.steps": "0"})
+
+
+def test_labels_may_be_numbers_or_taken_from_the_file():
+    task = {"name": "sequence_classification", "labels": [0, 1, True, 2.5]}
+    assert configs.override(values("task", task=task), {}, "test").task.labels == (
+        "0",
+        "1",
+        "true",
+        "2.5",
+    )
+    found = configs.override(values("task"), {"task.labels": "auto"}, "test")
+    assert found.task.labels == "auto"
+    assert configs.from_values(configs.to_values(found)) == found
+    assert "must be a list" in refuse({"task.labels": "atuo"}, "task")
+
+
+def test_a_validation_may_be_a_share_of_the_training_source():
+    given = {"data.validation": "held_out:5", "data.train.fields": "{'text': 'review'}"}
+    found = configs.override(values("task"), given, "test").data
+    assert found.train.part == (5.0, 100.0) and found.validation.part == (0.0, 5.0)
+    assert found.train.name == found.validation.name == "files:a.jsonl"
+    assert found.validation.fields == {"text": "review"}
+    again = configs.from_values(configs.to_values(configs.override(values("task"), given, "test")))
+    assert again.data == found
+    for wrong in ("held_out:", "held_out:0", "held_out:100", "held_out:x"):
+        assert "held_out:5" in refuse({"data.validation": wrong}, "task")
+    keys = {"data.validation": "held_out:5", "data.validation.take": "3"}
+    assert "has no keys of its own" in refuse(keys, "task")
+    assert "held_out:5 is 5 %" in refuse({"data.validation": "none"}, "task")
 
 
 def test_a_causal_chunk_has_a_size():

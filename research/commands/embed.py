@@ -1,26 +1,51 @@
 """`launch.py embed`."""
 
+import sys
 from pathlib import Path
 
 import numpy as np
 
-from research.data import files, jsonl
+from research.data import files, formats, jsonl, kinds
+from research.data.kinds import Example
+from research.data.left_out import LeftOut
+from research.data.row import Row
 from research.errors import UserError
-from research.evaluation import embedding
+from research.evaluation import embedding, predictor
 from research.training.inference import load_model
 
 
 def run(
-    checkpoint: str, input: str, output: str, pooling: str = "mean", normalize: str = ""
+    checkpoint: str,
+    input: str,
+    output: str,
+    pooling: str = "mean",
+    fields: str = "",
+    normalize: str = "",
+    format: str = "",
 ) -> int:
-    """Writes a vector for each text of a file: to a .npz (ids, vectors) or as JSON Lines."""
+    """Writes a vector for each text of a file: to a .npz (ids, vectors) or as JSON Lines.
+
+    Args:
+        fields: our names -> the file's columns, as a dict.
+    """
     if not output.endswith((".npz", ".jsonl")):
         raise UserError(f"--output={output} must end in .npz or .jsonl")
     jsonl.check_writable(output)
-    examples = [_example(row) for row in files.rows(files.find(input), text_lines=True)]
+    asked = predictor.parsed_fields(fields)
+    formats.check(format)
+    rows = list(files.rows(files.find(input, format), format=format, document="line"))
+    loaded = load_model(checkpoint)
+    columns, left_out = predictor.columns(loaded, asked, embedding.KIND), LeftOut()
+
+    def read(row: Row) -> Example:
+        return kinds.example(row, embedding.KIND, columns, labelled=False)
+
+    found = (left_out.read(row, embedding.KIND, read) for row in rows)
+    examples = [example for example in found if example is not None]
+    print("".join(f"{line}\n" for line in left_out.lines()), end="", file=sys.stderr)
     if not examples:
         raise UserError(f"{input} is empty: there is not one text in it")
-    vectors = embedding.embed(load_model(checkpoint), examples, pooling, quiet=False)
+    vectors = embedding.embed(loaded, examples, pooling, quiet=False)
     if normalize:
         vectors = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
     ids = [example["id"] for example in examples]
@@ -35,11 +60,3 @@ def run(
     count, width = vectors.shape
     print(f"{count:,} vectors of {width} numbers written to {output}")
     return 0
-
-
-def _example(row: files.Row) -> dict:
-    names = ("text",) if "text" in row.fields else ("text_a", "text_b")
-    for name in names:
-        if not isinstance(row.fields.get(name), str):
-            raise UserError(f"{row.where}: expected a text in 'text', or in 'text_a' and 'text_b'")
-    return {"id": str(row.fields.get("id", row.fallback_id))} | {n: row.fields[n] for n in names}

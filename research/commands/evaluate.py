@@ -46,6 +46,7 @@ def _tell(
     """Prints and writes what was found."""
     count = f", {len(found.examples):,} examples" if found.examples else ""
     print(f"step {loaded.info.step:,}, {split} ({splits.source_of(loaded.config, split)}){count}")
+    print("".join(f"  {line}\n" for line in found.left_out), end="")
     width = max(map(len, found.metrics))
     for name, value in found.metrics.items():
         print(f"  {name:<{width}}  {value:.4f}")

@@ -33,7 +33,7 @@ class Public:
 def read_folder(path: Path) -> Public:
     """Raises UserError for what is missing, damaged, or pickled."""
     config = _json(path / "config.json")
-    return Public(str(path), config, _tensors(path), _tokenizer(path))
+    return Public(str(path), config, _tensors(path), tokenizer_files.load(path))
 
 
 def download(name: str) -> Path:
@@ -144,13 +144,6 @@ def _no_weights(folder: Path) -> str:
         f"transformers and torch are installed, convert it once:\n"
         f"{_conversion(folder, str(folder), str(folder))}"
     )
-
-
-def _tokenizer(folder: Path) -> Tokenizer:
-    lowercase = None
-    if (folder / "tokenizer_config.json").is_file():
-        lowercase = _json(folder / "tokenizer_config.json").get("do_lower_case")
-    return tokenizer_files.load(folder, lowercase)
 
 
 def require_free(output: Path) -> None:

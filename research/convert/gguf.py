@@ -14,6 +14,7 @@ import tokenizers
 from tokenizers import AddedToken, decoders, models, pre_tokenizers
 
 from research.convert.folder import Public
+from research.data import frame
 from research.data.tokenizer import Tokenizer
 from research.errors import UserError, nearest
 
@@ -43,6 +44,9 @@ NEEDED = (
     "tokenizer.ggml.tokens",
 )
 CONTROL = 3  # a token's type in the file: it stands for no text
+
+# The tokens with a role, by the name in the file's keys.
+ROLES = {"bos": "bos", "eos": "eos", "unk": "unknown", "pad": "padding"}
 
 # How a text is cut before the merges, by the file's name for it.
 _BYTES = dict(add_prefix_space=False, use_regex=True)
@@ -134,7 +138,14 @@ def _reader(tensor: Any, config: Mapping[str, Any], path: Path) -> Callable[[], 
 
 
 def _tokenizer(fields: Mapping[str, Any], path: Path) -> Tokenizer:
-    kind, cut = fields.get("tokenizer.ggml.model"), fields.get("tokenizer.ggml.pre", "gpt-2")
+    kind = fields.get("tokenizer.ggml.model")
+    if kind == "gpt2" and "tokenizer.ggml.pre" not in fields:
+        raise UserError(
+            f"{path} lacks tokenizer.ggml.pre, which says how a text is cut before the merges; "
+            "another cut gives other ids. Name that of its model in a copy, one of "
+            f"{', '.join(CUTS)}: gguf-new-metadata --pre-tokenizer NAME {path} COPY.gguf"
+        )
+    cut = fields.get("tokenizer.ggml.pre")
     if kind != "gpt2" or cut not in CUTS:
         raise UserError(
             f"{path}: the tokenizer {kind!r} with the cut {cut!r} is not supported"
@@ -149,4 +160,12 @@ def _tokenizer(fields: Mapping[str, Any], path: Path) -> Tokenizer:
     types = fields["tokenizer.ggml.token_type"]
     special = [t for t, kind in zip(tokens, types, strict=True) if kind == CONTROL]
     inner.add_special_tokens([AddedToken(name, normalized=False, special=True) for name in special])
-    return Tokenizer(inner)
+    roles = {
+        role: tokens[fields[f"tokenizer.ggml.{key}_token_id"]]
+        for role, key in ROLES.items()
+        if f"tokenizer.ggml.{key}_token_id" in fields
+    }
+    framing = [r for r in ("bos", "eos") if fields.get(f"tokenizer.ggml.add_{r}_token", False)]
+    _need(fields, [f"tokenizer.ggml.{role}_token_id" for role in framing], path)
+    inner.post_processor = frame.ends({r: (roles[r], vocab[roles[r]]) for r in framing})
+    return Tokenizer(inner, roles)

@@ -18,7 +18,7 @@ from research.models import config as model_config
 from research.models import params as parameters
 from research.models.config import ModelConfig
 from research.objectives.protocol import heads_of
-from research.tasks.span_qa import SpanQAConfig, specials
+from research.tasks.span_qa import SpanQAConfig
 from research.training import checkpoint
 from research.training.inference import objectives_of
 
@@ -142,7 +142,7 @@ def _task(family: Family, head: str, public: Public, length: int) -> dict[str, A
     hf = public.hf
     if head == "span_qa":
         question = min(SpanQAConfig.max_question, length // 4)
-        room = length - specials(public.tokenizer) - question
+        room = length - len(public.tokenizer.frame(2)) - question
         stride = min(SpanQAConfig.stride, max(1, room // 2))
         return {"name": head, "max_question": question, "stride": stride}
     pooling = {"pooling": family.pooling(hf)} if head in POOLED else {}

@@ -4,6 +4,9 @@ import dataclasses
 from typing import Literal
 
 from research.data.sources import SourceConfig
+from research.errors import UserError
+
+HELD_OUT = "held_out:"  # begins the name of a validation that is a share of `train`
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,7 +31,9 @@ class DataConfig:
     """Where text comes from, and the rows it is laid out in.
 
     `corpus` feeds pre-training and the training of a tokenizer; `train`, `validation` and `test`
-    feed a task. `length` is L, tokens of a row; `slots` is S, examples of a row at most.
+    feed a task. A validation named "held_out:5" is 5 % of `train`, by a hash of the ids; `fields`
+    and `label_names` of `train` hold for the other splits too, where these have none of their own.
+    `length` is L, tokens of a row; `slots` is S, examples of a row at most.
     `weights`: shares of the sources of `corpus`, in their order, in the rows of a pre-training, of
     any sum; without them all documents are read once an epoch.
     """
@@ -42,3 +47,40 @@ class DataConfig:
     length: int = 128
     slots: int = 16
     cache: str = ".cache"
+
+    def source(self, split: str) -> SourceConfig:
+        """What a task's split is read from; the test examples are those of the validation where
+        there are no others."""
+        return (self.test if split == "test" else None) or (
+            self.train if split == "train" else self.validation
+        )
+
+
+def with_held_out(data: DataConfig) -> DataConfig:
+    """The config with a validation "held_out:5" and `train` as two parts of the same source.
+
+    Raises UserError for a share that is not one, or one of nothing.
+    """
+    if data.validation is None or not data.validation.name.startswith(HELD_OUT):
+        return data
+    text, train = data.validation.name.removeprefix(HELD_OUT), data.train
+    try:
+        percent = float(text)
+    except ValueError:
+        percent = 0.0
+    if not 0.0 < percent < 100.0 or train is None or train.part:
+        raise UserError(
+            f"config.data.validation={HELD_OUT}{text}: give a number of percent between 0 and 100, "
+            f"such as {HELD_OUT}5, of a config.data.train that is whole"
+        )
+    if data.validation != SourceConfig(data.validation.name):
+        raise UserError(
+            f"config.data.validation={HELD_OUT}{text} is read as config.data.train is; it has no "
+            "keys of its own"
+        )
+    held_out, rest = (0.0, percent), (percent, 100.0)
+    return dataclasses.replace(
+        data,
+        train=dataclasses.replace(train, part=rest),
+        validation=dataclasses.replace(train, part=held_out),
+    )

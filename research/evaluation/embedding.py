@@ -20,6 +20,7 @@ from research.training.inference import Loaded
 from research.training.step import make_predict_step
 
 NAME = "embedding"
+KIND = "classification"  # of its examples: a text or a pair of texts
 POOLINGS = ("mean", "first", "pooler", "last")
 
 

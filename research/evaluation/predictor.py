@@ -1,15 +1,18 @@
 """What a checkpoint makes of texts: the forms in which it can be asked, and its predictions."""
 
+import ast
 import dataclasses
 import functools
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 import jax
 from jax.sharding import Mesh
 
 from research.config import Config
-from research.data import corpus
+from research.data import corpus, kinds
 from research.data.batch import Layout, Slot
+from research.data.kinds import Columns
+from research.data.row import Row
 from research.errors import UserError
 from research.evaluation import evaluator, pretrained
 from research.evaluation.evaluator import Reader
@@ -33,6 +36,7 @@ TASK_FORMS: dict[str, tuple[tuple[tuple[str, ...], str], ...]] = {
     "tokens": ((("text",), "what is named in it"), (("tokens",), "the same, for words")),
     "question": ((("question", "context"), "the answer"),),
     "story": ((("text",), "how the story goes on"),),
+    "chat": ((("text",), "the reply to it"), (("messages",), "the same, for a conversation")),
 }
 
 
@@ -54,7 +58,7 @@ def forms(loaded: Loaded) -> tuple[Form, ...]:
     """The ways in which this checkpoint can be asked."""
     task = loaded.task
     if task is not None:
-        title = ("title",) if task.prompt is not None else ()
+        title = ("title",) if task.kind in ("story", "question") and task.prompt else ()
         return tuple(
             Form(fields, gives, lambda _: task, title) for fields, gives in TASK_FORMS[task.kind]
         )
@@ -85,6 +89,54 @@ def forms(loaded: Loaded) -> tuple[Form, ...]:
         following = pretrained.continuing(by_name[name], tokenizer, layout)
         made.append(Form(("text",), "the five best next tokens", lambda _: following))
     return tuple(made)
+
+
+def kind_of(loaded: Loaded) -> str:
+    """The kind of example that it reads; a pre-trained one reads a text or a pair of texts."""
+    return loaded.task.kind if loaded.task is not None else "classification"
+
+
+def parsed_fields(text: str) -> dict[str, str]:
+    """What --fields says: our names -> a file's columns. Raises UserError for another value."""
+    try:
+        found = ast.literal_eval(text or "{}")
+    except (ValueError, SyntaxError):
+        found = None
+    if not isinstance(found, dict) or not all(isinstance(v, str) for v in found.values()):
+        raise UserError(f'--fields={text} must be a dict, such as \'{{"text": "review"}}\'')
+    return found
+
+
+def columns(loaded: Loaded, fields: Mapping[str, str], kind: str) -> Columns:
+    """Where the texts of a file stand: as `fields` says, else as in the files it was trained on if
+    the file has those columns, else under our names.
+
+    Raises UserError for a field that this kind of example does not have.
+    """
+    kinds.check_fields("--fields", kind, fields, labelled=False)
+    train = loaded.config.data.train
+    return Columns(fields, dict(train.fields) if train else {})
+
+
+def example(loaded: Loaded, row: Row, columns: Columns) -> Example:
+    """The example that is asked of a row, as an evaluation reads it, but without its label.
+
+    Raises UserError, with the row's place, for one that is not right or does not fit this
+    checkpoint.
+    """
+    kind = kind_of(loaded)
+    if fitting(loaded, kinds.names_in(row, kind, columns)) is None:
+        raise UserError(f"{row.where}: {wrong_fields(loaded, row.fields)}")
+    example = kinds.example(row, kind, columns, labelled=False)
+    try:
+        form = fitting(loaded, example)
+        if form is None:  # it has another one's fields too, which are read first
+            raise UserError(wrong_fields(loaded, example))
+        form.reader([example]).slots(example, 0, False)
+    except UserError as error:  # which names the example, not its line
+        raise UserError(f"{row.where}: {error}") from error
+    # As it stands in the file, number or text, so that the predictions can be joined to its rows.
+    return example | {"id": row.fields.get(columns.theirs("id", row), row.fallback_id)}
 
 
 def fitting(loaded: Loaded, given: Collection[str]) -> Form | None:
@@ -119,11 +171,6 @@ def predict(
         texts = _generated(loaded, examples, quiet)
         found = [p | {"text": text} for p, text in zip(found, texts, strict=True)]
     return found
-
-
-def check(loaded: Loaded, example: Example) -> None:
-    """Raises UserError for an example that has the right fields, but cannot be read."""
-    fitting(loaded, example).reader([example]).slots(example, 0, False)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -188,8 +235,7 @@ def continuation(loaded: Loaded, prompt: str, max_tokens: int = 24) -> str:
 
 def split_examples(config: Config, task: Task, split: str) -> list[Example]:
     """The examples of a task's "validation" or "test" split, of validation where it has no test."""
-    source = config.data.test if split == "test" else None
-    return corpus.examples(source or config.data.validation, task.kind)
+    return corpus.split(config, split).examples
 
 
 def _read(loaded: Loaded, asked: _Asked, progress: Callable[[int], None]) -> list[Prediction]:

@@ -31,11 +31,13 @@ DECISIONS = ("task.null_threshold", "task.max_new_tokens", "task.decoding")
 
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
-    """metrics: of the whole split. examples, predictions: a task's; empty for a pre-training."""
+    """metrics: of the whole split. examples, predictions: a task's; empty for a pre-training.
+    left_out: what is said of the rows that were not used."""
 
     metrics: dict[str, float]
     examples: list[Example]
     predictions: list[Prediction]
+    left_out: Sequence[str] = ()
 
 
 def load(
@@ -82,10 +84,14 @@ def evaluate(loaded: Loaded, split: str, quiet: bool = False) -> Evaluation:
             f"config.data.{split} is not set in this checkpoint's config; give "
             f"--config.data.{split}=files:… (or bundled:…, tfds:…)"
         )
-    examples = predictor.split_examples(config, task, split)
-    found = predictor.predict(loaded, examples, quiet, labelled=True)
-    metrics = task.finish(total(evaluator.task_counts(task, examples, found)))
-    return Evaluation(metrics, examples, found)
+    read = corpus.split(config, split)
+    try:
+        found = predictor.predict(loaded, read.examples, quiet, labelled=True)
+    except UserError:
+        corpus.task_slots(task, read)  # an example that does not fit is named with its place
+        raise
+    metrics = task.finish(total(evaluator.task_counts(task, read.examples, found)))
+    return Evaluation(metrics, read.examples, found, read.left_out.lines())
 
 
 def _losses(loaded: Loaded, split: str, quiet: bool) -> dict[str, float]:

@@ -13,7 +13,7 @@ from research.experiments.experiment import Job
 from research.experiments.sheets import Sheet
 from research.models.config import ModelConfig
 from research.objectives import make_objectives
-from research.tasks import text_generation
+from research.tasks import chat, text_generation
 from research.tasks.protocol import Example
 from research.training import flops
 
@@ -84,17 +84,17 @@ def _estimate(
     else:
         source = config.data.train
         if (key := repr(source)) not in examples:
-            examples[key] = corpus.examples(source, tasks.kind_of(config.task))
+            examples[key] = corpus.split(config, "train").examples
         found = examples[key]
         batches = math.ceil(len(found) / train.batch_size)
         seen = train.examples / train.batch_size or train.epochs * batches
         steps = train.steps or math.ceil(seen)
         # What is longer than a row is cut, but where it goes on in further windows.
-        windows = tasks.kind_of(config.task) in ("tokens", "question", "story")
+        windows = tasks.kind_of(config.task) in ("tokens", "question", "story", "chat")
         most = math.inf if windows else length
         words = [min(_words(e) * TOKENS_OF_A_WORD, most) for e in found]
         tokens = round(steps * train.batch_size * sum(words) / max(len(words), 1))
-        writes = tasks.name_of(config.task) == text_generation.NAME
+        writes = tasks.name_of(config.task) in (text_generation.NAME, chat.NAME)
         row = 3 * flops.forward_per_row(model, Layout(length, config.data.slots), writes)
     if tokens is None:
         return Estimate(None, None, None)
@@ -104,6 +104,7 @@ def _estimate(
 
 def _words(example: Example) -> int:
     texts = [v for v in example.values() if isinstance(v, str)]
+    texts += [message["content"] for message in example.get("messages", ())]
     choices = example.get("choices", [""])  # each is read with the text
     words = len(choices) * sum(len(t.split()) for t in texts)
     words += sum(len(choice.split()) for choice in choices)

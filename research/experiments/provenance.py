@@ -96,6 +96,8 @@ def source_text(source: Mapping[str, Any]) -> str:
     """A source of a config in a few words: its name, and what of it is used."""
     text = source["name"] + (f"[{source['split']}]" if source.get("split") else "")
     text += f" {source['percent']:g} %" if source.get("percent", 100) != 100 else ""
+    if part := source.get("part"):
+        text += f", {part[0]:g} to {part[1]:g} % by hash"
     return text + (f", the first {source['take']:,}" if source.get("take") else "")
 
 

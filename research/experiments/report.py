@@ -150,10 +150,11 @@ def _pretraining(experiment: Experiment, planned: list[Job]) -> Sheet:
 def _language_baselines(config: Config, tokenizer: Tokenizer) -> dict[str, float]:
     """Numbers of n-gram models over the same tokens, trained on the training split."""
     data = config.data
-    train, held_out = (
-        _documents(store.build(data.corpus, s, data.held_out_percent, tokenizer, data.cache))
+    stores = [
+        store.build(data.corpus, s, data.held_out_percent, tokenizer, data.cache)
         for s in ("train", "validation")
-    )
+    ]
+    train, held_out = map(_documents, stores)
     entries, goal = tokenizer.vocab_size, config.objective
     numbers = {"next_sentence_accuracy": 0.5, "sentence_order_accuracy": 0.5}
     if goal.masked_lm:
@@ -162,7 +163,7 @@ def _language_baselines(config: Config, tokenizer: Tokenizer) -> dict[str, float
     if goal.causal_lm:
         end = tokenizer.eos
         rows, test = _framed(train, end), _framed(held_out, end)
-        sizes = _bytes(tokenizer, test)
+        sizes = _bytes(stores[1], tokenizer)
         numbers |= language.finish(total(baselines.bigram(rows, test, sizes, entries).counts))
     return numbers
 
@@ -180,10 +181,14 @@ def _framed(documents: list[np.ndarray], end: int) -> list[np.ndarray]:
     return [np.concatenate([[end], d, [end]]) for d in documents]
 
 
-def _bytes(tokenizer: Tokenizer, rows: list[np.ndarray]) -> list[int]:
-    """UTF-8 bytes of the predicted tokens of each row."""
-    lengths = tokenizer.byte_lengths()
-    return [int(lengths[row[1:]].sum()) for row in rows]
+def _bytes(found: store.Store, tokenizer: Tokenizer) -> list[float]:
+    """UTF-8 bytes of each document."""
+    spelt = tokenizer.byte_lengths()
+    sizes = []
+    for index in range(found.blocks):
+        block, lengths = found.block(index), found.byte_lengths(spelt, index)
+        sizes += np.add.reduceat(lengths[block.tokens], block.documents[:-1]).tolist()
+    return sizes
 
 
 # The table

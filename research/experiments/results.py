@@ -216,14 +216,14 @@ def _by_method(
     method: str, task: Task, config: Any, examples: list[Example], tokenizer: Tokenizer
 ) -> list[Counts]:
     """The counts of the simple method on the same training and test examples."""
-    train = corpus.examples(config.data.train, task.kind)
+    train = corpus.split(config, "train").examples
     if method != "bigram":
         return METHODS[method].function(train, examples).counts
     rows = [r for e in train for r in _completion_rows(task, e, whole=True)]
-    lengths, counts = tokenizer.byte_lengths(), []
+    counts = []
     for example in examples:
         test = _completion_rows(task, example, whole=False)
-        sizes = [int(lengths[row[1:]].sum()) for row in test]
+        sizes = [float(slot.target_bytes.sum()) for slot in task.slots(example, 0, True)]
         counts.append(total(baselines.bigram(rows, test, sizes, tokenizer.vocab_size).counts))
     return counts
 

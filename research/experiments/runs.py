@@ -18,6 +18,7 @@ from research.experiments.report import LEGEND, Report
 from research.experiments.results import Cell, Measure, Results, collect, compare, started_from
 from research.experiments.sheets import Sheet
 from research.experiments.table import Column, Table
+from research.monitoring import starts
 from research.monitoring.starts import CONFIG, no_run
 from research.monitoring.writers import METRICS, TEXTS, lines
 from research.training.best import LOWER_IS_BETTER
@@ -27,13 +28,15 @@ VALIDATION = "validation/"
 
 @dataclasses.dataclass(frozen=True)
 class _Made:
-    """A run: its config, the last evaluation's metrics, and the name of its row."""
+    """A run: its config, the last evaluation's metrics, the fingerprint of what was measured then
+    ("" where one of the runs has noted none), and the name of its row."""
 
     path: Path
     name: str
     group: str
     values: dict[str, Any]
     metrics: dict[str, float]
+    measured: str
 
     @property
     def config(self) -> Config:
@@ -78,14 +81,18 @@ def of_folders(folders: Sequence[str], price: float = 0.0) -> tuple[Report, dict
 def _read_all(folders: Sequence[str]) -> list[_Made]:
     found = {folder: _read(folder) for folder in folders}
     names = _names(found)
+    measured = {folder: _measured(folder) for folder in folders}
+    if not all(measured.values()):  # runs of before it was noted
+        measured = dict.fromkeys(folders, "")
     rows: dict[str, str] = {}  # config -> name
     runs = []
     for folder, (config, metrics) in found.items():
-        key = json.dumps(of_one_kind(flat(config)), sort_keys=True)
+        key = json.dumps([of_one_kind(flat(config)), measured[folder]], sort_keys=True)
         name = SEED.sub("", names[folder])
         # Other configs may have folders of the same name.
         group = rows.setdefault(key, names[folder] if name in rows.values() else name)
-        runs.append(_Made(bucket.path(folder), names[folder], group, config, metrics))
+        path, own = bucket.path(folder), measured[folder]
+        runs.append(_Made(path, names[folder], group, config, metrics, own))
     return runs
 
 
@@ -118,6 +125,11 @@ def _read(folder: str) -> tuple[dict[str, Any], dict[str, float]]:
     return values, found
 
 
+def _measured(folder: str) -> str:
+    found = starts.read(bucket.path(folder))
+    return found[-1].get("measured", "") if found else ""
+
+
 def _names(folders: Mapping[str, Any]) -> dict[str, str]:
     """The last parts of the paths, as many as tell them apart."""
     parts = {folder: folder.rstrip("/").split("/") for folder in folders}
@@ -136,11 +148,20 @@ def _by(runs: Sequence[_Made], key: Callable[[_Made], Hashable]) -> dict[Any, li
 
 
 def _measured_on(run: _Made, split: str) -> tuple[str, str]:
-    """(task, source): runs that do not share it are not compared."""
-    data = run.values.get("data", {})
+    """(task, data and how much of it): runs that do not share it are not compared."""
+    data, train = run.values.get("data", {}), run.values.get("train", {})
     task = (run.values.get("task") or {}).get("name", "")
     sources = [data.get(split) or data.get("validation")] if task else data.get("corpus") or []
-    return task, ", ".join(map(provenance.source_text, filter(None, sources)))
+    parts = list(map(provenance.source_text, filter(None, sources)))
+    if not task:
+        parts.append(f"{data.get('held_out_percent', 2.0):g} % held out")
+    if (batches := train.get("eval_batches", 0)) and split == "validation":
+        unit = "examples" if task else "tokens"
+        parts.append(f"the first {batches * train.get('batch_size', 0):,} {unit}")
+    parts += (
+        [run.measured[:12]] if run.measured and split == "validation" else []
+    )  # of one name may be other files
+    return task, ", ".join(parts)
 
 
 def _columns(runs: Sequence[_Made], split: str) -> dict[tuple[str, str], str]:

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -24,7 +25,7 @@ class MultiLabelConfig:
     """`threshold`: the probability from which on a label is predicted. `pooling` and `dropout` as
     in a sequence classification."""
 
-    labels: tuple[str, ...]
+    labels: tuple[str, ...] | Literal["auto"]
     pooling: sequences.Pooling = "pooler"
     dropout: float = 0.1
     threshold: float = 0.5

@@ -16,7 +16,8 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from research.data.batch import Layout, Slot
-from research.data.tokenizer import Encoding, Tokenizer
+from research.data.encoding import Encoding
+from research.data.tokenizer import Tokenizer
 from research.errors import UserError
 from research.evaluation import answers
 from research.models import heads
@@ -63,11 +64,6 @@ def slot_log_probabilities(
     return jax.nn.log_softmax(jnp.where(member[..., None], scores[:, None], MASKED), axis=2)
 
 
-def specials(tokenizer: Tokenizer) -> int:
-    """How many tokens of a window are neither question nor context: [CLS], [SEP], [SEP]."""
-    return 2 + tokenizer.separators
-
-
 def metrics(config: SpanQAConfig) -> tuple[str, ...]:
     """The names of what `finish` yields."""
     of_none = ("best_exact", "best_exact_thresh", "best_f1", "best_f1_thresh")
@@ -84,8 +80,8 @@ def make(
     Raises UserError for a stride that would leave out tokens of the context, and for a threshold
     that nothing would be compared with.
     """
-    framing = specials(tokenizer)
-    room = length - framing - config.max_question
+    frame = tokenizer.frame(2)
+    room = length - len(frame) - config.max_question
     if not 0 < config.stride <= room or config.max_question < 1 or config.max_answer < 1:
         raise UserError(
             f"config.task.stride={config.stride}: rows of config.data.length={length} with "
@@ -123,8 +119,12 @@ def make(
         """The question's ids, the context, and its windows (token start, token end)."""
         question = tokenizer.encode(example["question"]).ids[: config.max_question]
         context = tokenizer.encode(example["context"])
-        here = length - framing - len(question)
+        here = length - len(frame) - len(question)
         return question, context, windows(len(context.ids), here, config.stride)
+
+    def first_of_context(question: np.ndarray) -> int:
+        """Where the context begins in a window."""
+        return len(question) + len(frame.ids[0]) + len(frame.ids[1])
 
     def make_slots(example: Example, number: int, labelled: bool) -> list[Slot]:
         question, context, spans = cut(example)
@@ -134,7 +134,7 @@ def make(
             slot = segments(tokenizer, [question, context.ids[start:end]], length)
             labels = {"start": 0, "end": 0}
             if gold and start <= gold[0] and gold[1] < end:
-                shift = framing - 1 + len(question) - start
+                shift = first_of_context(question) - start
                 labels = {"start": gold[0] + shift, "end": gold[1] + shift}
             found.append(
                 dataclasses.replace(slot, example=number, weight=float(labelled), labels=labels)
@@ -144,7 +144,7 @@ def make(
     def predict(example: Example, slots: Sequence[Slot], outputs: Sequence[Outputs]) -> Prediction:
         question, context, spans = cut(example)
         owner = most_context(len(context.ids), spans)
-        before = framing - 1 + len(question)
+        before = first_of_context(question)
         found: list[Span] = []
         null = np.inf
         mass = []
@@ -280,6 +280,14 @@ def _gold(example: Example, context: Encoding, unanswerable: bool) -> tuple[int,
                 "config.task.unanswerable=true"
             )
         return None
+    if starts[0] is None:
+        found = example["context"].count(texts[0])
+        where = f"stands there {found} times" if found else "does not stand there"
+        raise UserError(
+            f"example {example['id']!r}: where in the context its answer {texts[0]!r} begins is "
+            f"not told, and it {where}; give answers as "
+            f'{{"text": ["…"], "answer_start": [n]}}, n counted in characters from 0'
+        )
     begin, finish = starts[0], starts[0] + len(texts[0])
     touched = np.flatnonzero((context.ends > begin) & (context.starts < finish))
     if not touched.size:

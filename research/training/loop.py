@@ -14,7 +14,7 @@ from etils import epath
 from jax.experimental import multihost_utils
 
 from research import bucket
-from research.config import Config, changed_keys, flat, is_free, to_values
+from research.config import Config, changed_keys, flat, from_values, is_free, to_values
 from research.data.loader import Ahead
 from research.errors import UserError
 from research.evaluation import samples, validation
@@ -122,7 +122,8 @@ def train(
         if active:
             text = json.dumps(to_values(run.config), indent=1)
             bucket.write_text(folder / starts.CONFIG, text + "\n")
-            starts.add(folder, starts.describe(run.data_key, start_key) | {"step": start})
+            found = starts.describe(run.data_key, start_key)
+            starts.add(folder, found | {"step": start, "measured": run.measured_key})
         changed = changed_keys(run.config)
         with MetricWriter(folder, active, changed, run.config.train.wandb) as writer:
             writer.cut(start if start else -1)
@@ -173,7 +174,8 @@ def _start(run: Run, checkpoints: Checkpoints, quiet: bool) -> tuple[State, dict
 def _check_same_run(run: Run, checkpoints: Checkpoints) -> None:
     """Raises UserError naming each key in which the run of the checkpoints was another one."""
     info = read_info(str(checkpoints.directory))
-    ours, theirs = flat(to_values(run.config)), flat(info.config)
+    before = from_values(info.config, f"the config of {checkpoints.directory}", to_run=False)
+    ours, theirs = flat(to_values(run.config)), flat(to_values(before))
     differ = [
         f"  config.{key}: {theirs.get(key)!r} then, {ours.get(key)!r} now"
         for key in sorted(ours.keys() | theirs.keys())

@@ -9,6 +9,7 @@ from research import cli
 from research.convert import importer
 from research.convert.gguf import BLOCK_NAMES, NAMES
 from research.models import params as parameters
+from research.tasks.sequence_classification import segments
 from tests.convert.test_parity import GOLDEN
 from tests.helpers import byte_pairs
 
@@ -44,7 +45,9 @@ def their_names() -> dict[str, str]:
 def write(tmp_path):
     """A function: what is other than in the tiny Llama of the golden files -> its GGUF file."""
 
-    def make(architecture="llama", drop="", model="gpt2", cut="gpt-2", more=None, kind=None):
+    def make(
+        architecture="llama", drop="", model="gpt2", cut="gpt-2", more=None, kind=None, frame=()
+    ):
         path = tmp_path / "model.gguf"
         writer = gguf.GGUFWriter(str(path), architecture)
         numbers = {
@@ -60,7 +63,11 @@ def write(tmp_path):
                 writer.add_uint32(f"llama.{key}", value)
         writer.add_float32("llama.attention.layer_norm_rms_epsilon", 1e-6)
         writer.add_tokenizer_model(model)
-        writer.add_tokenizer_pre(cut)
+        if cut:
+            writer.add_tokenizer_pre(cut)
+        for role in frame:  # <|pad|> stands for the first token, <|endoftext|> for the last
+            getattr(writer, f"add_{role}_token_id")(["bos", "eos"].index(role))
+            getattr(writer, f"add_add_{role}_token")(True)
         writer.add_token_list(tokens())
         writer.add_token_merges([" ".join(tokens()[-3:-1])])
         writer.add_token_types([3 if token.startswith("<|") else 1 for token in tokens()])
@@ -96,6 +103,16 @@ def test_the_weights_are_those_that_were_written(write):
     assert tokenizer.encode(tokens()[-1]).ids.tolist() == [40]
 
 
+@pytest.mark.parametrize("frame", [(), ("bos",), ("bos", "eos"), ("eos",)])
+def test_what_the_file_puts_around_a_text(write, frame):
+    t = importer.read(str(write(frame=frame))).source.tokenizer
+    begin, close = [0] * ("bos" in frame), [1] * ("eos" in frame)
+    slot = segments(t, [[40], [39]], 9)
+    assert slot.tokens.tolist() == [*begin, 40, *close, *begin, 39, *close]
+    assert slot.types.tolist() == [0] * (1 + len(frame)) + [1] * (1 + len(frame))
+    assert t.begin("a test") == ((0,) if begin else (1,))
+
+
 def test_half_precision_is_read_as_its_float32(write):
     half = importer.read(str(write(kind=gguf.GGMLQuantizationType.F16)))
     table = load_file(MODEL / "model.safetensors")["lm_head.weight"]
@@ -110,6 +127,7 @@ def test_half_precision_is_read_as_its_float32(write):
         ({"drop": "block_count"}, ["lacks llama.block_count"]),
         ({"drop": "blk.1.attn_q.weight"}, ["lacks model.layers.1.self_attn.q_proj.weight"]),
         ({"model": "llama"}, ["the tokenizer 'llama'", "not supported"]),
+        ({"cut": ""}, ["lacks tokenizer.ggml.pre", "gguf-new-metadata --pre-tokenizer", "smollm"]),
         ({"cut": "smolm"}, ["'smolm'", "did you mean 'smollm'?"]),
         ({"more": {"blk.0.extra.weight": np.ones(2, np.float32)}}, ["'blk.0.extra.weight' is not"]),
     ],

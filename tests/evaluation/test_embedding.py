@@ -73,6 +73,11 @@ def test_the_command(checkpoints, tmp_path, capsys):
     assert cli.main(["embed", *common, f"--output={tmp_path}/out.jsonl"]) == 0
     lines = [json.loads(line) for line in (tmp_path / "out.jsonl").open()]
     assert [line["id"] for line in lines] == ["t0", "t1", "t2", "t3"]
+    (tmp_path / "in.tsv").write_text("text\tid\n" + "".join(f"{t}\t{t}\n" for t in TEXTS))
+    table = [common[0], f"--input={tmp_path}/in.tsv", f"--output={tmp_path}/table.jsonl"]
+    assert cli.main(["embed", *table]) == 0
+    others = [json.loads(line) for line in (tmp_path / "table.jsonl").open()]
+    assert [line["vector"] for line in others] == [line["vector"] for line in lines]
     vector = np.array(lines[2]["vector"])
     np.testing.assert_allclose(vector / np.linalg.norm(vector), made["vectors"][2], atol=1e-6)
     assert cli.main(["embed", *common, f"--output={tmp_path}/out.txt"]) == 2

@@ -1,12 +1,14 @@
 """A report of any runs."""
 
 import json
+from pathlib import Path
 
 import pytest
 
 from research.commands import report as command
 from research.errors import UserError
 from research.experiments import provenance, runs
+from research.monitoring import starts
 
 
 def write(folder, values, **config):
@@ -269,3 +271,48 @@ def test_the_last_texts_of_a_run_are_shown_and_its_data_named(tmp_path):
     made, _ = runs.of_folders([folder])
     assert made.texts == {"Samples": "- **run** at step 2\n  - of step 2"}
     assert provenance.data_of(tmp_path / "run") == "corpus files:a.jsonl 30 %"
+
+
+def columns(folders):
+    made, _ = runs.of_folders(folders)
+    return made.sheets[0].header[1:]
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "said"),
+    [
+        ({"eval_batches": 2, "batch_size": 64}, {"eval_batches": 0}, "first 128 tokens"),
+        (
+            {"eval_batches": 2, "batch_size": 64},
+            {"eval_batches": 2, "batch_size": 32},
+            "128 tokens",
+        ),
+    ],
+)
+def test_what_is_measured_on_other_batches_has_a_column_of_its_own(tmp_path, ours, theirs, said):
+    folders = [
+        write(tmp_path / name, [0.5], train=train) for name, train in (("a", ours), ("b", theirs))
+    ]
+    found = columns(folders)
+    assert len(found) == 2 and said in found[0] and said not in found[1]
+    assert len(runs.of_folders(folders)[0].sheets) == 1  # nothing is compared
+
+
+def test_what_is_measured_on_other_data_has_a_column_of_its_own(tmp_path):
+    held_out = [
+        {"corpus": [{"name": "bundled:corpus/brown"}], "held_out_percent": p} for p in (2, 5)
+    ]
+    folders = [write(tmp_path / f"x{i}", [0.5], data=data) for i, data in enumerate(held_out)]
+    assert len(columns(folders)) == 2
+    task = {"name": "sequence_classification"}
+    data = {"train": {"name": "files:a"}, "validation": {"name": "files:b"}}
+    folders = [write(tmp_path / f"y{i}", [0.5], data=data, task=task, seed=i) for i in range(3)]
+    assert len(columns(folders)) == 1
+    for folder, key in zip(folders, ("k1", "k1", "k2"), strict=True):  # of one name, other files
+        start = starts.describe("", "") | {"step": 0, "measured": key}
+        starts.add(Path(folder), start)
+    assert len(columns(folders)) == 2
+    assert [row[1:] for row in runs.of_folders(folders)[0].sheets[0].rows] == [
+        ["0.500 ± 0.000 (2)", ""],
+        ["", "0.500"],
+    ]

@@ -24,7 +24,8 @@ from tests import helpers
 ROOT = Path(__file__).parents[2]
 PRETRAIN = sorted((ROOT / "configs/pretrain").glob("*.py"))
 FINETUNE = sorted((ROOT / "configs/finetune").glob("*.py"))
-TFDS = [f for f in FINETUNE if "tfds:" in f.read_text()]  # sets that are not there
+# Of sets that are not there.
+TFDS = [f for f in FINETUNE if "tfds:" in f.read_text() or f.stem == "chat"]
 LENGTH = 64
 
 
@@ -180,6 +181,17 @@ def test_a_public_benchmark_builds_on_rows_like_its_own(arg, checkpoints, tmp_pa
     run = builds(values, file)
     assert run.task.metric == METRICS.get(name, "f1" if "squad" in arg else "accuracy")
     assert ("test" in values["data"]) == (name == "mnli")
+
+
+def test_conversations_of_ones_own_build(checkpoints, tmp_path):
+    file = ROOT / "configs" / "finetune" / "chat.py"
+    values = configs.load_values(str(file)) | {"init_from": str(checkpoints / "gpt")}
+    path = tmp_path / "talks.jsonl"
+    path.write_text('{"instruction": "Name a colour.", "input": "", "output": "Blue."}\n' * 4)
+    values["data"] |= {split: {"name": f"files:{path}"} for split in ("train", "validation")}
+    values = shrunk(values, tmp_path)
+    values["task"] |= {"overlap": 16, "max_new_tokens": 16}
+    assert builds(values, file).task.metric == "perplexity"
 
 
 def test_an_unknown_benchmark_is_named():

@@ -97,6 +97,42 @@ def test_malformed_records_of_a_table_are_skipped(tiny, tmp_path, capsys):
     assert f"error: {file}, line 1: not CSV" in capsys.readouterr().err
 
 
+def test_a_quotation_that_does_not_end_costs_its_own_line(tiny, tmp_path, capsys):
+    lines = [f"Nam {word}.,good" for word in ("ite", "sen", "mol", "ale", "ite", "sen", "mol")]
+    file = tmp_path / "in.csv"
+    file.write_text("\n".join(["text,label", *lines[:3], '"Nam ite,good', *lines[3:]]) + "\n")
+    flags = [f"--checkpoint={tiny('sentiment').checkpoint}", f"--input={file}"]
+    call("predict", *flags, "--skip_malformed")
+    shown = capsys.readouterr()
+    ids = [json.loads(line)["id"] for line in shown.out.splitlines()]
+    assert ids == [f"in.csv:{n}" for n in (2, 3, 4, 6, 7, 8, 9)]
+    assert "line 5: not CSV: a quotation that it opens" in shown.err
+    assert "takes in lines 6 to 9" in shown.err and "skipped 1 of 8 lines" in shown.err
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "more"),
+    [
+        ("a.tsv", 'text\tlabel\r\n"Nam" ite.\tgood\r\nSen ale.\tbad\r\n', []),
+        ("a.json", '[{"text": "\\"Nam\\" ite."},\n {"text": "Sen ale."}]', []),
+        ("a.csv", 'sep=;\ntext;label\n"""Nam"" ite.";good\nSen ale.;bad\n', []),
+        ("a.data", '{"text": "\\"Nam\\" ite."}\n{"text": "Sen ale."}\n', ["--format=jsonl"]),
+    ],
+)
+def test_predictions_of_files_of_other_formats(tiny, tmp_path, capsys, name, content, more):
+    (tmp_path / name).write_bytes(content.encode())
+    loaded = load_model(tiny("sentiment").checkpoint)
+    flags = [f"--checkpoint={tiny('sentiment').checkpoint}", f"--input={tmp_path}/{name}", *more]
+    call("predict", *flags)
+    found = [json.loads(line)["label"] for line in capsys.readouterr().out.splitlines()]
+    expected = predictor.predict(loaded, [{"text": '"Nam" ite.'}, {"text": "Sen ale."}])
+    assert found == [p["label"] for p in expected]
+    if more:
+        assert cli.main(["predict", *flags[:2]]) == 2
+        assert cli.main(["predict", *flags[:2], "--format=jsnl"]) == 2
+        assert "did you mean 'jsonl'" in capsys.readouterr().err
+
+
 def test_an_output_is_whole_or_not_there(tmp_path):
     def rows():
         yield {"id": 1}
@@ -194,6 +230,36 @@ def test_a_text_file_has_an_example_in_each_line(tiny, tmp_path, capsys):
     assert [line["label"] for line in found] == [p["label"] for p in expected]
 
 
+def test_a_line_is_read_as_an_evaluation_reads_it(tiny, tmp_path, capsys):
+    """Tokens before a raw text, lists in cells, columns of the training before our names."""
+    rows = [
+        {"id": 1, "tokens": ["Dr.", "A", "lives"], "text": "Dr. A lives", "tags": ["O"] * 3},
+        {"id": 2, "text": "Dr. A"},
+        {"id": 3, "tokens": []},
+        {"id": 4, "text": " "},
+    ]
+    (tmp_path / "in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    checkpoint = f"--checkpoint={tiny('entities').checkpoint}"
+    call("predict", checkpoint, f"--input={tmp_path}/in.jsonl")
+    shown = capsys.readouterr()
+    found = [json.loads(line) for line in shown.out.splitlines()]
+    assert [line["id"] for line in found] == [1, 2]
+    assert found[0]["tokens"] == ["Dr.", "A", "lives"]
+    assert f"left out: 1 row, no tokens ({tmp_path}/in.jsonl, line 3)" in shown.err
+    assert f"left out: 1 row, text is empty ({tmp_path}/in.jsonl, line 4)" in shown.err
+    (tmp_path / "in.csv").write_text("words\n\"[\"\"Dr.\"\", \"\"A\"\"]\"\n")
+    call("predict", checkpoint, f"--input={tmp_path}/in.csv", "--fields={'tokens': 'words'}")
+    assert json.loads(capsys.readouterr().out)["tokens"] == ["Dr.", "A"]
+    for fields, said in (("words", "must be a dict"), ("{'tokns': 'words'}", "mean 'tokens'")):
+        asked = ["predict", checkpoint, f"--input={tmp_path}/in.csv", f"--fields={fields}"]
+        assert cli.main(asked) == 2
+        assert said in capsys.readouterr().err
+    out = f"--output={tmp_path}/v.jsonl"
+    (tmp_path / "r.csv").write_text("review\nNam ite.\n")
+    call("embed", checkpoint, f"--input={tmp_path}/r.csv", out, "--fields={'text': 'review'}")
+    assert len((tmp_path / "v.jsonl").read_text().splitlines()) == 1
+
+
 def test_a_table_with_own_columns_and_labels(tiny, tmp_path, capsys):
     """Trained on, evaluated and predicted from, and a label that is not among them."""
     labels = ("bad", "mixed", "fine")
@@ -202,20 +268,25 @@ def test_a_table_with_own_columns_and_labels(tiny, tmp_path, capsys):
     table.write_text("\n".join(["review,verdict,stars", *lines]) + "\n")
     source = f"{{'name': 'files:{table}', 'fields': {{'text': 'review', 'label': 'verdict'}}}}"
     run = tmp_path / "run"
-    flags = [f"--config={tiny('sentiment').config}", f"--config.task.labels={labels!r}"]
-    flags += [f"--config.data.{split}={source}" for split in ("train", "validation")]
+    flags = [f"--config={tiny('sentiment').config}", "--config.task.labels=auto"]
+    flags += [f"--config.data.train={source}", f"--config.data.validation=files:{table}"]
     call("train", *flags, f"--workdir={run}")
+    shown = capsys.readouterr()
+    assert f"labels of files:{table}: bad, fine, mixed" in shown.out
+    assert "macro recall" in shown.out  # of the task, while it trains
+    assert json.loads((run / "config.json").read_text())["task"]["labels"] == sorted(labels)
     call("evaluate", f"--checkpoint={run}")
-    assert re.search(r"predicted: +bad +mixed +fine\n +bad +", capsys.readouterr().out)
+    assert re.search(r"predicted: +bad +fine +mixed\n +bad +", capsys.readouterr().out)
     call("predict", f"--checkpoint={run}", f"--input={table}")
     found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [line["id"] for line in found] == [f"reviews.csv:{n}" for n in range(2, 8)]
     assert all(line["label"] in labels for line in found)
 
+    flags[1] = f"--config.task.labels={labels!r}"
     table.write_text("review,verdict,stars\nNam ite.,fine,1\nNam sen.,fien,2\n")
     assert cli.main(["train", *flags, f"--workdir={tmp_path}/other"]) == 2
     message = capsys.readouterr().err
-    for part in (str(table), "'reviews.csv:3'", "'fien'", "did you mean 'fine'?"):
+    for part in (f"{table}, line 3: example 'reviews.csv:3'", "'fien'", "did you mean 'fine'?"):
         assert part in message
     table.write_text("text,verdict\nNam ite.,fine\n")
     assert cli.main(["train", *flags, f"--workdir={tmp_path}/other"]) == 2
