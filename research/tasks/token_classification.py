@@ -31,8 +31,12 @@ WORD = re.compile(r"\w+(?:[-.'’]\w+)*|[^\w\s]")
 
 @dataclasses.dataclass(frozen=True)
 class TokenClassificationConfig:
-    """`labels` in the order of the head's outputs, all BIO or all BIOES (see `entities`):
-    O, B-TYPE and I-TYPE, in BIOES also E-TYPE and S-TYPE.
+    """A tag for each word.
+
+    Attributes:
+      labels: in the order of the head's outputs, all BIO or all BIOES (see `entities`): O, B-TYPE
+        and I-TYPE, in BIOES also E-TYPE and S-TYPE.
+      dropout: of what the head sees.
     """
 
     labels: tuple[str, ...]
