@@ -178,8 +178,8 @@ def guarded(run: Callable[[], int]) -> int:
             file=sys.stderr,
         )
         return 2
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
+    except KeyboardInterrupt as error:
+        print(": ".join(filter(None, ("interrupted", str(error)))), file=sys.stderr)
         return 130
     except BrokenPipeError:  # `launch.py data … | head`: nobody reads on
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -112,7 +112,8 @@ VERBS: dict[str, Verb] = {
         "vectors of the texts of a file: pooled hidden states",
         required=CHECKPOINT
         | {
-            "input": "file of texts: .jsonl, .csv, or .txt with a text in each line",
+            "input": "file of texts: .jsonl, .csv, or .txt with a text in each line; -: lines of "
+            "standard input",
             "output": "file for the vectors: .npz or .jsonl",
         },
         optional={"pooling": "mean (default), first, last or pooler"},

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
+from research.commands import standard_input
 from research.data import files, jsonl
 from research.errors import UserError
 from research.evaluation import embedding
@@ -17,7 +18,11 @@ def run(
     if not output.endswith((".npz", ".jsonl")):
         raise UserError(f"--output={output} must end in .npz or .jsonl")
     jsonl.check_writable(output)
-    examples = [_example(row) for row in files.rows(files.find(input), text_lines=True)]
+    if input == standard_input.SIGN:
+        rows = standard_input.rows()
+    else:
+        rows = files.rows(files.find(input), text_lines=True)
+    examples = [_example(row) for row in rows]
     if not examples:
         raise UserError(f"{input} is empty: there is not one text in it")
     vectors = embedding.embed(load_model(checkpoint), examples, pooling, quiet=False)
@@ -30,8 +35,8 @@ def run(
             np.savez(file, ids=np.array(ids), vectors=vectors)
         part.replace(output)
     else:
-        rows = ({"id": i, "vector": v.tolist()} for i, v in zip(ids, vectors, strict=True))
-        jsonl.write(output, rows)
+        pairs = zip(ids, vectors, strict=True)
+        jsonl.write(output, ({"id": i, "vector": v.tolist()} for i, v in pairs))
     count, width = vectors.shape
     print(f"{count:,} vectors of {width} numbers written to {output}")
     return 0

@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Sequence
 
+from research.commands import standard_input
 from research.commands.numbers import number, whole
 from research.data.tokenizer import Tokenizer
 from research.errors import UserError
@@ -51,6 +52,7 @@ def run(
     if search:
         searching.check(search, sampling)
     end = [stopping.unescape(text) for text in stop]
+    prompt = standard_input.texts({"prompt": prompt})["prompt"]
     loaded = require_head(load_model(checkpoint), checkpoint)
     require_generative(loaded, checkpoint)
     tokenizer = loaded.tokenizer

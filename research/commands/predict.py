@@ -4,6 +4,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from research.commands import standard_input
 from research.data import files, jsonl
 from research.errors import UserError
 from research.evaluation import predictor, splits
@@ -24,7 +25,8 @@ def run(
     """Predicts for one example given by flags, or for those of a file.
 
     Every line of the file is looked at before the first one is predicted. A malformed one is an
-    error, or with `skip_malformed` left out and told on standard error.
+    error, or with `skip_malformed` left out and told on standard error. Lines of standard input
+    (`input` "-", or a terminal where nothing else is given) are answered as they come.
 
     Args:
         overrides: of what decides how outputs are read (`splits.DECISIONS`).
@@ -36,16 +38,23 @@ def run(
     if skip_malformed and not input:
         raise UserError("predict: --skip_malformed is for the lines of a file: give --input too")
     skipped: list[UserError] = []
-    malformed = _skip(skipped) if skip_malformed else files.refuse
-    paths = files.find(input) if input else []
+    typed = not input and not fields and sys.stdin.isatty()
+    live = typed or input == standard_input.SIGN
+    malformed = _skip(skipped) if skip_malformed or typed else files.refuse
+    paths = files.find(input) if input and not live else []
+    if live and output:
+        raise UserError("predict: lines of standard input are answered on standard output: > FILE")
     if output:
         jsonl.check_writable(output)
         if Path(output).resolve() in [path.resolve() for path in paths]:
             raise UserError(f"predict: --output={output} would overwrite the file of --input")
     rows = list(files.rows(paths, malformed, text_lines=True)) if paths else []
+    fields = standard_input.texts(fields)
     loaded = require_head(
         splits.load(checkpoint, overrides, splits.DECISIONS, to_run=False), checkpoint
     )
+    if live:
+        return _answer(loaded, typed, malformed)
     if input:
         examples = _from_rows(loaded, rows, malformed)
         if skipped:
@@ -70,10 +79,30 @@ def run(
             for prediction in made:
                 print(jsonl.line(prediction))
     else:
-        print(predictor.show(loaded, examples[0], found[0]))
-        for text in _details(found[0]):
-            print(f"  {text}")
+        _print(loaded, examples[0], found[0])
     return 0
+
+
+def _answer(loaded: Loaded, typed: bool, malformed: Callable[[UserError], None]) -> int:
+    """Predicts for each line of standard input as it comes, with the model loaded once: for those
+    that are typed to be read, for others as JSON Lines."""
+    if typed:
+        forms = " or ".join(" with ".join(form.fields) for form in predictor.forms(loaded))
+        print(f"a line for each example, {forms} (JSON); Ctrl-D ends", file=sys.stderr)
+    for row in standard_input.rows(malformed):
+        for example in _from_rows(loaded, [row], malformed):
+            prediction = predictor.predict(loaded, [example])[0]
+            if typed:
+                _print(loaded, example, prediction)
+            else:
+                print(jsonl.line({"id": example["id"]} | prediction), flush=True)
+    return 0
+
+
+def _print(loaded: Loaded, example: Example, prediction: Prediction) -> None:
+    print(predictor.show(loaded, example, prediction))
+    for text in _details(prediction):
+        print(f"  {text}", flush=True)
 
 
 def _skip(skipped: list[UserError]) -> Callable[[UserError], None]:
