@@ -21,6 +21,26 @@ PATHS = (
     "output",
 )  # flags that are never empty
 HELP = ("help", "-h", "--help")
+WRITTEN = "; flags are written --name=value"
+# What verbs and flags are called elsewhere, and here.
+MEANT = {
+    "finetune": "train",
+    "fine-tune": "train",
+    "pretrain": "train",
+    "fit": "train",
+    "test": "evaluate",
+    "sample": "generate",
+    "convert": "import",
+    "sweep": "search",
+    "model": "checkpoint",
+    "prompt": "text",
+    "text": "prompt",
+    "max_new_tokens": "max_tokens",
+    "num_beams": "beams",
+    "num_return_sequences": "samples",
+    "output_dir": "workdir",
+    "file": "input",
+}
 SECONDS_AFTER = 0.1  # until an interrupt that was swallowed comes again
 
 
@@ -70,7 +90,7 @@ def parse(name: str, verb: Verb, arguments: Sequence[str]) -> tuple[dict[str, An
     while items:
         item = items.pop(0)
         if not item.startswith("--"):
-            bare.append(_bare(name, verb, item, known))
+            bare.append(_bare(name, item, known))
             continue
         flag, equals, value = item[2:].partition("=")
         if flag in verb.switches:
@@ -94,12 +114,16 @@ def parse(name: str, verb: Verb, arguments: Sequence[str]) -> tuple[dict[str, An
             flags[flag] = value
     if verb.names:
         flags[verb.names] = bare
+    elif bare and not verb.text:
+        missing = [flag for flag in verb.required if flag not in flags]
+        hint = f"; did you mean --{missing[0]}={bare[0]}?" if missing else WRITTEN
+        raise UserError(f"{name}: {bare[0]!r} is not a flag{hint}")
+    elif len(bare) > 1:
+        raise UserError(
+            f"{name}: {bare[0]!r} and {bare[1]!r} are two texts; put quotation marks around one of "
+            "several words"
+        )
     elif bare:
-        if len(bare) > 1:
-            raise UserError(
-                f"{name}: {bare[0]!r} and {bare[1]!r} are two texts; put quotation marks around "
-                "one of several words"
-            )
         flags[verb.text] = bare[0]
     for flag in verb.required:
         if flag not in flags:
@@ -109,26 +133,30 @@ def parse(name: str, verb: Verb, arguments: Sequence[str]) -> tuple[dict[str, An
     return flags, overrides
 
 
-def _bare(name: str, verb: Verb, item: str, known: Sequence[str]) -> str:
-    """An argument without a flag. Raises UserError where the verb takes none, or where it looks
-    like a flag: "-x", "config=…"."""
+def _bare(name: str, item: str, known: Sequence[str]) -> str:
+    """An argument without a flag. Raises UserError where it looks like one: "-x", "config=…"."""
     flag, equals, value = item.lstrip("-").partition("=")
     if equals and flag in known:
         raise UserError(f"{name}: did you mean --{flag}={value} for {item!r}?")
-    if (verb.names or verb.text) and (item == "-" or not item.startswith("-")):
-        return item
-    raise UserError(f"{name}: {item!r} is not a flag; flags are written --name=value")
+    if item.startswith("-") and item != "-":
+        raise UserError(f"{name}: {item!r} is not a flag{WRITTEN}")
+    return item
 
 
 def _meant(verb: Verb, flag: str, known: Sequence[str]) -> str:
     """Which flag, or which key of the config, is meant by one that is not there."""
+    if MEANT.get(flag) in known:
+        return f"; did you mean --{MEANT[flag]}?"
+    if flag.startswith("config."):
+        return f"; these keys are as the {'file' if 'config' in known else 'checkpoint'} says"
     if verb.overrides:
         from research import config_keys  # jax: not needed to read a command line
 
         keys = config_keys.meant(flag)
         if keys:
             return f"; did you mean {' or '.join(f'--config.{key}' for key in keys)}?"
-    return nearest(flag, known)
+    own = f"; an argument of the config file is --config=FILE.py:{flag}=…"
+    return nearest(flag, known) + (own if "config" in known else "")
 
 
 def _switch(name: str, flag: str, value: str) -> str:
@@ -232,7 +260,7 @@ def main(arguments: Sequence[str]) -> int:
         print(usage())
         return 0
     if name not in VERBS:
-        hint = nearest(name, VERBS)
+        hint = nearest(MEANT.get(name, name), VERBS)
         if name.startswith("-"):
             hint = "; the verb comes first: python launch.py VERB --flag=…"
         print(f"error: no verb {name!r}{hint}", file=sys.stderr)

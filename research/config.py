@@ -278,7 +278,7 @@ def arguments(arg: str, **defaults: Any) -> types.SimpleNamespace:
             valid = ", ".join(defaults)
             raise UserError(f"config argument {name!r}: write {fits[0]}={name}; valid: {valid}")
         if name not in defaults:
-            raise UserError(f"config argument {name!r} is not known{nearest(name, defaults)}")
+            raise UserError(f"config argument {name!r} is not known{_meant(name, defaults)}")
         if not equals:
             raise UserError(f"config argument {name!r} needs a value: {name}=…")
         found[name] = _convert(type(defaults[name]), _literal(text), f"argument {name}")

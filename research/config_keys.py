@@ -13,7 +13,7 @@ from research.config import Config
 from research.data.sources import SourceConfig
 from research.tasks import TASKS
 
-REQUIRED = "none: it has to be set"  # in place of a default
+REQUIRED = "required"  # in place of a default
 # What people call keys elsewhere, and the names here.
 SYNONYMS = {
     "lr": "learning_rate",
@@ -58,11 +58,11 @@ SYNONYMS = {
     "save_steps": "checkpoint_every",
     "save_every": "checkpoint_every",
     "logging_steps": "log_every",
-    "size": "preset",
     "precision": "dtype",
     "optim": "optimizer.name",
     "mask_rate": "masked_lm.rate",
     "mlm_probability": "masked_lm.rate",
+    "checkpoint": "init_from",
     "resume_from": "init_from",
     "model_name_or_path": "init_from",
 }

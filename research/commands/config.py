@@ -81,6 +81,7 @@ def _shown(key: str, value: Any, about: Key, place: str) -> Iterator[str]:
     if same and place.startswith("preset"):
         place = ""
     default = "default" if same else f"default {_text(about.default)}"
+    default = "no default" if about.default is config_keys.REQUIRED else default
     state = ", ".join(filter(None, (place, default)))
     wrap = textwrap.TextWrapper(WIDTH, break_on_hyphens=False, break_long_words=False)
     wrap.subsequent_indent = "    "
@@ -92,8 +93,6 @@ def _shown(key: str, value: Any, about: Key, place: str) -> Iterator[str]:
 
 def _text(value: Any) -> str:
     """As a config file would say it; a source without the keys that it leaves out."""
-    if value is config_keys.REQUIRED:
-        return value
     if isinstance(value, tuple):
         return f"[{', '.join(map(_text, value))}]"
     if isinstance(value, SourceConfig):
