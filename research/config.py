@@ -8,6 +8,7 @@ below; keys it leaves out have the defaults of the dataclasses. On the command l
 import ast
 import copy
 import dataclasses
+import difflib
 import importlib.util
 import json
 import traceback
@@ -19,7 +20,7 @@ from typing import Any, Literal
 
 import ml_collections
 
-from research import config_check
+from research import config_check, shipped
 from research.data.config import DataConfig, TokenizerConfig, with_held_out
 from research.data.sources import SourceConfig
 from research.errors import UserError, nearest
@@ -50,16 +51,30 @@ SOURCE_KEYS = {field.name for field in dataclasses.fields(SourceConfig)}
 
 @dataclasses.dataclass(frozen=True)
 class TrainConfig:
-    """Length and rhythm of a run, in steps unless said otherwise.
+    """Length and rhythm of a run. One of `steps`, `epochs`, `examples` and `tokens` is given, the
+    others are 0.
 
-    `batch_size` counts tokens in pre-training and examples in tasks. One of `steps`, `epochs`,
-    `examples` (of a task) and `tokens` (of a pre-training) is given, the others are 0. `every` 0:
-    only at the end; `eval_epochs` says the same as `eval_every` in epochs. `eval_batches` 0: the
-    whole split; an evaluation takes a batch in `accumulation` parts too. `samples`: so many texts
-    of the split are written down with what the model makes of them, at each evaluation. `best`: the
-    metric by which the best checkpoint is kept beside the newest ones; `patience`: so many
-    evaluations without a better one end the run, 0 none do. `wandb`: the project in Weights &
-    Biases to which numbers and texts go too. `deterministic`: on GPU, the same numbers each time.
+    Attributes:
+      batch_size: tokens of a batch in pre-training, examples in tasks.
+      steps: the run's length in steps.
+      epochs: the run's length in epochs.
+      examples: the run's length in examples, of a task.
+      tokens: the run's length in tokens, of a pre-training.
+      accumulation: micro-batches of a step, and parts of an evaluation's batch; the result does not
+        depend on it.
+      log_every: steps between two lines of metrics.
+      eval_every: steps between two evaluations; 0: only at the end.
+      eval_epochs: the same as eval_every, in epochs.
+      eval_batches: batches of an evaluation; 0: the whole split.
+      samples: texts of the validation split that are written down, with what the model makes of
+        them, at each evaluation.
+      best: metric of the validation split by which the best checkpoint is kept beside the newest
+        ones; "": none is.
+      patience: evaluations without a better one that end the run; 0: none do.
+      checkpoint_every: steps between two checkpoints; 0: only at the end.
+      keep: newest checkpoints that stay.
+      wandb: project in Weights & Biases to which metrics and texts go too; "": none.
+      deterministic: on GPU the same numbers each time, for slower steps.
     """
 
     batch_size: int = 4096
@@ -90,8 +105,19 @@ class TrainConfig:
 class Config:
     """A run. `objective` makes it a pre-training, `task` a fine-tuning; exactly one is given.
 
-    `init_from` is a checkpoint; `init` says what of it is used: "restore" its backbone (and heads
-    of the same name), "fresh" only its shape and tokenizer, with new weights.
+    Attributes:
+      seed: of everything that is drawn: weights, order, masks, dropout.
+      init_from: a checkpoint to start from.
+      init: what of it is used: "restore" its backbone (and heads of the same name), "fresh" only
+        its shape and tokenizer, with new weights.
+      tokenizer: the tokenizer.
+      data: where text comes from.
+      model: the shape of the backbone.
+      objective: the losses of a pre-training.
+      task: a fine-tuning.
+      optimizer: how weights are changed.
+      train: length and rhythm.
+      mesh: how devices share the work.
     """
 
     seed: int = 0
@@ -122,12 +148,17 @@ def override(
     values: Mapping[str, Any], overrides: Mapping[str, Any], where: str, to_run: bool = True
 ) -> Config:
     """The checked config of nested dicts, changed by `overrides` as in `load`."""
+    return from_values(overridden(values, overrides), where, to_run)
+
+
+def overridden(values: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """Nested dicts changed by `overrides`; a length of the run takes the place of the others."""
     changed = copy.deepcopy(dict(values))
     _drop_rivals(changed, overrides)
     # What is whole before its parts, in whichever order they were given.
     for path, value in sorted(overrides.items(), key=lambda item: item[0].count(".")):
         _set(changed, path, _literal(value) if isinstance(value, str) else value)
-    return from_values(changed, where, to_run)
+    return changed
 
 
 def _drop_rivals(values: dict[str, Any], overrides: Mapping[str, Any]) -> None:
@@ -167,7 +198,8 @@ def call(spec: str, name: str) -> Any:
     Raises UserError where there is no such file or function, and where it fails.
     """
     file, _, arg = spec.partition(":")
-    module = load_module(file)
+    file = shipped.beside(file)
+    module = _module(file)
     if not hasattr(module, name):
         other = next((o for o in READ_BY if o != name and hasattr(module, o)), None)
         hint = f"; it has {other}(arg), which is for {READ_BY[other]}" if other else ""
@@ -180,13 +212,11 @@ def call(spec: str, name: str) -> Any:
         raise _broken(file, error) from error
 
 
-def load_module(file: str) -> types.ModuleType:
+def _module(file: str) -> types.ModuleType:
     """Runs a config file. Raises UserError where there is none or it fails."""
     path = Path(file)
     if not path.is_file():
-        near = sorted(str(p) for p in path.parent.glob("*.py")) if path.parent.is_dir() else []
-        near = near or sorted(str(p) for p in Path("configs").rglob("*.py"))
-        raise UserError(f"no config file {file!r}{nearest(file, near)}")
+        raise UserError(f"no config file {file!r}{_alike(Path(file))}")
     _check_literals(path)
     specification = importlib.util.spec_from_file_location(path.stem, path)
     module = importlib.util.module_from_spec(specification)
@@ -197,6 +227,15 @@ def load_module(file: str) -> types.ModuleType:
     except Exception as error:  # the file is code, which may fail in any way
         raise _broken(file, error) from error
     return module
+
+
+def _alike(file: Path) -> str:
+    """Which config files are called alike: in the same folder, or among those that ship."""
+    ours = [p.relative_to(shipped.ROOT) for p in (shipped.ROOT / "configs").rglob("*.py")]
+    files = sorted({*(file.parent.glob("*.py") if file.name != str(file) else ()), *ours})
+    stems = difflib.get_close_matches(file.stem, [p.stem for p in files], n=1, cutoff=0.6)
+    found = [repr(str(p)) for p in files if p.stem in stems]
+    return f"; did you mean {' or '.join(found)}?" if found else nearest(str(file), map(str, files))
 
 
 def _check_literals(path: Path) -> None:
@@ -241,8 +280,12 @@ def arguments(arg: str, **defaults: Any) -> types.SimpleNamespace:
     found = dict(defaults)
     for item in filter(None, arg.split(",")):
         name, equals, text = item.partition("=")
+        fits = [n for n, value in defaults.items() if type(value) is type(_literal(name))]
+        if not equals and name not in defaults and fits:
+            valid = ", ".join(defaults)
+            raise UserError(f"config argument {name!r}: write {fits[0]}={name}; valid: {valid}")
         if name not in defaults:
-            raise UserError(f"config argument {name!r} is not known{nearest(name, defaults)}")
+            raise UserError(f"config argument {name!r} is not known{_meant(name, defaults)}")
         if not equals:
             raise UserError(f"config argument {name!r} needs a value: {name}=…")
         found[name] = _convert(type(defaults[name]), _literal(text), f"argument {name}")
@@ -383,6 +426,18 @@ def _wrong(path: str, value: Any, expected: str) -> UserError:
     return UserError(f"config.{path} must be {expected}, not {value!r} ({type(value).__name__})")
 
 
+def _meant(key: str, fields: Mapping[str, Any]) -> str:
+    """Which key of another group is meant, or else which of the same group."""
+    from research import config_keys  # which reads the classes of this module
+
+    others = [f"config.{other}" for other in config_keys.meant(key) if other != key]
+    return (
+        f"; did you mean {' or '.join(others)}?"
+        if others
+        else nearest(key.rpartition(".")[2], fields)
+    )
+
+
 def _dataclass(kind: type, value: Any, path: str) -> Any:
     if kind is SourceConfig and isinstance(value, str):
         value = {"name": value}
@@ -395,7 +450,7 @@ def _dataclass(kind: type, value: Any, path: str) -> Any:
     dot = f"{path}." if path else ""
     for name in value:
         if name not in fields:
-            raise UserError(f"config.{dot}{name} is not a key{nearest(name, fields)}")
+            raise UserError(f"config.{dot}{name} is not a key{_meant(dot + name, fields)}")
     found = {n: _convert(hints[n], v, f"{dot}{n}") for n, v in value.items()}
     missing = [
         n

@@ -26,7 +26,7 @@ def check(config: "Config", where: str) -> None:
         if value == "checkpoint" and not config.init_from:
             raise UserError(
                 f"config.{name}='checkpoint' takes the {group} from init_from, which is empty; "
-                "give --config.init_from=CHECKPOINT"
+                "give --config.init_from=CHECKPOINT, a run's folder or one that ships: bert, gpt"
             )
     if config.init == "fresh" and not config.init_from:
         raise UserError("config.init='fresh' needs config.init_from=CHECKPOINT")

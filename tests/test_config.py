@@ -7,9 +7,11 @@ from pathlib import Path
 import pytest
 
 from research import config as configs
+from research import config_keys, shipped
 from research.config import is_free
 from research.errors import UserError
 from research.models.config import ModelConfig
+from research.tasks import TASKS
 from tests import helpers
 
 
@@ -74,6 +76,15 @@ def test_the_command_line_changes_a_key(text, get, value):
     assert get(configs.override(values(), {key: given}, "test")) == value
 
 
+@pytest.mark.parametrize("key,value", [("epochs", 2.0), ("tokens", 640), ("steps", 20)])
+def test_a_length_takes_the_place_of_the_one_in_the_file(key, value):
+    train = configs.override(values(), {f"train.{key}": str(value)}, "test").train
+    others = {name: 0 for name in ("steps", "epochs", "examples", "tokens")}
+    assert {name: getattr(train, name) for name in others} == others | {key: value}
+    both = refuse({"train.epochs": "2", "train.steps": "3"})
+    assert "config.train.steps=3, config.train.epochs=2.0" in both
+
+
 @pytest.mark.parametrize("reverse", [False, True])
 def test_a_source_that_is_a_name_takes_its_other_keys_in_any_order(reverse):
     given = {
@@ -113,6 +124,11 @@ KEYS = {
     "mesh.fdsp": ("config.mesh.fdsp", "'fsdp'"),
     "tokenizer.vocabsize": ("config.tokenizer.vocabsize", "'vocab_size'"),
     "sed": ("config.sed", "'seed'"),
+    "lr": ("config.lr", "did you mean config.optimizer.learning_rate?"),
+    "optimizer.lr": ("config.optimizer.lr", "did you mean config.optimizer.learning_rate?"),
+    "train.warmup": ("config.train.warmup", "did you mean config.optimizer.warmup?"),
+    "epochs": ("config.epochs", "did you mean config.train.epochs?"),
+    "train.max_seq_length": ("config.train.max_seq_length", "did you mean config.data.length?"),
 }
 
 
@@ -288,6 +304,8 @@ def test_a_file_takes_arguments_and_overrides(tmp_path):
 ARGUMENTS = {
     "sze=mini": ("'sze'", "'size'"),
     "size": ("'size' needs a value",),
+    "mini": ("'mini': write size=mini; valid: size, nsp, steps, rate",),
+    "7": ("'7': write steps=7",),
     "nsp=maybe": ("argument nsp", "true or false"),
     "steps=1.5": ("argument steps", "a whole number"),
     "size=huge": ("bert_huge", "valid: bert_base"),
@@ -326,6 +344,35 @@ def test_a_missing_file_names_the_nearest(tmp_path):
     write(tmp_path / "sentiment.py", FILE)
     with pytest.raises(UserError, match=r"no config file.*sentimnt.*did you mean.*sentiment\.py"):
         configs.load(str(tmp_path / "sentimnt.py"))
+
+
+@pytest.mark.parametrize("name", ["bert", "bert.py:tiny", "configs/bert.py", "pretrain/brt.py"])
+def test_a_config_that_ships_is_known_by_its_name(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=r"did you mean 'configs/pretrain/bert\.py'\?$"):
+        configs.load(name)
+
+
+def test_a_config_that_ships_is_read_from_any_folder(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    shipped.tell.cache_clear()
+    assert configs.load("configs/pretrain/bert.py:size=mini").model.layers == 4
+    told = f"configs/pretrain/bert.py is not in this folder; it is taken from {shipped.ROOT}\n"
+    assert capsys.readouterr().err == told
+    (tmp_path / "configs" / "pretrain").mkdir(parents=True)
+    write(tmp_path / "configs" / "pretrain" / "bert.py", FILE)
+    assert configs.load("configs/pretrain/bert.py:steps=3").train.steps == 3
+    assert not capsys.readouterr().err
+
+
+def test_every_key_says_what_it_means():
+    keys = config_keys.of_config() | {
+        key: about for name in TASKS for key, about in config_keys.of_task(name).items()
+    }
+    assert {"optimizer.learning_rate", "objective.masked_lm", "task.decoding.stop"} <= keys.keys()
+    assert all(about.meaning for about in keys.values())
+    wanted = {name.rpartition(".")[2] for name in config_keys.SYNONYMS.values()}
+    assert wanted <= {key.rpartition(".")[2] for key in keys}
 
 
 def test_no_key_is_read_with_a_default():

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from research.commands import standard_input
 from research.data import files, formats, jsonl, kinds
 from research.data.kinds import Example
 from research.data.left_out import LeftOut
@@ -33,7 +34,10 @@ def run(
     jsonl.check_writable(output)
     asked = predictor.parsed_fields(fields)
     formats.check(format)
-    rows = list(files.rows(files.find(input, format), format=format, document="line"))
+    if input == standard_input.SIGN:
+        rows = list(standard_input.rows())
+    else:
+        rows = list(files.rows(files.find(input, format), format=format, document="line"))
     loaded = load_model(checkpoint)
     columns, left_out = predictor.columns(loaded, asked, embedding.KIND), LeftOut()
 
@@ -55,8 +59,8 @@ def run(
             np.savez(file, ids=np.array(ids), vectors=vectors)
         part.replace(output)
     else:
-        rows = ({"id": i, "vector": v.tolist()} for i, v in zip(ids, vectors, strict=True))
-        jsonl.write(output, rows)
+        pairs = zip(ids, vectors, strict=True)
+        jsonl.write(output, ({"id": i, "vector": v.tolist()} for i, v in pairs))
     count, width = vectors.shape
     print(f"{count:,} vectors of {width} numbers written to {output}")
     return 0

@@ -3,9 +3,11 @@
 import sys
 from collections.abc import Sequence
 
+from research.commands import standard_input
 from research.commands.numbers import number, whole
 from research.data.tokenizer import Tokenizer
 from research.errors import UserError
+from research.evaluation import predictor
 from research.generation import beams as searching
 from research.generation import decode, samplers, stopping
 from research.generation.beams import Beams
@@ -51,6 +53,7 @@ def run(
     if search:
         searching.check(search, sampling)
     end = [stopping.unescape(text) for text in stop]
+    prompt = standard_input.texts({"prompt": prompt})["prompt"]
     loaded = require_head(load_model(checkpoint), checkpoint)
     require_generative(loaded, checkpoint)
     tokenizer = loaded.tokenizer
@@ -135,8 +138,7 @@ def _type(text: str) -> None:
 
 def require_generative(loaded: Loaded, checkpoint: str) -> None:
     """Raises UserError for a model not trained to continue text, with what it can do."""
-    task = loaded.task
-    if any(o.pattern != "full" for o in loaded.objectives) and (task is None or task.prompt):
+    if predictor.generates(loaded):
         return
     names = " and ".join(o.name for o in loaded.objectives)
     raise UserError(

@@ -4,6 +4,7 @@ import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from research.commands import standard_input
 from research.data import files, formats, jsonl
 from research.data.left_out import LeftOut
 from research.data.row import Row
@@ -26,7 +27,8 @@ def run(
     """Predicts for one example given by flags, or for those of a file.
 
     Every line of the file is looked at before the first one is predicted. A malformed one is an
-    error, or with `skip_malformed` left out and told on standard error.
+    error, or with `skip_malformed` left out and told on standard error. Lines of standard input
+    (`input` "-", or a terminal where nothing else is given) are answered as they come.
 
     Args:
         fields: our names -> the file's columns, as a dict, where they are not those of the
@@ -46,16 +48,25 @@ def run(
     if skip_malformed and not input:
         raise UserError("predict: --skip_malformed is for the lines of a file: give --input too")
     skipped: list[UserError] = []
-    malformed = _skip(skipped) if skip_malformed else files.refuse
-    paths = files.find(input, format) if input else []
+    typed = not input and not texts and sys.stdin.isatty()
+    live = typed or input == standard_input.SIGN
+    malformed = _skip(skipped) if skip_malformed or typed else files.refuse
+    paths = files.find(input, format) if input and not live else []
+    if live and output:
+        raise UserError("predict: lines of standard input are answered on standard output: > FILE")
+    if live and format:
+        raise UserError("predict: --format is of a file; standard input has texts or JSON objects")
     if output:
         jsonl.check_writable(output)
         if Path(output).resolve() in [path.resolve() for path in paths]:
             raise UserError(f"predict: --output={output} would overwrite the file of --input")
     rows = list(files.rows(paths, malformed, format, document="line")) if paths else []
+    texts = standard_input.texts(texts)
     loaded = require_head(
         splits.load(checkpoint, overrides, splits.DECISIONS, to_run=False), checkpoint
     )
+    if live:
+        return _answer(loaded, typed, columns_asked, malformed)
     if input:
         left_out = LeftOut()
         examples = _from_rows(loaded, rows, columns_asked, malformed, left_out)
@@ -82,10 +93,37 @@ def run(
             for prediction in made:
                 print(jsonl.line(prediction))
     else:
-        print(predictor.show(loaded, examples[0], found[0]))
-        for text in _details(found[0]):
-            print(f"  {text}")
+        _print(loaded, examples[0], found[0])
     return 0
+
+
+def _answer(
+    loaded: Loaded,
+    typed: bool,
+    fields: Mapping[str, str],
+    malformed: Callable[[UserError], None],
+) -> int:
+    """Predicts for each line of standard input as it comes, with the model loaded once: for those
+    that are typed to be read, for others as JSON Lines."""
+    if typed:
+        forms = " or ".join(" with ".join(form.fields) for form in predictor.forms(loaded))
+        print(f"a line for each example, {forms} (JSON); Ctrl-D ends", file=sys.stderr)
+    for row in standard_input.rows(malformed):
+        left_out = LeftOut()
+        for example in _from_rows(loaded, [row], fields, malformed, left_out):
+            prediction = predictor.predict(loaded, [example])[0]
+            if typed:
+                _print(loaded, example, prediction)
+            else:
+                print(jsonl.line({"id": example["id"]} | prediction), flush=True)
+        print("".join(f"{line}\n" for line in left_out.lines()), end="", file=sys.stderr)
+    return 0
+
+
+def _print(loaded: Loaded, example: Example, prediction: Prediction) -> None:
+    print(predictor.show(loaded, example, prediction))
+    for text in _details(prediction):
+        print(f"  {text}", flush=True)
 
 
 def _skip(skipped: list[UserError]) -> Callable[[UserError], None]:

@@ -13,8 +13,14 @@ HELD_OUT = "held_out:"  # begins the name of a validation that is a share of `tr
 class TokenizerConfig:
     """A tokenizer to train on the corpus, to load, or, "checkpoint", to take from `init_from`.
 
-    `path` (kind "file"): vocab.txt, tokenizer.json, encoder.json beside vocab.bpe, or their folder.
-    `add_tokens` are appended as special tokens; a restored embedding grows by their rows.
+    Attributes:
+      kind: trained on the corpus (wordpiece, byte_bpe, characters), plain bytes, of a file, or the
+        checkpoint's.
+      vocab_size: entries of a trained one.
+      lowercase: whether letters lose their case and accents; WordPiece only.
+      path: of kind "file": vocab.txt, tokenizer.json, encoder.json beside vocab.bpe, or their
+        folder.
+      add_tokens: appended as special tokens; a restored embedding grows by their rows.
     """
 
     kind: Literal["wordpiece", "byte_bpe", "characters", "bytes", "file", "checkpoint"] = (
@@ -30,12 +36,19 @@ class TokenizerConfig:
 class DataConfig:
     """Where text comes from, and the rows it is laid out in.
 
-    `corpus` feeds pre-training and the training of a tokenizer; `train`, `validation` and `test`
-    feed a task. A validation named "held_out:5" is 5 % of `train`, by a hash of the ids; `fields`
-    and `label_names` of `train` hold for the other splits too, where these have none of their own.
-    `length` is L, tokens of a row; `slots` is S, examples of a row at most.
-    `weights`: shares of the sources of `corpus`, in their order, in the rows of a pre-training, of
-    any sum; without them all documents are read once an epoch.
+    Attributes:
+      corpus: sources of documents, for pre-training and the training of a tokenizer.
+      weights: shares of the sources of `corpus`, in their order, in the rows of a pre-training, of
+        any sum; without them all documents are read once an epoch.
+      held_out_percent: share of the corpus's documents that is kept for validation.
+      train: source of the examples that a task is trained on; its `fields` and `label_names` hold
+        for the other splits too, where these have none of their own.
+      validation: source of the examples that it is measured on while it trains; "held_out:5" is
+        5 % of `train`, by a hash of the ids.
+      test: source of the examples for `evaluate --split=test`.
+      length: L, tokens of a row.
+      slots: S, pieces of documents, sentence pairs or examples of a row at most.
+      cache: folder of token stores, outlines of corpora and trained tokenizers.
     """
 
     corpus: tuple[SourceConfig, ...] = ()

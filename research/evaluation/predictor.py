@@ -23,10 +23,11 @@ from research.monitoring.progress import Progress
 from research.objectives.protocol import Objective, continues_with
 from research.sharding import mesh as meshes
 from research.tasks.protocol import Example, Prediction, Task
-from research.training.inference import Loaded
+from research.training.inference import Loaded, require_head
 from research.training.step import make_predict_step
 
 PROMPTS = 128  # prompts that are generated from between two lines of progress
+GREEDY = DecodingConfig()
 # Greedy texts go round in circles. The seed makes them the same every time.
 TOLD = DecodingConfig(temperature=0.8, top_p=0.9, seed=0)
 TASK_FORMS: dict[str, tuple[tuple[tuple[str, ...], str], ...]] = {
@@ -155,8 +156,10 @@ def predict(
     Args:
         labelled: labels are looked at, so that one which the task does not know is an error.
 
-    Raises UserError for an example that has the fields of no form.
+    Raises UserError for an example that has the fields of no form, and for a checkpoint that was
+    imported without a head.
     """
+    require_head(loaded, "this checkpoint")
     found: list[Prediction] = [{} for _ in examples]
     asked = [_ask(form, chosen, examples, labelled) for form, chosen in _by_form(loaded, examples)]
     total = sum(len(windows) for part in asked for windows in part.slots)
@@ -230,7 +233,44 @@ def show_text(loaded: Loaded, example: Example) -> str:
 
 def continuation(loaded: Loaded, prompt: str, max_tokens: int = 24) -> str:
     """How a causal model goes on from a prompt, sampled with a fixed seed."""
-    return _continue(loaded, [prompt], range(1), max_tokens, TOLD)[0]
+    return generate(loaded, [prompt], max_tokens, TOLD)[0]
+
+
+def generates(loaded: Loaded) -> bool:
+    """Whether the checkpoint was trained to continue texts."""
+    task = loaded.task
+    return any(o.pattern != "full" for o in loaded.objectives) and (task is None or task.prompt)
+
+
+def generate(
+    loaded: Loaded,
+    prompts: Sequence[str],
+    max_tokens: int = 64,
+    decoding: DecodingConfig = GREEDY,
+    numbers: Sequence[int] | None = None,
+) -> list[str]:
+    """How each prompt goes on, without the prompt itself.
+
+    Args:
+        max_tokens: new tokens at most.
+        numbers: what keys the random draws of each prompt; default: 0, 1, 2, …
+
+    Raises UserError for a checkpoint that does not continue texts, and as `decode.generate`.
+    """
+    if not generates(loaded):
+        raise UserError(f"{trained_for(loaded)} does not continue texts")
+    return decode.continue_texts(
+        loaded.params,
+        loaded.model,
+        loaded.tokenizer,
+        prompts,
+        max_tokens=max_tokens,
+        sampling=decoding.sampling,
+        beams=decoding.search,
+        stop=decoding.stop,
+        pattern=continues_with(loaded.objectives),
+        ids=numbers,
+    )
 
 
 def split_examples(config: Config, task: Task, split: str) -> list[Example]:
@@ -268,27 +308,6 @@ def _generated(loaded: Loaded, examples: Sequence[Example], quiet: bool) -> list
         for first in range(0, len(prompts), PROMPTS):
             part = prompts[first : first + PROMPTS]
             numbers = range(first, first + len(part))
-            made += _continue(loaded, part, numbers, task.max_new_tokens, task.decoding)
+            made += generate(loaded, part, task.max_new_tokens, task.decoding, numbers)
             progress.update(len(made))
     return made if task.kind == "story" else [text.strip() for text in made]
-
-
-def _continue(
-    loaded: Loaded,
-    prompts: Sequence[str],
-    numbers: Sequence[int],
-    max_tokens: int,
-    decoding: DecodingConfig,
-) -> list[str]:
-    return decode.continue_texts(
-        loaded.params,
-        loaded.model,
-        loaded.tokenizer,
-        prompts,
-        max_tokens=max_tokens,
-        sampling=decoding.sampling,
-        beams=decoding.search,
-        stop=decoding.stop,
-        pattern=continues_with(loaded.objectives),
-        ids=numbers,
-    )

@@ -53,9 +53,11 @@ def fillings(
     def show(example: Example, prediction: Prediction) -> str:
         return f"{example['text']} → {'; '.join(map(_listed, prediction['masks']))}"
 
-    # Room for the predictions of any row: as many as its slots can have.
+    # Room for the predictions of any row: as many as its slots can have. Texts that are asked one
+    # by one share a program, however many each has.
     most = max(e["text"].replace(MASK, name).count(name) for e in examples)
-    predictions = min(layout.length, layout.slots * max(1, most))
+    most = max(1, most) if len(examples) > 1 else layout.length
+    predictions = min(layout.length, layout.slots * most)
     layout = dataclasses.replace(layout, predictions=predictions)
     return Reader(layout, objective, make_slots, predict, show)
 

@@ -25,14 +25,19 @@ Pooling = Literal["pooler", "first", "mean", "last"]
 
 @dataclasses.dataclass(frozen=True)
 class SequenceClassificationConfig:
-    """`labels` in the order of the head's outputs; `pooling` is what the head sees of a slot.
+    """One label for a text or a pair of texts.
 
-    "pooler" is BERT's ([CLS] through the pooler), "first" that token as it is, "mean" the mean over
-    the slot's tokens, "last" its last token (the choice for a causal backbone, which the attention
-    then is too; the head has no bias then, as GPT-2's and Llama's). `class_weights`, one for each
-    label: what an example of it counts in the loss. `label_smoothing`: the share of the target
-    that goes to all labels alike. `metric` is what tables show and the best checkpoint is chosen
-    by; "f1" and "matthews" are for two labels, the last one being the positive one.
+    Attributes:
+      labels: in the order of the head's outputs.
+      pooling: what the head sees of a slot: "pooler" is BERT's ([CLS] through the pooler), "first"
+        that token as it is, "mean" the mean over the slot's tokens, "last" its last token (the
+        choice for a causal backbone, which the attention then is too; the head has no bias then,
+        as GPT-2's and Llama's).
+      dropout: of what the head sees.
+      class_weights: one for each label: what an example of it counts in the loss; (): 1 for all.
+      label_smoothing: share of the target that goes to all labels alike.
+      metric: what tables show and the best checkpoint is chosen by; "f1" and "matthews" are for
+        two labels, the last one being the positive one.
     """
 
     labels: tuple[str, ...] | Literal["auto"]

@@ -40,13 +40,16 @@ Answer = tuple[float, str, int]  # score, text, its first character in the conte
 
 @dataclasses.dataclass(frozen=True)
 class SpanQAConfig:
-    """Lengths are in tokens.
+    """Answers cut out of a context. Lengths are in tokens.
 
-    `stride`: from the start of a window of the context to the start of the next one; what a window
-    holds beyond it overlaps with the next. `max_question`: a longer question loses its end.
-    `max_answer`: the longest answer that is predicted. `unanswerable`: whether a question may have
-    no answer; only then is an empty one predicted: where the score of no answer is more than
-    `null_threshold` above that of the best one. `evaluate` says which threshold would be best.
+    Attributes:
+      stride: from the start of a window of the context to the start of the next one; what a window
+        holds beyond it overlaps with the next.
+      max_question: a longer question loses its end.
+      max_answer: the longest answer that is predicted.
+      unanswerable: whether a question may have no answer; only then is an empty one predicted.
+      null_threshold: no answer is predicted where its score is more than this above that of the
+        best one; `evaluate` says which threshold would be best.
     """
 
     stride: int = 64

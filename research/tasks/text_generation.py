@@ -44,17 +44,24 @@ COMPLETION_FIELDS = {"story": ("rest",), "question": ("answer",)}
 
 @dataclasses.dataclass(frozen=True)
 class TextGenerationConfig:
-    """`prompt` and `completion` are Python format strings over the fields of an example.
+    """Texts that go on from a prompt.
 
-    A story has id, title, `opening` (its first `opening_words` words) and, in the completion,
-    `rest`. A question has id, title, context, question and, in the completion, `answer` (the
-    first one).
+    `prompt` and `completion` are Python format strings over the fields of an example. A story has
+    id, title, `opening` and, in the completion, `rest`. A question has id, title, context, question
+    and, in the completion, `answer` (the first one).
 
-    `overlap`: tokens of the window before that each later window of a long text begins with; they
-    are read there, not predicted. `max_new_tokens` are generated at most. `prefix`: the prompt sees
-    itself in both directions, as the first part of a text does in a prefix language model. `chunk`:
-    positions of a row whose logits are in memory at a time. `decoding`: how answers and stories are
-    generated; training does not see it.
+    Attributes:
+      kind: what the examples are.
+      prompt: what the model is given, with fields of the example in braces.
+      completion: what it has to go on with, with fields of the example in braces.
+      opening_words: words of a story's opening.
+      overlap: tokens of the window before that each later window of a long text begins with; they
+        are read there, not predicted.
+      max_new_tokens: tokens that are generated at most.
+      prefix: whether the prompt sees itself in both directions, as the first part of a text does in
+        a prefix language model.
+      chunk: positions of a row whose logits are in memory at a time.
+      decoding: how answers and stories are generated; training does not see it.
     """
 
     kind: Literal["story", "question"]

@@ -29,8 +29,12 @@ NAME = "token_classification"
 
 @dataclasses.dataclass(frozen=True)
 class TokenClassificationConfig:
-    """`labels` in the order of the head's outputs, all BIO or all BIOES (see `entities`):
-    O, B-TYPE and I-TYPE, in BIOES also E-TYPE and S-TYPE.
+    """A tag for each word.
+
+    Attributes:
+      labels: in the order of the head's outputs, all BIO or all BIOES (see `entities`): O, B-TYPE
+        and I-TYPE, in BIOES also E-TYPE and S-TYPE.
+      dropout: of what the head sees.
     """
 
     labels: tuple[str, ...] | Literal["auto"]

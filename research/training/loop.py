@@ -4,6 +4,7 @@ import dataclasses
 import json
 import math
 import signal
+import sys
 import threading
 import time
 from typing import Any
@@ -51,14 +52,16 @@ class Result:
 
 
 class _Stop:
-    """Turns Ctrl-C and SIGTERM into what the loop reads; a second Ctrl-C ends at once.
+    """Turns Ctrl-C and SIGTERM into what the loop reads; a second Ctrl-C ends at once, and says
+    which steps are lost.
 
     Of several processes all stop after the same step, whichever of them was asked: jax listens to
     SIGTERM then, and agrees on a step that none has finished.
     """
 
-    def __init__(self):
+    def __init__(self, step: int):
         self.asked = False
+        self.saved = self.done = step  # the last one that a checkpoint has, and that was made
         self._several = jax.process_count() > 1
         self._before: dict[int, Any] = {}
 
@@ -76,7 +79,13 @@ class _Stop:
 
     def _ask(self, number: int, frame: object) -> None:
         if self.asked and number == signal.SIGINT:  # a cluster may send SIGTERM more than once
-            raise KeyboardInterrupt
+            last = f"that of step {self.saved:,}" if self.saved else "none"
+            raise KeyboardInterrupt(
+                f"{self.done - self.saved:,} steps are lost; the newest checkpoint is {last}"
+            )
+        if not self.asked and processes.first():
+            text = "stopping after this step, with a checkpoint; Ctrl-C again: without one"
+            print(f"\n{text}", file=sys.stderr, flush=True)
         self.asked = True
         if self._several:
             signal.raise_signal(signal.SIGTERM)
@@ -130,7 +139,7 @@ def train(
             if describe_run and not quiet:
                 print(describe(run), flush=True)
             progress = Progress(run.steps, label, start=start, active=not quiet)
-            with progress, _Stop() as stop:
+            with progress, _Stop(start) as stop:
                 state, metrics, best = _loop(run, state, meta, checkpoints, writer, progress, stop)
     return Result(workdir, int(state.step), metrics, best)
 
@@ -229,6 +238,7 @@ def _loop(
             with clock.waiting():
                 batch = next(ahead)
             state, found = run.train_step(state, batch)
+            stop.done = step
             clock.add(batch)
             last = step == run.steps
             if step % train.log_every == 0 or last or step == 1:
@@ -258,6 +268,7 @@ def _loop(
                 with clock.paused():
                     _check_finite(run, step, found)
                     save(step)
+                    stop.saved = step
             if last:
                 break
             if stopping:
@@ -335,12 +346,11 @@ class _Clock:
     def read(self) -> dict[str, float]:
         """Speeds since the last reading; the caller has waited for the device."""
         seconds = max(time.perf_counter() - self._since - self._idle, 1e-9)
-        found = {
-            "seconds": seconds,
-            "tokens_per_second": self._tokens / seconds,
-            "mfu": self._flops / seconds / self._peak,
-            "waiting": self._waited / seconds,
-        }
+        found = {"seconds": seconds, "tokens_per_second": self._tokens / seconds}
+        share = self._flops / seconds / self._peak
+        # A peak that was measured while other work ran is too low: the share would be wrong too.
+        found |= {"mfu": share} if share <= 1 else {}
+        found["waiting"] = self._waited / seconds
         self._begin()
         return found
 

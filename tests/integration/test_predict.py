@@ -1,7 +1,12 @@
 """`launch.py predict` on files of many lines, on bad lines, and with flags that do not fit."""
 
+import io
 import json
+import os
 import re
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -305,3 +310,92 @@ def test_a_flag_without_its_partner_is_said_to_be_alone(tiny, capsys):
     assert '--question alone is not enough; a checkpoint of span_qa takes\n  --question="…" ' in (
         capsys.readouterr().err
     )
+
+
+class Piped(io.BytesIO):
+    """Standard input that is a pipe, or a terminal."""
+
+    def __init__(self, text: str | bytes, terminal: bool = False):
+        super().__init__(text if isinstance(text, bytes) else text.encode())
+        self.buffer, self._terminal = self, terminal
+
+    def isatty(self) -> bool:
+        return self._terminal
+
+
+@pytest.mark.smoke
+def test_a_pipe_keeps_the_model_loaded(tiny, tmp_path):
+    """Each line is answered before the next one is read; the second compiles nothing."""
+    log = tmp_path / "log"
+    with log.open("w") as errors, subprocess.Popen(
+        [sys.executable, "launch.py", "predict", f"--checkpoint={tiny('bert').checkpoint}",
+         "--input=-"],
+        cwd=Path(cli.__file__).parents[1], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        stderr=errors, text=True, env=os.environ | {"JAX_LOG_COMPILES": "1"},
+    ) as process:  # fmt: skip
+
+        def answer(line: str) -> dict:
+            process.stdin.write(f"{line}\n")
+            process.stdin.flush()
+            return json.loads(process.stdout.readline())
+
+        first = answer("Nam [MASK] ite.")
+        before = log.read_text()
+        second = answer('{"id": "two", "text": "Sen [MASK] ale [MASK] mol."}')
+        after = log.read_text().removeprefix(before)
+        process.stdin.close()
+    assert process.returncode == 0 and "Compiling" in before and "Compiling" not in after
+    assert (first["id"], second["id"]) == ("stdin:1", "two")
+    assert [len(line["masks"]) for line in (first, second)] == [1, 2]
+
+
+def test_lines_of_standard_input_are_as_those_of_a_file(tiny, tmp_path, capsys, monkeypatch):
+    lines = b'Nam ite.\r\n\n{"text_a": "Nam", "text_b": "Sen"}\n{"txt": 1}\n\xff\n{"text\nSen.'
+    monkeypatch.setattr(sys, "stdin", Piped(lines))
+    command = ["predict", f"--checkpoint={tiny('sentiment').checkpoint}", "--input=-"]
+    call(*command, "--skip_malformed")
+    shown = capsys.readouterr()
+    found = [json.loads(line) for line in shown.out.splitlines()]
+    assert [line["id"] for line in found] == ["stdin:1", "stdin:3", "stdin:7"]
+    for number, what in (
+        (4, "takes text or text_a with text_b"),
+        (5, "not UTF-8"),
+        (6, "not JSON"),
+    ):
+        assert re.search(rf"^skipped: standard input, line {number}: .*{what}", shown.err, re.M)
+    loaded = load_model(tiny("sentiment").checkpoint)
+    expected = predictor.predict(loaded, [{"text": "Nam ite."}])[0]
+    assert flat(expected) == flat({k: v for k, v in found[0].items() if k != "id"})
+    monkeypatch.setattr(sys, "stdin", Piped("Nam.\n{"))
+    assert cli.main(command) == 2
+    shown = capsys.readouterr()
+    assert len(shown.out.splitlines()) == 1
+    assert shown.err.startswith("error: standard input, line 2: not JSON")
+    assert cli.main([*command, f"--output={tmp_path}/out.jsonl"]) == 2
+    assert "answered on standard output" in capsys.readouterr().err
+
+
+def test_a_terminal_is_asked_for_lines(tiny, capsys, monkeypatch):
+    monkeypatch.setattr(sys, "stdin", Piped('Nam ite.\n{"txt": 1}\nSen.\n', terminal=True))
+    call("predict", f"--checkpoint={tiny('sentiment').checkpoint}")
+    shown = capsys.readouterr()
+    assert re.fullmatch(r"(\S.* → \w+ \(\d+%\)\n(  .*%\n){3}){2}", shown.out)
+    assert "a line for each example, text or text_a with text_b (JSON); Ctrl-D ends" in shown.err
+    assert "skipped: standard input, line 2: " in shown.err
+
+
+def test_a_text_may_come_from_standard_input(tiny, capsys, monkeypatch):
+    answers = f"--checkpoint={tiny('answers').checkpoint}"
+    monkeypatch.setattr(sys, "stdin", Piped(f"{CONTEXT}\n"))
+    call("predict", answers, "--question=Sen mol?", "--context=-")
+    piped = capsys.readouterr().out
+    call("predict", answers, "--question=Sen mol?", f"--context={CONTEXT}")
+    assert piped == capsys.readouterr().out
+    monkeypatch.setattr(sys, "stdin", Piped("Nam ite.\n"))
+    call("predict", f"--checkpoint={tiny('sentiment').checkpoint}", "-")
+    assert capsys.readouterr().out.startswith("Nam ite. → ")
+    for given, message in ((b"Nam", "only one can be standard input"), (b"\xff", "not UTF-8")):
+        monkeypatch.setattr(sys, "stdin", Piped(given))
+        both = ["--question=-"] if given == b"Nam" else ["--question=Sen?"]
+        assert cli.main(["predict", answers, *both, "--context=-"]) == 2
+        assert message in capsys.readouterr().err
