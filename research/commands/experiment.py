@@ -103,5 +103,5 @@ def _write(loaded: Experiment, planned: list[Job], folder: Path) -> None:
     done = [job for job in planned if (job.workdir / DONE).exists()]
     if done:
         made = report.make(loaded, done, folder, left=len(planned) - len(done))
-        files = report.write(made, folder, page.render(made, report.curves_of(done)))
+        files = report.write(made, folder, page.render(made))
         print(f"\n{report.markdown(made)}\nwritten to {', '.join(map(str, files))}")

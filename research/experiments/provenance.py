@@ -92,6 +92,23 @@ def _sources(values: Mapping[str, Any]) -> list[str]:
     ]
 
 
+def measured_on(values: Mapping[str, Any], split: str) -> tuple[str, str]:
+    """(task, sources) of a run by its config: runs that do not share them are not compared."""
+    data = values.get("data", {})
+    task = (values.get("task") or {}).get("name", "")
+    sources = [data.get(split) or data.get("validation")] if task else data.get("corpus") or []
+    return task, ", ".join(map(source_text, filter(None, sources)))
+
+
+def kinds(runs: Sequence[tuple[str, str]]) -> dict[tuple[str, str], str]:
+    """What runs are measured on -> its name: the task, with the data where that alone differs."""
+    found = list(dict.fromkeys(runs))
+    names = [task or "pre-training" for task, _ in found]
+    if len(set(names)) < len(names):
+        names = [f"{name}: {sources}" for name, (_, sources) in zip(names, found, strict=True)]
+    return dict(zip(found, names, strict=True))
+
+
 def source_text(source: Mapping[str, Any]) -> str:
     """A source of a config in a few words: its name, and what of it is used."""
     text = source["name"] + (f"[{source['split']}]" if source.get("split") else "")
