@@ -61,7 +61,8 @@ def run(
     if decision.waiting:
         checks.check(loaded, decision.waiting, planned, each or lanes.machine()[1])
     if dry_run:
-        sheet = estimate.table(wanted, planned, decision.state)
+        many = lanes.count(at_a_time, each)
+        sheet = estimate.table(wanted, planned, decision.state, many, each)
         print(f"{folder}\n\n{sheets.markdown(sheet)}\n\n{sheet.note}")
         return 0
     with lock.alone(folder):
