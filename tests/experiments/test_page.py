@@ -52,6 +52,7 @@ def written(folder, named, levels=None, more=()):
         workdir.mkdir()
         lines = [{"step": 10 * i, "loss": level / i} for i in range(1, 5)]
         lines.append({"step": 40, "validation/accuracy": level / 10})
+        lines[-1] |= {"validation/tag_accuracy": 0.5} if variant == "c" else {}
         times = [{"step": 10 * i, "seconds": 36.0, "tokens_per_second": 100.0} for i in range(1, 5)]
         for file, found in (("metrics.jsonl", lines), ("timing.jsonl", times)):
             (workdir / file).write_text("".join(json.dumps(line) + "\n" for line in found))
@@ -190,6 +191,9 @@ def test_chance_and_the_simple_method_are_lines_of_that_metric_alone(browser, ma
     assert count(browser, ".stage .shapelayer path") == 0
     choose(browser, "metric", "validation/accuracy")
     wait(lambda: count(browser, ".stage .shapelayer path") == 2)
+    for plot in plots(browser):
+        drawn_width = plot.find_element("css selector", ".main-svg").rect["width"]
+        assert drawn_width == plot.rect["width"] < 640, "two beside each other"
     second = plots(browser)[1]
     names = [t.text for t in second.find_elements("css selector", ".legendtext")]
     assert names == ["c", "chance: 0.333", "linear svm: 0.400"]
@@ -273,6 +277,17 @@ def test_it_fits_a_telephone_and_a_screen_in_both_schemes(browser, made, dark, e
     script = "return document.querySelector('.stage .plot').layout.font.color"
     assert (browser.execute_script(script) == "#1c1d20") != dark
     assert browser.get_log("browser") == []
+
+
+def test_curves_have_the_width_that_there_is(browser, made):
+    opened(browser, made)
+    choose(browser, "metric", "validation/tag_accuracy")  # of one stage alone
+    wait(lambda: len(plots(browser)) == 1)
+    for width in (1280, 400):
+        metrics = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
+        browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+        svg = plots(browser)[0].find_element("css selector", ".main-svg")
+        wait(lambda svg=svg, width=width: 0.8 * width < svg.rect["width"] < width)
 
 
 def choose(browser, name, value):

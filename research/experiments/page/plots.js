@@ -31,11 +31,12 @@ function axis(title) {
   return { title: { text: title, standoff: 6 }, gridcolor: style("--line"), zeroline: false, automargin: true };
 }
 
-function layout(height, changes) {
+function layout(plot, height, changes) {
   return {
     font: { color: style("--ink"), family: "system-ui, sans-serif", size: 13 },
     paper_bgcolor: style("--paper"),
     plot_bgcolor: style("--paper"),
+    width: plot.clientWidth,
     height,
     hoverlabel: { bgcolor: style("--shade"), font: { color: style("--ink") } },
     ...changes,
@@ -44,7 +45,7 @@ function layout(height, changes) {
 
 function show(plot, traces, found, options = {}) {
   plot.style.height = `${found.height}px`;
-  Plotly.react(plot, traces, found, { responsive: true, displaylogo: false, ...options });
+  Plotly.react(plot, traces, found, { displaylogo: false, ...options });
 }
 
 // A variant's curve; of several runs with the band from the lowest to the highest.
@@ -115,7 +116,7 @@ function drawStage(stage, plot) {
   const text = `line: mean of the runs (n),${beside ? "<br>" : " "}band: lowest to highest`;
   const title = several ? { title: { text, side: "top", font: { size: 12 } } } : {};
   const include = levels.map(([, value]) => value);
-  show(plot, traces, layout(height, {
+  show(plot, traces, layout(plot, height, {
     margin,
     showlegend: true,
     legend: { tracegroupgap: 0, ...legend, ...title },
@@ -190,7 +191,7 @@ function drawDifferences() {
     const [low, high] = [Math.min(0, ...ends), Math.max(0, ...ends)];
     const room = 0.06 * (high - low) || 1;
     const height = 64 + 46 * panel.rows.length;
-    show(plots[i], intervals(panel), layout(height, {
+    show(plots[i], intervals(panel), layout(plots[i], height, {
       margin: { l: 8, r: 16, t: 8, b: 48 },
       showlegend: false,
       xaxis: {
@@ -218,4 +219,11 @@ function draw() {
 
 for (const choice of [metric, by]) choice?.addEventListener("change", drawCurves);
 window.matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw);
+const main = document.querySelector("main");
+let drawnAt = main.clientWidth;
 draw();
+new ResizeObserver(() => {
+  if (main.clientWidth === drawnAt) return; // it is higher by what was drawn
+  drawnAt = main.clientWidth;
+  draw();
+}).observe(main);
