@@ -63,10 +63,10 @@ def make(experiment: Experiment, planned: list[Job], folder: Path, left: int = 0
     Args:
         planned: the jobs that are finished; left: how many more there are.
     """
-    sheets, parts, results, simple = [], {}, None, {}
-    if experiment.pretraining:
-        chosen = [job for job in planned if job.run in experiment.pretraining]
-        simple = {job.workdir.name: levels.language_baselines(job) for job in chosen}
+    sheets, parts, results = [], {}, None
+    chosen = [job for job in planned if job.run in experiment.pretraining]
+    simple = {job.workdir.name: levels.language_baselines(job) for job in chosen}
+    if chosen:
         sheets.append(_pretraining(chosen, simple))
     if experiment.table:
         results = collect(experiment.table, planned)
@@ -228,20 +228,26 @@ def differences(results: Results) -> Sheet:
 
 
 def _differences_data(results: Results) -> list[list[Any]]:
-    """A line for each difference; seeds of the row and of the baseline."""
+    """A line for each difference; seeds of the row and of the baseline. The difference of the
+    simple method is to the baseline too."""
     header = ["column", "metric", "row", "baseline", "difference", "seeds", "baseline_seeds"]
     header += ["seeds_low", "seeds_high", "p", "p_holm", "significant"]
-    lines = [[*header, "examples_low", "examples_high", "reading"]]
+    header += ["examples_low", "examples_high", "reading", "method", "method_difference"]
+    lines = [header]
     for (row, name), found in results.differences.items():
         measure, p = results.measures[name], results.ps[row, name]
         gap, sure = found.examples, significant(p)
+        method = (None, None)
+        if measure.method:
+            baseline = mean(results.cells[results.table.baseline, name].units)
+            method = (measure.method, measure.simple - baseline)
         lines.append(
             [
                 *(name, measure.metric, row, results.table.baseline, found.value, *found.seeds),
                 *(found.interval or (None, None)),
                 *(found.p, p, sure),
                 *((gap.low, gap.high) if gap else (None, None)),
-                reading(found, measure.lower_is_better, sure),
+                *(reading(found, measure.lower_is_better, sure), *method),
             ]
         )
     return lines

@@ -10,7 +10,7 @@ import pytest
 from research.evaluation.bootstrap import Gap
 from research.experiments import curves, page, provenance, report
 from research.experiments.report import Report
-from research.experiments.results import Measure, Results
+from research.experiments.results import Cell, Measure, Results
 from research.experiments.sheets import Sheet
 from research.experiments.statistics import Difference
 from research.experiments.table import Column, Table
@@ -87,9 +87,13 @@ def differences():
     }
     rows = {"a": {}, "b": {}, ODD: {}, "d": {}}
     columns = {metric: Column() for metric in ("f1", "perplexity")}
-    measures = {metric: Measure(metric, metric == "perplexity") for metric in columns}
+    measures = {
+        "f1": Measure("f1", False),
+        "perplexity": Measure("perplexity", True, "bigram", simple=7.0),
+    }
     ps = dict.fromkeys(found) | {("b", "f1"): 0.001}
-    return report.differences(Results(Table(rows, columns, "a"), {}, measures, found, ps, {}))
+    cells = {("a", "perplexity"): Cell("a", {(0,): 3.0}, [])}
+    return report.differences(Results(Table(rows, columns, "a"), cells, measures, found, ps, {}))
 
 
 @pytest.fixture(scope="module")
@@ -218,6 +222,10 @@ def test_differences_are_intervals_beside_zero(browser, made):
         labels = [t.text for t in panels[0].find_elements("css selector", ".ytick")]
         assert labels[0] == "b*better" and labels[1].endswith("not resolved")
         assert "<b>" in labels[1] and labels[2] == "done seed"
+        levels = "return arguments[0].layout.shapes?.map(s => s.x0)"
+        assert browser.execute_script(levels, panels[0]) is None
+        assert browser.execute_script(levels, panels[1]) == [4.0], "of the simple method"
+        assert panels[1].find_element("css selector", ".annotation-text").text == "bigram"
         titles = [t.text for t in browser.find_elements("css selector", ".forest .xtitle")]
         assert titles == ["difference, better →", "difference, ← better"]
     assert browser.get_log("browser") == []

@@ -175,6 +175,10 @@ def test_the_report_is_written_in_all_formats(made, tmp_path):
         ("after", "exact match"),
     ]
     assert all(line["p"] == line["seeds_low"] == "" and line["examples_low"] for line in lines)
+    before = results.collect(made[0].table, made[1]).cells["before", "questions"]
+    assert lines[0]["method"] == "overlapping_sentence" and lines[1]["method_difference"] == ""
+    reached = float(rows[1][5]) - before.units[0]
+    assert float(lines[0]["method_difference"]) == pytest.approx(reached)
     tex = (tmp_path / "results.tex").read_text()
     assert r"\toprule" in tex and r"\uparrow" in tex and "↑" not in tex
 

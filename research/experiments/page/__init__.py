@@ -42,7 +42,8 @@ def render(report: Report) -> str:
 def _forest(sheet: Sheet) -> list[dict[str, Any]]:
     """Of a table of differences a panel for each column; of another table none.
 
-    A panel is {"title", "lower_is_better", "rows": lines of the table's data}.
+    A panel is {"title", "lower_is_better", "method", "level": the difference of that simple method,
+    "rows": lines of the table's data}.
     """
     header, *lines = sheet.data or [[]]
     if "examples_low" not in header:
@@ -52,7 +53,8 @@ def _forest(sheet: Sheet) -> list[dict[str, Any]]:
         row = {key: _finite(value) for key, value in zip(header, line, strict=True)}
         lower = row["metric"].endswith(LOWER_IS_BETTER)
         panel = {"title": measured(row["column"], row["metric"]), "lower_is_better": lower}
-        panels.setdefault(row["column"], {**panel, "rows": []})["rows"].append(row)
+        panel |= {"method": row["method"], "level": row["method_difference"], "rows": []}
+        panels.setdefault(row["column"], panel)["rows"].append(row)
     return list(panels.values())
 
 

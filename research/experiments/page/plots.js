@@ -153,7 +153,7 @@ function intervals(panel) {
       name: kind.name,
       mode: "markers",
       x: rows.map(([row]) => row.difference),
-      y: rows.map(([, i]) => i + kind.shift),
+      y: rows.map(([row, i]) => i + (KINDS.every((one) => row[one.low] !== null) ? kind.shift : 0)),
       error_x: {
         array: rows.map(([row]) => row[kind.high] - row.difference),
         arrayminus: rows.map(([row]) => row.difference - row[kind.low]),
@@ -180,6 +180,16 @@ function intervals(panel) {
   return traces;
 }
 
+function simpleMethod(panel) {
+  const x = panel.level;
+  const line = { color: style("--faint"), width: 1.6, dash: "dash" };
+  const name = { text: panel.method.replaceAll("_", " "), showarrow: false, font: { size: 12 } };
+  return {
+    shapes: [{ type: "line", layer: "below", yref: "paper", x0: x, x1: x, y0: 0, y1: 1, line }],
+    annotations: [{ ...name, x, y: 1, yref: "paper", yanchor: "bottom" }],
+  };
+}
+
 function drawDifferences() {
   const plots = [...document.querySelectorAll(".forest .plot")];
   data.panels.forEach((panel, i) => {
@@ -188,12 +198,14 @@ function drawDifferences() {
       `${shortened(row.row, most)}${row.significant ? "*" : ""}<br><i>${row.reading}</i>`,
     );
     const ends = panel.rows.flatMap((row) => [row.difference, ...KINDS.flatMap((k) => [row[k.low], row[k.high]])]);
+    ends.push(panel.level);
     const [low, high] = [Math.min(0, ...ends), Math.max(0, ...ends)];
     const room = 0.06 * (high - low) || 1;
-    const height = 64 + 46 * panel.rows.length;
+    const height = 78 + 46 * panel.rows.length;
     show(plots[i], intervals(panel), layout(plots[i], height, {
-      margin: { l: 8, r: 16, t: 8, b: 48 },
+      margin: { l: 8, r: 16, t: 22, b: 48 },
       showlegend: false,
+      ...(panel.level === null ? {} : simpleMethod(panel)),
       xaxis: {
         ...axis(`difference, ${panel.lower_is_better ? "← better" : "better →"}`),
         range: [low - room, high + room],
