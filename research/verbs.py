@@ -108,8 +108,12 @@ VERBS: dict[str, Verb] = {
             "input": "file of texts: .jsonl, .csv, or .txt with a text in each line",
             "output": "file for the vectors: .npz or .jsonl",
         },
-        optional={"pooling": "mean (default), first, last or pooler"},
+        optional={
+            "pooling": "mean (default), first, last or pooler",
+            "prompt": "name of the checkpoint's prompt that is put before each text",
+        },
         switches={"normalize": "to length 1"},
+        overrides=True,
     ),
     "import": Verb(
         "research.commands.import_checkpoint:run",
@@ -118,6 +122,7 @@ VERBS: dict[str, Verb] = {
             "source": "folder with config.json and safetensors, a .gguf, or a name on the hub",
             "output": "folder for the checkpoint",
         },
+        optional={"labels": "A,B,…: what the outputs of its head mean, in place of its own names"},
     ),
     "export": Verb(
         "research.commands.export:run",

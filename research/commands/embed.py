@@ -1,28 +1,43 @@
 """`launch.py embed`."""
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
 
 from research.data import files, jsonl
 from research.errors import UserError
-from research.evaluation import embedding
-from research.training.inference import load_model
+from research.evaluation import embedding, splits
+from research.evaluation.embedding import Recipe
+
+FREE = ("data.length",)  # of the checkpoint's config
 
 
 def run(
-    checkpoint: str, input: str, output: str, pooling: str = "mean", normalize: str = ""
+    checkpoint: str,
+    overrides: dict[str, str],
+    input: str,
+    output: str,
+    pooling: str | None = None,
+    normalize: str | None = None,
+    prompt: str | None = None,
 ) -> int:
-    """Writes a vector for each text of a file: to a .npz (ids, vectors) or as JSON Lines."""
+    """Writes a vector for each text of a file: to a .npz (ids, vectors) or as JSON Lines.
+
+    pooling, normalize, prompt: None stands for what the checkpoint asks for.
+    """
     if not output.endswith((".npz", ".jsonl")):
         raise UserError(f"--output={output} must end in .npz or .jsonl")
     jsonl.check_writable(output)
     examples = [_example(row) for row in files.rows(files.find(input), text_lines=True)]
     if not examples:
         raise UserError(f"{input} is empty: there is not one text in it")
-    vectors = embedding.embed(load_model(checkpoint), examples, pooling, quiet=False)
-    if normalize:
-        vectors = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+    loaded = splits.load(checkpoint, overrides, FREE)
+    flags = {"pooling": pooling, "normalize": normalize and bool(normalize), "prompt": prompt}
+    flags = {name: value for name, value in flags.items() if value is not None}
+    stored = embedding.recipe_of(loaded)
+    recipe = dataclasses.replace(stored or Recipe(), **flags)
+    vectors = embedding.embed(loaded, examples, recipe, quiet=False)
     ids = [example["id"] for example in examples]
     if output.endswith(".npz"):
         part = Path(f"{output}.part")
@@ -32,6 +47,14 @@ def run(
     else:
         rows = ({"id": i, "vector": v.tolist()} for i, v in zip(ids, vectors, strict=True))
         jsonl.write(output, rows)
+    told = {
+        "pooling": recipe.pooling,
+        "normalize": str(recipe.normalize).lower(),
+        "prompt": recipe.prompt or "none",
+    }
+    for name, value in told.items() if stored else ():
+        where = "by its flag" if name in flags else "as the folder asks that it was imported from"
+        print(f"{name}: {value} ({where})")
     count, width = vectors.shape
     print(f"{count:,} vectors of {width} numbers written to {output}")
     return 0

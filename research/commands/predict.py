@@ -43,9 +43,7 @@ def run(
         if Path(output).resolve() in [path.resolve() for path in paths]:
             raise UserError(f"predict: --output={output} would overwrite the file of --input")
     rows = list(files.rows(paths, malformed, text_lines=True)) if paths else []
-    loaded = require_head(
-        splits.load(checkpoint, overrides, splits.DECISIONS, to_run=False), checkpoint
-    )
+    loaded = require_head(splits.load(checkpoint, overrides, splits.DECISIONS), checkpoint)
     if input:
         examples = _from_rows(loaded, rows, malformed)
         if skipped:

@@ -249,7 +249,7 @@ def _distilbert_rules(model: ModelConfig, name: str) -> list[Rule]:
 
 
 def _distilbert_model(hf: HfConfig, tensors: frozenset[str]) -> ModelConfig:
-    only(hf, "sinusoidal_pos_embds", False)  # they are stored as learnt ones if it is true
+    # "sinusoidal_pos_embds" says where the table of positions came from; the stored one is used.
     return ModelConfig(
         **read_keys(hf, DISTILBERT_KEYS),
         embedding_norm=True,

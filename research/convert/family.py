@@ -70,13 +70,21 @@ class Family:
         return None
 
 
-def only(hf: HfConfig, key: str, *allowed: Any) -> None:
-    """Raises UserError where a key of config.json has a value that our backbone does not do."""
+def only(hf: HfConfig, key: str, *allowed: Any, where: str = "config.json") -> None:
+    """Raises UserError where a key of a file has a value that is not computed here."""
     if key in hf and hf[key] not in allowed:
         raise UserError(
-            f"config.json: {key}={hf[key]!r} is not supported; supported: "
+            f"{where}: {key}={hf[key]!r} is not supported; supported: "
             f"{', '.join(map(repr, allowed))}"
         )
+
+
+def base_of(rope: Mapping[str, Any], default: Any) -> float:
+    """The base of rotary positions. Raises UserError where it is not a number."""
+    base = rope.get("rope_theta", default)
+    if not isinstance(base, int | float):
+        raise UserError(f"config.json: rope_theta={base!r} is not a number")
+    return float(base)
 
 
 def need(hf: HfConfig, key: str) -> Any:

@@ -56,7 +56,11 @@ def test_labels_lie_on_the_answer(tokenizer):
     assert set(slot.types[slot.labels["start"] : slot.labels["end"] + 1]) == {1}
     asked = slot.tokens[slot.types == 0]
     assert tokenizer.decode(asked).replace(" ", "").startswith("Howlongis")
-    assert len(asked) == 10 + 1 + tokenizer.separators, "the question is cut to max_question"
+    assert len(asked) > 10 + 1 + tokenizer.separators, "it fits in the row, so it is not cut"
+    asked = [s.tokens[s.types == 0] for s in task(tokenizer=tokenizer).slots(COAST, 5, True)]
+    assert len(asked) > 1, "the context does not fit"
+    for part in asked:
+        assert len(part) == 10 + 1 + tokenizer.separators, "the question is cut to max_question"
     assert slot.types[-1] == 1 and slot.types[0] == 0
 
 
@@ -204,7 +208,7 @@ def test_packed_is_unpacked():
 
 
 def test_errors():
-    for options in ({"stride": 60}, {"stride": 0}, {"max_question": 0}, {"max_question": 61}):
+    for options in ({"stride": 61}, {"stride": 0}, {"max_question": 0}, {"max_answer": 0}):
         with pytest.raises(UserError, match="config.task.stride"):
             task(**options)
     with pytest.raises(UserError, match="config.task.null_threshold=1.5.*unanswerable=true"):
