@@ -295,7 +295,7 @@ def _limits(config: Config) -> list[str]:
     if isinstance(config.task, SpanQAConfig):
         task = config.task
         found += [
-            f"--config.task.max_question={task.max_question}: a longer question loses its end where "
+            f"--config.task.max_question={task.max_question}: a longer question loses its end, if "
             "it does not fit in a row together with its context",
             f"--config.task.stride={task.stride}: tokens between the starts of two windows",
             f"--config.task.max_answer={task.max_answer}: tokens of the longest answer",

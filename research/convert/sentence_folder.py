@@ -79,7 +79,7 @@ def read(folder: Path) -> Recipe | None:
     prompts = {name: text for name, text in values["prompts"].items() if text}
     if prompts and not include:
         raise UserError(
-            f"{folder}: include_prompt=false (of its Pooling) is not supported together with prompts"
+            f"{folder}: include_prompt=false (of its Pooling) is not supported beside prompts"
         )
     default = values.get("default_prompt_name") or ""
     return Recipe(pooling, normalize, prompts, default if default in prompts else "")

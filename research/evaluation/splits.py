@@ -8,9 +8,8 @@ from typing import Any
 import jax
 from etils import epath
 
-from research import bucket
+from research import bucket, config_check
 from research import config as configs
-from research import config_check
 from research.config import Config
 from research.data import corpus, store
 from research.errors import UserError, nearest

@@ -89,8 +89,8 @@ def make(
     room = length - framing
     if not 0 < config.stride < room or config.max_question < 1 or config.max_answer < 1:
         raise UserError(
-            f"config.task.stride={config.stride}: rows of config.data.length={length} have room for "
-            f"{room} tokens of question and context; stride must be from 1 to {room - 1}, "
+            f"config.task.stride={config.stride}: rows of config.data.length={length} have room "
+            f"for {room} tokens of question and context; stride must be from 1 to {room - 1}, "
             f"max_question={config.max_question} and max_answer={config.max_answer} at least 1"
         )
     most = min(config.max_question, room - config.stride)
