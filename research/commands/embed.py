@@ -33,7 +33,8 @@ def run(
     if not examples:
         raise UserError(f"{input} is empty: there is not one text in it")
     loaded = splits.load(checkpoint, overrides, FREE)
-    flags = {"pooling": pooling, "normalize": normalize and bool(normalize), "prompt": prompt}
+    switch = None if normalize is None else bool(normalize)
+    flags = {"pooling": pooling, "normalize": switch, "prompt": prompt}
     flags = {name: value for name, value in flags.items() if value is not None}
     stored = embedding.recipe_of(loaded)
     recipe = dataclasses.replace(stored or Recipe(), **flags)

@@ -145,7 +145,7 @@ def _differences(model: ModelConfig, family: Family) -> list[str]:
     """What this family would make of the shape, where that is something else."""
     try:
         hf = family.to_hf(model)
-        theirs = family.to_model(hf, frozenset())
+        theirs = family.to_model(hf)
     except (UserError, KeyError) as error:
         return [str(error)]
     theirs = dataclasses.replace(theirs, pooler=model.pooler)

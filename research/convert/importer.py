@@ -33,6 +33,7 @@ ROW = 512  # tokens of a row, unless the model has fewer positions
 CHOICES = 4
 QUESTION = 64  # tokens of the longest question, as in BERT's run_squad.py
 OF_HEADS = ("heads/", "backbone/pooler/")  # our paths of what a class may have or not
+POOLER = "backbone/pooler/dense/kernel"
 POOLED = ("sequence_classification", "multiple_choice")
 OBJECTIVES = ("masked_lm", "next_sentence", "causal_lm")
 
@@ -95,7 +96,7 @@ def convert(public: Public, labels: Sequence[str] = ()) -> Imported:
             f"{public.where}: config.json has a quantization_config, so its weights are not plain "
             "numbers; take the checkpoint from which it was quantised"
         )
-    model = family.to_model(public.hf, frozenset(public.tensors))
+    model = family.to_model(public.hf)
     model_config.check(model)
     if public.tokenizer.vocab_size > model.vocab_size:
         raise UserError(
@@ -130,6 +131,9 @@ def _fit(
 ) -> _Fit:
     """The class `name`, if the tensors are its own. Raises UserError where they are not."""
     length = min(ROW, model.max_positions, max_length or ROW)
+    tensors = _named(public, family, model, name)
+    poolers = [r.theirs for r in family.rules(model, name) if r.ours[0] == POOLER]
+    model = dataclasses.replace(model, pooler=any(pooler in tensors for pooler in poolers))
     config, notes = _config(family, name, model, public, length, labels), ()
     if isinstance(config.task, TokenClassificationConfig) and not labels:
         try:
@@ -141,12 +145,12 @@ def _fit(
     shapes = parameters.by_path(parameters.shapes(model, _heads(config, public)))
     rules = mapping.active(family.rules(model, name), shapes)
     left_out = mapping.match(
-        _named(public, family, model, name),
+        tensors,
         rules,
         model.layers,
         lambda path, layer: family.skip(model, path, layer),
         family.ignored,
-        _copies(family, name),
+        _copies(family, model, name),
         _of_heads(family, model),
         public.where,
     )
@@ -214,15 +218,16 @@ def _named(public: Public, family: Family, model: ModelConfig, name: str) -> dic
         return next((way for way in ways if way in known), theirs)
 
     found = {own(theirs): read for theirs, read in public.tensors.items()}
-    if model.tied_embeddings:
-        for copy, original in _copies(family, name).items():
-            if copy in found:
-                found.setdefault(original, found[copy])
+    for copy, original in _copies(family, model, name).items():
+        if copy in found:
+            found.setdefault(original, found[copy])
     return found
 
 
-def _copies(family: Family, name: str) -> dict[str, str]:
+def _copies(family: Family, model: ModelConfig, name: str) -> dict[str, str]:
     """The family's copies, as the class `name` calls what they are of."""
+    if not model.tied_embeddings:
+        return {}
     bare = not family.classes[name]
     return {
         copy: original.removeprefix(family.prefix) if bare else original

@@ -48,7 +48,7 @@ def _rules(model: ModelConfig, name: str) -> list[Rule]:
     ]
 
 
-def _model(hf: HfConfig, tensors: frozenset[str]) -> ModelConfig:
+def _model(hf: HfConfig) -> ModelConfig:
     only(hf, "attention_bias", False)
     only(hf, "mlp_bias", False)
     # Where a file has both, the library takes "rope_scaling", its base included.

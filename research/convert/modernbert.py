@@ -97,7 +97,7 @@ def _every(hf: HfConfig) -> int:
     return every
 
 
-def _model(hf: HfConfig, tensors: frozenset[str]) -> ModelConfig:
+def _model(hf: HfConfig) -> ModelConfig:
     for key in ("attention_bias", "mlp_bias", "norm_bias", "classifier_bias"):
         only(hf, key, False)
     only(hf, "decoder_bias", True)
