@@ -122,8 +122,10 @@ VERBS: dict[str, Verb] = {
             "pooling": "mean (default), first, last or pooler",
             "fields": 'its columns where they have other names, such as {"text": "review"}',
             "format": "how the file keeps its texts (as its ending and its first row say)",
+            "prompt": "name of the checkpoint's prompt that is put before each text",
         },
         switches={"normalize": "to length 1"},
+        overrides=True,
     ),
     "import": Verb(
         "research.commands.import_checkpoint:run",
@@ -132,6 +134,7 @@ VERBS: dict[str, Verb] = {
             "source": "folder with config.json and safetensors, a .gguf, or a name on the hub",
             "output": "folder for the checkpoint",
         },
+        optional={"labels": "A,B,…: what the outputs of its head mean, in place of its own names"},
     ),
     "export": Verb(
         "research.commands.export:run",

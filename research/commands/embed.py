@@ -1,5 +1,6 @@
 """`launch.py embed`."""
 
+import dataclasses
 import sys
 from pathlib import Path
 
@@ -11,22 +12,27 @@ from research.data.kinds import Example
 from research.data.left_out import LeftOut
 from research.data.row import Row
 from research.errors import UserError
-from research.evaluation import embedding, predictor
-from research.training.inference import load_model
+from research.evaluation import embedding, predictor, splits
+from research.evaluation.embedding import Recipe
+
+FREE = ("data.length",)  # of the checkpoint's config
 
 
 def run(
     checkpoint: str,
+    overrides: dict[str, str],
     input: str,
     output: str,
-    pooling: str = "mean",
+    pooling: str | None = None,
+    normalize: str | None = None,
+    prompt: str | None = None,
     fields: str = "",
-    normalize: str = "",
     format: str = "",
 ) -> int:
     """Writes a vector for each text of a file: to a .npz (ids, vectors) or as JSON Lines.
 
     Args:
+        pooling, normalize, prompt: None stands for what the checkpoint asks for.
         fields: our names -> the file's columns, as a dict.
     """
     if not output.endswith((".npz", ".jsonl")):
@@ -38,7 +44,7 @@ def run(
         rows = list(standard_input.rows())
     else:
         rows = list(files.rows(files.find(input, format), format=format, document="line"))
-    loaded = load_model(checkpoint)
+    loaded = splits.load(checkpoint, overrides, FREE)
     columns, left_out = predictor.columns(loaded, asked, embedding.KIND), LeftOut()
 
     def read(row: Row) -> Example:
@@ -49,9 +55,12 @@ def run(
     print("".join(f"{line}\n" for line in left_out.lines()), end="", file=sys.stderr)
     if not examples:
         raise UserError(f"{input} is empty: there is not one text in it")
-    vectors = embedding.embed(loaded, examples, pooling, quiet=False)
-    if normalize:
-        vectors = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+    switch = None if normalize is None else bool(normalize)
+    flags = {"pooling": pooling, "normalize": switch, "prompt": prompt}
+    flags = {name: value for name, value in flags.items() if value is not None}
+    stored = embedding.recipe_of(loaded)
+    recipe = dataclasses.replace(stored or Recipe(), **flags)
+    vectors = embedding.embed(loaded, examples, recipe, quiet=False)
     ids = [example["id"] for example in examples]
     if output.endswith(".npz"):
         part = Path(f"{output}.part")
@@ -61,6 +70,14 @@ def run(
     else:
         pairs = zip(ids, vectors, strict=True)
         jsonl.write(output, ({"id": i, "vector": v.tolist()} for i, v in pairs))
+    told = {
+        "pooling": recipe.pooling,
+        "normalize": str(recipe.normalize).lower(),
+        "prompt": recipe.prompt or "none",
+    }
+    for name, value in told.items() if stored else ():
+        where = "by its flag" if name in flags else "as the folder asks that it was imported from"
+        print(f"{name}: {value} ({where})")
     count, width = vectors.shape
     print(f"{count:,} vectors of {width} numbers written to {output}")
     return 0

@@ -62,9 +62,7 @@ def run(
             raise UserError(f"predict: --output={output} would overwrite the file of --input")
     rows = list(files.rows(paths, malformed, format, document="line")) if paths else []
     texts = standard_input.texts(texts)
-    loaded = require_head(
-        splits.load(checkpoint, overrides, splits.DECISIONS, to_run=False), checkpoint
-    )
+    loaded = require_head(splits.load(checkpoint, overrides, splits.DECISIONS), checkpoint)
     if live:
         return _answer(loaded, typed, columns_asked, malformed)
     if input:

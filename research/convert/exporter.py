@@ -15,8 +15,10 @@ from research.convert.card import model_card
 from research.convert.families import FAMILIES
 from research.convert.family import Family
 from research.convert.folder import require_free
+from research.convert.sentence_folder import files
 from research.data.tokenizer import Tokenizer
 from research.errors import UserError
+from research.evaluation.embedding import recipe_of
 from research.models import lora
 from research.models import params as parameters
 from research.models.config import SHAPE_KEYS, ModelConfig
@@ -78,6 +80,19 @@ def _write(
     text = json.dumps(_tokenizer_config(loaded), indent=2)
     (part / "tokenizer_config.json").write_text(text + "\n", encoding="utf-8")
     (part / "README.md").write_text(card, encoding="utf-8")
+    recipe = recipe_of(loaded)
+    if recipe is not None:
+        for name, content in files(recipe, loaded.model.width, _max_length(loaded)).items():
+            (part / name).parent.mkdir(exist_ok=True)
+            (part / name).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def _max_length(loaded: Loaded) -> int:
+    """Tokens of the longest text: as the model was trained, or as it was imported."""
+    if "architecture" not in loaded.info.meta:
+        return loaded.config.data.length
+    longest = loaded.model.max_positions
+    return min(longest, loaded.info.meta.get("max_length") or longest)
 
 
 def _merged(loaded: Loaded) -> Loaded:
@@ -125,7 +140,7 @@ def _differences(model: ModelConfig, family: Family) -> list[str]:
     """What this family would make of the shape, where that is something else."""
     try:
         hf = family.to_hf(model)
-        theirs = family.to_model(hf, frozenset())
+        theirs = family.to_model(hf)
     except (UserError, KeyError) as error:
         return [str(error)]
     theirs = dataclasses.replace(theirs, pooler=model.pooler)
@@ -198,7 +213,7 @@ def _tokenizer_config(loaded: Loaded) -> dict[str, Any]:
     has_types = loaded.model.token_types > 1 and tokenizer.token_types
     return {
         "tokenizer_class": "PreTrainedTokenizerFast",
-        "model_max_length": loaded.model.max_positions,
+        "model_max_length": _max_length(loaded),
         # GPT-2 takes token types for words, other models do not take them at all.
         "model_input_names": ["input_ids", *["token_type_ids"] * has_types, "attention_mask"],
         **{f"{role}_token": tokenizer.token(i) for role, i in _roles(tokenizer).items()},

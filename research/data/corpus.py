@@ -235,9 +235,9 @@ def split(config: "Config", name: str) -> Split:
     """
     data, kind, source = config.data, tasks.kind_of(config.task), config.data.source(name)
     columns, left_out = sources.columns_of(source, kind), LeftOut()
-    if not source.fields:
+    if data.train and not source.fields:
         columns = dataclasses.replace(columns, others=dict(data.train.fields))
-    if not source.label_names:
+    if data.train and not source.label_names:
         columns = dataclasses.replace(columns, label_names=data.train.label_names)
     found = list(sources.placed(source, kind, columns, left_out))
     first = found[0][0]

@@ -8,7 +8,7 @@ from typing import Any
 import jax
 from etils import epath
 
-from research import bucket
+from research import bucket, config_check
 from research import config as configs
 from research.config import Config
 from research.data import corpus, store
@@ -26,7 +26,10 @@ from research.training.step import make_eval_step
 SPLITS = ("validation", "test")
 GROUPS = ("data", "mesh", "train")  # what of a checkpoint's config may be changed to measure it
 # How its outputs are read: nothing that it has learnt.
-DECISIONS = ("task.null_threshold", "task.max_new_tokens", "task.decoding")
+DECISIONS = (
+    *("data.length", "task.max_question", "task.stride", "task.max_answer", "task.choices"),
+    *("task.unanswerable", "task.null_threshold", "task.max_new_tokens", "task.decoding"),
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,7 +47,6 @@ def load(
     path: str,
     overrides: Mapping[str, str],
     free: Sequence[str] = (*GROUPS, *DECISIONS),
-    to_run: bool = True,
 ) -> Loaded:
     """A checkpoint with its config changed by `overrides` ("data.test" -> text).
 
@@ -52,7 +54,6 @@ def load(
 
     Args:
         free: the keys, and the groups of them, that may be changed.
-        to_run: as in `config.from_values`.
 
     Raises UserError for another key, and as `load_model` and `config.load`.
     """
@@ -63,7 +64,8 @@ def load(
                 f"config.{', config.'.join(free)}{nearest(key, free)}"
             )
     values = read_info(path).config | {"mesh": {}}
-    config = configs.override(values, overrides, f"the config of {path}", to_run)
+    config = configs.override(values, overrides, f"the config of {path}", to_run=False)
+    config_check.check_values(config)
     loaded = load_model(path, config.mesh)
     check_length(loaded.model, config.data.length)
     return with_config(loaded, config)
@@ -100,6 +102,7 @@ def _losses(loaded: Loaded, split: str, quiet: bool) -> dict[str, float]:
         raise UserError(
             f"a pre-training holds out one split of its corpus: validation, not {split!r}"
         )
+    config_check.check_corpus(config)
     data = config.data
     held_out = store.build(
         data.corpus, split, data.held_out_percent, loaded.tokenizer, data.cache, quiet

@@ -45,7 +45,8 @@ class SpanQAConfig:
     Attributes:
       stride: from the start of a window of the context to the start of the next one; what a window
         holds beyond it overlaps with the next.
-      max_question: a longer question loses its end.
+      max_question: a longer question loses its end where it and its context do not fit in one row,
+        and so does one that leaves a window less than `stride`.
       max_answer: the longest answer that is predicted.
       unanswerable: whether a question may have no answer; only then is an empty one predicted.
       null_threshold: no answer is predicted where its score is more than this above that of the
@@ -84,14 +85,14 @@ def make(
     that nothing would be compared with.
     """
     frame = tokenizer.frame(2)
-    room = length - len(frame) - config.max_question
-    if not 0 < config.stride <= room or config.max_question < 1 or config.max_answer < 1:
+    room = length - len(frame)
+    if not 0 < config.stride < room or config.max_question < 1 or config.max_answer < 1:
         raise UserError(
-            f"config.task.stride={config.stride}: rows of config.data.length={length} with "
-            f"questions of config.task.max_question={config.max_question} have room for {room} "
-            "tokens of context; stride must be from 1 to that, max_question and max_answer at "
-            "least 1"
+            f"config.task.stride={config.stride}: rows of config.data.length={length} have room "
+            f"for {room} tokens of question and context; stride must be from 1 to {room - 1}, "
+            f"max_question={config.max_question} and max_answer={config.max_answer} at least 1"
         )
+    most = min(config.max_question, room - config.stride)
     if config.null_threshold and not config.unanswerable:
         raise UserError(
             f"config.task.null_threshold={config.null_threshold} says when no answer is predicted, "
@@ -120,10 +121,10 @@ def make(
 
     def cut(example: Example) -> tuple[np.ndarray, Encoding, list[tuple[int, int]]]:
         """The question's ids, the context, and its windows (token start, token end)."""
-        question = tokenizer.encode(example["question"]).ids[: config.max_question]
+        question = tokenizer.encode(example["question"]).ids
         context = tokenizer.encode(example["context"])
-        here = length - len(frame) - len(question)
-        return question, context, windows(len(context.ids), here, config.stride)
+        question = question[: max(most, room - len(context.ids))]
+        return question, context, windows(len(context.ids), room - len(question), config.stride)
 
     def first_of_context(question: np.ndarray) -> int:
         """Where the context begins in a window."""

@@ -8,6 +8,7 @@ from safetensors.numpy import load_file
 from research import cli
 from research.convert import importer
 from research.convert.gguf import BLOCK_NAMES, NAMES
+from research.errors import UserError
 from research.models import params as parameters
 from research.tasks.sequence_classification import segments
 from tests.convert.test_parity import GOLDEN
@@ -46,7 +47,14 @@ def write(tmp_path):
     """A function: what is other than in the tiny Llama of the golden files -> its GGUF file."""
 
     def make(
-        architecture="llama", drop="", model="gpt2", cut="gpt-2", more=None, kind=None, frame=()
+        architecture="llama",
+        drop="",
+        model="gpt2",
+        cut="gpt-2",
+        more=None,
+        kind=None,
+        frame=(),
+        keys=None,
     ):
         path = tmp_path / "model.gguf"
         writer = gguf.GGUFWriter(str(path), architecture)
@@ -62,6 +70,9 @@ def write(tmp_path):
             if key != drop:
                 writer.add_uint32(f"llama.{key}", value)
         writer.add_float32("llama.attention.layer_norm_rms_epsilon", 1e-6)
+        for key, value in (keys or {}).items():
+            of = {str: "string", bool: "bool", int: "uint32", float: "float32"}[type(value)]
+            getattr(writer, f"add_{of}")(key, value)
         writer.add_tokenizer_model(model)
         if cut:
             writer.add_tokenizer_pre(cut)
@@ -140,6 +151,45 @@ def test_what_does_not_fit_is_named(write, tmp_path, capsys, changes, said):
     for text in (str(path), *said):
         assert text in error
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("keys", "said"),
+    [
+        ({"rope.scaling.type": "linear"}, "llama.rope.scaling.type='linear' is not supported"),
+        ({"rope.scaling.factor": 2.0}, "llama.rope.scaling.factor=2.0 is not supported"),
+        ({"rope.dimension_count": 2}, "llama.rope.dimension_count=2 is not supported; .* 4"),
+        ({"attention.scale": 0.25}, "llama.attention.scale=0.25 is not supported"),
+        ({"attention.key_length": 8}, "llama.attention.key_length=8 is not supported"),
+        ({"attention.value_length": 8}, "llama.attention.value_length=8 is not"),
+        ({"attention.sliding_window": 16}, "llama.attention.sliding_window=16 is not"),
+        ({"attention.causal": False}, "llama.attention.causal=False is not supported"),
+        ({"logit_scale": 0.5}, "llama.logit_scale=0.5 is not supported"),
+        ({"residual_scale": 0.5}, "llama.residual_scale=0.5 is not supported"),
+        ({"expert_count": 8}, "llama.expert_count=8 is not supported"),
+        ({"final_logit_softcapping": 30.0}, "the key llama.final_logit_softcapping=30.0 is not"),
+    ],
+    ids=lambda value: str(value)[:30],
+)
+def test_keys_that_change_the_numbers_are_named(write, keys, said):
+    with pytest.raises(UserError, match=said):
+        importer.read(str(write(keys={f"llama.{key}": value for key, value in keys.items()})))
+
+
+def test_parts_of_models_are_named(write):
+    with pytest.raises(UserError, match="split.count=3; expected a whole model"):
+        importer.read(str(write(keys={"split.count": 3})))
+    with pytest.raises(UserError, match="'rope_freqs.weight', a scaling of rotary positions,"):
+        importer.read(str(write(more={"rope_freqs.weight": np.ones(2, np.float32)})))
+
+
+def test_keys_that_change_nothing_are_known(write):
+    keys = {"vocab_size": 41, "rope.dimension_count": 4, "rope.scaling.type": "none"}
+    keys |= {"attention.key_length": 4, "attention.scale": 0.5, "logit_scale": 1.0}
+    keys |= {"rope.freq_base": 500.0, "expert_count": 0, "rope.scaling.finetuned": False}
+    others = {"general.name": "x", "quantize.imatrix.file": "y"}
+    found = importer.read(str(write(keys={f"llama.{k}": v for k, v in keys.items()} | others)))
+    assert found.config.model.rope_base == 500.0
 
 
 @pytest.mark.parametrize("share", [0.001, 0.3, 0.9])

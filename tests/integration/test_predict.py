@@ -252,7 +252,7 @@ def test_a_line_is_read_as_an_evaluation_reads_it(tiny, tmp_path, capsys):
     assert found[0]["tokens"] == ["Dr.", "A", "lives"]
     assert f"left out: 1 row, no tokens ({tmp_path}/in.jsonl, line 3)" in shown.err
     assert f"left out: 1 row, text is empty ({tmp_path}/in.jsonl, line 4)" in shown.err
-    (tmp_path / "in.csv").write_text("words\n\"[\"\"Dr.\"\", \"\"A\"\"]\"\n")
+    (tmp_path / "in.csv").write_text('words\n"[""Dr."", ""A""]"\n')
     call("predict", checkpoint, f"--input={tmp_path}/in.csv", "--fields={'tokens': 'words'}")
     assert json.loads(capsys.readouterr().out)["tokens"] == ["Dr.", "A"]
     for fields, said in (("words", "must be a dict"), ("{'tokns': 'words'}", "mean 'tokens'")):
