@@ -25,9 +25,15 @@ NAME = "chat"
 
 @dataclasses.dataclass(frozen=True)
 class ChatConfig:
-    """`roles`: whose turns are learnt, of system, user and assistant.
+    """Conversations of several turns.
 
-    The rest as in text generation.
+    Attributes:
+      roles: whose turns are learnt, of system, user and assistant.
+      overlap: tokens of the window before that each later window of a long conversation begins
+        with; they are read there, not predicted.
+      max_new_tokens: tokens that are generated at most.
+      chunk: positions of a row whose logits are in memory at a time.
+      decoding: how answers are generated; training does not see it.
     """
 
     roles: tuple[str, ...] = ("assistant",)
