@@ -36,8 +36,9 @@ def drawn(
 
     def add(run: str, metric: str, method: str, value: float) -> None:
         lines = levels[stages[run]].setdefault(f"{VALIDATION}{metric}", {})
-        # Of runs with other tokenizers or settings it reaches other values.
-        lines[method if lines.get(method, value) == value else f"{method}, {run}"] = value
+        if math.isfinite(value):  # an infinite perplexity is not a line
+            # Of runs with other tokenizers or settings it reaches other values.
+            lines[method if lines.get(method, value) == value else f"{method}, {run}"] = value
 
     for job in jobs:
         for metric, (method, value) in simple.get(job.workdir.name, {}).items():
@@ -72,7 +73,7 @@ def chance(values: Mapping[str, Any]) -> dict[str, dict[str, float]]:
         reached = dict.fromkeys(PAIRS, 0.5)
     elif name == multi_label.NAME:
         reached = {"label_accuracy": 0.5}
-    elif name == sequence_classification.NAME and isinstance(labels, list | tuple):
+    elif name == sequence_classification.NAME and isinstance(labels, list | tuple) and labels:
         shares = ("accuracy", "label_accuracy", "macro_recall")
         reached = dict.fromkeys(shares, 1 / len(labels)) | {"loss": math.log(len(labels))}
     found = {f"{VALIDATION}{metric}": {CHANCE: value} for metric, value in reached.items()}

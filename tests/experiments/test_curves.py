@@ -58,6 +58,7 @@ def test_without_a_run_nothing_is_drawn():
         ({"name": "sequence_classification", "labels": list("abcd")}, "macro_recall", 0.25),
         ({"name": "sequence_classification", "labels": list("abcd")}, "loss", math.log(4)),
         ({"name": "sequence_classification", "labels": "auto"}, "macro_recall", None),
+        ({"name": "sequence_classification", "labels": []}, "macro_recall", None),
         ({"name": "multi_label", "labels": list("abcd")}, "label_accuracy", 0.5),
         ({"name": "regression"}, "loss", None),
     ],
