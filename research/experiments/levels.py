@@ -53,8 +53,8 @@ def drawn(
 
 def _stages(configs: Mapping[str, Mapping[str, Any]], results: Results | None) -> dict[str, str]:
     """run -> the name of its stage: that of the table's column, where a task has one of its own."""
-    kinds = {run: provenance.measured_on(c, "validation") for run, c in configs.items()}
-    names = provenance.kinds(list(kinds.values()))
+    kinds = {run: provenance.stage(c) for run, c in configs.items()}
+    names = provenance.stage_names(list(kinds.values()))
     columns: dict[tuple[str, str], set[str]] = {}
     for (_, column), cell in results.cells.items() if results else ():
         if cell.run in kinds:

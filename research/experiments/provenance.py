@@ -92,17 +92,17 @@ def _sources(values: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def measured_on(values: Mapping[str, Any], split: str) -> tuple[str, str]:
-    """(task, sources) of a run by its config: runs that do not share them are not compared."""
+def stage(values: Mapping[str, Any]) -> tuple[str, str]:
+    """(task, sources) of a run by its config: the curves of runs that share them share axes."""
     data = values.get("data", {})
     task = (values.get("task") or {}).get("name", "")
-    sources = [data.get(split) or data.get("validation")] if task else data.get("corpus") or []
+    sources = [data.get("validation")] if task else data.get("corpus") or []
     return task, ", ".join(map(source_text, filter(None, sources)))
 
 
-def kinds(runs: Sequence[tuple[str, str]]) -> dict[tuple[str, str], str]:
-    """What runs are measured on -> its name: the task, with the data where that alone differs."""
-    found = list(dict.fromkeys(runs))
+def stage_names(stages: Sequence[tuple[str, str]]) -> dict[tuple[str, str], str]:
+    """The name of each stage: the task, with the data where that alone differs."""
+    found = list(dict.fromkeys(stages))
     names = [task or "pre-training" for task, _ in found]
     if len(set(names)) < len(names):
         names = [f"{name}: {sources}" for name, (_, sources) in zip(names, found, strict=True)]

@@ -75,9 +75,9 @@ def of_folders(folders: Sequence[str], price: float = 0.0) -> Report:
 
 
 def _drawn(runs: Sequence[_Made]) -> dict[str, Any]:
-    measured = [provenance.measured_on(run.values, "validation") for run in runs]
-    names = provenance.kinds(measured)
-    stages = [names[kind] for kind in measured]
+    kinds = [provenance.stage(run.values) for run in runs]
+    names = provenance.stage_names(kinds)
+    stages = [names[kind] for kind in kinds]
     reached = {stage: levels.chance(run.values) for stage, run in zip(stages, runs, strict=True)}
     drawn = [Drawn(r.path, r.group, stage) for r, stage in zip(runs, stages, strict=True)]
     return curves.of_runs(drawn, reached)
@@ -143,10 +143,23 @@ def _by(runs: Sequence[_Made], key: Callable[[_Made], Hashable]) -> dict[Any, li
     return dict(found)
 
 
+def _measured_on(run: _Made, split: str) -> tuple[str, str]:
+    """(task, source): runs that do not share it are not compared."""
+    data = run.values.get("data", {})
+    task = (run.values.get("task") or {}).get("name", "")
+    sources = [data.get(split) or data.get("validation")] if task else data.get("corpus") or []
+    return task, ", ".join(map(provenance.source_text, filter(None, sources)))
+
+
 def _columns(runs: Sequence[_Made], split: str) -> dict[tuple[str, str], str]:
     """What is measured on -> what the names of its columns end with; nothing if there is one."""
-    names = provenance.kinds([provenance.measured_on(run.values, split) for run in runs])
-    return {kind: f" ({name})" if len(names) > 1 else "" for kind, name in names.items()}
+    kinds = list(dict.fromkeys(_measured_on(run, split) for run in runs))
+    if len(kinds) == 1:
+        return {kinds[0]: ""}
+    names = [task or "pre-training" for task, _ in kinds]
+    if len(set(names)) < len(names):  # what tells them apart is the data
+        names = [f"{name}: {sources}" for name, (_, sources) in zip(names, kinds, strict=True)]
+    return {kind: f" ({name})" for kind, name in zip(kinds, names, strict=True)}
 
 
 def _evaluations(runs: Sequence[_Made]) -> list[Sheet]:
@@ -155,7 +168,7 @@ def _evaluations(runs: Sequence[_Made]) -> list[Sheet]:
     cells, measures = {}, {}
     table: dict[str, dict[str, str]] = {}
     for group, same in _by(runs, lambda run: run.group).items():
-        end = columns[provenance.measured_on(same[0].values, "validation")]
+        end = columns[_measured_on(same[0], "validation")]
         table[group] = {}
         for metric in dict.fromkeys(m for run in same for m in run.metrics):
             name = metric + end
@@ -208,7 +221,7 @@ def _tests(runs: Sequence[_Made]) -> tuple[list[Sheet], str]:
     table: dict[str, dict[str, str]] = {}
     shown, jobs = {}, []
     for group, same in _by(runs, lambda run: run.group).items():
-        end = columns[provenance.measured_on(same[0].values, "test")]
+        end = columns[_measured_on(same[0], "test")]
         for run, seeds in zip(same, _seeds(same), strict=True):
             trained = (run.path / "checkpoints").exists()
             jobs.append(Job(group, seeds, run.config, run.path, None, trained))
