@@ -3,6 +3,7 @@ import json
 import pytest
 
 from research.data import files, sources
+from research.data.left_out import LeftOut
 from research.data.sources import SourceConfig
 from research.errors import UserError
 
@@ -102,6 +103,18 @@ def test_spans_that_are_not_words_are_left_out_and_named(spans, reason, tmp_path
     used, left = rows(path)
     assert used.fields["tags"] == TAGS and not used.left_out
     assert reason in left.left_out and left.where == f"{path}, line 2"
+
+
+def test_rows_left_out_are_counted_by_the_reason_and_named(tmp_path):
+    wrong = [{"text": TEXT, "label": [[0, 5, "PER"]]}] * 25
+    path = write(tmp_path / "x.jsonl", {"text": TEXT, "label": SPANS}, *wrong)
+    left_out = LeftOut()
+    placed = sources.placed(SourceConfig(f"files:{path}"), "tokens", left_out=left_out)
+    assert len(list(placed)) == 1
+    lines = left_out.lines()
+    assert lines[0] == "left out: 25 rows, a span that does not begin and end with a word"
+    assert lines[1] == f"  {path}, line 2: 'Ada K', PER, characters 0 to 5"
+    assert len(lines) == 22 and lines[-1] == "  and 5 more"
 
 
 def test_blanks_at_the_ends_of_a_span_change_no_word(tmp_path):
