@@ -235,10 +235,11 @@ def split(config: "Config", name: str) -> Split:
     """
     data, kind, source = config.data, tasks.kind_of(config.task), config.data.source(name)
     columns, left_out = sources.columns_of(source, kind), LeftOut()
+    train = data.train or source  # an imported checkpoint was trained on nothing that is known
     if not source.fields:
-        columns = dataclasses.replace(columns, others=dict(data.train.fields))
+        columns = dataclasses.replace(columns, others=dict(train.fields))
     if not source.label_names:
-        columns = dataclasses.replace(columns, label_names=data.train.label_names)
+        columns = dataclasses.replace(columns, label_names=train.label_names)
     found = list(sources.placed(source, kind, columns, left_out))
     first = found[0][0]
     return Split(

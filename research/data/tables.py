@@ -7,6 +7,7 @@ import re
 import sys
 from collections.abc import Iterator
 
+from research.data.kinds import KINDS
 from research.data.lines import Lines
 from research.data.row import Row
 from research.errors import UserError
@@ -14,9 +15,7 @@ from research.errors import UserError
 SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 LOOKED_AT = 1000  # lines by which separators and a missing header are seen
 # A first line that has one of these is a header, whatever stands below it.
-OURS = frozenset(
-    "id title text text_a text_b label labels choices tokens tags context question answers".split()
-)
+OURS = {name for names in KINDS.values() for name in names}
 
 
 def csv_rows(lines: Lines) -> Iterator[Row]:

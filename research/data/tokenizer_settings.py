@@ -30,6 +30,7 @@ BERT = frozenset(
     {"BertTokenizer", "DistilBertTokenizer", "ElectraTokenizer", "MobileBertTokenizer"}
 )
 BYTES = frozenset({"GPT2Tokenizer", "RobertaTokenizer"})
+FRAMED = frozenset({"BertTokenizer", "RobertaTokenizer"})
 OF_MODEL = {"bert": "BertTokenizer", "distilbert": "BertTokenizer", "gpt2": "GPT2Tokenizer",
             "roberta": "RobertaTokenizer"}  # fmt: skip
 # The roles that they give to entries with these names without being told.
@@ -257,7 +258,15 @@ def _put_frame(inner: tokenizers.Tokenizer, settings: Settings, complete: bool) 
 
     BERT's is left out, since that is what such a tokenizer has here.
     """
-    if complete and inner.post_processor is not None or settings.kind == "BertTokenizer":
+    if complete and inner.post_processor is not None:
+        around = frames.of_processor(inner.post_processor, 1, True).ids
+        for role, ids in zip(("cls", "sep"), around, strict=True):
+            name = _name(settings.values.get(f"{role}_token"))
+            if settings.kind in FRAMED and name and inner.token_to_id(name) not in ids:
+                tell(f"{settings.folder / CONFIG}: {role}_token {name!r} does not stand around a "
+                     "text in tokenizer.json, which is followed")  # fmt: skip
+        return
+    if settings.kind == "BertTokenizer":
         return
     frame = frames.ends
     if settings.kind == "RobertaTokenizer":
@@ -266,12 +275,13 @@ def _put_frame(inner: tokenizers.Tokenizer, settings: Settings, complete: bool) 
             frames.template, ["cls", "$A", "sep"], ["cls", "$A", "sep", "sep", "$B", "sep"]
         )
     else:
-        wanted = [role for role in ("bos", "eos") if settings.values.get(f"add_{role}_token")]
+        asked = [role for role in ("bos", "eos") if settings.values.get(f"add_{role}_token")]
+        wanted = [role for role in asked if settings.name(role) is not None]
         if complete and wanted:
             tell(f"{settings.folder / CONFIG}: add_{wanted[0]}_token is not what tokenizer.json "
                  "does, which is followed (by transformers too)")  # fmt: skip
             wanted = []
-    names = {role: settings.name(role) or "" for role in wanted}
+    names = {role: settings.name(role) for role in wanted}
     ids = {role: inner.token_to_id(name) for role, name in names.items()}
     for role, number in ids.items():
         if number is None:

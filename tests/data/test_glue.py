@@ -1,10 +1,14 @@
 """GLUE's tables as they are distributed, with the columns that their readers in TFDS name."""
 
+import pathlib
+
 import pytest
 
+from research import config as configs
 from research.data import files, glue
 from research.data.sources import SourceConfig, read
 
+ROOT = pathlib.Path(__file__).parents[2]
 PARSES = "sentence1_binary_parse sentence2_binary_parse sentence1_parse sentence2_parse".split()
 SENTENCES = ["sentence1", "sentence2"]
 PAIR = ['"Quoted, he said', 'Or " not"']
@@ -72,6 +76,22 @@ def test_cola_has_no_header_but_for_its_test_set(tmp_path):
         [put(tmp_path / "test.tsv", ["index", "sentence"], ["0", "Bill whistled."])]
     )
     assert row.fields == {"index": "0", "sentence": "Bill whistled.", "text": "Bill whistled."}
+
+
+@pytest.mark.parametrize("task", [*TASKS, "cola"])
+def test_the_config_reads_the_folder_of_a_task(tmp_path, task):
+    arg = f"{ROOT}/configs/finetune/glue.py:task={task},folder={tmp_path}"
+    values = configs.load_values(arg)
+    rows = TASKS.get(task, [["gj04", "1", "", "It stands."], ["gj04", "0", "*", "It stand."]])
+    for split in ("train", "validation", *(["test"] if task == "mnli" else [])):
+        path = pathlib.Path(values["data"][split]["name"].removeprefix("files:"))
+        path.parent.mkdir(exist_ok=True)
+        source = values["data"][split]
+        put(path, *rows)
+        labels = {e["label"] for e in read(SourceConfig(**source), "classification")}
+        assert labels <= set(values["task"].get("labels") or ["3.800"])
+    folders = {"sst2": "SST-2", "stsb": "STS-B", "cola": "CoLA"}
+    assert [p.name for p in tmp_path.iterdir()] == [folders.get(task, task.upper())]
 
 
 def test_mrpcs_own_files_end_in_txt(tmp_path):
