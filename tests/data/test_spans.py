@@ -60,7 +60,7 @@ def write(path, *objects):
 
 
 def rows(path):
-    return list(files.rows([path]))
+    return list(files.rows([path], kind="tokens"))
 
 
 @pytest.mark.parametrize("ending", [".jsonl", ".json"])
@@ -167,6 +167,12 @@ def test_scripts_without_blanks_go_by_characters(tmp_path):
     )
     (row,) = rows(path)
     assert row.fields["tags"] == ["B-人", "I-人", "I-人", "O", "O", "B-地", "I-地", "O"]
+
+
+def test_a_corpus_with_annotations_stays_a_corpus(tmp_path):
+    path = write(tmp_path / "x.jsonl", {"text": TEXT, "entities": [[0, 99, "PER"]]})
+    (document,) = sources.read(SourceConfig(f"files:{path}"), "document")
+    assert document["text"] == TEXT
 
 
 def test_other_tables_stay_as_they_are(tmp_path):
