@@ -81,7 +81,7 @@ def bio(tags: Sequence[str]) -> list[str]:
             inside = None
             continue
         made.append(("I" if place in "IELM" and kind == inside else "B") + kind)
-        inside = None if place in "ELSUW" else kind
+        inside = kind
     return made
 
 

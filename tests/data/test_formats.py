@@ -133,6 +133,16 @@ def test_squad_as_distributed(tmp_path):
     assert rows[2].where == f"{path}, object 2, paragraph 1, question 1"
 
 
+@pytest.mark.parametrize("answers", [{}, {"answers": [{"text": "10th", "answer_start": 3}]}])
+def test_an_impossible_question_has_no_answer_whatever_stands_beside_it(tmp_path, answers):
+    content = squad()
+    question = content["data"][0]["paragraphs"][0]["qas"][1]
+    del question["answers"]
+    question |= answers
+    (tmp_path / "s.json").write_text(json.dumps(content))
+    assert listed(tmp_path / "s.json", "question", take=2) == RIGHT
+
+
 def test_squad_of_paragraphs_alone_and_as_lines(tmp_path):
     articles = squad()["data"][:1]
     paragraphs = articles[0]["paragraphs"]
