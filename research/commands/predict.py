@@ -60,13 +60,14 @@ def run(
         jsonl.check_writable(output)
         if Path(output).resolve() in [path.resolve() for path in paths]:
             raise UserError(f"predict: --output={output} would overwrite the file of --input")
-    rows = list(files.rows(paths, malformed, format, document="line")) if paths else []
     texts = standard_input.texts(texts)
     loaded = require_head(splits.load(checkpoint, overrides, splits.DECISIONS), checkpoint)
     if live:
         return _answer(loaded, typed, columns_asked, malformed)
+    rows: list[Row] = []
     if input:
-        left_out = LeftOut()
+        kind, left_out = predictor.kind_of(loaded), LeftOut()
+        rows = list(files.rows(paths, malformed, format, document="line", kind=kind))
         examples = _from_rows(loaded, rows, columns_asked, malformed, left_out)
         if skipped:
             lines = len(skipped) + len(examples) + left_out.counts.total()

@@ -60,6 +60,7 @@ def rows(
     malformed: Callable[[UserError], None] = refuse,
     format: str = "",
     document: str | int = "file",
+    kind: str = "",
 ) -> Iterator[Row]:
     """All rows of the files, in order, with one kind of line end.
 
@@ -68,9 +69,10 @@ def rows(
             cannot be read on (a .csv or .txt that is not UTF-8, a broken .gz) is always an error.
         format: a name out of `formats.FORMATS`; when empty, what ending and first row say.
         document: what is a document in a .txt (see `Lines`).
+        kind: of example that the rows are read as (see `formats.rows`).
     """
     for path, name in zip(paths, relative_names(paths), strict=True):
-        yield from file_rows(path, name, malformed, format, document)
+        yield from file_rows(path, name, malformed, format, document, kind)
 
 
 def file_rows(
@@ -79,11 +81,12 @@ def file_rows(
     malformed: Callable[[UserError], None] = refuse,
     format: str = "",
     document: str | int = "file",
+    kind: str = "",
 ) -> Iterator[Row]:
     """The rows of one file of several, in which its name is `name` (see `relative_names`)."""
     # No "/" in an id made from a name: what stands before one is a prefix, not the id.
     lines = Lines(path, name.replace("/", "."), malformed, document)
-    yield from map(one_line_end, formats.rows(lines, _ending(path), format))
+    yield from map(one_line_end, formats.rows(lines, _ending(path), format, kind))
 
 
 def document(paths: list[Path], format: str, chosen: str, corpus: bool) -> str | int:

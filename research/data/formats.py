@@ -29,12 +29,14 @@ class Format:
       rows: makes our rows of those that stand in a file.
       recognise: whether a file is in this format, by its first line that is not blank, or by the
         fields of its first row; without it, by name only (or by the ending alone).
+      kinds: of example for which its rows are recognised; empty: all.
     """
 
     what: str
     lines: Callable[[Lines], Iterator[Row]] | None = None
     rows: Callable[[Iterator[Row]], Iterator[Row]] | None = None
     recognise: Callable[[Any], bool] | None = None
+    kinds: tuple[str, ...] = ()
 
 
 FORMATS: dict[str, Format] = {
@@ -47,10 +49,15 @@ FORMATS: dict[str, Format] = {
     "conll": Format("CoNLL columns", conll.rows, recognise=conll.starts),
     "text": Format("text", texts.rows),
     "squad": Format("SQuAD's nested form", rows=squad.rows, recognise=squad.is_nested),
-    "spans": Format("entities as spans of a text", rows=spans.rows, recognise=spans.starts),
-    "chat": Format("conversations", rows=chats.turns, recognise=chats.has_turns),
+    "spans": Format(
+        "entities as spans of a text", rows=spans.rows, recognise=spans.starts, kinds=("tokens",)
+    ),
+    "chat": Format("conversations", rows=chats.turns, recognise=chats.has_turns, kinds=("chat",)),
     "instructions": Format(
-        "instructions and answers", rows=chats.instructions, recognise=chats.is_instruction
+        "instructions and answers",
+        rows=chats.instructions,
+        recognise=chats.is_instruction,
+        kinds=("chat",),
     ),
     "glue": Format("a table of GLUE", glue.rows, recognise=glue.starts),
 } | {
@@ -83,11 +90,14 @@ def is_of_lines(name: str) -> bool:
     return bool(name) and FORMATS[name].lines is not None
 
 
-def rows(lines: Lines, ending: str, name: str = "") -> Iterator[Row]:
-    """The rows of a file in our field names, by the format named or by what the file looks like."""
+def rows(lines: Lines, ending: str, name: str = "", kind: str = "") -> Iterator[Row]:
+    """The rows of a file in our field names, by the format named or by what the file looks like.
+
+    kind: of example that is read from it; what is of one kind alone is not looked for without it.
+    """
     reader = name if is_of_lines(name) else _reader(lines, ENDINGS[ending])
     found = FORMATS[reader].lines(lines)
-    return _converted(found, "" if is_of_lines(name) else name)
+    return _converted(found, "" if is_of_lines(name) else name, kind)
 
 
 def _reader(lines: Lines, names: tuple[str, ...]) -> str:
@@ -97,13 +107,13 @@ def _reader(lines: Lines, names: tuple[str, ...]) -> str:
     return next((n for n in names if _recognises(FORMATS[n], first)), names[-1])
 
 
-def _converted(rows: Iterator[Row], name: str) -> Iterator[Row]:
+def _converted(rows: Iterator[Row], name: str, kind: str) -> Iterator[Row]:
     """Rows in our field names: by the format of rows named, else by the first row."""
     first = next(rows, None)
     if first is None:
         return
     rows = itertools.chain([first], rows)
-    of_rows = {n: f for n, f in FORMATS.items() if f.rows}
+    of_rows = {n: f for n, f in FORMATS.items() if f.rows and kind in (f.kinds or (kind,))}
     name = name or next((n for n, f in of_rows.items() if _recognises(f, first.fields)), "")
     if name:
         rows = (r._replace(read_as=FORMATS[name].what) for r in FORMATS[name].rows(rows))

@@ -37,8 +37,7 @@ KINDS = {
     "chat": ("id", "messages"),
 }
 TARGETS = ("label", "labels", "tags", "answers")  # what is to be predicted
-# Of a kind, what may be a raw text instead, to predict.
-OR_TEXT = {"tokens": "tokens", "chat": "messages"}
+OR_TEXT = {"tokens": "tokens", "chat": "messages"}  # to predict, a raw text may stand for these
 PAIR = ("text_a", "text_b")
 _MADE_UP = ("id", "title")  # what a row may lack: an id is made from its place, a title is empty
 _NEEDED = ("text", *PAIR, "question")  # texts without which there is nothing to learn

@@ -210,7 +210,7 @@ def _paths(config: SourceConfig) -> list[Path]:
 
 def _how_read(config: SourceConfig, kind: str, paths: list[Path]) -> dict:
     document = files.document(paths, config.format, config.document, corpus=kind == "document")
-    return {"format": config.format, "document": document}
+    return {"format": config.format, "document": document, "kind": kind}
 
 
 def _rows(config: SourceConfig, kind: str) -> Iterator[Row]:

@@ -91,7 +91,7 @@ def test_turns_of_each_form(form, tmp_path):
 )
 def test_what_is_not_a_conversation_of_texts_is_left_out(fields, reason, tmp_path):
     path = write(tmp_path / "x.jsonl", {"messages": [ASKED, SAID]}, fields)
-    right, wrong = files.rows([path])
+    right, wrong = files.rows([path], kind="chat")
     assert not right.left_out and reason in wrong.left_out
 
 
@@ -103,7 +103,7 @@ def test_instructions_that_nobody_answered(tmp_path):
         {"instruction": "Add."},
         {"instruction": "", "output": "3"},
     )
-    empty, open_, blank = files.rows([path])
+    empty, open_, blank = files.rows([path], kind="chat")
     assert empty.left_out == "a turn of the assistant is empty"
     assert open_.fields["messages"] == [{"role": "user", "content": "Add."}]
     assert blank.left_out == "a turn of the user is empty"
@@ -112,10 +112,10 @@ def test_instructions_that_nobody_answered(tmp_path):
 def test_errors_name_the_line(tmp_path):
     path = write(tmp_path / "x.jsonl", {"messages": [ASKED, SAID]}, {"text": "Hi"})
     with pytest.raises(UserError, match="x.jsonl, line 2: expected turns such as .*: text"):
-        list(files.rows([path]))
+        list(files.rows([path], kind="chat"))
     path = write(tmp_path / "y.jsonl", {"instruction": "a", "output": "b"}, {"output": "b"})
     with pytest.raises(UserError, match="y.jsonl, line 2: no field 'instruction'"):
-        list(files.rows([path]))
+        list(files.rows([path], kind="chat"))
     path = write(tmp_path / "z.jsonl", {"turns": [{"role": "me", "content": "x"}]})
     config = SourceConfig(f"files:{path}", fields={"messages": "turns"})
     with pytest.raises(UserError, match="z.jsonl, line 1: 'turns' should be .*system, user, ass"):

@@ -285,7 +285,7 @@ def test_tags_as_numbers_have_the_names_that_the_source_gives(tmp_path):
 @pytest.mark.parametrize(
     ("kind", "row", "hint"),
     [
-        ("tokens", {"id": 1, "text": "Ada", "label": [[0, 3, "PER"]]}, "None of them is a list of"),
+        ("tokens", {"id": 1, "text": "Ada", "label": "PER"}, "None of them is a list of"),
         ("classification", {"id": 1, "review": "good one", "stars": 5}, '{"text": "review"}'),
         ("classification", {"id": 1, "text": "good one", "stars": 5}, '{"label": "stars"}'),
         ("classification", {"id": 1, "text": "good one"}, "None of them is a text, a number"),

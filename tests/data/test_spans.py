@@ -3,6 +3,7 @@ import json
 import pytest
 
 from research.data import files, sources
+from research.data.left_out import LeftOut
 from research.data.sources import SourceConfig
 from research.errors import UserError
 
@@ -59,7 +60,7 @@ def write(path, *objects):
 
 
 def rows(path):
-    return list(files.rows([path]))
+    return list(files.rows([path], kind="tokens"))
 
 
 @pytest.mark.parametrize("ending", [".jsonl", ".json"])
@@ -102,6 +103,18 @@ def test_spans_that_are_not_words_are_left_out_and_named(spans, reason, tmp_path
     used, left = rows(path)
     assert used.fields["tags"] == TAGS and not used.left_out
     assert reason in left.left_out and left.where == f"{path}, line 2"
+
+
+def test_rows_left_out_are_counted_by_the_reason_and_named(tmp_path):
+    wrong = [{"text": TEXT, "label": [[0, 5, "PER"]]}] * 25
+    path = write(tmp_path / "x.jsonl", {"text": TEXT, "label": SPANS}, *wrong)
+    left_out = LeftOut()
+    placed = sources.placed(SourceConfig(f"files:{path}"), "tokens", left_out=left_out)
+    assert len(list(placed)) == 1
+    lines = left_out.lines()
+    assert lines[0] == "left out: 25 rows, a span that does not begin and end with a word"
+    assert lines[1] == f"  {path}, line 2: 'Ada K', PER, characters 0 to 5"
+    assert len(lines) == 22 and lines[-1] == "  and 5 more"
 
 
 def test_blanks_at_the_ends_of_a_span_change_no_word(tmp_path):
@@ -154,6 +167,12 @@ def test_scripts_without_blanks_go_by_characters(tmp_path):
     )
     (row,) = rows(path)
     assert row.fields["tags"] == ["B-人", "I-人", "I-人", "O", "O", "B-地", "I-地", "O"]
+
+
+def test_a_corpus_with_annotations_stays_a_corpus(tmp_path):
+    path = write(tmp_path / "x.jsonl", {"text": TEXT, "entities": [[0, 99, "PER"]]})
+    (document,) = sources.read(SourceConfig(f"files:{path}"), "document")
+    assert document["text"] == TEXT
 
 
 def test_other_tables_stay_as_they_are(tmp_path):
