@@ -3,8 +3,8 @@
 import dataclasses
 import json
 import math
+import os
 import signal
-import sys
 import threading
 import time
 from typing import Any
@@ -85,7 +85,7 @@ class _Stop:
             )
         if not self.asked and processes.first():
             text = "stopping after this step, with a checkpoint; Ctrl-C again: without one"
-            print(f"\n{text}", file=sys.stderr, flush=True)
+            os.write(2, f"\n{text}\n".encode())  # print may be at work in what was interrupted
         self.asked = True
         if self._several:
             signal.raise_signal(signal.SIGTERM)
