@@ -394,6 +394,8 @@ def _convert(kind: Any, value: Any, path: str) -> Any:
             return value
         return _convert(next(a for a in args if a is not type(None)), value, path)
     if origin is Literal:
+        if value is None and "none" in args:  # on the command line none means None
+            return "none"
         if value not in args:
             raise UserError(f"config.{path}={value!r} is not valid{nearest(str(value), args)}")
         return value

@@ -60,6 +60,7 @@ def test_what_is_written_is_read_back_the_same(kind):
     ("text", "get", "value"),
     [
         ("train.steps=20", lambda c: c.train.steps, 20),
+        ("model.remat=none", lambda c: c.model.remat, "none"),
         ("optimizer.learning_rate=1e-3", lambda c: c.optimizer.learning_rate, 1e-3),
         ("optimizer.learning_rate=1", lambda c: c.optimizer.learning_rate, 1.0),
         ("model.tied_embeddings=false", lambda c: c.model.tied_embeddings, False),
