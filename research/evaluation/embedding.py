@@ -45,14 +45,19 @@ def recipe_of(loaded: Loaded) -> Recipe | None:
 
 
 def embed(
-    loaded: Loaded, examples: Sequence[Example], recipe: Recipe, quiet: bool = True
+    loaded: Loaded,
+    examples: Sequence[Example],
+    recipe: Recipe | None = None,
+    quiet: bool = True,
 ) -> np.ndarray:
     """One vector for each example ("text", or "text_a" and "text_b"), float32 [N, D].
 
-    Texts longer than a row are cut at their end.
+    Texts longer than a row are cut at their end. Without a recipe it is the checkpoint's own, or
+    else the mean.
 
     Raises UserError for an unknown pooling or prompt, or a pooler that the backbone does not have.
     """
+    recipe = recipe or recipe_of(loaded) or Recipe()
     pooling = recipe.pooling
     if pooling not in POOLINGS:
         raise UserError(f"--pooling={pooling} is not known{nearest(pooling, POOLINGS)}")
