@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from research import config as configs
-from research import config_check, config_keys, shipped
+from research import config_check, config_file, config_keys, shipped
 from research.config import Config
 from research.config_keys import Key
 from research.data.sources import SourceConfig
@@ -24,7 +24,7 @@ def run(config: str, overrides: dict[str, str], keys: str = "") -> int:
     Args:
         keys: only the keys that have this in their name or their meaning.
     """
-    written = configs.load_values(config)
+    written = config_file.values(config)
     loaded = configs.override(written, overrides, config, to_run=False)
     known = config_keys.of_config()
     if loaded.task is not None:

@@ -4,7 +4,7 @@ import pathlib
 
 import pytest
 
-from research import config as configs
+from research import config_file
 from research.data import files, glue
 from research.data.sources import SourceConfig, read
 
@@ -81,7 +81,7 @@ def test_cola_has_no_header_but_for_its_test_set(tmp_path):
 @pytest.mark.parametrize("task", [*TASKS, "cola"])
 def test_the_config_reads_the_folder_of_a_task(tmp_path, task):
     arg = f"{ROOT}/configs/finetune/glue.py:task={task},folder={tmp_path}"
-    values = configs.load_values(arg)
+    values = config_file.values(arg)
     rows = TASKS.get(task, [["gj04", "1", "", "It stands."], ["gj04", "0", "*", "It stand."]])
     for split in ("train", "validation", *(["test"] if task == "mnli" else [])):
         path = pathlib.Path(values["data"][split]["name"].removeprefix("files:"))

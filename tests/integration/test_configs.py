@@ -9,6 +9,7 @@ import jax
 import pytest
 
 from research import config as configs
+from research import config_file
 from research.data import corpus
 from research.data.config import DataConfig, TokenizerConfig
 from research.data.sources import SourceConfig
@@ -82,7 +83,7 @@ def test_a_pre_training_builds(file, tmp_path):
     heads = {o.name: o.head for o in make_objectives(own.objective, model) if o.head}
     assert parameters.count(parameters.shapes(model, heads), model) > 1e6
     arg = ":size=tiny" if "size=tiny" in file.read_text() else ""
-    builds(shrunk(configs.load_values(f"{file}{arg}"), tmp_path), file)
+    builds(shrunk(config_file.values(f"{file}{arg}"), tmp_path), file)
 
 
 @pytest.mark.parametrize("size", ["tiny", "mini", "small", "medium", "base", "large"])
@@ -136,7 +137,7 @@ def checkpoints(tmp_path_factory):
 @named([f for f in FINETUNE if f not in TFDS])
 def test_a_fine_tuning_builds_on_the_family_its_header_names(file, checkpoints, tmp_path):
     family = re.search(r"--config.init_from=runs/(bert|gpt)_", file.read_text()).group(1)
-    values = configs.load_values(str(file)) | {"init_from": str(checkpoints / family)}
+    values = config_file.values(str(file)) | {"init_from": str(checkpoints / family)}
     own = configs.from_values(values, file.name)
     values = shrunk(values, tmp_path)
     if own.task.__class__.__name__ == "SpanQAConfig":
@@ -157,7 +158,7 @@ METRICS = {"cola": "matthews", "mrpc": "f1", "qqp": "f1", "stsb": "correlation"}
                                  "squad.py:version=2"])  # fmt: skip
 def test_a_public_benchmark_builds_on_rows_like_its_own(arg, checkpoints, tmp_path):
     file = ROOT / "configs" / "finetune" / arg
-    values = configs.load_values(str(file)) | {"init_from": str(checkpoints / "bert")}
+    values = config_file.values(str(file)) | {"init_from": str(checkpoints / "bert")}
     own = configs.from_values(values, arg)
     name = arg.partition("=")[2]
     assert all(source.name.startswith("tfds:") for source in (own.data.train, own.data.validation))
@@ -185,7 +186,7 @@ def test_a_public_benchmark_builds_on_rows_like_its_own(arg, checkpoints, tmp_pa
 
 def test_conversations_of_ones_own_build(checkpoints, tmp_path):
     file = ROOT / "configs" / "finetune" / "chat.py"
-    values = configs.load_values(str(file)) | {"init_from": str(checkpoints / "gpt")}
+    values = config_file.values(str(file)) | {"init_from": str(checkpoints / "gpt")}
     path = tmp_path / "talks.jsonl"
     path.write_text('{"instruction": "Name a colour.", "input": "", "output": "Blue."}\n' * 4)
     values["data"] |= {split: {"name": f"files:{path}"} for split in ("train", "validation")}
