@@ -79,8 +79,7 @@ VERBS: dict[str, Verb] = {
             "context": "the text that it is about",
             "tokens": 'words of a sentence, as a list: ["Jack", "runs"]',
             "title": "of a story",
-            "input": "file of examples, such as .jsonl, .csv, or .txt with a text in each line; -: "
-            "lines of standard input, each answered at once",
+            "input": "file of examples; -: lines of standard input, each answered at once",
             "fields": 'its columns where they have other names, such as {"text": "review"}',
             "format": "how the file keeps its examples (as its ending and its first row say)",
             "output": "file for the predictions, JSON Lines; default: standard output",
@@ -114,8 +113,7 @@ VERBS: dict[str, Verb] = {
         "vectors of the texts of a file: pooled hidden states",
         required=CHECKPOINT
         | {
-            "input": "file of texts, such as .jsonl, .csv, or .txt with a text in each line; -: "
-            "lines of standard input",
+            "input": "file of texts, one in each row or line; -: lines of standard input",
             "output": "file for the vectors: .npz or .jsonl",
         },
         optional={

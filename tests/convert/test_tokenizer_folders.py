@@ -257,7 +257,8 @@ def test_roles_are_declared_or_found_by_name(tmp_path):
     t = tokenizer_files.load(write(tmp_path, files, "bert"))
     assert (t.eos, t.mask, t.pad, t.cls, t.unk, t.bos) == (10, 13, None, 2, 1, None)
     assert {10, 13} <= t.special_ids and 10 in t.ends
-    turn = dict(eos_token="<|im_end|>", bos_token="<|im_end|>")
+    turn = dict.fromkeys(("eos_token", "bos_token"), "<|im_end|>")
+    turn["unk_token"] = "<|endoftext|>"
     names = ("<|im_end|>", "<|endoftext|>")
     vocab = {word: number for number, word in enumerate([*names, "a", "b"])}
     files = {"vocab.json": vocab, "merges.txt": ""} | config("GPT2Tokenizer", **turn)

@@ -274,7 +274,7 @@ def test_the_last_texts_of_a_run_are_shown_and_its_data_named(tmp_path):
 
 
 def columns(folders):
-    made, _ = runs.of_folders(folders)
+    made = runs.of_folders(folders)
     return made.sheets[0].header[1:]
 
 
@@ -295,7 +295,7 @@ def test_what_is_measured_on_other_batches_has_a_column_of_its_own(tmp_path, our
     ]
     found = columns(folders)
     assert len(found) == 2 and said in found[0] and said not in found[1]
-    assert len(runs.of_folders(folders)[0].sheets) == 1  # nothing is compared
+    assert len(runs.of_folders(folders).sheets) == 1  # nothing is compared
 
 
 def test_what_is_measured_on_other_data_has_a_column_of_its_own(tmp_path):
@@ -312,7 +312,7 @@ def test_what_is_measured_on_other_data_has_a_column_of_its_own(tmp_path):
         start = starts.describe("", "") | {"step": 0, "measured": key}
         starts.add(Path(folder), start)
     assert len(columns(folders)) == 2
-    assert [row[1:] for row in runs.of_folders(folders)[0].sheets[0].rows] == [
+    assert [row[1:] for row in runs.of_folders(folders).sheets[0].rows] == [
         ["0.500 ± 0.000 (2)", ""],
         ["", "0.500"],
     ]

@@ -31,9 +31,12 @@ def official(example, logits, stride: int, longest: int, length: int) -> dict:
     logits: for each window "start" and "end" over [CLS] question [SEP] context [SEP].
     """
     tokenizer = small.word_pieces()
-    asked = min(10, len(tokenizer.encode(example["question"]).ids))
+    asked = len(tokenizer.encode(example["question"]).ids)
     context = tokenizer.encode(example["context"])
-    spans = windows(len(context.ids), length - len(small.word_pieces().frame(2)) - asked, stride)
+    room = length - len(tokenizer.frame(2))
+    if asked + len(context.ids) > room:
+        asked = min(10, asked)
+    spans = windows(len(context.ids), room - asked, stride)
 
     def max_context(token):
         shown = [
