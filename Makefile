@@ -31,7 +31,7 @@ DEV_SETUP := $(VENV)/.installed-requirements-dev.txt
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup dev-setup reference-setup tpu-setup beam-setup test test-long smoke lint format quickstart quickstart-public clean
+.PHONY: help same-python setup dev-setup reference-setup tpu-setup beam-setup test test-long smoke lint format quickstart quickstart-public clean
 
 help:  ## print this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' \
@@ -54,7 +54,18 @@ $(BIN)/python:
 		exit 2; }
 	"$(PYTHON)" -m venv --clear --without-pip "$(VENV)"
 
-$(SETUP): $(REQUIREMENTS) requirements.txt | $(BIN)/python
+# A Python that is named on the command line has to be the one that $(VENV) has already.
+VERSION := -c 'import sys; print("%d.%d" % sys.version_info[:2])'
+same-python: | $(BIN)/python
+ifeq ($(origin PYTHON),command line)
+	@there=$$($(BIN)/python $(VERSION)); asked=$$("$(PYTHON)" $(VERSION)) || exit 2; \
+		[ "$$there" = "$$asked" ] || { \
+			echo "make: $(VENV) has Python $$there, not $$asked; remove it, or make another one:" \
+				"make setup PYTHON=$(PYTHON) VENV=.venv-$$asked" >&2; \
+			exit 2; }
+endif
+
+$(SETUP): $(REQUIREMENTS) requirements.txt | same-python
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 \
 		|| $(BIN)/python -m ensurepip --default-pip >/dev/null 2>&1 \
 		|| "$(PYTHON)" -m pip --python $(BIN)/python install -qq pip
@@ -73,29 +84,31 @@ test-long: $(DEV_SETUP) reference-setup tpu-setup beam-setup  ## run the tests m
 	$(BEAM_VENV)/bin/python -m pytest -m long tests/data/test_beam.py
 	REFERENCE_VENV="$(REFERENCE_VENV)" TPU_VENV="$(TPU_VENV)" $(PYTEST) $(SHARED) -m long $(PYTEST_ARGS)
 
-# An environment with what $(VENV) has, and first what is installed into it.
+# Environments beside $(VENV) have its Python, and are filled by its pip.
+INTO = $(BIN)/python -m pip --python "$(1)/bin/python" install -qq --disable-pip-version-check
+# One with what $(VENV) has, and first what is installed into it.
 SITE := -c 'import sysconfig; print(sysconfig.get_path("purelib"))'
 define beside
-"$(PYTHON)" -m venv --clear "$(1)"
+$(BIN)/python -m venv --clear --without-pip "$(1)"
 $(BIN)/python $(SITE) > "$$("$(1)/bin/python" $(SITE))/setup.pth"
 endef
 
 # The library that we are compared with lives apart: nothing here needs torch to run.
-$(REFERENCE_VENV)/.installed:
-	"$(PYTHON)" -m venv --clear "$(REFERENCE_VENV)"
-	"$(REFERENCE_VENV)/bin/python" -m pip install -qq --disable-pip-version-check $(REFERENCE)
+$(REFERENCE_VENV)/.installed: | $(SETUP)
+	$(BIN)/python -m venv --clear --without-pip "$(REFERENCE_VENV)"
+	$(call INTO,$(REFERENCE_VENV)) $(REFERENCE)
 	@touch $@
 
 # Beam lives apart: it holds back packages that the others have newer.
 $(BEAM_VENV)/.installed: $(DEV_SETUP)
 	$(call beside,$(BEAM_VENV))
-	"$(BEAM_VENV)/bin/python" -m pip install -qq --disable-pip-version-check "apache-beam>=2.77"
+	$(call INTO,$(BEAM_VENV)) "apache-beam>=2.77"
 	@touch $@
 
 # libtpu lives apart too: where it is installed and no TPU is there, jax complains at every start.
 $(TPU_VENV)/.installed: $(SETUP)
 	$(call beside,$(TPU_VENV))
-	"$(TPU_VENV)/bin/python" -m pip install -qq --disable-pip-version-check --no-deps \
+	$(call INTO,$(TPU_VENV)) --no-deps \
 		"$$($(BIN)/python -c 'from importlib.metadata import requires; print(next(r for r in requires("jax") if r.startswith("libtpu")).split(";")[0])')"
 	@touch $@
 

@@ -28,7 +28,6 @@ from research.evaluation.metrics import total
 from research.experiments import experiment, runner
 from research.experiments.experiment import Job
 from research.experiments.job import finished, scored
-from research.tasks.span_qa import specials
 from research.training.inference import Loaded, load_model
 from research.verbs import CONFIG, WORKDIR, Verb
 
@@ -90,11 +89,11 @@ def _problem(job: Job, loaded: Loaded, examples: list, source: str) -> dict[str,
         "length": config.data.length,
         "batch_size": config.train.batch_size,
         "epochs": round(epochs),
-        "train": corpus.examples(config.data.train, task.kind),
+        "train": corpus.split(config, "train").examples,
         "test": examples,
     }
     if task.kind == "question":
-        room = config.data.length - specials(loaded.tokenizer) - config.task.max_question
+        room = config.data.length - len(loaded.tokenizer.frame(2)) - config.task.max_question
         problem["max_answer"] = config.task.max_answer
         problem["overlap"] = room - config.task.stride
     return problem

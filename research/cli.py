@@ -21,6 +21,26 @@ PATHS = (
     "output",
 )  # flags that are never empty
 HELP = ("help", "-h", "--help")
+WRITTEN = "; flags are written --name=value"
+# What verbs and flags are called elsewhere, and here.
+MEANT = {
+    "finetune": "train",
+    "fine-tune": "train",
+    "pretrain": "train",
+    "fit": "train",
+    "test": "evaluate",
+    "sample": "generate",
+    "convert": "import",
+    "sweep": "search",
+    "model": "checkpoint",
+    "prompt": "text",
+    "text": "prompt",
+    "max_new_tokens": "max_tokens",
+    "num_beams": "beams",
+    "num_return_sequences": "samples",
+    "output_dir": "workdir",
+    "file": "input",
+}
 SECONDS_AFTER = 0.1  # until an interrupt that was swallowed comes again
 
 
@@ -37,15 +57,16 @@ def usage(only: str = "") -> str:
 def _flags(verb: Verb) -> dict[str, str]:
     """How its flags are written, with their meanings."""
     several = "s" if verb.names.endswith("s") else ""
-    found = {f"{verb.names.upper()}…": f"the folder{several} of the {verb.names}"}
-    found = found if verb.names else {}
-    found |= {f"--{flag}=…": about for flag, about in verb.required.items()}
-    found |= {f"[--{flag}=…]": about for flag, about in verb.optional.items()}
-    found |= {f"[--{flag}]": about for flag, about in verb.switches.items()}
-    found |= {"[--on.KEY=VALUE …]": "options of --on, docs/launching.md"} if verb.launches else {}
+    flags = {f"{verb.names.upper()}…": f"the folder{several} of the {verb.names}"}
+    flags = flags if verb.names else {}
+    bare = {verb.text: f"{verb.text.upper()} or "} if verb.text else {}
+    flags |= {f"{bare.get(flag, '')}--{flag}=…": about for flag, about in verb.required.items()}
+    flags |= {f"[{bare.get(flag, '')}--{flag}=…]": about for flag, about in verb.optional.items()}
+    flags |= {f"[--{flag}]": about for flag, about in verb.switches.items()}
+    flags |= {"[--on.KEY=VALUE …]": "options of --on, docs/launching.md"} if verb.launches else {}
     if verb.overrides:
-        found["[--config.KEY=VALUE …]"] = "in place of the config's own, docs/configuration.md"
-    return found
+        flags["[--config.KEY=VALUE …]"] = "in place of the config's own; `launch.py config` lists"
+    return flags
 
 
 def described(command: str, verb: Verb) -> list[str]:
@@ -57,18 +78,20 @@ def described(command: str, verb: Verb) -> list[str]:
 
 
 def parse(name: str, verb: Verb, arguments: Sequence[str]) -> tuple[dict[str, Any], dict[str, str]]:
-    """(flags, overrides of the config) of a verb. Raises UserError naming what is not valid."""
+    """(flags, overrides of the config) of a verb; of a flag that is given twice the last value.
+
+    Raises UserError naming what is not valid.
+    """
     known = (*verb.required, *verb.optional, *verb.switches)
     flags: dict[str, Any] = {verb.names: []} if verb.names else {}
     overrides: dict[str, str] = {}
+    bare: list[str] = []  # what stands there without a flag
     items = list(arguments)
     while items:
         item = items.pop(0)
-        if verb.names and not item.startswith("--"):
-            flags[verb.names].append(item)
-            continue
         if not item.startswith("--"):
-            raise UserError(f"{name}: {item!r} is no flag; flags are written --name=value")
+            bare.append(_bare(name, item, known))
+            continue
         flag, equals, value = item[2:].partition("=")
         if flag in verb.switches:
             value, equals = _switch(name, flag, value if equals else "true"), "="
@@ -76,7 +99,7 @@ def parse(name: str, verb: Verb, arguments: Sequence[str]) -> tuple[dict[str, An
         is_override = verb.overrides and flag != key
         is_option = verb.launches and flag.startswith("on.")
         if flag not in known and not is_override and not is_option:
-            raise UserError(f"{name}: no flag --{flag}{nearest(flag, known)}")
+            raise UserError(f"{name}: no flag --{flag}{_meant(verb, flag, known)}")
         if not equals:
             if not items or items[0].startswith("--"):
                 raise UserError(f"{name}: --{flag} needs a value: --{flag}=…")
@@ -85,17 +108,55 @@ def parse(name: str, verb: Verb, arguments: Sequence[str]) -> tuple[dict[str, An
             raise UserError(f"{name}: --{flag} is empty; give a path: --{flag}=…")
         if flag in verb.repeated:
             flags.setdefault(flag, []).append(value)
-            continue
-        given, where = (overrides, key) if is_override else (flags, flag)
-        if where in given:
-            raise UserError(f"{name}: --{flag} is given twice")
-        given[where] = value
+        elif is_override:
+            overrides[key] = value
+        else:
+            flags[flag] = value
+    if verb.names:
+        flags[verb.names] = bare
+    elif bare and not verb.text:
+        missing = [flag for flag in verb.required if flag not in flags]
+        hint = f"; did you mean --{missing[0]}={bare[0]}?" if missing else WRITTEN
+        raise UserError(f"{name}: {bare[0]!r} is not a flag{hint}")
+    elif len(bare) > 1:
+        raise UserError(
+            f"{name}: {bare[0]!r} and {bare[1]!r} are two texts; put quotation marks around one of "
+            "several words"
+        )
+    elif bare:
+        flags[verb.text] = bare[0]
     for flag in verb.required:
         if flag not in flags:
             raise UserError(f"{name}: --{flag} is missing; see python launch.py {name} --help")
-    if verb.names and not flags[verb.names]:
+    if verb.names and not bare:
         raise UserError(f"{name}: which {verb.names}? See python launch.py {name} --help")
     return flags, overrides
+
+
+def _bare(name: str, item: str, known: Sequence[str]) -> str:
+    """An argument without a flag. Raises UserError where it looks like one: "-x", "config=…"."""
+    flag, equals, value = item.lstrip("-").partition("=")
+    if equals and flag in known:
+        raise UserError(f"{name}: did you mean --{flag}={value} for {item!r}?")
+    if item.startswith("-") and item != "-":
+        raise UserError(f"{name}: {item!r} is not a flag{WRITTEN}")
+    return item
+
+
+def _meant(verb: Verb, flag: str, known: Sequence[str]) -> str:
+    """Which flag, or which key of the config, is meant by one that is not there."""
+    if MEANT.get(flag) in known:
+        return f"; did you mean --{MEANT[flag]}?"
+    if flag.startswith("config."):
+        return f"; these keys are as the {'file' if 'config' in known else 'checkpoint'} says"
+    if verb.overrides:
+        from research import config_keys  # jax: not needed to read a command line
+
+        keys = config_keys.meant(flag)
+        if keys:
+            return f"; did you mean {' or '.join(f'--config.{key}' for key in keys)}?"
+    own = f"; an argument of the config file is --config=FILE.py:{flag}=…"
+    return nearest(flag, known) + (own if "config" in known else "")
 
 
 def _switch(name: str, flag: str, value: str) -> str:
@@ -145,8 +206,8 @@ def guarded(run: Callable[[], int]) -> int:
             file=sys.stderr,
         )
         return 2
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
+    except KeyboardInterrupt as error:
+        print(": ".join(filter(None, ("interrupted", str(error)))), file=sys.stderr)
         return 130
     except BrokenPipeError:  # `launch.py data … | head`: nobody reads on
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -184,7 +245,7 @@ def _interrupted_again(unraisable: Any) -> None:
 def program(name: str, verb: Verb) -> int:
     """A module with one verb as a program of its own (`python -m NAME --flag=…`): its exit code."""
     huge_pages.use()
-    if sys.argv[1:2] and sys.argv[1] in HELP:
+    if wants_help(sys.argv[1:]):
         print("\n".join(described(f"python -m {name}", verb)))
         return 0
     return execute(name.rpartition(".")[2], verb, sys.argv[1:])
@@ -192,14 +253,24 @@ def program(name: str, verb: Verb) -> int:
 
 def main(arguments: Sequence[str]) -> int:
     """The command line after `python launch.py`; returns the exit code (see `execute`)."""
-    if not arguments or arguments[0] in HELP:
+    name, *rest = arguments or HELP[:1]
+    if name in HELP and rest:  # help VERB
+        name, rest = rest[0], ["--help"]
+    if name in HELP:
         print(usage())
         return 0
-    name, *rest = arguments
     if name not in VERBS:
-        print(f"error: no verb {name!r}{nearest(name, VERBS)}", file=sys.stderr)
+        hint = nearest(MEANT.get(name, name), VERBS)
+        if name.startswith("-"):
+            hint = "; the verb comes first: python launch.py VERB --flag=…"
+        print(f"error: no verb {name!r}{hint}", file=sys.stderr)
         return 2
-    if rest and rest[0] in HELP:
+    if wants_help(rest):
         print(usage(name))
         return 0
     return execute(name, VERBS[name], rest)
+
+
+def wants_help(arguments: Sequence[str]) -> bool:
+    """Whether help is asked for: anywhere on the line, as a word of its own only at first."""
+    return arguments[:1] == ["help"] or any(item in HELP[1:] for item in arguments)

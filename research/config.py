@@ -8,19 +8,14 @@ below; keys it leaves out have the defaults of the dataclasses. On the command l
 import ast
 import copy
 import dataclasses
-import importlib.util
 import json
-import traceback
 import types
 import typing
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, Literal
 
-import ml_collections
-
-from research import config_check
-from research.data.config import DataConfig, TokenizerConfig
+from research import config_check, config_file
+from research.data.config import DataConfig, TokenizerConfig, with_held_out
 from research.data.sources import SourceConfig
 from research.errors import UserError, nearest
 from research.models import config as model_config
@@ -50,16 +45,30 @@ SOURCE_KEYS = {field.name for field in dataclasses.fields(SourceConfig)}
 
 @dataclasses.dataclass(frozen=True)
 class TrainConfig:
-    """Length and rhythm of a run, in steps unless said otherwise.
+    """Length and rhythm of a run. One of `steps`, `epochs`, `examples` and `tokens` is given, the
+    others are 0.
 
-    `batch_size` counts tokens in pre-training and examples in tasks. One of `steps`, `epochs`,
-    `examples` (of a task) and `tokens` (of a pre-training) is given, the others are 0. `every` 0:
-    only at the end; `eval_epochs` says the same as `eval_every` in epochs. `eval_batches` 0: the
-    whole split; an evaluation takes a batch in `accumulation` parts too. `samples`: so many texts
-    of the split are written down with what the model makes of them, at each evaluation. `best`: the
-    metric by which the best checkpoint is kept beside the newest ones; `patience`: so many
-    evaluations without a better one end the run, 0 none do. `wandb`: the project in Weights &
-    Biases to which numbers and texts go too. `deterministic`: on GPU, the same numbers each time.
+    Attributes:
+      batch_size: tokens of a batch in pre-training, examples in tasks.
+      steps: the run's length in steps.
+      epochs: the run's length in epochs.
+      examples: the run's length in examples, of a task.
+      tokens: the run's length in tokens, of a pre-training.
+      accumulation: micro-batches of a step, and parts of an evaluation's batch; the result does not
+        depend on it.
+      log_every: steps between two lines of metrics.
+      eval_every: steps between two evaluations; 0: only at the end.
+      eval_epochs: the same as eval_every, in epochs.
+      eval_batches: batches of an evaluation; 0: the whole split.
+      samples: texts of the validation split that are written down, with what the model makes of
+        them, at each evaluation.
+      best: metric of the validation split by which the best checkpoint is kept beside the newest
+        ones; "": none is.
+      patience: evaluations without a better one that end the run; 0: none do.
+      checkpoint_every: steps between two checkpoints; 0: only at the end.
+      keep: newest checkpoints that stay.
+      wandb: project in Weights & Biases to which metrics and texts go too; "": none.
+      deterministic: on GPU the same numbers each time, for slower steps.
     """
 
     batch_size: int = 4096
@@ -90,8 +99,19 @@ class TrainConfig:
 class Config:
     """A run. `objective` makes it a pre-training, `task` a fine-tuning; exactly one is given.
 
-    `init_from` is a checkpoint; `init` says what of it is used: "restore" its backbone (and heads
-    of the same name), "fresh" only its shape and tokenizer, with new weights.
+    Attributes:
+      seed: of everything that is drawn: weights, order, masks, dropout.
+      init_from: a checkpoint to start from.
+      init: what of it is used: "restore" its backbone (and heads of the same name), "fresh" only
+        its shape and tokenizer, with new weights.
+      tokenizer: the tokenizer.
+      data: where text comes from.
+      model: the shape of the backbone.
+      objective: the losses of a pre-training.
+      task: a fine-tuning.
+      optimizer: how weights are changed.
+      train: length and rhythm.
+      mesh: how devices share the work.
     """
 
     seed: int = 0
@@ -115,111 +135,34 @@ def load(spec: str, overrides: Mapping[str, Any] | None = None) -> Config:
 
     Raises UserError for a missing or broken file, an unknown key or argument, a wrong type.
     """
-    return override(load_values(spec), overrides or {}, spec)
+    return override(config_file.values(spec), overrides or {}, spec)
 
 
 def override(
     values: Mapping[str, Any], overrides: Mapping[str, Any], where: str, to_run: bool = True
 ) -> Config:
     """The checked config of nested dicts, changed by `overrides` as in `load`."""
+    return from_values(overridden(values, overrides), where, to_run)
+
+
+def overridden(values: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """Nested dicts changed by `overrides`; a length of the run takes the place of the others."""
     changed = copy.deepcopy(dict(values))
+    _drop_rivals(changed, overrides)
     # What is whole before its parts, in whichever order they were given.
     for path, value in sorted(overrides.items(), key=lambda item: item[0].count(".")):
         _set(changed, path, _literal(value) if isinstance(value, str) else value)
-    return from_values(changed, where, to_run)
+    return changed
 
 
-def load_values(spec: str) -> dict[str, Any]:
-    """What a config file's `get_config` returns, as plain nested dicts."""
-    found = call(spec, "get_config")
-    if isinstance(found, ml_collections.ConfigDict):
-        found = found.to_dict()
-    if not isinstance(found, dict):
-        raise UserError(
-            f"{spec}: get_config(arg) must return an ml_collections.ConfigDict, "
-            f"not {type(found).__name__}"
-        )
-    return found
-
-
-# What a config file may define, and what reads it.
-READ_BY = {
-    "get_config": "`launch.py train`, `data` and the runs of an experiment",
-    "get_experiment": "`launch.py experiment`",
-    "get_search": "`launch.py search`",
-}
-
-
-def call(spec: str, name: str) -> Any:
-    """What the function `name` of the file in "FILE.py:arg" returns for that argument.
-
-    Raises UserError where there is no such file or function, and where it fails.
-    """
-    file, _, arg = spec.partition(":")
-    module = load_module(file)
-    if not hasattr(module, name):
-        other = next((o for o in READ_BY if o != name and hasattr(module, o)), None)
-        hint = f"; it has {other}(arg), which is for {READ_BY[other]}" if other else ""
-        raise UserError(f"{file} has no {name}(arg){hint}")
-    try:
-        return getattr(module, name)(*[arg] if arg else [])
-    except UserError:
-        raise
-    except Exception as error:  # the file is code, which may fail in any way
-        raise _broken(file, error) from error
-
-
-def load_module(file: str) -> types.ModuleType:
-    """Runs a config file. Raises UserError where there is none or it fails."""
-    path = Path(file)
-    if not path.is_file():
-        near = sorted(str(p) for p in path.parent.glob("*.py")) if path.parent.is_dir() else []
-        near = near or sorted(str(p) for p in Path("configs").rglob("*.py"))
-        raise UserError(f"no config file {file!r}{nearest(file, near)}")
-    _check_literals(path)
-    specification = importlib.util.spec_from_file_location(path.stem, path)
-    module = importlib.util.module_from_spec(specification)
-    try:
-        specification.loader.exec_module(module)
-    except UserError:
-        raise
-    except Exception as error:  # the file is code, which may fail in any way
-        raise _broken(file, error) from error
-    return module
-
-
-def _check_literals(path: Path) -> None:
-    """Raises UserError for a file that is no Python, and for a dict in it that has a key twice: of
-    two runs with one name Python would silently drop the first."""
-    try:
-        tree = ast.parse(path.read_text(encoding="utf-8"), str(path))
-    except SyntaxError as error:
-        raise UserError(f"{path}, line {error.lineno}: {error.msg}") from error
-    except ValueError as error:  # bytes that are no text
-        raise UserError(f"{path} is no Python file: {error}") from error
-    for node in ast.walk(tree):
-        keys = node.keys if isinstance(node, ast.Dict) else []
-        seen: dict[Any, int] = {}
-        for key in keys:
-            if not isinstance(key, ast.Constant):
-                continue
-            if key.value in seen:
-                raise UserError(
-                    f"{path}, line {key.lineno}: {key.value!r} stands here a second time, after "
-                    f"line {seen[key.value]}; two of one name"
-                )
-            seen[key.value] = key.lineno
-
-
-def _broken(file: str, error: Exception) -> UserError:
-    """What went wrong in a config file, and in which of its lines."""
-    lines = [
-        frame.lineno
-        for frame in traceback.extract_tb(error.__traceback__)
-        if Path(frame.filename).resolve() == Path(file).resolve()
-    ]
-    place = f", line {lines[-1]}" if lines else ""
-    return UserError(f"{file}{place}: {type(error).__name__}: {error}")
+def _drop_rivals(values: dict[str, Any], overrides: Mapping[str, Any]) -> None:
+    """Takes out what an override replaces though it has another name: the other lengths of a run,
+    and the other rhythm of its evaluations."""
+    for rivals in (config_check.LENGTHS, config_check.RHYTHMS):
+        asked = {key: str(overrides.get(f"train.{key}", 0)) for key in rivals}
+        if any(value not in ("0", "0.0", "") for value in asked.values()):
+            for key in rivals:
+                values.get("train", {}).pop(key, None)
 
 
 def arguments(arg: str, **defaults: Any) -> types.SimpleNamespace:
@@ -230,8 +173,12 @@ def arguments(arg: str, **defaults: Any) -> types.SimpleNamespace:
     found = dict(defaults)
     for item in filter(None, arg.split(",")):
         name, equals, text = item.partition("=")
+        fits = [n for n, value in defaults.items() if type(value) is type(_literal(name))]
+        if not equals and name not in defaults and fits:
+            valid = ", ".join(defaults)
+            raise UserError(f"config argument {name!r}: write {fits[0]}={name}; valid: {valid}")
         if name not in defaults:
-            raise UserError(f"config argument {name!r} is not known{nearest(name, defaults)}")
+            raise UserError(f"config argument {name!r} is not known{_meant(name, defaults)}")
         if not equals:
             raise UserError(f"config argument {name!r} needs a value: {name}=…")
         found[name] = _convert(type(defaults[name]), _literal(text), f"argument {name}")
@@ -246,6 +193,7 @@ def from_values(values: Mapping[str, Any], where: str = "config", to_run: bool =
     values = dict(values)
     task = values.pop("task", None)
     config = _convert(Config, values, "")
+    config = dataclasses.replace(config, data=with_held_out(config.data))
     if task is not None:
         config = dataclasses.replace(config, task=_task(task))
     if to_run:
@@ -292,6 +240,10 @@ def _task(values: Any) -> Any:
     name = values.pop("name", None)
     if not isinstance(name, str) or name not in TASKS:
         raise UserError(f"task.name={name!r} is not known{nearest(str(name), TASKS)}")
+    labels = values.get("labels")
+    if isinstance(labels, list | tuple):  # numbers and truths, as a row's are
+        text = (str(x).lower() if isinstance(x, bool) else x for x in labels)
+        values["labels"] = [str(x) if isinstance(x, int | float) else x for x in text]
     return _convert(TASKS[name], values, "task")
 
 
@@ -330,8 +282,13 @@ def _convert(kind: Any, value: Any, path: str) -> Any:
     if origin in (typing.Union, types.UnionType):
         if value is None and type(None) in args:
             return None
+        words = (word for a in args if typing.get_origin(a) is Literal for word in a.__args__)
+        if isinstance(value, str) and value in words:
+            return value
         return _convert(next(a for a in args if a is not type(None)), value, path)
     if origin is Literal:
+        if value is None and "none" in args:  # on the command line none means None
+            return "none"
         if value not in args:
             raise UserError(f"config.{path}={value!r} is not valid{nearest(str(value), args)}")
         return value
@@ -364,6 +321,18 @@ def _wrong(path: str, value: Any, expected: str) -> UserError:
     return UserError(f"config.{path} must be {expected}, not {value!r} ({type(value).__name__})")
 
 
+def _meant(key: str, fields: Mapping[str, Any]) -> str:
+    """Which key of another group is meant, or else which of the same group."""
+    from research import config_keys  # which reads the classes of this module
+
+    others = [f"config.{other}" for other in config_keys.meant(key) if other != key]
+    return (
+        f"; did you mean {' or '.join(others)}?"
+        if others
+        else nearest(key.rpartition(".")[2], fields)
+    )
+
+
 def _dataclass(kind: type, value: Any, path: str) -> Any:
     if kind is SourceConfig and isinstance(value, str):
         value = {"name": value}
@@ -376,7 +345,7 @@ def _dataclass(kind: type, value: Any, path: str) -> Any:
     dot = f"{path}." if path else ""
     for name in value:
         if name not in fields:
-            raise UserError(f"config.{dot}{name} is not a key{nearest(name, fields)}")
+            raise UserError(f"config.{dot}{name} is not a key{_meant(dot + name, fields)}")
     found = {n: _convert(hints[n], v, f"{dot}{n}") for n, v in value.items()}
     missing = [
         n

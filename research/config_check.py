@@ -11,11 +11,12 @@ if TYPE_CHECKING:
     from research.config import Config
     from research.objectives import ObjectivesConfig
 
+RHYTHMS = ("eval_every", "eval_epochs")  # of the evaluations; at most one of them is given
 LENGTHS = ("steps", "epochs", "examples", "tokens")  # of a run; one of them is given
 
 
 def check(config: "Config", where: str) -> None:
-    """Raises UserError where values are out of range or do not fit together."""
+    """Raises UserError where a run's values are out of range or do not fit together."""
     if (config.objective is None) == (config.task is None):
         raise UserError(f"{where}: give either objective (pre-training) or task (fine-tuning)")
     for name, group, value in (
@@ -25,7 +26,7 @@ def check(config: "Config", where: str) -> None:
         if value == "checkpoint" and not config.init_from:
             raise UserError(
                 f"config.{name}='checkpoint' takes the {group} from init_from, which is empty; "
-                "give --config.init_from=CHECKPOINT"
+                "give --config.init_from=CHECKPOINT, a run's folder or one that ships: bert, gpt"
             )
     if config.init == "fresh" and not config.init_from:
         raise UserError("config.init='fresh' needs config.init_from=CHECKPOINT")
@@ -48,6 +49,22 @@ def check(config: "Config", where: str) -> None:
             f"give config.train.eval_every={train.eval_every} or "
             f"config.train.eval_epochs={train.eval_epochs}, not both"
         )
+    check_values(config)
+    if config.objective is not None:
+        _check_objective(config)
+        check_corpus(config)
+    else:
+        if data.weights:
+            raise UserError("config.data.weights is for the corpus of a pre-training, not a task")
+        for split in ("train", "validation"):
+            if getattr(data, split) is None:
+                share = "; held_out:5 is 5 % of config.data.train" if data.train else ""
+                raise UserError(f"config.data.{split} is missing: a task needs its examples{share}")
+
+
+def check_values(config: "Config") -> None:
+    """Raises UserError for a value that is out of range, whatever the config is used for."""
+    train, data = config.train, config.data
     for group, key, least in (
         (train, "batch_size", 1),
         (train, "accumulation", 1),
@@ -77,17 +94,9 @@ def check(config: "Config", where: str) -> None:
         raise UserError(f"config.seed={config.seed} must be from 0 to {2**32 - 1}")
     if config.model.preset != "checkpoint":
         model_config.check(config.model)
-    if config.objective is not None:
-        _check_objective(config)
-    else:
-        dropout = getattr(config.task, "dropout", 0.0)
-        if not 0.0 <= dropout < 1.0:
-            raise UserError(f"config.task.dropout={dropout} must be in [0, 1)")
-        if data.weights:
-            raise UserError("config.data.weights is for the corpus of a pre-training, not a task")
-        for split in ("train", "validation"):
-            if getattr(data, split) is None:
-                raise UserError(f"config.data.{split} is missing: a task needs its examples")
+    dropout = getattr(config.task, "dropout", 0.0)
+    if not 0.0 <= dropout < 1.0:
+        raise UserError(f"config.task.dropout={dropout} must be in [0, 1)")
 
 
 def _check_objective(config: "Config") -> None:
@@ -110,14 +119,20 @@ def _check_objective(config: "Config") -> None:
         given = getattr(goal, name)
         if given and given.chunk < 1:
             raise UserError(f"config.objective.{name}.chunk={given.chunk} must be at least 1")
-    if not data.corpus:
-        raise UserError("config.data.corpus is empty: pre-training needs at least one source")
-    _check_weights(data.weights, [source.name for source in data.corpus])
     if config.train.batch_size % data.length:
         raise UserError(
             f"config.train.batch_size={config.train.batch_size} tokens is not a whole number of "
             f"rows of config.data.length={data.length}"
         )
+
+
+def check_corpus(config: "Config") -> None:
+    """Raises UserError for a pre-training's texts, of which a part is trained on, another held
+    out."""
+    data = config.data
+    if not data.corpus:
+        raise UserError("config.data.corpus is empty: pre-training needs at least one source")
+    _check_weights(data.weights, [source.name for source in data.corpus])
     if not 0.0 < data.held_out_percent < 100.0:
         raise UserError(f"config.data.held_out_percent={data.held_out_percent} must be in (0, 100)")
 

@@ -12,7 +12,8 @@ class Verb:
 
     launches: it can run elsewhere, with --on and its options, --on.KEY=VALUE.
     repeated: flags that may be given again, whose values are a list.
-    names: what stands behind the verb without a flag, one or more of them, if anything does.
+    names: what the arguments without a flag are, "run" or "runs"; at least one of them is needed.
+    text: the flag whose value may also be given without it, as the one argument without a flag.
     """
 
     target: str
@@ -24,11 +25,14 @@ class Verb:
     launches: bool = False
     repeated: tuple[str, ...] = ()
     names: str = ""
+    text: str = ""
 
 
 CONFIG = {"config": "FILE.py, or FILE.py:KEY=VALUE,… with the file's own arguments"}
 WORKDIR = {"workdir": "folder of the run; what is in it goes on"}
-CHECKPOINT = {"checkpoint": "folder of a run, of its checkpoints, or of one; RUN/best for the best"}
+CHECKPOINT = {
+    "checkpoint": "folder of a run, of its checkpoints or of one; RUN/best; bert or gpt, which ship"
+}
 ON = {"on": "where: local (default), slurm, tpu_vm or gke; its options are --on.KEY=VALUE"}
 DRY_RUN = {"dry_run": "with --on: print the commands, start nothing"}
 AT_A_TIME = {
@@ -68,23 +72,26 @@ VERBS: dict[str, Verb] = {
         "a checkpoint's predictions for one text or a file of them",
         required=CHECKPOINT,
         optional={
-            "text": "one text (of a story task: its opening)",
+            "text": "one text (of a story task: its opening); -: what comes from standard input",
             "text_a": "the first text of a pair",
             "text_b": "the second one",
             "question": "a question",
             "context": "the text that it is about",
             "tokens": 'words of a sentence, as a list: ["Jack", "runs"]',
             "title": "of a story",
-            "input": "file of examples: .jsonl, .csv, or .txt with a text in each line",
+            "input": "file of examples; -: lines of standard input, each answered at once",
+            "fields": 'its columns where they have other names, such as {"text": "review"}',
+            "format": "how the file keeps its examples (as its ending and its first row say)",
             "output": "file for the predictions, JSON Lines; default: standard output",
         },
         switches={"skip_malformed": "leave out the lines of --input that cannot be read"},
         overrides=True,
+        text="text",
     ),
     "generate": Verb(
         "research.commands.generate:run",
         "text that goes on from a prompt",
-        required=CHECKPOINT | {"prompt": "the text to go on from"},
+        required=CHECKPOINT | {"prompt": "the text to go on from; -: all of standard input"},
         optional={
             "max_tokens": "of the new text at most (64)",
             "temperature": "of the draws (0.8); 0 takes the most probable token",
@@ -99,17 +106,24 @@ VERBS: dict[str, Verb] = {
             "stop": r"text at which to end, such as \n; may be given again",
         },
         repeated=("stop",),
+        text="prompt",
     ),
     "embed": Verb(
         "research.commands.embed:run",
         "vectors of the texts of a file: pooled hidden states",
         required=CHECKPOINT
         | {
-            "input": "file of texts: .jsonl, .csv, or .txt with a text in each line",
+            "input": "file of texts, one in each row or line; -: lines of standard input",
             "output": "file for the vectors: .npz or .jsonl",
         },
-        optional={"pooling": "mean (default), first, last or pooler"},
+        optional={
+            "pooling": "mean (default), first, last or pooler",
+            "fields": 'its columns where they have other names, such as {"text": "review"}',
+            "format": "how the file keeps its texts (as its ending and its first row say)",
+            "prompt": "name of the checkpoint's prompt that is put before each text",
+        },
         switches={"normalize": "to length 1"},
+        overrides=True,
     ),
     "import": Verb(
         "research.commands.import_checkpoint:run",
@@ -118,6 +132,7 @@ VERBS: dict[str, Verb] = {
             "source": "folder with config.json and safetensors, a .gguf, or a name on the hub",
             "output": "folder for the checkpoint",
         },
+        optional={"labels": "A,B,…: what the outputs of its head mean, in place of its own names"},
     ),
     "export": Verb(
         "research.commands.export:run",
@@ -134,6 +149,14 @@ VERBS: dict[str, Verb] = {
             "beam": "only tokenise the corpus, by Apache Beam with these options",
         },
         overrides=True,
+    ),
+    "config": Verb(
+        "research.commands.config:run",
+        "every key of a config: its value, its default, where it was set, and what it means",
+        required=CONFIG,
+        optional={"keys": "only those with this in their name or meaning, such as warm"},
+        overrides=True,
+        text="keys",
     ),
     "plan": Verb(
         "research.commands.plan:run",

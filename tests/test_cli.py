@@ -18,12 +18,68 @@ def test_a_switch_may_be_given_its_value(given, found):
     assert flags == {"config": "a"} | found
 
 
-@pytest.mark.parametrize("given", ["--dry_run=no", "--dry_run=1", "--dry_run=", "--dry_run=false"])
-def test_a_switch_takes_no_other_value_and_not_two(capsys, given):
-    more = ["--dry_run"] if given == "--dry_run=false" else []
-    assert cli.main(["experiment", "--config=a", given, *more]) == 2
-    expected = "--dry_run is given twice" if more else f"{given} must be true or false"
-    assert f"error: experiment: {expected}" in capsys.readouterr().err
+@pytest.mark.parametrize("given", ["--dry_run=no", "--dry_run=1", "--dry_run="])
+def test_a_switch_takes_no_other_value(capsys, given):
+    assert cli.main(["experiment", "--config=a", given]) == 2
+    assert f"error: experiment: {given} must be true or false" in capsys.readouterr().err
+
+
+def test_of_a_flag_that_is_given_twice_the_last_value_counts():
+    line = ["--config=a", "--config.seed=1", "--workdir", "w", "--dry_run"]
+    again = ["--config.seed=2", "--config", "b", "--dry_run=false"]
+    flags, overrides = cli.parse("train", cli.VERBS["train"], [*line, *again])
+    assert flags == {"config": "b", "workdir": "w", "dry_run": ""} and overrides == {"seed": "2"}
+    stops = ["--checkpoint=c", "--prompt=p", "--stop=a", "--stop=b"]
+    assert cli.parse("generate", cli.VERBS["generate"], stops)[0]["stop"] == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [["help", "train"], ["--help", "train"], ["train", "--help"], ["train", "help"]]
+    + [["train", "--config=none.py", help_, "--workdir=w"] for help_ in ("-h", "--help")],
+    ids=" ".join,
+)
+def test_help_may_stand_anywhere(capsys, line):
+    assert cli.main(line) == 0
+    assert capsys.readouterr().out.startswith("python launch.py train: pre-train or fine-tune")
+
+
+@pytest.mark.parametrize("verb,flag", [("predict", "text"), ("generate", "prompt")])
+def test_a_text_needs_no_flag(verb, flag):
+    for text in ("The cat.", "-", "help"):
+        flags, _ = cli.parse(verb, cli.VERBS[verb], ["--checkpoint=c", text])
+        assert flags == {"checkpoint": "c", flag: text}
+
+
+WRONG = {
+    "train --config=a --workdir=w --steps=3": "did you mean --config.train.steps?",
+    "train --config=a --workdir=w --train.steps=3": "did you mean --config.train.steps?",
+    "train --config=a --workdir=w --lr=3": "did you mean --config.optimizer.learning_rate?",
+    "train --config=a --workdir=w --batch-size=3": "did you mean --config.train.batch_size?",
+    "train --config=a --wrokdir=w": "no flag --wrokdir; did you mean 'workdir'?",
+    "train config=a --workdir=w": "did you mean --config=a for 'config=a'?",
+    "train -config=a --workdir=w": "did you mean --config=a for '-config=a'?",
+    "train bert --workdir=w": "'bert' is not a flag; did you mean --config=bert?",
+    "train --config=a --workdir=w bert": "'bert' is not a flag; flags are written --name=value",
+    "train --config=a --size=tiny": "an argument of the config file is --config=FILE.py:size=…",
+    "train --config=a --workdir=w --checkpoint=c": "did you mean --config.init_from?",
+    "experiment --config=a --config.seed=3": "these keys are as the file says",
+    "generate --checkpoint=a --config.seed=3": "these keys are as the checkpoint says",
+    "predict --model=a text": "did you mean --checkpoint?",
+    "generate --checkpoint=a --text=b": "did you mean --prompt?",
+    "import bert-base-uncased": "did you mean --source=bert-base-uncased?",
+    "finetune --config=a": "no verb 'finetune'; did you mean 'train'?",
+    "predict --checkpoint=c The cat": "'The' and 'cat' are two texts; put quotation marks",
+    "predict checkpoint=c text": "did you mean --checkpoint=c for 'checkpoint=c'?",
+    "predict -x --checkpoint=c": "'-x' is not a flag",
+    "--config=a train": "the verb comes first: python launch.py VERB --flag=",
+}
+
+
+@pytest.mark.parametrize("line", WRONG)
+def test_what_is_meant_is_said(capsys, line):
+    assert cli.main(line.split()) == 2
+    assert WRONG[line] in capsys.readouterr().err
 
 
 def test_a_switch_that_is_off_launches_nothing(capsys, monkeypatch):

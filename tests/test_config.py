@@ -7,9 +7,11 @@ from pathlib import Path
 import pytest
 
 from research import config as configs
+from research import config_keys, shipped
 from research.config import is_free
 from research.errors import UserError
 from research.models.config import ModelConfig
+from research.tasks import TASKS
 from tests import helpers
 
 
@@ -58,6 +60,7 @@ def test_what_is_written_is_read_back_the_same(kind):
     ("text", "get", "value"),
     [
         ("train.steps=20", lambda c: c.train.steps, 20),
+        ("model.remat=none", lambda c: c.model.remat, "none"),
         ("optimizer.learning_rate=1e-3", lambda c: c.optimizer.learning_rate, 1e-3),
         ("optimizer.learning_rate=1", lambda c: c.optimizer.learning_rate, 1.0),
         ("model.tied_embeddings=false", lambda c: c.model.tied_embeddings, False),
@@ -72,6 +75,15 @@ def test_what_is_written_is_read_back_the_same(kind):
 def test_the_command_line_changes_a_key(text, get, value):
     key, _, given = text.partition("=")
     assert get(configs.override(values(), {key: given}, "test")) == value
+
+
+@pytest.mark.parametrize("key,value", [("epochs", 2.0), ("tokens", 640), ("steps", 20)])
+def test_a_length_takes_the_place_of_the_one_in_the_file(key, value):
+    train = configs.override(values(), {f"train.{key}": str(value)}, "test").train
+    others = {name: 0 for name in ("steps", "epochs", "examples", "tokens")}
+    assert {name: getattr(train, name) for name in others} == others | {key: value}
+    both = refuse({"train.epochs": "2", "train.steps": "3"})
+    assert "config.train.steps=3, config.train.epochs=2.0" in both
 
 
 @pytest.mark.parametrize("reverse", [False, True])
@@ -113,6 +125,11 @@ KEYS = {
     "mesh.fdsp": ("config.mesh.fdsp", "'fsdp'"),
     "tokenizer.vocabsize": ("config.tokenizer.vocabsize", "'vocab_size'"),
     "sed": ("config.sed", "'seed'"),
+    "lr": ("config.lr", "did you mean config.optimizer.learning_rate?"),
+    "optimizer.lr": ("config.optimizer.lr", "did you mean config.optimizer.learning_rate?"),
+    "train.warmup": ("config.train.warmup", "did you mean config.optimizer.warmup?"),
+    "epochs": ("config.epochs", "did you mean config.train.epochs?"),
+    "train.max_seq_length": ("config.train.max_seq_length", "did you mean config.data.length?"),
 }
 
 
@@ -161,7 +178,7 @@ TOGETHER = {
     "train.batch_size=100": ("config.train.batch_size=100", "config.data.length=64"),
     "train.batch_size=0": ("config.train.batch_size=0", "at least 1"),
     "train.accumulation=0": ("config.train.accumulation=0", "at least 1"),
-    "train.epochs=2": ("config.train.steps=10", "config.train.epochs=2.0"),
+    "train={'steps': 10, 'epochs': 2}": ("config.train.steps=10", "config.train.epochs=2.0"),
     "train.steps=0": ("config.train.steps=0", "config.train.epochs=0.0"),
     "train.steps=-5": ("config.train.steps=-5",),
     "train.log_every=0": ("config.train.log_every=0", "at least 1"),
@@ -206,6 +223,48 @@ def test_what_does_not_fit_together_names_its_keys(text):
     assert all(part in message for part in TOGETHER[text]), message
 
 
+def test_a_length_of_the_command_line_is_instead_of_the_files():
+    own = {"batch_size": 640, "epochs": 2.0, "eval_epochs": 0.5}
+    found = configs.override(values(train=own), {"train.steps": "20"}, "test").train
+    assert (found.steps, found.epochs, found.eval_epochs) == (20, 0.0, 0.5)
+    found = configs.override(values(train=own), {"train.eval_every": "5"}, "test").train
+    assert (found.epochs, found.eval_every, found.eval_epochs) == (2.0, 5, 0.0)
+    found = configs.override(values(train=own), {"train.tokens": "6400"}, "test").train
+    assert (found.tokens, found.epochs) == (6400, 0.0)
+    message = refuse({"train.steps": "20", "train.epochs": "2"})
+    assert "config.train.steps=20" in message and "config.train.epochs=2.0" in message
+    assert "config.train.steps=0" in refuse({"train.steps": "0"})
+
+
+def test_labels_may_be_numbers_or_taken_from_the_file():
+    task = {"name": "sequence_classification", "labels": [0, 1, True, 2.5]}
+    assert configs.override(values("task", task=task), {}, "test").task.labels == (
+        "0",
+        "1",
+        "true",
+        "2.5",
+    )
+    found = configs.override(values("task"), {"task.labels": "auto"}, "test")
+    assert found.task.labels == "auto"
+    assert configs.from_values(configs.to_values(found)) == found
+    assert "must be a list" in refuse({"task.labels": "atuo"}, "task")
+
+
+def test_a_validation_may_be_a_share_of_the_training_source():
+    given = {"data.validation": "held_out:5", "data.train.fields": "{'text': 'review'}"}
+    found = configs.override(values("task"), given, "test").data
+    assert found.train.part == (5.0, 100.0) and found.validation.part == (0.0, 5.0)
+    assert found.train.name == found.validation.name == "files:a.jsonl"
+    assert found.validation.fields == {"text": "review"}
+    again = configs.from_values(configs.to_values(configs.override(values("task"), given, "test")))
+    assert again.data == found
+    for wrong in ("held_out:", "held_out:0", "held_out:100", "held_out:x"):
+        assert "held_out:5" in refuse({"data.validation": wrong}, "task")
+    keys = {"data.validation": "held_out:5", "data.validation.take": "3"}
+    assert "has no keys of its own" in refuse(keys, "task")
+    assert "held_out:5 is 5 %" in refuse({"data.validation": "none"}, "task")
+
+
 def test_a_causal_chunk_has_a_size():
     given = {"objective": "{'causal_lm': {'chunk': 0}}", "model.preset": "gpt2_tiny"}
     assert "config.objective.causal_lm.chunk=0" in refuse(given)
@@ -246,6 +305,8 @@ def test_a_file_takes_arguments_and_overrides(tmp_path):
 ARGUMENTS = {
     "sze=mini": ("'sze'", "'size'"),
     "size": ("'size' needs a value",),
+    "mini": ("'mini': write size=mini; valid: size, nsp, steps, rate",),
+    "7": ("'7': write steps=7",),
     "nsp=maybe": ("argument nsp", "true or false"),
     "steps=1.5": ("argument steps", "a whole number"),
     "size=huge": ("bert_huge", "valid: bert_base"),
@@ -284,6 +345,35 @@ def test_a_missing_file_names_the_nearest(tmp_path):
     write(tmp_path / "sentiment.py", FILE)
     with pytest.raises(UserError, match=r"no config file.*sentimnt.*did you mean.*sentiment\.py"):
         configs.load(str(tmp_path / "sentimnt.py"))
+
+
+@pytest.mark.parametrize("name", ["bert", "bert.py:tiny", "configs/bert.py", "pretrain/brt.py"])
+def test_a_config_that_ships_is_known_by_its_name(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=r"did you mean 'configs/pretrain/bert\.py'\?$"):
+        configs.load(name)
+
+
+def test_a_config_that_ships_is_read_from_any_folder(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    shipped.tell.cache_clear()
+    assert configs.load("configs/pretrain/bert.py:size=mini").model.layers == 4
+    told = f"configs/pretrain/bert.py is not in this folder; it is taken from {shipped.ROOT}\n"
+    assert capsys.readouterr().err == told
+    (tmp_path / "configs" / "pretrain").mkdir(parents=True)
+    write(tmp_path / "configs" / "pretrain" / "bert.py", FILE)
+    assert configs.load("configs/pretrain/bert.py:steps=3").train.steps == 3
+    assert not capsys.readouterr().err
+
+
+def test_every_key_says_what_it_means():
+    keys = config_keys.of_config() | {
+        key: about for name in TASKS for key, about in config_keys.of_task(name).items()
+    }
+    assert {"optimizer.learning_rate", "objective.masked_lm", "task.decoding.stop"} <= keys.keys()
+    assert all(about.meaning for about in keys.values())
+    wanted = {name.rpartition(".")[2] for name in config_keys.SYNONYMS.values()}
+    assert wanted <= {key.rpartition(".")[2] for key in keys}
 
 
 def test_no_key_is_read_with_a_default():

@@ -1,28 +1,66 @@
 """`launch.py embed`."""
 
+import dataclasses
+import sys
 from pathlib import Path
 
 import numpy as np
 
-from research.data import files, jsonl
+from research.commands import standard_input
+from research.data import files, formats, jsonl, kinds
+from research.data.kinds import Example
+from research.data.left_out import LeftOut
+from research.data.row import Row
 from research.errors import UserError
-from research.evaluation import embedding
-from research.training.inference import load_model
+from research.evaluation import embedding, predictor, splits
+from research.evaluation.embedding import Recipe
+
+FREE = ("data.length",)  # of the checkpoint's config
 
 
 def run(
-    checkpoint: str, input: str, output: str, pooling: str = "mean", normalize: str = ""
+    checkpoint: str,
+    overrides: dict[str, str],
+    input: str,
+    output: str,
+    pooling: str | None = None,
+    normalize: str | None = None,
+    prompt: str | None = None,
+    fields: str = "",
+    format: str = "",
 ) -> int:
-    """Writes a vector for each text of a file: to a .npz (ids, vectors) or as JSON Lines."""
+    """Writes a vector for each text of a file: to a .npz (ids, vectors) or as JSON Lines.
+
+    Args:
+        pooling, normalize, prompt: None stands for what the checkpoint asks for.
+        fields: our names -> the file's columns, as a dict.
+    """
     if not output.endswith((".npz", ".jsonl")):
         raise UserError(f"--output={output} must end in .npz or .jsonl")
     jsonl.check_writable(output)
-    examples = [_example(row) for row in files.rows(files.find(input), text_lines=True)]
+    asked = predictor.parsed_fields(fields)
+    formats.check(format)
+    if input == standard_input.SIGN:
+        rows = list(standard_input.rows())
+    else:
+        rows = list(files.rows(files.find(input, format), format=format, document="line"))
+    loaded = splits.load(checkpoint, overrides, FREE)
+    columns, left_out = predictor.columns(loaded, asked, embedding.KIND), LeftOut()
+
+    def read(row: Row) -> Example:
+        return kinds.example(row, embedding.KIND, columns, labelled=False)
+
+    found = (left_out.read(row, embedding.KIND, read) for row in rows)
+    examples = [example for example in found if example is not None]
+    print("".join(f"{line}\n" for line in left_out.lines()), end="", file=sys.stderr)
     if not examples:
         raise UserError(f"{input} is empty: there is not one text in it")
-    vectors = embedding.embed(load_model(checkpoint), examples, pooling, quiet=False)
-    if normalize:
-        vectors = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+    switch = None if normalize is None else bool(normalize)
+    flags = {"pooling": pooling, "normalize": switch, "prompt": prompt}
+    flags = {name: value for name, value in flags.items() if value is not None}
+    stored = embedding.recipe_of(loaded)
+    recipe = dataclasses.replace(stored or Recipe(), **flags)
+    vectors = embedding.embed(loaded, examples, recipe, quiet=False)
     ids = [example["id"] for example in examples]
     if output.endswith(".npz"):
         part = Path(f"{output}.part")
@@ -30,16 +68,16 @@ def run(
             np.savez(file, ids=np.array(ids), vectors=vectors)
         part.replace(output)
     else:
-        rows = ({"id": i, "vector": v.tolist()} for i, v in zip(ids, vectors, strict=True))
-        jsonl.write(output, rows)
+        pairs = zip(ids, vectors, strict=True)
+        jsonl.write(output, ({"id": i, "vector": v.tolist()} for i, v in pairs))
+    told = {
+        "pooling": recipe.pooling,
+        "normalize": str(recipe.normalize).lower(),
+        "prompt": recipe.prompt or "none",
+    }
+    for name, value in told.items() if stored else ():
+        where = "by its flag" if name in flags else "as the folder asks that it was imported from"
+        print(f"{name}: {value} ({where})")
     count, width = vectors.shape
     print(f"{count:,} vectors of {width} numbers written to {output}")
     return 0
-
-
-def _example(row: files.Row) -> dict:
-    names = ("text",) if "text" in row.fields else ("text_a", "text_b")
-    for name in names:
-        if not isinstance(row.fields.get(name), str):
-            raise UserError(f"{row.where}: expected a text in 'text', or in 'text_a' and 'text_b'")
-    return {"id": str(row.fields.get("id", row.fallback_id))} | {n: row.fields[n] for n in names}

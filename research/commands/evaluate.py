@@ -8,7 +8,7 @@ from research.evaluation import classification, evaluator, splits
 from research.evaluation.metrics import total
 from research.sharding import processes
 from research.tasks import sequence_classification
-from research.training.inference import Loaded
+from research.training.inference import Loaded, require_head
 
 
 def run(
@@ -20,7 +20,7 @@ def run(
         {"checkpoint": checkpoint, "split": split, "config": overrides},
         "start all of them with the same command",
     )
-    loaded = splits.load(checkpoint, overrides)
+    loaded = require_head(splits.load(checkpoint, overrides), checkpoint)
     if output:
         if loaded.task is None:
             raise UserError(
@@ -46,6 +46,7 @@ def _tell(
     """Prints and writes what was found."""
     count = f", {len(found.examples):,} examples" if found.examples else ""
     print(f"step {loaded.info.step:,}, {split} ({splits.source_of(loaded.config, split)}){count}")
+    print("".join(f"  {line}\n" for line in found.left_out), end="")
     width = max(map(len, found.metrics))
     for name, value in found.metrics.items():
         print(f"  {name:<{width}}  {value:.4f}")

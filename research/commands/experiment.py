@@ -61,7 +61,8 @@ def run(
     if decision.waiting:
         checks.check(loaded, decision.waiting, planned, each or lanes.machine()[1])
     if dry_run:
-        sheet = estimate.table(wanted, planned, decision.state)
+        many = lanes.count(at_a_time, each)
+        sheet = estimate.table(wanted, planned, decision.state, many, each)
         print(f"{folder}\n\n{sheets.markdown(sheet)}\n\n{sheet.note}")
         return 0
     with lock.alone(folder):
@@ -103,5 +104,5 @@ def _write(loaded: Experiment, planned: list[Job], folder: Path) -> None:
     done = [job for job in planned if (job.workdir / DONE).exists()]
     if done:
         made = report.make(loaded, done, folder, left=len(planned) - len(done))
-        files = report.write(made, folder, page.render(made, report.curves_of(done)))
+        files = report.write(made, folder, page.render(made))
         print(f"\n{report.markdown(made)}\nwritten to {', '.join(map(str, files))}")

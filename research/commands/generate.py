@@ -3,9 +3,11 @@
 import sys
 from collections.abc import Sequence
 
+from research.commands import standard_input
 from research.commands.numbers import number, whole
 from research.data.tokenizer import Tokenizer
 from research.errors import UserError
+from research.evaluation import predictor
 from research.generation import beams as searching
 from research.generation import decode, samplers, stopping
 from research.generation.beams import Beams
@@ -51,10 +53,13 @@ def run(
     if search:
         searching.check(search, sampling)
     end = [stopping.unescape(text) for text in stop]
+    prompt = standard_input.texts({"prompt": prompt})["prompt"]
     loaded = require_head(load_model(checkpoint), checkpoint)
     require_generative(loaded, checkpoint)
     tokenizer = loaded.tokenizer
-    tokens = decode.encode_prompt(tokenizer, prompt)
+    chat = loaded.task is not None and loaded.task.kind == "chat"
+    asked = loaded.task.prompt({"text": prompt}) if chat else prompt
+    tokens = decode.encode_prompt(tokenizer, asked)
     _warn(loaded, len(tokens) + limit)
 
     def generate(new: int, watch: decode.Watch | None = None) -> decode.Generated:
@@ -74,7 +79,10 @@ def run(
         )
 
     def text(new: list[int]) -> str:
-        return decode.decode_continuation(tokenizer, tokens, new)
+        said = decode.decode_continuation(tokenizer, tokens, new)
+        return said.lstrip() if chat else said
+
+    shown = f"{prompt}\n" if chat else prompt  # what the answer is printed behind
 
     typed = sys.stdout.isatty() and count == 1 and search is None
     generate(1)  # compiles the program, so that the figures are those of decoding
@@ -82,7 +90,7 @@ def run(
     ends = decode.stopping_watch(tokenizer, [tokens] * count, end) if end else None
     if typed:
         stream = stopping.Stream(_type, end)
-        _type(prompt)
+        _type(shown)
 
         def watch(row: int, new: list[int]) -> bool:
             stream.update(text(new))
@@ -96,7 +104,7 @@ def run(
         for index, new in enumerate(made.tokens):
             if count > 1:
                 print(f"--- {index + 1} of {count}")
-            print(prompt + stopping.cut(text(new), end))
+            print(shown + stopping.cut(text(new), end))
     size = sum(map(len, made.tokens))
     print(
         f"{size:,} tokens in {made.seconds:.2f} s: {made.tokens_per_second:,.0f} tokens/s, the "
@@ -130,8 +138,7 @@ def _type(text: str) -> None:
 
 def require_generative(loaded: Loaded, checkpoint: str) -> None:
     """Raises UserError for a model not trained to continue text, with what it can do."""
-    task = loaded.task
-    if any(o.pattern != "full" for o in loaded.objectives) and (task is None or task.prompt):
+    if predictor.generates(loaded):
         return
     names = " and ".join(o.name for o in loaded.objectives)
     raise UserError(

@@ -7,10 +7,10 @@ from research.convert.folder import require_free
 from research.models import params as parameters
 
 
-def run(source: str, output: str) -> int:
+def run(source: str, output: str, labels: str = "") -> int:
     """Reads a public checkpoint, writes one of ours, and says what can be done with it."""
     require_free(Path(output))  # before minutes of reading
-    imported = importer.read(source)
+    imported = importer.read(source, labels.split(",") if labels else ())
     importer.save(imported, output)
     model = imported.config.model
     heads = imported.params["heads"]
@@ -22,5 +22,7 @@ def run(source: str, output: str) -> int:
     for name, tree in heads.items():
         count = parameters.count({"heads": {name: tree}}, model)
         print(f"  head {name}: {count:,} parameters")
+    for note in imported.notes:
+        print(f"  {note}")
     print(f"written to {output}; fine-tune it with --config.init_from={output}")
     return 0

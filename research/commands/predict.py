@@ -1,16 +1,17 @@
 """`launch.py predict`."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from research.data import files, jsonl
+from research.commands import standard_input
+from research.data import files, formats, jsonl
+from research.data.left_out import LeftOut
+from research.data.row import Row
 from research.errors import UserError
 from research.evaluation import predictor, splits
 from research.tasks.protocol import Example, Prediction
 from research.training.inference import Loaded, require_head
-
-LISTS = {"tokens": "a list of words", "choices": "a list of texts"}  # fields; the others are text
 
 
 def run(
@@ -18,45 +19,66 @@ def run(
     overrides: dict[str, str],
     input: str = "",
     output: str = "",
+    fields: str = "",
     skip_malformed: str = "",
-    **fields: str,
+    format: str = "",
+    **texts: str,
 ) -> int:
     """Predicts for one example given by flags, or for those of a file.
 
     Every line of the file is looked at before the first one is predicted. A malformed one is an
-    error, or with `skip_malformed` left out and told on standard error.
+    error, or with `skip_malformed` left out and told on standard error. Lines of standard input
+    (`input` "-", or a terminal where nothing else is given) are answered as they come.
 
     Args:
+        fields: our names -> the file's columns, as a dict, where they are not those of the
+            training's files.
         overrides: of what decides how outputs are read (`splits.DECISIONS`).
+        format: of the file (see `formats`); when empty, what its ending and first row say.
     """
-    if input and fields:
+    if input and texts:
         raise UserError(
-            f"predict: give --input or --{next(iter(fields))}, not both: a file has its own texts"
+            f"predict: give --input or --{next(iter(texts))}, not both: a file has its own texts"
         )
+    formats.check(format)
+    for flag, value in (("fields", fields), ("format", format)):
+        if value and not input:
+            raise UserError(f"predict: --{flag} is of a file: give --input too")
+    columns_asked = predictor.parsed_fields(fields)
     if skip_malformed and not input:
         raise UserError("predict: --skip_malformed is for the lines of a file: give --input too")
     skipped: list[UserError] = []
-    malformed = _skip(skipped) if skip_malformed else files.refuse
-    paths = files.find(input) if input else []
+    typed = not input and not texts and sys.stdin.isatty()
+    live = typed or input == standard_input.SIGN
+    malformed = _skip(skipped) if skip_malformed or typed else files.refuse
+    paths = files.find(input, format) if input and not live else []
+    if live and output:
+        raise UserError("predict: lines of standard input are answered on standard output: > FILE")
+    if live and format:
+        raise UserError("predict: --format is of a file; standard input has texts or JSON objects")
     if output:
         jsonl.check_writable(output)
         if Path(output).resolve() in [path.resolve() for path in paths]:
             raise UserError(f"predict: --output={output} would overwrite the file of --input")
-    rows = list(files.rows(paths, malformed, text_lines=True)) if paths else []
-    loaded = require_head(
-        splits.load(checkpoint, overrides, splits.DECISIONS, to_run=False), checkpoint
-    )
+    texts = standard_input.texts(texts)
+    loaded = require_head(splits.load(checkpoint, overrides, splits.DECISIONS), checkpoint)
+    if live:
+        return _answer(loaded, typed, columns_asked, malformed)
+    rows: list[Row] = []
     if input:
-        examples = _from_rows(loaded, rows, malformed)
+        kind, left_out = predictor.kind_of(loaded), LeftOut()
+        rows = list(files.rows(paths, malformed, format, document="line", kind=kind))
+        examples = _from_rows(loaded, rows, columns_asked, malformed, left_out)
         if skipped:
-            lines = len(skipped) + len(examples)
+            lines = len(skipped) + len(examples) + left_out.counts.total()
             print(f"skipped {len(skipped):,} of {lines:,} lines", file=sys.stderr)
+        print("".join(f"{line}\n" for line in left_out.lines()), end="", file=sys.stderr)
     else:
-        examples = [_from_flags(loaded, fields)]
+        examples = [_from_flags(loaded, texts)]
     if not examples:
         raise UserError(
             f"{input}: not one line of it can be used"
-            if skipped
+            if rows or skipped
             else f"{input} is empty: there is not one example in it"
         )
     found = predictor.predict(loaded, examples, quiet=not input)
@@ -70,10 +92,37 @@ def run(
             for prediction in made:
                 print(jsonl.line(prediction))
     else:
-        print(predictor.show(loaded, examples[0], found[0]))
-        for text in _details(found[0]):
-            print(f"  {text}")
+        _print(loaded, examples[0], found[0])
     return 0
+
+
+def _answer(
+    loaded: Loaded,
+    typed: bool,
+    fields: Mapping[str, str],
+    malformed: Callable[[UserError], None],
+) -> int:
+    """Predicts for each line of standard input as it comes, with the model loaded once: for those
+    that are typed to be read, for others as JSON Lines."""
+    if typed:
+        forms = " or ".join(" with ".join(form.fields) for form in predictor.forms(loaded))
+        print(f"a line for each example, {forms} (JSON); Ctrl-D ends", file=sys.stderr)
+    for row in standard_input.rows(malformed):
+        left_out = LeftOut()
+        for example in _from_rows(loaded, [row], fields, malformed, left_out):
+            prediction = predictor.predict(loaded, [example])[0]
+            if typed:
+                _print(loaded, example, prediction)
+            else:
+                print(jsonl.line({"id": example["id"]} | prediction), flush=True)
+        print("".join(f"{line}\n" for line in left_out.lines()), end="", file=sys.stderr)
+    return 0
+
+
+def _print(loaded: Loaded, example: Example, prediction: Prediction) -> None:
+    print(predictor.show(loaded, example, prediction))
+    for text in _details(prediction):
+        print(f"  {text}", flush=True)
 
 
 def _skip(skipped: list[UserError]) -> Callable[[UserError], None]:
@@ -105,58 +154,33 @@ def _from_flags(loaded: Loaded, fields: dict[str, str]) -> Example:
 def _flags(loaded: Loaded) -> str:
     lines = []
     for form in predictor.forms(loaded):
+        if "messages" in form.fields:  # no flag: it is for files
+            continue
         given = " ".join(
             [f'--{n}="…"' for n in form.fields] + [f'[--{n}="…"]' for n in form.optional]
         )
         lines.append(f"  {given}: {form.gives}")
-    return "\n".join([*lines, "  --input=FILE.jsonl: the same, with these fields in each line"])
+    return "\n".join([*lines, "  --input=FILE: the same, with these fields in each row of it"])
 
 
 def _from_rows(
-    loaded: Loaded, rows: list[files.Row], malformed: Callable[[UserError], None]
+    loaded: Loaded,
+    rows: list[Row],
+    fields: Mapping[str, str],
+    malformed: Callable[[UserError], None],
+    left_out: LeftOut,
 ) -> list[Example]:
+    kind = predictor.kind_of(loaded)
+    columns = predictor.columns(loaded, fields, kind)
     examples = []
     for row in rows:
         try:
-            example = _from_row(loaded, row)
-            try:
-                predictor.check(loaded, example)
-            except UserError as error:  # which names the example, not its line
-                raise UserError(f"{row.where}: {error}") from error
-            examples.append(example)
+            examples.append(
+                left_out.read(row, kind, lambda row: predictor.example(loaded, row, columns))
+            )
         except UserError as error:
             malformed(error)
-    return examples
-
-
-def _from_row(loaded: Loaded, row: files.Row) -> Example:
-    """The fields of the row that this checkpoint reads, and an id."""
-    given = row.fields
-    form = predictor.fitting(loaded, given)
-    if form is None and loaded.config.data.train is not None:
-        # A table like the one that it was trained on: its columns have the same names.
-        names = dict(loaded.config.data.train.fields)
-        given = given | {ours: given[theirs] for ours, theirs in names.items() if theirs in given}
-        form = predictor.fitting(loaded, given)
-    if form is None:
-        raise UserError(f"{row.where}: {predictor.wrong_fields(loaded, row.fields)}")
-    example = {n: given[n] for n in (*form.fields, *form.optional) if n in given}
-    for name, value in example.items():
-        right = _words(value) if name in LISTS else isinstance(value, str)
-        if not right:
-            wanted = LISTS.get(name, "text")
-            raise UserError(f"{row.where}: {name!r} should be {wanted}, found {value!r:.60}")
-        try:
-            "".join(value).encode()
-        except UnicodeEncodeError as error:
-            raise UserError(
-                f"{row.where}: {name!r} holds half a character (a lone surrogate)"
-            ) from error
-    return example | {"id": given.get("id", row.fallback_id)}
-
-
-def _words(value: object) -> bool:
-    return isinstance(value, list) and bool(value) and all(isinstance(w, str) and w for w in value)
+    return [example for example in examples if example is not None]
 
 
 def _details(prediction: Prediction) -> list[str]:

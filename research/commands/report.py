@@ -20,9 +20,9 @@ def run(runs: list[str], output: str = FOLDER, price: str = "") -> int:
     if worth < 0:
         raise UserError(f"--price={price} must be at least 0")
     folders = [folder for run in runs for folder in _runs_of(run.rstrip("/"))]
-    made, curves = made_runs.of_folders(folders, worth)
+    made = made_runs.of_folders(folders, worth)
     folder = bucket.path(output)
-    files = reports.write(made, folder, page.render(made, curves))
+    files = reports.write(made, folder, page.render(made))
     for sheet in made.sheets:
         print(f"{sheet.title}\n\n{sheets.markdown(sheet)}\n")
     print(f"written to {', '.join(map(str, files))}")

@@ -1,11 +1,13 @@
 """`launch.py search`."""
 
+import dataclasses
 from pathlib import Path
 
 from research import bucket
 from research.commands.numbers import whole
 from research.experiments import curves, page, provenance, report, searcher, sheets
 from research.experiments import search as searches
+from research.experiments.curves import Drawn
 from research.experiments.report import Report
 from research.experiments.search import Search
 from research.experiments.sheets import Sheet, number
@@ -35,11 +37,10 @@ def run(
     if outcome.interrupted:
         print("\nstopped. The same command goes on.")
         return 130
-    made = _report(search, outcome, Path(folder))
     places = [Path(folder) / t.user_attrs[searches.FOLDER] for t in searches.over(outcome.study)]
-    drawn = [curves.of_run(place, place.name, place.name) for place in places]
-    found = {"runs": drawn, "metrics": curves.metrics_of(drawn)}
-    files = report.write(made, Path(folder), page.render(made, found))
+    drawn = curves.of_runs([Drawn(place, place.name) for place in places])
+    made = dataclasses.replace(_report(search, outcome, Path(folder)), curves=drawn)
+    files = report.write(made, Path(folder), page.render(made))
     print(f"\n{sheets.markdown(made.sheets[0])}\n\nwritten to {', '.join(map(str, files))}")
     return 1 if outcome.failed else 0
 

@@ -102,7 +102,7 @@ def _bert_rules(model: ModelConfig, name: str) -> list[Rule]:
     ]
 
 
-def _bert_model(hf: HfConfig, tensors: frozenset[str]) -> ModelConfig:
+def _bert_model(hf: HfConfig) -> ModelConfig:
     only(hf, "position_embedding_type", "absolute")
     only(hf, "is_decoder", False)
     only(hf, "tie_word_embeddings", True)
@@ -110,7 +110,6 @@ def _bert_model(hf: HfConfig, tensors: frozenset[str]) -> ModelConfig:
         **read_keys(hf, BERT_KEYS),
         embedding_norm=True,
         norm_place="post",
-        pooler=any(name.endswith("pooler.dense.weight") for name in tensors),
     )
 
 
@@ -169,13 +168,11 @@ def _roberta_rules(model: ModelConfig, name: str) -> list[Rule]:
     ]
 
 
-def _roberta_model(hf: HfConfig, tensors: frozenset[str]) -> ModelConfig:
+def _roberta_model(hf: HfConfig) -> ModelConfig:
     only(hf, "pad_token_id", 1)
     positions = hf.get("max_position_embeddings", 514) - OFFSET
     own = {"max_position_embeddings": positions, "type_vocab_size": 1}
-    if "classifier.dense.weight" in tensors:
-        tensors |= {"pooler.dense.weight"}
-    return _bert_model({**hf, **own}, tensors)
+    return _bert_model({**hf, **own})
 
 
 def _roberta_hf(model: ModelConfig) -> dict[str, Any]:
@@ -248,14 +245,13 @@ def _distilbert_rules(model: ModelConfig, name: str) -> list[Rule]:
     ]
 
 
-def _distilbert_model(hf: HfConfig, tensors: frozenset[str]) -> ModelConfig:
-    only(hf, "sinusoidal_pos_embds", False)  # they are stored as learnt ones if it is true
+def _distilbert_model(hf: HfConfig) -> ModelConfig:
+    # "sinusoidal_pos_embds" says where the table of positions came from; the stored one is used.
     return ModelConfig(
         **read_keys(hf, DISTILBERT_KEYS),
         embedding_norm=True,
         norm_place="post",
         norm_epsilon=1e-12,
-        pooler="pre_classifier.weight" in tensors,
         pooler_activation="relu",
     )
 

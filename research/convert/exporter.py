@@ -3,13 +3,11 @@
 import dataclasses
 import json
 import shutil
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
-import tokenizers
 from safetensors.numpy import save_file
 
 from research.convert import mapping
@@ -17,15 +15,14 @@ from research.convert.card import model_card
 from research.convert.families import FAMILIES
 from research.convert.family import Family
 from research.convert.folder import require_free
+from research.convert.sentence_folder import files
 from research.data.tokenizer import Tokenizer
 from research.errors import UserError
+from research.evaluation.embedding import recipe_of
 from research.models import lora
 from research.models import params as parameters
 from research.models.config import SHAPE_KEYS, ModelConfig
-from research.tasks.sequence_classification import segments
 from research.training.inference import Loaded, load_model
-
-MOST_SPECIALS = 4  # around a pair of texts
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,6 +80,19 @@ def _write(
     text = json.dumps(_tokenizer_config(loaded), indent=2)
     (part / "tokenizer_config.json").write_text(text + "\n", encoding="utf-8")
     (part / "README.md").write_text(card, encoding="utf-8")
+    recipe = recipe_of(loaded)
+    if recipe is not None:
+        for name, content in files(recipe, loaded.model.width, _max_length(loaded)).items():
+            (part / name).parent.mkdir(exist_ok=True)
+            (part / name).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def _max_length(loaded: Loaded) -> int:
+    """Tokens of the longest text: as the model was trained, or as it was imported."""
+    if "architecture" not in loaded.info.meta:
+        return loaded.config.data.length
+    longest = loaded.model.max_positions
+    return min(longest, loaded.info.meta.get("max_length") or longest)
 
 
 def _merged(loaded: Loaded) -> Loaded:
@@ -130,7 +140,7 @@ def _differences(model: ModelConfig, family: Family) -> list[str]:
     """What this family would make of the shape, where that is something else."""
     try:
         hf = family.to_hf(model)
-        theirs = family.to_model(hf, frozenset())
+        theirs = family.to_model(hf)
     except (UserError, KeyError) as error:
         return [str(error)]
     theirs = dataclasses.replace(theirs, pooler=model.pooler)
@@ -180,49 +190,53 @@ def _labels(loaded: Loaded, family: Family) -> dict[str, Any]:
     return found
 
 
+def _roles(tokenizer: Tokenizer) -> dict[str, int]:
+    """The ids of the roles that the tokenizer declares, or else of those that it has by name."""
+    roles = ("pad", "unk", "cls", "sep", "mask", "bos", "eos")
+    by_name = {role: getattr(tokenizer, role) for role in roles}
+    found = tokenizer.declared or by_name
+    return {role: found[role] for role in roles if found.get(role) is not None}
+
+
 def _special_ids(tokenizer: Tokenizer) -> dict[str, int]:
     """Ids that the library reads from config.json; a classifier finds the last token by pad."""
-    ids = {"pad": tokenizer.pad, "bos": tokenizer.bos, "eos": tokenizer.eos}
-    if tokenizer.cls is not None:
-        ids |= {"cls": tokenizer.cls, "sep": tokenizer.sep}
-        # The library's defaults for these are ids of its own vocabularies.
-        for role, stand_in in (("bos", "cls"), ("eos", "sep")):
-            if ids[role] is None:
-                ids[role] = ids[stand_in]
-    return {f"{role}_token_id": number for role, number in ids.items() if number is not None}
+    roles = _roles(tokenizer)
+    # The library's defaults for these are ids of its own vocabularies.
+    for role, stand_in in (("bos", "cls"), ("eos", "sep")):
+        if role not in roles and stand_in in roles:
+            roles[role] = roles[stand_in]
+    return {f"{r}_token_id": roles[r] for r in ("pad", "bos", "eos", "cls", "sep") if r in roles}
 
 
 def _tokenizer_config(loaded: Loaded) -> dict[str, Any]:
     tokenizer = loaded.tokenizer
-    roles = ("pad", "unk", "cls", "sep", "mask", "bos", "eos")
-    ids = {role: getattr(tokenizer, role) for role in roles}
-    names = {f"{role}_token": tokenizer.token(i) for role, i in ids.items() if i is not None}
-    types = ["token_type_ids"] if loaded.model.token_types > 1 else []
+    has_types = loaded.model.token_types > 1 and tokenizer.token_types
     return {
         "tokenizer_class": "PreTrainedTokenizerFast",
-        "model_max_length": loaded.model.max_positions,
+        "model_max_length": _max_length(loaded),
         # GPT-2 takes token types for words, other models do not take them at all.
-        "model_input_names": ["input_ids", *types, "attention_mask"],
-        **names,
+        "model_input_names": ["input_ids", *["token_type_ids"] * has_types, "attention_mask"],
+        **{f"{role}_token": tokenizer.token(i) for role, i in _roles(tokenizer).items()},
     }
 
 
 def _tokenizer_json(loaded: Loaded) -> str:
     """Our tokenizer.json, with the special tokens that the model was trained with around a text."""
-    text = loaded.tokenizer.to_json()
-    if not _framed(loaded):
+    tokenizer = loaded.tokenizer
+    text = tokenizer.library_json()
+    if tokenizer.own_frame or not _framed(loaded):
         return text
-    texts = ("a", "b")
-    own = tokenizers.Tokenizer.from_str(text).encode(*texts).ids
-    parts = [loaded.tokenizer.encode(part).ids for part in texts]
-    if (
-        own
-        == segments(loaded.tokenizer, parts, sum(map(len, parts)) + MOST_SPECIALS).tokens.tolist()
-    ):
-        return text
-    return json.dumps(
-        json.loads(text) | {"post_processor": _template(loaded.tokenizer)}, ensure_ascii=False
-    )
+    single, pair = tokenizer.frame(1), tokenizer.frame(2)
+    names = {number: tokenizer.token(number) for part in pair.ids for number in part}
+    template = {
+        "type": "TemplateProcessing",
+        "single": single.to_json(names),
+        "pair": pair.to_json(names),
+        "special_tokens": {
+            name: {"id": name, "ids": [number], "tokens": [name]} for number, name in names.items()
+        },
+    }
+    return json.dumps(json.loads(text) | {"post_processor": template}, ensure_ascii=False)
 
 
 def _framed(loaded: Loaded) -> bool:
@@ -231,26 +245,3 @@ def _framed(loaded: Loaded) -> bool:
         return not loaded.task.prompt
     causal = any(objective.pattern != "full" for objective in loaded.objectives)
     return not causal and loaded.tokenizer.cls is not None
-
-
-def _template(tokenizer: Tokenizer) -> Mapping[str, Any]:
-    """The frame of `segments`, for one text and for two, as the `tokenizers` library writes it."""
-    begin, close = (tokenizer.eos if own is None else own for own in (tokenizer.cls, tokenizer.sep))
-
-    def special(number: int, kind: int) -> dict[str, Any]:
-        return {"SpecialToken": {"id": tokenizer.token(number), "type_id": kind}}
-
-    def text(name: str, kind: int) -> dict[str, Any]:
-        return {"Sequence": {"id": name, "type_id": kind}}
-
-    first = [special(begin, 0), text("A", 0)]
-    between = [special(close, 0)] * tokenizer.separators
-    return {
-        "type": "TemplateProcessing",
-        "single": [*first, special(close, 0)],
-        "pair": [*first, *between, text("B", 1), special(close, 1)],
-        "special_tokens": {
-            (name := tokenizer.token(number)): {"id": name, "ids": [number], "tokens": [name]}
-            for number in (begin, close)
-        },
-    }

@@ -21,7 +21,7 @@ class Family:
     pooled: the classes that have a pooler, or a dense layer in its place.
     poolings: of a sequence classification, as in config.task.pooling -> the library's name for
         it under "classifier_pooling"; the first is its default.
-    to_model: config.json and the names of the tensors -> our shape.
+    to_model: config.json -> our shape, whose pooler is there if the tensors are.
     to_hf: our shape -> the keys of config.json that say it.
     rules: our shape and class -> rules for the backbone (with the prefix) and all heads.
     pattern: of the attention, for the class without heads.
@@ -36,7 +36,7 @@ class Family:
     prefix: str
     pooled: tuple[str, ...]
     poolings: Mapping[str, str]
-    to_model: Callable[[HfConfig, frozenset[str]], ModelConfig]
+    to_model: Callable[[HfConfig], ModelConfig]
     to_hf: Callable[[ModelConfig], dict[str, Any]]
     rules: Callable[[ModelConfig, str], Sequence[Rule]]
     pattern: Pattern = "full"
@@ -70,13 +70,21 @@ class Family:
         return None
 
 
-def only(hf: HfConfig, key: str, *allowed: Any) -> None:
-    """Raises UserError where a key of config.json has a value that our backbone does not do."""
+def only(hf: HfConfig, key: str, *allowed: Any, where: str = "config.json") -> None:
+    """Raises UserError where a key of a file has a value that is not computed here."""
     if key in hf and hf[key] not in allowed:
         raise UserError(
-            f"config.json: {key}={hf[key]!r} is not supported; supported: "
+            f"{where}: {key}={hf[key]!r} is not supported; supported: "
             f"{', '.join(map(repr, allowed))}"
         )
+
+
+def base_of(rope: Mapping[str, Any], default: Any) -> float:
+    """The base of rotary positions. Raises UserError where it is not a number."""
+    base = rope.get("rope_theta", default)
+    if not isinstance(base, int | float):
+        raise UserError(f"config.json: rope_theta={base!r} is not a number")
+    return float(base)
 
 
 def need(hf: HfConfig, key: str) -> Any:

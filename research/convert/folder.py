@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-import ml_dtypes  # noqa: F401  (numpy learns of bfloat16 by it)
+import ml_dtypes  # numpy learns of bfloat16 by it
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
@@ -16,6 +16,9 @@ from research.data.tokenizer import Tokenizer
 from research.errors import UserError
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
+ADAPTER = "adapter_config.json"
+# By the names of safetensors, whose reader for numpy does not know them.
+FLOAT8 = {"F8_E4M3": ml_dtypes.float8_e4m3fn, "F8_E5M2": ml_dtypes.float8_e5m2}
 HUB_NAME = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")  # "bert-base-uncased", "google/fnet-base"
 WANTED = ("*.json", "*.safetensors", "*.txt")  # of a repository of the hub
 
@@ -32,8 +35,17 @@ class Public:
 
 def read_folder(path: Path) -> Public:
     """Raises UserError for what is missing, damaged, or pickled."""
+    if (path / ADAPTER).is_file():
+        base = _json(path / ADAPTER).get("base_model_name_or_path", "its base")
+        raise UserError(
+            f"{path} is an adapter ({ADAPTER}), not a whole model: merge it into its base first. "
+            "Where transformers and peft are installed:\n"
+            f"  python -c \"import peft; peft.AutoPeftModel.from_pretrained('{path}')"
+            f".merge_and_unload().save_pretrained('merged')\"\n"
+            f"and copy the files of the tokenizer of {base} beside it"
+        )
     config = _json(path / "config.json")
-    return Public(str(path), config, _tensors(path), _tokenizer(path))
+    return Public(str(path), config, _tensors(path), tokenizer_files.load(path))
 
 
 def download(name: str) -> Path:
@@ -120,11 +132,23 @@ def _opened(path: Path) -> dict[str, Callable[[], np.ndarray]]:
     def reader(name: str) -> Callable[[], np.ndarray]:
         def read() -> np.ndarray:
             with safe_open(path, framework="numpy") as file:
+                if file.get_slice(name).get_dtype() in FLOAT8:
+                    return _float8(path, name)
                 return file.get_tensor(name)
 
         return read
 
     return {_named(name): reader(name) for name in names}
+
+
+def _float8(path: Path, name: str) -> np.ndarray:
+    """A tensor of a safetensors file: its header's length in 8 bytes, the header, all numbers."""
+    with path.open("rb") as file:
+        size = int.from_bytes(file.read(8), "little")
+        entry = json.loads(file.read(size))[name]
+        begin, end = entry["data_offsets"]
+        file.seek(8 + size + begin)
+        return np.frombuffer(file.read(end - begin), FLOAT8[entry["dtype"]]).reshape(entry["shape"])
 
 
 def _named(name: str) -> str:
@@ -144,13 +168,6 @@ def _no_weights(folder: Path) -> str:
         f"transformers and torch are installed, convert it once:\n"
         f"{_conversion(folder, str(folder), str(folder))}"
     )
-
-
-def _tokenizer(folder: Path) -> Tokenizer:
-    lowercase = None
-    if (folder / "tokenizer_config.json").is_file():
-        lowercase = _json(folder / "tokenizer_config.json").get("do_lower_case")
-    return tokenizer_files.load(folder, lowercase)
 
 
 def require_free(output: Path) -> None:

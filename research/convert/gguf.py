@@ -14,6 +14,7 @@ import tokenizers
 from tokenizers import AddedToken, decoders, models, pre_tokenizers
 
 from research.convert.folder import Public
+from research.data import frame
 from research.data.tokenizer import Tokenizer
 from research.errors import UserError, nearest
 
@@ -42,7 +43,35 @@ NEEDED = (
     "llama.attention.layer_norm_rms_epsilon",
     "tokenizer.ggml.tokens",
 )
+# Other keys under "llama.", and the values that change nothing of what is computed here; None: all.
+KEYS: dict[str, tuple[Any, ...] | None] = {
+    "vocab_size": None,
+    "pooling_type": None,  # of vectors
+    "attention.head_count_kv": None,
+    "rope.freq_base": None,
+    "rope.scaling.type": ("none",),
+    "rope.scaling.original_context_length": None,
+    "rope.scaling.finetuned": None,
+    "rope.scaling.factor": (1.0, 0.0),
+    "rope.scaling.attn_factor": (1.0,),
+    "rope.scale_linear": (1.0, 0.0),
+    "attention.causal": (True,),
+    "attention.scale": (0.0,),
+    "attention.sliding_window": (0,),
+    "attention.clamp_kqv": (0.0,),
+    "attention.max_alibi_bias": (0.0,),
+    "logit_scale": (1.0, 0.0),
+    "residual_scale": (1.0, 0.0),
+    "embedding_scale": (1.0, 0.0),
+    "expert_count": (0,),
+    "expert_used_count": (0,),
+    "use_parallel_residual": (False,),
+    "tensor_data_layout": ("Meta AI original pth",),  # what is undone here
+}
 CONTROL = 3  # a token's type in the file: it stands for no text
+
+# The tokens with a role, by the name in the file's keys.
+ROLES = {"bos": "bos", "eos": "eos", "unk": "unknown", "pad": "padding"}
 
 # How a text is cut before the merges, by the file's name for it.
 _BYTES = dict(add_prefix_space=False, use_regex=True)
@@ -65,6 +94,7 @@ def read_gguf(path: Path) -> Public:
     if kind != "llama":
         raise UserError(f"{path}: architecture {kind!r} is not supported; supported: 'llama'")
     _need(fields, NEEDED, path)
+    _check(fields, path)
     config = _config(fields)
     tensors = {_name(t.name, path): _reader(t, config, path) for t in reader.tensors}
     config["tie_word_embeddings"] = "lm_head.weight" not in tensors
@@ -75,6 +105,36 @@ def _need(fields: Mapping[str, Any], names: Sequence[str], path: Path) -> None:
     missing = [name for name in names if name not in fields]
     if missing:
         raise UserError(f"{path} lacks {', '.join(missing)}")
+
+
+def _check(fields: Mapping[str, Any], path: Path) -> None:
+    """Raises UserError for a key that says of other numbers than those computed here."""
+    width, heads = fields["llama.embedding_length"], fields["llama.attention.head_count"]
+    for name in ("attention.head_count", "attention.head_count_kv", "feed_forward_length"):
+        if isinstance(fields.get(f"llama.{name}"), list):
+            raise UserError(f"{path}: llama.{name} is another one in each layer; not supported")
+    size = (width // heads,)
+    known = KEYS | {
+        "rope.dimension_count": size,
+        "attention.key_length": size,
+        "attention.value_length": size,
+    }
+    known["attention.scale"] += (float(np.float32(size[0] ** -0.5)),)
+    for key, value in fields.items():
+        name = key.removeprefix("llama.")
+        if name == key or key in NEEDED:
+            continue
+        if name not in known:
+            raise UserError(f"{path}: the key {key}={value!r:.60} is not known, so not followed")
+        allowed = known[name]
+        if allowed is not None and value not in allowed:
+            raise UserError(
+                f"{path}: {key}={value!r} is not supported; supported here: "
+                f"{' or '.join(map(repr, allowed))}"
+            )
+    for key, allowed in (("general.type", "model"), ("split.count", 1)):
+        if fields.get(key, allowed) not in (allowed, 0):
+            raise UserError(f"{path}: {key}={fields[key]!r}; expected a whole model in one file")
 
 
 def _config(fields: Mapping[str, Any]) -> dict[str, Any]:
@@ -95,7 +155,6 @@ def _config(fields: Mapping[str, Any]) -> dict[str, Any]:
         # The file keeps float32; the number that was meant is the one with few digits.
         rms_norm_eps=float(f"{field('attention.layer_norm_rms_epsilon'):.6g}"),
         rope_theta=float(field("rope.freq_base", 10_000.0)),
-        rope_scaling={"type": kind} if (kind := field("rope.scaling.type")) else None,
         hidden_act="silu",
     )
 
@@ -108,7 +167,8 @@ def _name(name: str, path: Path) -> str:
         _, layer, part = stem.split(".", 2)
         if part in BLOCK_NAMES:
             return f"model.layers.{layer}.{BLOCK_NAMES[part]}.{kind}"
-    raise UserError(f"{path}: the tensor {name!r} is not known")
+    told = ", a scaling of rotary positions," if stem == "rope_freqs" else ""
+    raise UserError(f"{path}: the tensor {name!r}{told} is not known")
 
 
 def _reader(tensor: Any, config: Mapping[str, Any], path: Path) -> Callable[[], np.ndarray]:
@@ -134,7 +194,14 @@ def _reader(tensor: Any, config: Mapping[str, Any], path: Path) -> Callable[[], 
 
 
 def _tokenizer(fields: Mapping[str, Any], path: Path) -> Tokenizer:
-    kind, cut = fields.get("tokenizer.ggml.model"), fields.get("tokenizer.ggml.pre", "gpt-2")
+    kind = fields.get("tokenizer.ggml.model")
+    if kind == "gpt2" and "tokenizer.ggml.pre" not in fields:
+        raise UserError(
+            f"{path} lacks tokenizer.ggml.pre, which says how a text is cut before the merges; "
+            "another cut gives other ids. Name that of its model in a copy, one of "
+            f"{', '.join(CUTS)}: gguf-new-metadata --pre-tokenizer NAME {path} COPY.gguf"
+        )
+    cut = fields.get("tokenizer.ggml.pre")
     if kind != "gpt2" or cut not in CUTS:
         raise UserError(
             f"{path}: the tokenizer {kind!r} with the cut {cut!r} is not supported"
@@ -149,4 +216,12 @@ def _tokenizer(fields: Mapping[str, Any], path: Path) -> Tokenizer:
     types = fields["tokenizer.ggml.token_type"]
     special = [t for t, kind in zip(tokens, types, strict=True) if kind == CONTROL]
     inner.add_special_tokens([AddedToken(name, normalized=False, special=True) for name in special])
-    return Tokenizer(inner)
+    roles = {
+        role: tokens[fields[f"tokenizer.ggml.{key}_token_id"]]
+        for role, key in ROLES.items()
+        if f"tokenizer.ggml.{key}_token_id" in fields
+    }
+    framing = [r for r in ("bos", "eos") if fields.get(f"tokenizer.ggml.add_{r}_token", False)]
+    _need(fields, [f"tokenizer.ggml.{role}_token_id" for role in framing], path)
+    inner.post_processor = frame.ends({r: (roles[r], vocab[roles[r]]) for r in framing})
+    return Tokenizer(inner, roles)

@@ -40,7 +40,7 @@ def _rules(model: ModelConfig, name: str) -> list[Rule]:
     ]
 
 
-def _model(hf: HfConfig, tensors: frozenset[str]) -> ModelConfig:
+def _model(hf: HfConfig) -> ModelConfig:
     only(hf, "scale_attn_weights", True)
     only(hf, "scale_attn_by_inverse_layer_idx", False)
     only(hf, "add_cross_attention", False)

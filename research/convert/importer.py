@@ -2,6 +2,7 @@
 
 import dataclasses
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,37 +10,66 @@ import jax
 import jax.numpy as jnp
 
 from research.config import Config, from_values, to_values
-from research.convert import mapping
+from research.convert import mapping, sentence_folder
 from research.convert.families import family_of
 from research.convert.family import Family
 from research.convert.folder import Public, download, read_folder, require_free
+from research.convert.mapping import Rule
 from research.errors import UserError
+from research.evaluation import entities
+from research.evaluation.embedding import Recipe
 from research.models import config as model_config
 from research.models import params as parameters
 from research.models.config import ModelConfig
+from research.objectives import ObjectivesConfig
 from research.objectives.protocol import heads_of
-from research.tasks.span_qa import SpanQAConfig, specials
+from research.tasks.multiple_choice import MultipleChoiceConfig
+from research.tasks.span_qa import SpanQAConfig
+from research.tasks.token_classification import TokenClassificationConfig
 from research.training import checkpoint
 from research.training.inference import objectives_of
 
 ROW = 512  # tokens of a row, unless the model has fewer positions
 CHOICES = 4
+QUESTION = 64  # tokens of the longest question, as in BERT's run_squad.py
+OF_HEADS = ("heads/", "backbone/pooler/")  # our paths of what a class may have or not
+POOLER = "backbone/pooler/dense/kernel"
 POOLED = ("sequence_classification", "multiple_choice")
 OBJECTIVES = ("masked_lm", "next_sentence", "causal_lm")
 
 
 @dataclasses.dataclass(frozen=True)
 class Imported:
-    """What was read: the config of the new checkpoint, its params, and what the source is."""
+    """What was read: the config of the new checkpoint, its params, and what the source is.
+
+    vectors: how its folder makes them, if it says so. max_length: tokens of its longest text.
+    notes: what is left out of the source, and what its folder does not say.
+    """
 
     config: Config
     params: Any
     architecture: str
     source: Public
+    vectors: Recipe | None
+    max_length: int | None
+    notes: tuple[str, ...]
 
 
-def read(source: str) -> Imported:
+@dataclasses.dataclass(frozen=True)
+class _Fit:
+    """A class of the library that has the source's tensors, but for those that are `left_out`."""
+
+    name: str
+    config: Config
+    rules: list[Rule]
+    left_out: list[str]
+    notes: tuple[str, ...]
+
+
+def read(source: str, labels: Sequence[str] = ()) -> Imported:
     """Reads a folder, a GGUF file, or a name of the Hugging Face hub.
+
+    labels: names of the head's outputs in their order, in place of those in config.json.
 
     Raises UserError for whatever is not understood: architecture, config key, tensor, tokenizer.
     """
@@ -54,53 +84,102 @@ def read(source: str) -> Imported:
         raise UserError(f"{path} is neither a folder with a config.json nor a .gguf file")
     else:
         public = read_folder(download(source))
-    return convert(public)
+    return convert(public, labels)
 
 
-def convert(public: Public) -> Imported:
+def convert(public: Public, labels: Sequence[str] = ()) -> Imported:
     """The parameters of a public checkpoint in our tree, every tensor accounted for."""
-    family = family_of(public.hf)
-    model = family.to_model(public.hf, frozenset(public.tensors))
+    family, folder = family_of(public.hf), Path(public.where)
+    vectors, max_length = sentence_folder.read(folder), sentence_folder.max_length(folder)
+    if public.hf.get("quantization_config"):
+        raise UserError(
+            f"{public.where}: config.json has a quantization_config, so its weights are not plain "
+            "numbers; take the checkpoint from which it was quantised"
+        )
+    model = family.to_model(public.hf)
     model_config.check(model)
     if public.tokenizer.vocab_size > model.vocab_size:
         raise UserError(
             f"{public.where}: the tokenizer has {public.tokenizer.vocab_size:,} entries, the "
             f"embedding {model.vocab_size:,} rows"
         )
-    errors = []
+    fits, errors = [], []
     for name in _candidates(family, public):
         try:
-            return Imported(*_as_class(public, family, model, name), name, public)
+            fits.append(_fit(public, family, model, name, max_length, labels))
         except UserError as error:
             errors.append(error)
-    raise errors[0]
+    if not fits:
+        raise errors[0]
+    fit = min(fits, key=lambda fit: len(fit.left_out))
+    if labels and not hasattr(fit.config.task, "labels"):
+        raise UserError(f"--labels: {fit.name} has no labels")
+    notes = [*fit.notes, *_limits(fit.config)]
+    if fit.left_out:
+        notes.append(f"left out, nothing here has a place for them: {mapping.listed(fit.left_out)}")
+    params = _params(public, family, fit)
+    return Imported(fit.config, params, fit.name, public, vectors, max_length, tuple(notes))
 
 
-def _as_class(public: Public, family: Family, model: ModelConfig, name: str) -> tuple[Config, Any]:
-    """Config and params, if the tensors are those of the class."""
-    config = _config(family, name, model, public)
-    tree = parameters.shapes(model, _heads(config, public))
-    shapes = parameters.by_path(tree)
+def _fit(
+    public: Public,
+    family: Family,
+    model: ModelConfig,
+    name: str,
+    max_length: int | None,
+    labels: Sequence[str],
+) -> _Fit:
+    """The class `name`, if the tensors are its own. Raises UserError where they are not."""
+    length = min(ROW, model.max_positions, max_length or ROW)
+    tensors = _named(public, family, model, name)
+    poolers = [r.theirs for r in family.rules(model, name) if r.ours[0] == POOLER]
+    model = dataclasses.replace(model, pooler=any(pooler in tensors for pooler in poolers))
+    config, notes = _config(family, name, model, public, length, labels), ()
+    if isinstance(config.task, TokenClassificationConfig) and not labels:
+        try:
+            entities.scheme(config.task.labels)
+        except ValueError as error:
+            config = dataclasses.replace(config, task=None, objective=ObjectivesConfig())
+            notes = (f"its head is left out: {error}. To keep it, say what its labels mean, in "
+                     "their order: --labels=O,B-PER,I-PER,…",)  # fmt: skip
+    shapes = parameters.by_path(parameters.shapes(model, _heads(config, public)))
     rules = mapping.active(family.rules(model, name), shapes)
-    found = mapping.read(
-        _with_prefix(public, family, rules, model),
+    left_out = mapping.match(
+        tensors,
         rules,
-        shapes,
         model.layers,
         lambda path, layer: family.skip(model, path, layer),
         family.ignored,
-        family.copies,
+        _copies(family, model, name),
+        _of_heads(family, model),
         public.where,
     )
-    return config, jax.tree.unflatten(
+    return _Fit(name, config, rules, left_out, notes)
+
+
+def _params(public: Public, family: Family, fit: _Fit) -> Any:
+    model = fit.config.model
+    tree = parameters.shapes(model, _heads(fit.config, public))
+    shapes = parameters.by_path(tree)
+    found = mapping.read(
+        _named(public, family, model, fit.name),
+        fit.rules,
+        shapes,
+        model.layers,
+        lambda path, layer: family.skip(model, path, layer),
+        public.where,
+    )
+    return jax.tree.unflatten(
         jax.tree.structure(tree), [jnp.asarray(found[path]) for path in shapes]
     )
 
 
 def _candidates(family: Family, public: Public) -> list[str]:
-    """The class that config.json names, then the others: some checkpoints hold more heads."""
+    """The class that config.json names, and where it is of a pre-training those that may fit
+    better: some checkpoints hold more heads."""
     named = (public.hf.get("architectures") or [next(iter(family.classes))])[0]
-    family.heads_of(named)
+    if not _plain(family.heads_of(named)):
+        return [named]
     others = [n for n, heads in family.classes.items() if heads and _plain(heads) and n != named]
     return [named, *others]
 
@@ -110,21 +189,60 @@ def _plain(heads: tuple[str, ...]) -> bool:
     return all(head in OBJECTIVES for head in heads)
 
 
-def _with_prefix(public: Public, family: Family, rules: Any, model: ModelConfig) -> dict:
-    """The tensors under the names of the rules, some files leave the backbone's prefix out."""
-    known = {
-        name
-        for rule in rules
-        for name in mapping.names(rule, model.layers, lambda path, layer: False)
-    }
+def _tensor_names(rules: Sequence[Rule], layers: int) -> set[str]:
+    return {n for rule in rules for n in mapping.names(rule, layers, lambda path, layer: False)}
+
+
+def _of_heads(family: Family, model: ModelConfig) -> set[str]:
+    """The tensors of all the heads and poolers that the family has."""
     return {
-        name if name in known or family.prefix + name not in known else family.prefix + name: read
-        for name, read in public.tensors.items()
+        name
+        for kind in family.classes
+        for name in _tensor_names(
+            [r for r in family.rules(model, kind) if r.ours[0].startswith(OF_HEADS)], model.layers
+        )
     }
 
 
-def _config(family: Family, name: str, model: ModelConfig, public: Public) -> Config:
-    length = min(ROW, model.max_positions)
+def _named(public: Public, family: Family, model: ModelConfig, name: str) -> dict[str, Any]:
+    """The tensors under the names that they have in the class `name`.
+
+    Some files leave the backbone's prefix out or have it where the class does not, and some have
+    only the copy of a table that is tied.
+    """
+    known = _tensor_names(family.rules(model, name), model.layers)
+
+    def own(theirs: str) -> str:
+        prefix = family.prefix
+        ways = (theirs, prefix + theirs, theirs.removeprefix(prefix))
+        return next((way for way in ways if way in known), theirs)
+
+    found = {own(theirs): read for theirs, read in public.tensors.items()}
+    for copy, original in _copies(family, model, name).items():
+        if copy in found:
+            found.setdefault(original, found[copy])
+    return found
+
+
+def _copies(family: Family, model: ModelConfig, name: str) -> dict[str, str]:
+    """The family's copies, as the class `name` calls what they are of."""
+    if not model.tied_embeddings:
+        return {}
+    bare = not family.classes[name]
+    return {
+        copy: original.removeprefix(family.prefix) if bare else original
+        for copy, original in family.copies.items()
+    }
+
+
+def _config(
+    family: Family,
+    name: str,
+    model: ModelConfig,
+    public: Public,
+    length: int,
+    labels: Sequence[str],
+) -> Config:
     values: dict[str, Any] = {
         "model": dataclasses.asdict(model),
         "tokenizer": {"kind": "file", "path": public.where},
@@ -134,22 +252,24 @@ def _config(family: Family, name: str, model: ModelConfig, public: Public) -> Co
     if _plain(heads):
         values["objective"] = {head: {} for head in heads}
     else:
-        values["task"] = _task(family, heads[0], public, length)
+        values["task"] = _task(family, heads[0], public, length, labels)
     return from_values(values, public.where, to_run=False)
 
 
-def _task(family: Family, head: str, public: Public, length: int) -> dict[str, Any]:
+def _task(
+    family: Family, head: str, public: Public, length: int, names: Sequence[str]
+) -> dict[str, Any]:
     hf = public.hf
     if head == "span_qa":
-        question = min(SpanQAConfig.max_question, length // 4)
-        room = length - specials(public.tokenizer) - question
+        room = length - len(public.tokenizer.frame(2))
         stride = min(SpanQAConfig.stride, max(1, room // 2))
-        return {"name": head, "max_question": question, "stride": stride}
+        return {"name": head, "max_question": QUESTION, "stride": stride}
     pooling = {"pooling": family.pooling(hf)} if head in POOLED else {}
     if head == "multiple_choice":  # how many there are, no config.json says
         return {"name": head, "choices": CHOICES} | pooling
     problem = hf.get("problem_type")
-    labels = hf.get("id2label") or {str(i): f"LABEL_{i}" for i in range(2)}
+    count = hf.get("num_labels") or 2
+    labels = hf.get("id2label") or {str(i): f"LABEL_{i}" for i in range(count)}
     if pooling and (problem == "regression" or (problem is None and len(labels) == 1)):
         return {"name": "regression"} | pooling
     wanted = [str(number) for number in range(len(labels))]
@@ -157,7 +277,12 @@ def _task(family: Family, head: str, public: Public, length: int) -> dict[str, A
         raise UserError(f"config.json: id2label has the ids {', '.join(labels)}, expected 0 to "
                         f"{len(labels) - 1}")  # fmt: skip
     name = "multi_label" if problem == "multi_label_classification" and pooling else head
-    return {"name": name, "labels": [labels[number] for number in wanted]} | pooling
+    if names and len(names) != len(labels):
+        raise UserError(
+            f"--labels={','.join(names)} has {len(names)} names; the head has {len(labels)} "
+            f"outputs: {', '.join(labels[number] for number in wanted)}"
+        )
+    return {"name": name, "labels": names or [labels[number] for number in wanted]} | pooling
 
 
 def _heads(config: Config, public: Public) -> dict[str, Any]:
@@ -168,6 +293,24 @@ def _heads(config: Config, public: Public) -> dict[str, Any]:
     return heads_of(objectives)
 
 
+def _limits(config: Config) -> list[str]:
+    """What of the reading of texts the import has set, which the source does not say."""
+    length = config.data.length
+    found = [f"--config.data.length={length}: a longer text is cut, or read in windows"]
+    if isinstance(config.task, SpanQAConfig):
+        task = config.task
+        found += [
+            f"--config.task.max_question={task.max_question}: a longer question loses its end, if "
+            "it does not fit in a row together with its context",
+            f"--config.task.stride={task.stride}: tokens between the starts of two windows",
+            f"--config.task.max_answer={task.max_answer}: tokens of the longest answer",
+            "--config.task.unanswerable=false: there always is an answer",
+        ]
+    if isinstance(config.task, MultipleChoiceConfig):
+        found.append(f"--config.task.choices={config.task.choices}: each has its share of a row")
+    return ["set by this import; predict and evaluate take other values:", *found]
+
+
 def save(imported: Imported, output: str) -> None:
     """Writes the checkpoint as step 0. Raises UserError where OUTPUT holds something already."""
     require_free(Path(output))
@@ -176,6 +319,8 @@ def save(imported: Imported, output: str) -> None:
         "source": imported.source.where,
         "architecture": imported.architecture,
         "pattern": family_of(imported.source.hf).pattern,
+        "max_length": imported.max_length,
+        "vectors": imported.vectors and dataclasses.asdict(imported.vectors),
     }
     folder = Path(output) / "checkpoints"
     try:

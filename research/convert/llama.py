@@ -2,7 +2,17 @@
 
 from typing import Any
 
-from research.convert.family import SIZES, Family, HfConfig, Keys, need, only, read_keys, write_keys
+from research.convert.family import (
+    SIZES,
+    Family,
+    HfConfig,
+    Keys,
+    base_of,
+    need,
+    only,
+    read_keys,
+    write_keys,
+)
 from research.convert.mapping import Rule, Table, dense, norm
 from research.errors import UserError
 from research.models.config import ModelConfig
@@ -38,11 +48,11 @@ def _rules(model: ModelConfig, name: str) -> list[Rule]:
     ]
 
 
-def _model(hf: HfConfig, tensors: frozenset[str]) -> ModelConfig:
+def _model(hf: HfConfig) -> ModelConfig:
     only(hf, "attention_bias", False)
     only(hf, "mlp_bias", False)
-    # Newer files have the base in "rope_parameters", beside the kind of scaling.
-    rope = hf.get("rope_parameters") or hf.get("rope_scaling") or {}
+    # Where a file has both, the library takes "rope_scaling", its base included.
+    rope = hf.get("rope_scaling") or hf.get("rope_parameters") or {}
     kind = rope.get("rope_type", rope.get("type", "default"))
     if kind != "default":
         raise UserError(f"config.json: rope scaling {kind!r} is not supported; supported: none")
@@ -56,7 +66,7 @@ def _model(hf: HfConfig, tensors: frozenset[str]) -> ModelConfig:
         **read_keys(hf, KEYS),
         kv_heads=hf.get("num_key_value_heads") or heads,
         positions="rope",
-        rope_base=float(rope.get("rope_theta", hf.get("rope_theta", 10_000.0))),
+        rope_base=base_of(rope, hf.get("rope_theta", 10_000.0)),
         norm="rmsnorm",
         gated=True,
         bias=False,
@@ -88,4 +98,5 @@ LLAMA = Family(
     rules=_rules,
     pattern="causal",
     ignored=("*rotary_emb.inv_freq",),
+    copies={"lm_head.weight": "model.embed_tokens.weight"},
 )

@@ -7,7 +7,7 @@ same rules are read in both directions, so what is imported and exported again i
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any, Protocol
 
@@ -165,47 +165,63 @@ def names(rule: Rule, layers: int, skip: Callable[[str, int], bool]) -> list[str
     ]
 
 
+def match(
+    tensors: Mapping[str, Callable[[], np.ndarray]],
+    rules: Sequence[Rule],
+    layers: int,
+    skip: Callable[[str, int], bool],
+    ignored: Sequence[str],
+    copies: Mapping[str, str],
+    elsewhere: Collection[str],
+    where: str,
+) -> list[str]:
+    """The tensors that no rule reads and that are known from `elsewhere`, in order.
+
+    Args:
+        tensors: name -> a function that reads it.
+        rules: those of `active`.
+        ignored: patterns of tensors that hold nothing that is learnt.
+        copies: tensors that may be there, and what each has to be the same as.
+        elsewhere: tensors that the architecture has with other heads.
+        where: what to call the checkpoint in an error.
+
+    Raises UserError naming every tensor that is missing or not known, and a copy that is not one.
+    """
+    expected = {name for rule in rules for name in names(rule, layers, skip) if name}
+    missing = sorted(expected - tensors.keys())
+    if missing:
+        raise UserError(f"{where} lacks {listed(missing)}")
+    others = sorted(
+        name
+        for name in tensors.keys() - expected
+        if not any(fnmatchcase(name, pattern) for pattern in ignored)
+    )
+    unknown = [name for name in others if name not in copies and name not in elsewhere]
+    if unknown:
+        raise UserError(f"{where} has tensors that this architecture does not: {listed(unknown)}")
+    for name in others:
+        other = copies.get(name)
+        if other in tensors and not np.array_equal(tensors[name](), tensors[other]()):
+            raise UserError(
+                f"{where}: {name} is not the same as {other}; in this architecture they are one"
+            )
+    return [name for name in others if name not in copies]
+
+
 def read(
     tensors: Mapping[str, Callable[[], np.ndarray]],
     rules: Sequence[Rule],
     shapes: Mapping[str, Any],
     layers: int,
     skip: Callable[[str, int], bool],
-    ignored: Sequence[str],
-    copies: Mapping[str, str],
     where: str,
 ) -> dict[str, np.ndarray]:
-    """Our parameters by path, float32, from tensors by name.
+    """Our parameters by path, float32, from tensors by name, as `match` takes them.
 
-    Args:
-        tensors: name -> a function that reads it.
-        rules: those of `active`.
-        shapes: our parameters' shapes by path.
-        ignored: patterns of tensors that hold nothing that is learnt.
-        copies: tensors that may be there, and what each has to be the same as.
-        where: what to call the checkpoint in an error.
+    shapes: our parameters' shapes by path.
 
-    Raises UserError naming every tensor that is missing, not known, or of another shape; nothing
-    has been read then but the shapes of those before.
+    Raises UserError naming a tensor of another shape.
     """
-    expected = {name for rule in rules for name in names(rule, layers, skip) if name}
-    missing = sorted(expected - tensors.keys())
-    if missing:
-        raise UserError(f"{where} lacks {_listed(missing)}")
-    unknown = sorted(
-        name
-        for name in tensors.keys() - expected
-        if name not in copies and not any(fnmatchcase(name, pattern) for pattern in ignored)
-    )
-    if unknown:
-        raise UserError(f"{where} has tensors that this architecture does not: {_listed(unknown)}")
-    for name, other in copies.items():
-        if {name, other} <= tensors.keys() and not np.array_equal(
-            tensors[name](), tensors[other]()
-        ):
-            raise UserError(
-                f"{where}: {name} is not the same as {other}; in this architecture they are one"
-            )
     found: dict[str, np.ndarray] = {}
     for rule in rules:
         stacked = "{layer}" in rule.theirs
@@ -252,6 +268,7 @@ def write(
     return found
 
 
-def _listed(found: Sequence[str]) -> str:
+def listed(found: Sequence[str]) -> str:
+    """The first names of a list, and how many there are more."""
     more = f" and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
     return ", ".join(found[:SHOWN]) + more

@@ -2,7 +2,17 @@
 
 from typing import Any
 
-from research.convert.family import SIZES, Family, HfConfig, Keys, only, read_keys, write_keys
+from research.convert.family import (
+    SIZES,
+    Family,
+    HfConfig,
+    Keys,
+    base_of,
+    need,
+    only,
+    read_keys,
+    write_keys,
+)
 from research.convert.mapping import Rule, Table, dense, norm
 from research.errors import UserError
 from research.models.config import ModelConfig
@@ -61,16 +71,18 @@ def _skip(model: ModelConfig, path: str, layer: int) -> bool:
 
 
 def _rope(hf: HfConfig) -> tuple[float, float]:
-    """(base of the global layers, base of the local ones)."""
-    given = hf.get("rope_parameters") or {}
-    if "full_attention" in given:
-        bases = [given[kind] for kind in ("full_attention", "sliding_attention")]
-        for base in bases:
-            only(base, "rope_type", "default")
-        return tuple(float(base["rope_theta"]) for base in bases)
-    full = float(hf.get("global_rope_theta", 160_000.0))
-    local = hf.get("local_rope_theta", 10_000.0)
-    return full, full if local is None else float(local)
+    """(base of the global layers, base of the local ones).
+
+    A "rope_scaling" changes both kinds of layers; a base that no kind has is an older key's.
+    """
+    scaling, given = hf.get("rope_scaling") or {}, hf.get("rope_parameters") or {}
+    kinds = [(given.get(kind) or {}) | scaling for kind in ("full_attention", "sliding_attention")]
+    for kind in kinds:
+        only(kind, "type", "default")
+        only(kind, "rope_type", "default")
+    full = base_of(kinds[0], hf.get("global_rope_theta", 160_000.0))
+    older = hf.get("local_rope_theta", 10_000.0)
+    return full, base_of(kinds[1], full if older is None else older)
 
 
 def _every(hf: HfConfig) -> int:
@@ -85,13 +97,15 @@ def _every(hf: HfConfig) -> int:
     return every
 
 
-def _model(hf: HfConfig, tensors: frozenset[str]) -> ModelConfig:
+def _model(hf: HfConfig) -> ModelConfig:
     for key in ("attention_bias", "mlp_bias", "norm_bias", "classifier_bias"):
         only(hf, key, False)
     only(hf, "decoder_bias", True)
     only(hf, "classifier_activation", "gelu")
     only(hf, "tie_word_embeddings", True)
     full, local = _rope(hf)
+    if "sliding_window" in hf:  # half of the other, which it replaces
+        hf = {**hf, "local_attention": 2 * need(hf, "sliding_window")}
     return ModelConfig(
         **read_keys(hf, KEYS),
         positions="rope",

@@ -16,15 +16,16 @@ class Layout:
     """Capacities of a row, and which arrays a batch has beside the common ones.
 
     `predictions` = P > 0 adds predict_positions, predict_targets, predict_weights [R, P];
-    `targets` adds targets and target_weights [R, L], `prefix` a bool array [R, L]; each name in
-    `labels` an int array [R, S], in `values` a float one. `together`: all slots of an example share
-    a row.
+    `targets` adds targets and target_weights [R, L], `bytes` target_bytes [R, L], `prefix` a bool
+    array [R, L]; each name in `labels` an int array [R, S], in `values` a float one. `together`:
+    all slots of an example share a row.
     """
 
     length: int
     slots: int
     predictions: int = 0
     targets: bool = False
+    bytes: bool = False
     prefix: bool = False
     labels: tuple[str, ...] = ()
     values: tuple[str, ...] = ()
@@ -36,8 +37,9 @@ class Slot:
     """One example (or window, or sentence pair) as it will lie in a row; n tokens.
 
     tokens, types: int [n]; predict_*: int, positions within the slot; targets, target_weights:
-    [n]; prefix: so many tokens are seen by all of the slot; labels, values: one int, one float for
-    each of the layout's; weight 0 keeps the slot out of every sum.
+    [n], target_bytes: the UTF-8 bytes of text that each
+    target stands for; prefix: so many tokens are seen by all of the slot; labels, values: one int,
+    one float for each of the layout's; weight 0 keeps the slot out of every sum.
     """
 
     tokens: np.ndarray
@@ -50,6 +52,7 @@ class Slot:
     predict_targets: np.ndarray | None = None
     targets: np.ndarray | None = None
     target_weights: np.ndarray | None = None
+    target_bytes: np.ndarray | None = None
     prefix: int = 0
 
     def __len__(self) -> int:
@@ -80,6 +83,8 @@ def empty(rows: int, layout: Layout, pad: int | None) -> Batch:
     if layout.targets:
         batch["targets"] = np.zeros(wide, np.int32)
         batch["target_weights"] = np.zeros(wide, np.float32)
+    if layout.bytes:
+        batch["target_bytes"] = np.zeros(wide, np.float32)
     if layout.prefix:
         batch["prefix"] = np.zeros(wide, bool)
     for name in layout.labels:
@@ -130,6 +135,8 @@ def assemble(rows: Sequence[Sequence[Slot]], layout: Layout, pad: int | None) ->
             if layout.targets:
                 batch["targets"][r, here] = slot.targets
                 batch["target_weights"][r, here] = slot.target_weights * slot.weight
+            if layout.bytes:
+                batch["target_bytes"][r, here] = slot.target_bytes
             if layout.prefix:
                 batch["prefix"][r, at : at + slot.prefix] = True
             at = end

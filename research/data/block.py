@@ -9,8 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
+from research.data.encoding import Encoding
 from research.data.sentences import split_sentences
-from research.data.tokenizer import Encoding, Tokenizer
+from research.data.tokenizer import Tokenizer
 
 ARRAYS = ("tokens", "word_starts", "documents", "sentences", "document_sentences")
 PART = ".part-"  # in the name of a folder that is being written

@@ -3,15 +3,17 @@
 import dataclasses
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from research import objectives
-from research.data import mixture, sources, store
+from research import objectives, tasks
+from research.data import kinds, mixture, sources, store
 from research.data import pretraining as pretraining_batches
 from research.data import tokenizer as tokenizers
 from research.data.config import DataConfig, TokenizerConfig
+from research.data.left_out import LeftOut
 from research.data.loader import Batches
 from research.data.mixture import MixedBatches
 from research.data.objective_mixture import ObjectiveMixture
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
 
 TOKENIZER_FORMAT = 1  # raise it when the same texts would give another tokenizer
 TOKENIZER_BYTES = 1 << 30  # UTF-8 bytes of text that a tokenizer is trained on at most
+LABELS = 30  # that are listed
 EVAL_SEED = 20_181_011  # of the masks that every evaluation draws
 
 Stream = PretrainingBatches | MixedBatches
@@ -35,11 +38,45 @@ Stream = PretrainingBatches | MixedBatches
 
 @dataclasses.dataclass(frozen=True)
 class Data:
-    """Batches of both splits; `key` is the fingerprint of what they are made from."""
+    """Batches of both splits; `key` is the fingerprint of what they are made from,
+    `measured_key` that of what `validation` is read from, whatever the tokenizer. Of a
+    task: `splits`, how each was read, as lines for people, and the examples of `validation`."""
 
     train: Batches
     validation: Batches
     key: str
+    measured_key: str = ""
+    splits: Mapping[str, list[str]] = dataclasses.field(default_factory=dict)
+    validation_examples: list[Example] = dataclasses.field(default_factory=list)
+
+
+@dataclasses.dataclass(frozen=True)
+class Split:
+    """The examples of a task's split.
+
+    name: "train", "validation" or "test"; places: where each example stands, for messages.
+    columns: our name -> theirs, as the first row has them; read_as: the format, for people.
+    left_out: the rows that are not used.
+    """
+
+    name: str
+    source: SourceConfig
+    examples: list[Example]
+    places: list[str]
+    columns: Mapping[str, str]
+    read_as: str
+    left_out: LeftOut
+
+    def lines(self) -> list[str]:
+        """What was understood of its files."""
+        named = (o if o == t else f"{t} as {o}" for o, t in self.columns.items() if o != "id")
+        lines = [f"read{' as ' if self.read_as else ''}{self.read_as}: {', '.join(named)}"]
+        if counts := label_counts(self.examples):
+            shown = [f"{label} {count:,}" for label, count in sorted(counts.items())]
+            lines.append(f"labels: {', '.join(shown[:LABELS])}")
+            if len(shown) > LABELS:
+                lines[-1] += f", … ({len(shown):,} of them)"
+        return lines + self.left_out.lines()
 
 
 def make_tokenizer(config: TokenizerConfig, data: DataConfig) -> Tokenizer:
@@ -124,7 +161,9 @@ def pretraining(config: "Config", tokenizer: Tokenizer, mesh_rows: int, quiet: b
     pretraining_batches.check_tokenizer(config.objective, tokenizer)
     if data.weights:  # before anything is tokenised
         counts = mixture.shares(data.weights, [source.name for source in data.corpus])
-    *train, validation = [job.build(quiet) for job in jobs(data, tokenizer)]
+    planned = jobs(data, tokenizer)
+    *train, validation = [job.build(quiet) for job in planned]
+    measured = [*planned[-1].fingerprints, f"{data.held_out_percent}"]
 
     def stream(goal: ObjectivesConfig, rows: int, seed: int | str) -> Stream:
         shape = (goal, data.length, data.slots)
@@ -150,6 +189,7 @@ def pretraining(config: "Config", tokenizer: Tokenizer, mesh_rows: int, quiet: b
         batches,
         evaluation_batches(config, tokenizer, validation, mesh_rows),
         " ".join(made.key for made in (*train, validation)),
+        hashlib.sha256("\n".join(measured).encode()).hexdigest(),
     )
 
 
@@ -188,35 +228,95 @@ def evaluation_batches(
     return ObjectiveMixture(parts, objectives.places(goal), rows, layout, once=True)
 
 
-def examples(source: SourceConfig, kind: str) -> list[Example]:
-    """All examples of a task's split."""
-    return list(sources.read(source, kind))
+def split(config: "Config", name: str) -> Split:
+    """The examples of a task's "train", "validation" or "test" split.
+
+    `fields` and `label_names` that only `train` has hold for it too, as far as it has the columns.
+    """
+    data, kind, source = config.data, tasks.kind_of(config.task), config.data.source(name)
+    columns, left_out = sources.columns_of(source, kind), LeftOut()
+    train = data.train or source  # an imported checkpoint was trained on nothing that is known
+    if not source.fields:
+        columns = dataclasses.replace(columns, others=dict(train.fields))
+    if not source.label_names:
+        columns = dataclasses.replace(columns, label_names=train.label_names)
+    found = list(sources.placed(source, kind, columns, left_out))
+    first = found[0][0]
+    return Split(
+        name,
+        source,
+        [example for _, example in found],
+        [row.where for row, _ in found],
+        kinds.wanted(first, kind, columns, labelled=True),
+        first.read_as,
+        left_out,
+    )
 
 
-def task_slots(task: Task, split: str, source: SourceConfig, found: list[Example]) -> list:
-    """The slots of each of a split's examples. Raises UserError for one that does not fit."""
-    try:
-        return [task.slots(e, i, True) for i, e in enumerate(found)]
-    except UserError as error:
-        raise UserError(f"config.data.{split}={source.name}: {error}") from error
+def label_counts(examples: Iterable[Example]) -> Counter[str]:
+    """How often each label, or tag, stands in the examples."""
+    return Counter(label for example in examples for label in kinds.labels_in(example))
 
 
-def for_task(config: "Config", task: Task, tokenizer: Tokenizer, mesh_rows: int) -> Data:
+def with_labels(config: "Config") -> "Config":
+    """The config with the labels that its training examples have, in the order of the alphabet,
+    where it asks for them; or with all that have names in the source, in their order.
+
+    Raises UserError where nearly every example has its own: that is not a label.
+    """
+    if getattr(config.task, "labels", ()) != tasks.AUTO:
+        return config
+    names = config.data.train.label_names
+    if not names:
+        train = split(config, "train")
+        names = tuple(sorted(label_counts(train.examples)))
+        if len(names) > max(LABELS, len(train.examples) / 2):
+            raise UserError(
+                f"config.task.labels={tasks.AUTO}: {train.source.name} has {len(names):,} "
+                f"different labels in {len(train.examples):,} examples, such as {names[0]!r:.60}; "
+                "another "
+                'column may be meant: --config.data.train.fields=\'{"label": "…"}\''
+            )
+    return dataclasses.replace(config, task=dataclasses.replace(config.task, labels=names))
+
+
+def task_slots(task: Task, part: Split, every: int = 1) -> list:
+    """The slots of each of a split's examples. Raises UserError, with its place, for one that does
+    not fit.
+
+    Args:
+        every: of so many examples one is looked at.
+    """
+    slots = []
+    for number in range(0, len(part.examples), every):
+        try:
+            slots.append(task.slots(part.examples[number], number, True))
+        except UserError as error:
+            where = f"config.data.{part.name}={part.source.name}: {part.places[number]}"
+            raise UserError(f"{where}: {error}") from error
+    return slots
+
+
+def for_task(
+    config: "Config", task: Task, tokenizer: Tokenizer, mesh_rows: int, quiet: bool
+) -> Data:
     """Batches of a task's training and validation examples, held in memory."""
-    data, train = config.data, config.train
-    made = []
-    for split, source, shuffle in (
-        ("train", data.train, True),
-        ("validation", data.validation, False),
-    ):
-        slots = task_slots(task, split, source, examples(source, task.kind))
+    train, batches, lines = config.train, [], {}
+    for name, shuffle in (("train", True), ("validation", False)):
+        found = split(config, name)
+        slots = task_slots(task, found)
+        lines[name] = found.lines()
+        if not quiet:
+            print("".join(f"{name}: {line}\n" for line in found.left_out.lines()), end="")
         # An evaluation has a micro-batch's examples: what fits in training fits there too.
         cut = 1 if shuffle else train.accumulation
         size = max(1, train.batch_size // cut)
         multiple = mesh_rows * train.accumulation // cut
-        made.append(
+        batches.append(
             TaskBatches(slots, task.layout, tokenizer.pad, size, config.seed, shuffle, multiple)
         )
-    parts = [sources.fingerprint(data.train), sources.fingerprint(data.validation)]
+    parts = [sources.fingerprint(config.data.train), sources.fingerprint(config.data.validation)]
     key = json.dumps([*parts, tokenizer.fingerprint()])
-    return Data(made[0], made[1], hashlib.sha256(key.encode()).hexdigest()[:16])
+    return Data(
+        *batches, hashlib.sha256(key.encode()).hexdigest()[:16], parts[1], lines, found.examples
+    )

@@ -1,47 +1,38 @@
-"""Rows out of the reader's own files: .jsonl, .csv and .txt, each also gzipped.
+"""Rows out of the reader's own files, of the endings in `formats.ENDINGS`, each also gzipped.
 
 Every fault in a file is a UserError that names the file and the line.
 """
 
-import csv
 import glob
-import gzip
 import hashlib
-import json
 import os
-import sys
-import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 from research import bucket
+from research.data import formats, texts
+from research.data.lines import Lines, refuse
+from research.data.row import Row, one_line_end
 from research.errors import UserError, nearest
 
-_READABLE = (".jsonl", ".csv", ".txt")
 LARGE = 1 << 30  # bytes of files from which on they are not hashed at every start
 
 
-class Row(NamedTuple):
-    """One raw row: where it stands (for messages), an id to fall back on, and its fields."""
+def find(pattern: str, format: str = "") -> list[Path]:
+    """The files that a path or glob (`*`, `?`, `**`) names, sorted.
 
-    where: str
-    fallback_id: str
-    fields: dict
-
-
-def find(pattern: str) -> list[Path]:
-    """The files that a path or glob (`*`, `?`, `**`) names, sorted. None is a UserError."""
+    Raises UserError where there is none, and for an ending that means no format and needs one.
+    """
     expanded = os.path.expanduser(pattern)
     if bucket.is_remote(pattern):
-        return _readable(_on_bucket(pattern), pattern, "")
+        return _readable(_on_bucket(pattern), pattern, "", format)
     if os.path.isdir(expanded):
         raise UserError(f"files:{pattern} is a folder; name its files, as in {pattern}/*.jsonl")
     if os.path.exists(expanded):  # a name may hold brackets that a glob would read
         found = [Path(expanded)]
     else:
         found = [Path(p) for p in sorted(glob.glob(expanded, recursive=True)) if os.path.isfile(p)]
-    return _readable(found, pattern, "" if found else _neighbours(Path(expanded)))
+    return _readable(found, pattern, "" if found else _neighbours(Path(expanded)), format)
 
 
 def _on_bucket(pattern: str) -> list[Path]:
@@ -51,60 +42,64 @@ def _on_bucket(pattern: str) -> list[Path]:
     return sorted(p for p in bucket.path(f"{scheme}://{place}").glob(below) if p.is_file())
 
 
-def _readable(found: list[Path], pattern: str, near: str) -> list[Path]:
+def _readable(found: list[Path], pattern: str, near: str, format: str) -> list[Path]:
     """`found`. Raises UserError where there is none, or one that cannot be read."""
     if not found:
         raise UserError(f"files:{pattern} matches no file{near}")
     for path in found:
-        if _format(path) not in _READABLE:
+        if _ending(path) not in formats.ENDINGS and not formats.is_of_lines(format):
             raise UserError(
-                f"{path}: cannot read this kind of file; "
-                f"valid endings: {', '.join(_READABLE)}, each also with .gz"
+                f"{path}: cannot read this kind of file; valid endings: "
+                f"{', '.join(formats.ENDINGS)}, each also with .gz; or name what it is by format"
             )
     return found
 
 
-def refuse(error: UserError) -> None:
-    """What `rows` does with a malformed line unless it is told otherwise: raises the error."""
-    raise error
-
-
 def rows(
-    paths: list[Path], malformed: Callable[[UserError], None] = refuse, text_lines: bool = False
+    paths: list[Path],
+    malformed: Callable[[UserError], None] = refuse,
+    format: str = "",
+    document: str | int = "file",
+    kind: str = "",
 ) -> Iterator[Row]:
-    """All rows of the files, in order.
-
-    A line of a .jsonl and a record of a .csv (with a header line) are one row each; a .txt is
-    one row {"text"} with its name as id and title.
+    """All rows of the files, in order, with one kind of line end.
 
     Args:
-        text_lines: each line of a .txt that is not blank is a row {"text"} of its own.
         malformed: is told what is wrong with a line, of which no row is made then. A file that
             cannot be read on (a .csv or .txt that is not UTF-8, a broken .gz) is always an error.
+        format: a name out of `formats.FORMATS`; when empty, what ending and first row say.
+        document: what is a document in a .txt (see `Lines`).
+        kind: of example that the rows are read as (see `formats.rows`).
     """
     for path, name in zip(paths, relative_names(paths), strict=True):
-        yield from file_rows(path, name, malformed, text_lines)
+        yield from file_rows(path, name, malformed, format, document, kind)
 
 
 def file_rows(
     path: Path,
     name: str,
     malformed: Callable[[UserError], None] = refuse,
-    text_lines: bool = False,
+    format: str = "",
+    document: str | int = "file",
+    kind: str = "",
 ) -> Iterator[Row]:
     """The rows of one file of several, in which its name is `name` (see `relative_names`)."""
     # No "/" in an id made from a name: what stands before one is a prefix, not the id.
-    name = name.replace("/", ".")
-    if _format(path) == ".txt" and text_lines:
-        for number, line in _lines(path, malformed):
-            if line.strip():
-                text = line.strip("\r\n")
-                yield Row(f"{path}, line {number}", f"{name}:{number}", {"text": text})
-    elif _format(path) == ".txt":
-        yield from _text_rows(path, name)
-    else:
-        readers = {".jsonl": _json_rows, ".csv": _csv_rows}
-        yield from readers[_format(path)](path, name, malformed)
+    lines = Lines(path, name.replace("/", "."), malformed, document)
+    yield from map(one_line_end, formats.rows(lines, _ending(path), format, kind))
+
+
+def document(paths: list[Path], format: str, chosen: str, corpus: bool) -> str | int:
+    """What is a document in the .txt among the files (see `Lines`): what is chosen, or the file.
+
+    Few texts of a corpus are cut into parts, `texts.PARTS` all together: what is held out are whole
+    documents, of which there would be none. Raises UserError for a choice where there is no text.
+    """
+    count = sum(_ending(path) == ".txt" or format == "text" for path in paths)
+    if chosen and not count:
+        raise UserError(f"{paths[0]}: document={chosen!r} is for texts (.txt)")
+    parts = texts.PARTS // max(1, count)
+    return parts if corpus and count and not chosen and parts > 1 else chosen or "file"
 
 
 def identity(paths: list[Path]) -> list[list]:
@@ -142,7 +137,7 @@ def relative_names(paths: list[Path]) -> list[str]:
     return [Path(os.path.relpath(name, base)).as_posix() for name in whole]
 
 
-def _format(path: Path) -> str:
+def _ending(path: Path) -> str:
     return Path(path.name.removesuffix(".gz")).suffix
 
 
@@ -151,96 +146,9 @@ def _neighbours(path: Path) -> str:
     folder = path.parent
     if not folder.is_dir():
         return f"; there is no folder {folder}" if not glob.has_magic(str(folder)) else ""
-    there = sorted(p.name for p in folder.iterdir() if p.is_file() and _format(p) in _READABLE)
+    there = sorted(
+        p.name for p in folder.iterdir() if p.is_file() and _ending(p) in formats.ENDINGS
+    )
     if glob.has_magic(path.name) or len(there) > 20:
         return f"; {folder} has {len(there)} files that could be read"
     return nearest(path.name, there)
-
-
-def _lines(
-    path: Path, malformed: Callable[[UserError], None] = refuse
-) -> Iterator[tuple[int, str]]:
-    """(line number from 1, line with its end). Split at \\n alone, decoded as UTF-8."""
-    number = 0
-    try:
-        with path.open("rb") as raw:
-            file = gzip.open(raw) if path.name.endswith(".gz") else raw
-            for number, raw in enumerate(file, 1):
-                try:
-                    line = raw.decode("utf-8-sig" if number == 1 else "utf-8")
-                except UnicodeDecodeError as error:
-                    place = f"{error.reason} at byte {error.start} of the line"
-                    malformed(
-                        UserError(
-                            f"{path}, line {number}: not UTF-8 ({place}); "
-                            "convert the file first, for example with iconv"
-                        )
-                    )
-                else:
-                    yield number, line
-    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise UserError(f"{path}, after line {number}: not a whole gzip file ({error})") from error
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror})") from error
-
-
-def _json_rows(path: Path, name: str, malformed: Callable[[UserError], None]) -> Iterator[Row]:
-    for number, line in _lines(path, malformed):
-        if not line.strip():
-            continue
-        where = f"{path}, line {number}"
-        try:
-            fields = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            malformed(UserError(f"{where}: not JSON ({error}); expected one object per line"))
-            continue
-        if isinstance(fields, dict):
-            yield Row(where, f"{name}:{number}", fields)
-        else:
-            found = type(fields).__name__
-            malformed(
-                UserError(f'{where}: expected an object such as {{"text": …}}, found {found}')
-            )
-
-
-def _csv_rows(path: Path, name: str, malformed: Callable[[UserError], None]) -> Iterator[Row]:
-    csv.field_size_limit(sys.maxsize)  # a document may well pass the default of 131,072 characters
-    reader = csv.reader((line for _, line in _lines(path)), strict=True)
-    header: list[str] | None = None
-    while True:
-        start = reader.line_num + 1
-        where = f"{path}, line {start}"
-        try:
-            record = next(reader, None)
-        except csv.Error as error:
-            fault = UserError(f"{where}: not CSV ({error})")
-            if header is None:  # the next line would be taken for it
-                raise fault from error
-            malformed(fault)
-            continue
-        if record is None:
-            return
-        if not record:
-            continue
-        if header is None:
-            header = record
-            if len(set(header)) < len(header):
-                raise UserError(f"{where}: a column name occurs twice: {', '.join(header)}")
-            continue
-        if len(record) != len(header):
-            malformed(
-                UserError(
-                    f"{where}: {len(record)} fields, but the header has {len(header)}: "
-                    f"{', '.join(header)}"
-                )
-            )
-            continue
-        yield Row(where, f"{name}:{start}", dict(zip(header, record, strict=True)))
-
-
-def _text_rows(path: Path, name: str) -> Iterator[Row]:
-    text = "".join(line for _, line in _lines(path)).replace("\r\n", "\n")
-    stem = name.removesuffix(".gz").removesuffix(".txt")
-    title = path.name.removesuffix(".gz").removesuffix(".txt")
-    if text.strip():
-        yield Row(str(path), stem, {"title": title, "text": text})

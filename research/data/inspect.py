@@ -11,6 +11,7 @@ import numpy as np
 from research.config import Config
 from research.data import mixture, pretraining, sources
 from research.data.batch import Batch
+from research.data.left_out import LeftOut
 from research.data.loader import Batches
 from research.data.mixture import MixedBatches
 from research.data.objective_mixture import ObjectiveMixture
@@ -77,10 +78,8 @@ def _counts(run: "Run") -> Iterator[str]:
         slots = [slot for group in batches.slots for slot in group]
         tokens = sum(map(len, slots))
         yield f"  {name}: {_named(getattr(data, name))}"
-        yield (
-            f"    {len(batches.slots):,} examples in {len(slots):,} slots, {tokens:,} tokens"
-            f"{_labels(run, slots)}"
-        )
+        yield (f"    {len(batches.slots):,} examples in {len(slots):,} slots, {tokens:,} tokens")
+        yield from (f"    {line}" for line in run.splits[name])
     if data.test is not None:
         yield f"  test: {_named(data.test)} (not read here)"
 
@@ -101,17 +100,9 @@ def _size(batches: PretrainingBatches) -> str:
 def _named(source: SourceConfig) -> str:
     more = [f"split {source.split}"] if source.split else []
     more += [f"the first {source.take:,}"] if source.take else []
+    more += [f"{source.part[0]:g} to {source.part[1]:g} % by hash"] if source.part else []
     more += [f"without the ids of {', '.join(source.exclude)}"] if source.exclude else []
     return f"{source.name}{' (' if more else ''}{'; '.join(more)}{')' if more else ''}"
-
-
-def _labels(run: "Run", slots: list) -> str:
-    """How often each label of a classification stands in the slots."""
-    names = _names(run.config)
-    if "label" not in run.task.layout.labels:
-        return ""
-    counts = collections.Counter(slot.labels["label"] for slot in slots)
-    return "; " + ", ".join(f"{name} {counts[i]:,}" for i, name in enumerate(names))
 
 
 def _names(config: Config) -> tuple[str, ...]:
@@ -148,7 +139,8 @@ def _texts(run: "Run") -> Iterator[str]:
     given = data.corpus if run.task is None else (data.train,)
     kind = "document" if run.task is None else run.task.kind
     for source in given:
-        for example in itertools.islice(sources.read(source, kind), -(-SAMPLE // len(given))):
+        found = sources.placed(source, kind, left_out=LeftOut())
+        for _, example in itertools.islice(found, -(-SAMPLE // len(given))):
             yield from (example[name] for name in FIELDS if name in example)
             if "tokens" in example:
                 yield " ".join(example["tokens"])

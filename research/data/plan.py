@@ -27,7 +27,6 @@ SLOT = np.dtype(
 )
 FORMAT = 1  # raise it when the same lengths and draws would give other rows
 PAIR_SPECIALS = 3  # [CLS] A [SEP] B [SEP]
-SINGLE_SPECIALS = 2  # [CLS] A [SEP]
 
 
 class _Rows:
@@ -127,6 +126,7 @@ def plan_pairs(
     short: float = 0.1,
     predictions: int = 0,
     predicted_of=lambda n: 0,
+    specials: int = PAIR_SPECIALS,
 ) -> np.ndarray:
     """Sentence pairs for next sentence prediction (Devlin et al. 2018, appendix A.2).
 
@@ -137,13 +137,14 @@ def plan_pairs(
 
     Args:
         sentences: for each document its sentences' token offsets, the end last.
+        specials: positions that a slot needs beside its two slices.
 
     Returns: slots [N] of dtype SLOT. Raises UserError for a block of a single document.
     """
     usable = [d for d, offsets in enumerate(sentences) if len(offsets) > 1]
     check_pairs(len(usable))
     rows = _Rows(length, slots, predictions, predicted_of)
-    least = PAIR_SPECIALS + max(2, min(16, length // 8))
+    least = specials + max(2, min(16, length // 8))
     owed = 0
     for doc in rng.permutation(usable):
         doc = int(doc)
@@ -151,7 +152,7 @@ def plan_pairs(
         last = len(offsets) - 1
         i = 0
         while i < last:
-            room = rows.room(least) - PAIR_SPECIALS
+            room = rows.room(least) - specials
             target = room if rng.random() >= short else int(rng.integers(2, room + 1))
             j = min(last, max(i + 2, bisect_left(offsets, offsets[i] + target)))
             random_next = bool(rng.random() < 0.5)
@@ -174,7 +175,7 @@ def plan_pairs(
                 other, b, i = doc, (offsets[middle], offsets[j]), j
             cut = _truncate(a[1] - a[0], b[1] - b[0], target, rng)
             a, b = (a[0] + cut[0], a[1] - cut[1]), (b[0] + cut[2], b[1] - cut[3])
-            tokens = a[1] - a[0] + b[1] - b[0] + PAIR_SPECIALS
+            tokens = a[1] - a[0] + b[1] - b[0] + specials
             rows.add(tokens, (doc, *a, other, *b, int(random_next)))
     return rows.array()
 
@@ -187,6 +188,7 @@ def plan_ordered_pairs(
     short: float = 0.1,
     predictions: int = 0,
     predicted_of=lambda n: 0,
+    specials: int = PAIR_SPECIALS,
 ) -> np.ndarray:
     """Pairs of neighbours for sentence order prediction (Lan et al. 2019, section 3.1).
 
@@ -198,7 +200,7 @@ def plan_ordered_pairs(
     Args and returns: as in `plan_pairs`.
     """
     rows = _Rows(length, slots, predictions, predicted_of)
-    least = PAIR_SPECIALS + max(2, min(16, length // 8))
+    least = specials + max(2, min(16, length // 8))
     for doc in rng.permutation(len(sentences)):
         doc = int(doc)
         offsets = sentences[doc]
@@ -209,7 +211,7 @@ def plan_ordered_pairs(
         last = len(offsets) - 1
         i = 0
         while i < last:
-            room = rows.room(least) - PAIR_SPECIALS
+            room = rows.room(least) - specials
             target = room if rng.random() >= short else int(rng.integers(2, room + 1))
             j = min(last, max(i + 2, bisect_left(offsets, offsets[i] + target)))
             j = last if last - j == 1 else j
@@ -220,6 +222,6 @@ def plan_ordered_pairs(
             a, b = (a[0] + cut[0], a[1] - cut[1]), (b[0] + cut[2], b[1] - cut[3])
             swapped = bool(rng.random() < 0.5)
             a, b = (b, a) if swapped else (a, b)
-            tokens = a[1] - a[0] + b[1] - b[0] + PAIR_SPECIALS
+            tokens = a[1] - a[0] + b[1] - b[0] + specials
             rows.add(tokens, (doc, *a, doc, *b, int(swapped)))
     return rows.array()

@@ -23,6 +23,7 @@ WINDOW = 16  # blocks whose rows are shuffled together: a bucket is read in larg
 def row_layout(objectives: ObjectivesConfig, length: int, slots: int) -> Layout:
     """Capacities and arrays of the rows that these objectives learn from."""
     masked, prefix = objectives.masked_lm, objectives.prefix_lm is not None
+    continued = prefix or objectives.causal_lm is not None
     labels = {
         next_sentence.LABEL: objectives.next_sentence,
         sentence_order.LABEL: objectives.sentence_order,
@@ -31,7 +32,8 @@ def row_layout(objectives: ObjectivesConfig, length: int, slots: int) -> Layout:
         length,
         slots,
         predictions=masked_lm.capacity(length, masked.rate) if masked else 0,
-        targets=prefix or objectives.causal_lm is not None,
+        targets=continued,
+        bytes=continued,
         prefix=prefix,
         labels=tuple(name for name, asked in labels.items() if asked),
     )
@@ -41,7 +43,8 @@ def check_tokenizer(objectives: ObjectivesConfig, tokenizer: Tokenizer) -> None:
     """Raises UserError for a special token that these objectives need and it does not have."""
     if objectives.causal_lm or objectives.prefix_lm:
         tokenizer.require("eos", "it stands between documents")
-    if objectives.masked_lm or objectives.next_sentence or objectives.sentence_order:
+    framed = objectives.masked_lm or objectives.next_sentence or objectives.sentence_order
+    if framed and not tokenizer.own_frame:
         tokenizer.require("cls", "every slot begins with it")
         tokenizer.require("sep", "every segment ends with it")
     if objectives.masked_lm:
@@ -79,7 +82,6 @@ class PretrainingBatches:
             [i for i in range(tokenizer.vocab_size) if i not in tokenizer.special_ids]
         )
         self._special = np.array(sorted(tokenizer.special_ids))
-        self._bytes = tokenizer.byte_lengths() if self.causal else None
         if objectives.next_sentence:  # now, not when such a block's turn comes
             plan.check_pairs(store.counts["fewest_documents"])
         self._lock = threading.RLock()  # the loader's thread and the loop's ask where a step is
@@ -88,10 +90,15 @@ class PretrainingBatches:
         self._starts: dict[int, list[int]] = collections.defaultdict(lambda: [0])
         # Caches of its own: several sources are read side by side.
         self.block = functools.lru_cache(2 * WINDOW)(store.block)
+        spelt = tokenizer.byte_lengths()
+        self._bytes = functools.lru_cache(2 * WINDOW)(lambda b: store.byte_lengths(spelt, b))
         self.block_plan = functools.lru_cache(2 * WINDOW)(self._block_plan)
         self._window = functools.lru_cache(4)(self._shuffled_window)
         self._order = functools.lru_cache(2)(self._block_order)
         check_tokenizer(objectives, tokenizer)
+        self._begin = tokenizer.begin("it begins every document") if self.causal else ()
+        # Positions that a slot needs beside its text or texts.
+        self.specials = len(tokenizer.frame(2 if self.pairs else 1)) if not self.causal else 0
         # All that a block's plan depends on.
         key = (plan.FORMAT, self.pairs, self.rate, self.causal, self.layout, seed)
         self._counts = RowCounts(store.path, store.blocks, key, keep=store.blocks > WINDOW)
@@ -106,13 +113,13 @@ class PretrainingBatches:
         limits = (layout.predictions, predicted if self.rate else lambda n: 0)
         if self.pairs:
             make = plan.plan_pairs if self.objectives.next_sentence else plan.plan_ordered_pairs
-            return make(
-                data.sentence_offsets(), layout.length, layout.slots, rng, self.pairs.short, *limits
-            )
-        if self.causal:  # one more input, the end-of-text token before the document
-            return plan.plan_slices(data.lengths + 1, layout.length, layout.slots, rng, 0)
+            sizes = (layout.length, layout.slots, rng, self.pairs.short)
+            return make(data.sentence_offsets(), *sizes, *limits, self.specials)
+        if self.causal:  # more inputs: what begins the document
+            lengths = data.lengths + len(self._begin)
+            return plan.plan_slices(lengths, layout.length, layout.slots, rng, 0)
         return plan.plan_slices(
-            data.lengths, layout.length, layout.slots, rng, plan.SINGLE_SPECIALS, *limits
+            data.lengths, layout.length, layout.slots, rng, self.specials, *limits
         )
 
     def _block_order(self, epoch: int) -> np.ndarray:
@@ -224,8 +231,6 @@ class PretrainingBatches:
         """The arrays of a batch's rows from `start` on."""
         batch = assemble(rows, self.layout, self.tokenizer.pad)
         batch["rows"] = np.arange(start, start + len(rows), dtype=np.int32)
-        if self._bytes is not None:
-            batch["target_bytes"] = self._bytes[batch["targets"]].astype(np.float32)
         return batch
 
     def _slot(self, epoch: int, block: int, index: int, planned: np.void) -> Slot:
@@ -236,24 +241,20 @@ class PretrainingBatches:
             if self.layout.prefix:  # it leaves at least one token to be predicted
                 rng = generator(self.seed, "prefix", epoch, block, index)
                 prefix = int(rng.integers(1, max(2, end - start)))
-            return self._causal_slot(data, doc, start, end, prefix)
-        tokens, words = data.slice(doc, start, end)
-        parts = [[self.tokenizer.cls], tokens, [self.tokenizer.sep]]
-        flags = [[True], words, [True]]
-        types = np.zeros(len(tokens) + 2, np.int32)
+            return self._causal_slot(block, doc, start, end, prefix)
+        slices = [data.slice(doc, start, end)]
         if planned["doc_b"] >= 0:
-            b, words = data.slice(*(int(planned[k]) for k in ("doc_b", "start_b", "end_b")))
-            parts += [b, [self.tokenizer.sep]]
-            flags += [words, [True]]
-            types = np.concatenate([types, np.ones(len(b) + 1, np.int32)])
-        clean = np.concatenate(parts).astype(np.int32)
+            slices.append(data.slice(*(int(planned[k]) for k in ("doc_b", "start_b", "end_b"))))
+        frame = self.tokenizer.frame(len(slices))
+        clean, types = frame.around([tokens for tokens, _ in slices])
+        starts = frame.flags([words for _, words in slices])
         labels = dict.fromkeys(self.layout.labels, int(planned["label"]))
         if not self.rate:
             return Slot(clean, types, labels=labels)
         found = masking.corrupt(
             clean,
             np.isin(clean, self._special),
-            np.concatenate(flags).astype(bool),
+            starts,
             self.rate,
             self.objectives.masked_lm.unit,
             self.tokenizer.mask,
@@ -268,22 +269,23 @@ class PretrainingBatches:
             predict_targets=found.targets,
         )
 
-    def _causal_slot(self, data, doc: int, start: int, end: int, prefix: int) -> Slot:
-        """Inputs are <end of text>, tokens…; targets the same one further, <end of text> last. Of
-        what lies in a prefix nothing is predicted."""
+    def _causal_slot(self, block: int, doc: int, start: int, end: int, prefix: int) -> Slot:
+        """Inputs are what begins a text, tokens…; targets the same one further, <end of text> last.
+        Of what lies in a prefix nothing is predicted, and nothing of what begins the text."""
+        data, before = self.block(block), len(self._begin)
         size = int(data.lengths[doc])
-        tokens, _ = data.slice(doc, max(0, start - 1), min(size, end))
-        end_of_text = [self.tokenizer.eos]
-        around = [end_of_text] * (start == 0), [end_of_text] * (end == size + 1)
-        text = np.concatenate([*around[0], tokens, *around[1]]).astype(np.int32)
+        tokens, _ = data.slice(doc, max(0, start - before), min(size, max(0, end + 1 - before)))
+        last = [self.tokenizer.eos] * (end == size + before)
+        text = np.concatenate([self._begin[start : end + 1], tokens, last]).astype(np.int32)
         n = end - start
         weights = np.ones(n)
-        weights[: max(0, prefix - 1)] = 0.0
+        weights[: max(0, prefix - 1, before - 1 - start)] = 0.0
         return Slot(
             text[:-1],
             np.zeros(n, np.int32),
             targets=text[1:],
             target_weights=weights,
+            target_bytes=self._bytes(block)[text[1:]],
             prefix=prefix,
         )
 
@@ -305,8 +307,7 @@ def fill(data: PretrainingBatches, epoch: int = 0) -> dict[str, float]:
     for block in sample.tolist():
         planned = data.block_plan(epoch, block)
         sizes = planned["end"] - planned["start"] + planned["end_b"] - planned["start_b"]
-        specials = 0 if data.causal else plan.PAIR_SPECIALS if data.pairs else plan.SINGLE_SPECIALS
-        sizes = sizes + specials
+        sizes = sizes + data.specials
         rows += _rows(planned)
         tokens += int(sizes.sum())
         slots += len(sizes)

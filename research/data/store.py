@@ -21,6 +21,7 @@ import numpy as np
 from research.data import block as blocks
 from research.data import outline, sources
 from research.data.block import Block
+from research.data.left_out import LeftOut
 from research.data.sources import SourceConfig
 from research.data.tokenizer import Tokenizer
 from research.errors import UserError
@@ -47,6 +48,16 @@ class Store:
 
     def block(self, index: int) -> Block:
         return blocks.load(self.path / _name(index))
+
+    def byte_lengths(self, spelt: np.ndarray, index: int) -> np.ndarray:
+        """UTF-8 bytes of text for each id in a block, float64 [vocab_size].
+
+        spelt: `Tokenizer.byte_lengths`, which are scaled so that the block's tokens together have
+        the bytes of its documents, whatever a normalizer changed or stands between tokens.
+        """
+        total = spelt[self.block(index).tokens].sum()
+        texts = int(np.load(self.path / "arrangement" / "bytes.npy", mmap_mode="r")[index])
+        return spelt * (texts / total) if total else spelt.astype(np.float64)
 
 
 def documents(
@@ -85,7 +96,7 @@ class Job:
     @functools.cached_property
     def key(self) -> str:
         parts = [
-            *self._fingerprints,
+            *self.fingerprints,
             f"{self.split} {self.held_out_percent}",
             self.tokenizer.fingerprint(),
             f"{FORMAT} {BLOCK_BYTES}",
@@ -98,7 +109,8 @@ class Job:
         return Path(self.cache) / "tokens" / self.key
 
     @functools.cached_property
-    def _fingerprints(self) -> list[str]:
+    def fingerprints(self) -> list[str]:
+        """Of the sources."""
         return [sources.fingerprint(source) for source in self.corpus]
 
     @functools.cached_property
@@ -122,14 +134,17 @@ class Job:
         return [(s, p) for s, readers in enumerate(self._readers) for p in range(len(readers))]
 
     def _outline(self, source: int, piece: int) -> Path:
-        key = hashlib.sha256(f"{self._fingerprints[source]} {FORMAT}".encode()).hexdigest()[:16]
+        key = hashlib.sha256(f"{self.fingerprints[source]} {FORMAT}".encode()).hexdigest()[:16]
         return Path(self.cache) / "outlines" / key / f"{piece:05d}.npy"
 
     def make_outline(self, source: int, piece: int) -> None:
         """Reads a piece once; nothing to do where its outline is there already."""
         path = self._outline(source, piece)
         if not path.exists():
-            found = outline.outline(self._readers[source][piece]())
+            left_out = LeftOut()
+            found = outline.outline(self._readers[source][piece](left_out))
+            for line in left_out.lines():
+                print(f"{self.corpus[source].name}: {line}", flush=True)
             path.parent.mkdir(parents=True, exist_ok=True)
             replace(path, lambda part: np.save(part, found))
 
@@ -166,7 +181,7 @@ class Job:
                 f"no text in the {self.split} split of {', '.join(s.name for s in chosen)} "
                 f"({len(found['index'])} documents; {int(found['duplicates'])} more are copies of "
                 f"earlier ones; data.held_out_percent={self.held_out_percent}). A document is a "
-                "line of a .jsonl, a record of a .csv, or a whole .txt"
+                "line of a .jsonl, a record of a .csv, or of a .txt what the source's document says"
             )
 
     # -- blocks -----------------------------------------------------------------------------

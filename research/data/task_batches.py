@@ -92,17 +92,18 @@ class TaskBatches:
         return [[slot for i in row for slot in items[i]] for row in rows]
 
     @functools.lru_cache(maxsize=4)  # noqa: B019  (lives as long as the run)
-    def _rows(self, step: int) -> list[list[Slot]]:
+    def rows(self, step: int) -> list[list[Slot]]:
+        """The slots in the rows of the batch of a step, those of padding without any."""
         rows = self._packed(step)
         return rows + [[]] * (self._row_count(len(rows)) - len(rows))
 
     def batch_rows(self, step: int) -> int:
         """Rows of the batch of a step."""
-        return len(self._rows(step))
+        return len(self.rows(step))
 
     def batch(self, step: int, start: int = 0, end: int | None = None) -> Batch:
         """Rows `start` to `end` of the batch of a step: the same whoever asks for them."""
-        rows = self._rows(step)
+        rows = self.rows(step)
         end = len(rows) if end is None else end
         batch = assemble(rows[start:end], self.layout, self.pad)
         batch["rows"] = np.arange(start, end, dtype=np.int32)
@@ -112,7 +113,7 @@ class TaskBatches:
         """Share of real tokens in the rows of the first epoch."""
         real = total = 0
         for step in range(self.epoch_batches(0)):
-            rows = self._rows(step)
+            rows = self.rows(step)
             real += sum(len(s) for row in rows for s in row)
             total += len(rows) * self.layout.length
         return real / total

@@ -10,16 +10,17 @@ Beam for that, and downloading asks a missing network for minutes before it give
 """
 
 import difflib
+import functools
 import importlib
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 
-from research.data.files import Row
+from research.data.row import Row, one_line_end
 from research.errors import UserError, nearest
 
 _SENTENCES = {"text_a": "sentence1", "text_b": "sentence2"}
@@ -42,6 +43,7 @@ _FIELDS: dict[str, dict[str, str]] = {
     "conll2003/conll2003": {"tags": "ner"},
 }
 _FORMAT = "array_record"
+CHUNK = 1000  # examples read at a time: a read costs time in proportion to its file's examples
 
 
 def fields(name: str) -> dict[str, str]:
@@ -156,7 +158,8 @@ def _open(builder: Any, name: str, split: str) -> Any:
         if valid and asked not in valid:
             raise UserError(f"tfds:{name} has no split {asked!r}{nearest(asked, valid)}")
     try:
-        return builder.as_data_source(split=split)
+        stored = _tfds().decode.DeserializeMethod.RAW_BYTES
+        return builder.as_data_source(split=split, deserialize_method=stored)
     except Exception as error:  # of the split's syntax, or of the files
         raise UserError(
             f"tfds:{name}, split {split!r} cannot be read: {_first_line(error)}"
@@ -164,9 +167,67 @@ def _open(builder: Any, name: str, split: str) -> Any:
 
 
 def _read(name: str, split: str, features: Any, source: Any, only: range) -> Iterator[Row]:
-    for index in only:
-        columns = {key: _plain(features[key], value) for key, value in source[index].items()}
-        yield Row(f"tfds:{name}, {split}, example {index}", f"{split}:{index}", columns)
+    decode = _decoder(features)
+    for at in range(0, len(only), CHUNK):
+        numbers = only[at : at + CHUNK]
+        for number, stored in zip(numbers, source.__getitems__(list(numbers)), strict=True):
+            where = f"tfds:{name}, {split}, example {number}"
+            yield one_line_end(Row(where, f"{split}:{number}", decode(stored)))
+
+
+def _decoder(features: Any) -> Callable[[bytes], dict]:
+    """From a stored example to plain Python.
+
+    TFDS makes arrays of all values, which costs more than reading them. So texts, labels and
+    numbers, and lists of these, are taken out of the example here; other sets are left to TFDS.
+    """
+    from tensorflow_datasets.proto import tf_example_pb2
+
+    columns = list(_columns(features, (), lists=0))
+
+    def directly(stored: bytes) -> dict:
+        values = tf_example_pb2.Example.FromString(stored).features.feature
+        row: dict = {}
+        for path, kind, lists, plain in columns:
+            each = list(map(plain, getattr(values["/".join(path)], kind).value))
+            *outer, last = path
+            inner = functools.reduce(lambda part, key: part.setdefault(key, {}), outer, row)
+            inner[last] = each if lists else each[0]
+        return row
+
+    if all(kind for _, kind, _, _ in columns):
+        return directly
+    return lambda stored: _all_plain(features, features.deserialize_example_np(stored))
+
+
+def _all_plain(features: Any, values: dict) -> dict:
+    return {key: _plain(features[key], value) for key, value in values.items()}
+
+
+def _columns(feature: Any, path: tuple[str, ...], lists: int) -> Iterator[tuple]:
+    """Of each column: path, field of the stored value ("": TFDS's), depth of lists, conversion."""
+    from tensorflow_datasets import features as kinds
+
+    if type(feature) is kinds.Sequence:
+        yield from _columns(feature.feature, path, lists + 1)
+        return
+    if type(feature) is kinds.FeaturesDict:
+        for key, part in feature.items():
+            yield from _columns(part, (*path, key), lists)
+        return
+    simple = type(feature) in (kinds.Text, kinds.ClassLabel, kinds.Tensor, kinds.Scalar)
+    info = feature.get_serialized_info()
+    if not simple or info.shape != () or info.np_dtype != feature.np_dtype or lists > 1:
+        yield path, "", lists, None
+        return
+    letter = np.dtype(feature.np_dtype).kind
+    kind = {"O": "bytes_list", "f": "float_list"}.get(letter, "int64_list")
+    plain = {"O": bytes.decode, "b": bool, "f": float}.get(letter, int)
+    if isinstance(feature, kinds.ClassLabel):
+        plain = functools.cache(functools.partial(_plain, feature))
+    elif feature.np_dtype == np.float32:
+        plain = functools.partial(_plain, feature)
+    yield path, kind, lists, plain
 
 
 def _plain(feature: Any, value: Any) -> Any:

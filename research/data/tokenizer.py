@@ -6,9 +6,9 @@ are saved, loaded and used in the same way. Special tokens are known by their na
 
 import hashlib
 import json
+import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import tokenizers
@@ -19,10 +19,13 @@ from tokenizers import (
     models,
     normalizers,
     pre_tokenizers,
-    processors,
     trainers,
 )
 
+from research.data import encoding as encodings
+from research.data import frame as frames
+from research.data.encoding import Encoding
+from research.data.frame import Frame
 from research.errors import UserError
 
 BERT_SPECIALS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
@@ -40,73 +43,108 @@ _ROLES = {
 # With these a model that was tuned on conversations ends what it says.
 _TURN_ENDS = ("<|im_end|>", "<|eot_id|>", "<end_of_turn>", "<|end_of_turn|>", "<|end|>")
 _NAMES = frozenset(name for names in (*_ROLES.values(), _TURN_ENDS) for name in names)
+_BYTE = re.compile("<0x[0-9A-F]{2}>")  # how SentencePiece writes a byte of an unknown character
 # WordPiece keeps this many characters, as BERT's own training did; byte-level BPE needs no limit.
 _ALPHABET = 1000
 _MIN_FREQUENCY = 2
 
 
-class Encoding(NamedTuple):
-    """The tokens of one text, int32 arrays of one length.
-
-    `text[start:end]` is what a token stands for (a byte-level token that opens with a space
-    includes it; several tokens of one character share its place). `words` counts the words of
-    the text from 0 as the tokenizer cuts them, or is the index into the words that were given.
-    """
-
-    ids: np.ndarray
-    starts: np.ndarray
-    ends: np.ndarray
-    words: np.ndarray
-
-
 class Tokenizer:
     """A `tokenizers.Tokenizer` with its special ids.
 
+    Args:
+      roles: what a folder declares: the name of the token that is pad, cls, …, None for no such
+        token. Other roles go to the tokens that have one of the usual names.
+      token_types: whether the texts of a pair have token types of their own, as far as the
+        tokenizer's frame says so; if not, all are 0.
+
     Attributes:
       vocab_size: the number of rows that an embedding needs: the highest id + 1.
-      pad, unk, cls, sep, mask, bos, eos: ids, None where the tokenizer declares none.
+      pad, unk, cls, sep, mask, bos, eos: ids, None where there is none. `eos` ends a document; a
+        token that ends a turn of a conversation is taken for it only where there is no other.
+      declared: the ids of `roles`.
       ends: ids that end what a model generates: eos, then the ends of a turn.
       special_ids: all ids that stand for no text.
-      separators: how many `sep` stand between the two texts of a pair (RoBERTa: 2).
+      own_frame: whether the tokenizer itself says what stands around a text (post_processor of a
+        tokenizer.json); the project's own tokenizers leave it out and have BERT's frame.
     """
 
-    def __init__(self, inner: tokenizers.Tokenizer):
+    def __init__(
+        self,
+        inner: tokenizers.Tokenizer,
+        roles: Mapping[str, str | None] | None = None,
+        token_types: bool = True,
+    ):
         inner.no_truncation()  # some published tokenizer.json files carry both
         inner.no_padding()
-        self._inner = inner
+        self._inner, self.roles, self.token_types = inner, dict(roles or {}), token_types
         added = inner.get_added_tokens_decoder()
         ids = {token.content: number for number, token in added.items()}
-        roles = {
+        usual = {
             role: next((ids[name] for name in names if name in ids), None)
             for role, names in _ROLES.items()
         }
-        self.pad: int | None = roles["pad"]
-        self.unk: int | None = roles["unk"]
-        self.cls: int | None = roles["cls"]
-        self.sep: int | None = roles["sep"]
-        self.mask: int | None = roles["mask"]
-        self.bos: int | None = roles["bos"]
-        self.eos: int | None = roles["eos"]
-        turns = (ids[name] for name in _TURN_ENDS if name in ids)
-        self.ends: tuple[int, ...] = tuple(n for n in (self.eos, *turns) if n is not None)
+        self.declared: dict[str, int | None] = {
+            role: None if name is None else inner.token_to_id(name)
+            for role, name in self.roles.items()
+        }
+        found = usual | self.declared
+        turns = [ids[name] for name in _TURN_ENDS if name in ids]
+        if found["eos"] in turns and usual["eos"] is not None:
+            found["eos"] = usual["eos"]
+        self.pad: int | None = found["pad"]
+        self.unk: int | None = found["unk"]
+        self.cls: int | None = found["cls"]
+        self.sep: int | None = found["sep"]
+        self.mask: int | None = found["mask"]
+        self.bos: int | None = found["bos"]
+        self.eos: int | None = found["eos"]
+        ends = (self.eos, self.declared.get("eos"), *turns)
+        self.ends: tuple[int, ...] = tuple(dict.fromkeys(n for n in ends if n is not None))
+        self.own_frame = inner.post_processor is not None
+        self._frames = [
+            frames.of_processor(inner.post_processor, texts, token_types)
+            for texts in ((1, 2) if self.own_frame else ())
+        ]
+        framing = (n for frame in self._frames for part in frame.ids for n in part)
         self.special_ids = frozenset(
             number for number, token in added.items() if token.special or token.content in _NAMES
-        )
+        ).union(framing, (n for n in self.declared.values() if n is not None))
         self.vocab_size: int = max(inner.get_vocab(with_added_tokens=True).values()) + 1
-        # The frame that the tokenizer itself would put around a pair ends with one.
-        self.separators = max(1, inner.encode("a", "b").ids.count(self.sep) - 1)
+
+    def frame(self, texts: int) -> Frame:
+        """The special tokens around one text or around two.
+
+        Raises UserError for a tokenizer that neither says it nor has tokens for BERT's.
+        """
+        if self.own_frame:
+            return self._frames[texts - 1]
+        begin = self.cls if self.cls is not None else self.require("eos", "it begins text")
+        close = self.sep if self.sep is not None else self.require("eos", "it ends text")
+        return frames.classic(begin, close, texts, self.token_types)
+
+    def begin(self, why: str) -> tuple[int, ...]:
+        """The ids with which a text begins that is to be continued.
+
+        They are those of the tokenizer's own frame; where that has none, the end-of-text token.
+        Raises UserError, with the reason, if there is neither.
+        """
+        return (self.own_frame and self.frame(1).ids[0]) or (self.require("eos", why),)
 
     def encode(self, text: str) -> Encoding:
         """The tokens of a text, without special tokens around them.
 
         A special token that the text spells out ("the [MASK].") becomes that token.
         """
-        return _arrays(self._inner.encode(text, add_special_tokens=False))
+        return encodings.of_library(text, self._inner.encode(text, add_special_tokens=False))
 
     def encode_batch(self, texts: Sequence[str]) -> list[Encoding]:
         """`encode` of each text, on all cores."""
         encoded = self._inner.encode_batch(list(texts), add_special_tokens=False)
-        return [_arrays(encoding) for encoding in encoded]
+        return [
+            encodings.of_library(text, encoding)
+            for text, encoding in zip(texts, encoded, strict=True)
+        ]
 
     def encode_words(self, words: Sequence[str]) -> Encoding:
         """The tokens of a text given as words; offsets refer to `" ".join(words)`.
@@ -144,21 +182,26 @@ class Tokenizer:
         return token
 
     def byte_lengths(self) -> np.ndarray:
-        """UTF-8 bytes of the text that each id stands for, int32 [vocab_size].
+        """UTF-8 bytes of the text that each id stands for by its spelling, int32 [vocab_size].
 
-        Special tokens stand for none, and neither do blanks that a tokenizer (WordPiece) drops.
+        Special tokens stand for none. What a normalizer changes and what is cut away between tokens
+        (WordPiece's blanks) is not seen here: `bytes_of` counts the bytes of a text, and a store
+        scales these numbers to those of its texts.
         """
-        decoder = json.dumps(json.loads(self.to_json())["decoder"])
-        found = np.zeros(self.vocab_size, np.int32)
+        decoder = json.dumps(json.loads(self.library_json())["decoder"], ensure_ascii=False)
+        lengths = np.zeros(self.vocab_size, np.int32)
         for token, number in self._inner.get_vocab(with_added_tokens=True).items():
             if number in self.special_ids:
                 continue
-            if '"ByteLevel"' in decoder:  # one character for each byte
-                found[number] = len(token)
-            else:
-                bare = token.removeprefix("##") if '"WordPiece"' in decoder else token
-                found[number] = len(bare.encode())
-        return found
+            if '"ByteLevel"' in decoder or '"ByteFallback"' in decoder and _BYTE.fullmatch(token):
+                # One character for each byte, or one token.
+                lengths[number] = 1 if _BYTE.fullmatch(token) else len(token)
+                continue
+            bare = token.removeprefix("##") if '"WordPiece"' in decoder else token
+            if "▁" in decoder:
+                bare = bare.replace("▁", " ")
+            lengths[number] = len(bare.encode())
+        return lengths
 
     def require(self, role: str, why: str) -> int:
         """The id of a special token ("mask"). UserError, with the reason, if there is none."""
@@ -172,21 +215,36 @@ class Tokenizer:
 
     def with_tokens(self, names: Sequence[str]) -> "Tokenizer":
         """The same tokenizer with special tokens appended; names it already has are left alone."""
-        grown = tokenizers.Tokenizer.from_str(self._inner.to_str())
+        grown = tokenizers.Tokenizer.from_str(self.library_json())
         grown.add_special_tokens(list(names))
-        return Tokenizer(grown)
+        return Tokenizer(grown, self.roles, self.token_types)
+
+    def library_json(self) -> str:
+        """The tokenizer.json that the `tokenizers` library reads: without the declared roles."""
+        return self._inner.to_str()
 
     def to_json(self) -> str:
-        """The whole tokenizer as one JSON document, a tokenizer.json."""
-        return self._inner.to_str()
+        """The whole tokenizer as one JSON document: a tokenizer.json, where roles are declared
+        with one more key, "declared", which the `tokenizers` library does not take.
+        """
+        text = self.library_json()
+        if not self.roles and self.token_types:
+            return text
+        declared = {"roles": self.roles, "token_types": self.token_types}
+        return f'{text.rstrip()[:-1]},"declared":{json.dumps(declared, ensure_ascii=False)}}}'
 
     @staticmethod
     def from_json(text: str) -> "Tokenizer":
-        """The tokenizer of a tokenizer.json's text. Raises UserError if it is none."""
+        """The tokenizer of a tokenizer.json's text, or of `to_json`. Raises UserError if it is
+        none.
+        """
         try:
-            return Tokenizer(tokenizers.Tokenizer.from_str(text))
+            values = json.loads(text)
+            declared = values.pop("declared", {})
+            inner = tokenizers.Tokenizer.from_str(json.dumps(values) if declared else text)
         except Exception as error:  # the library raises nothing narrower
             raise UserError(f"not a tokenizer.json ({error})") from error
+        return Tokenizer(inner, **declared)
 
     def fingerprint(self) -> str:
         """SHA-256 of the JSON, hex."""
@@ -286,36 +344,39 @@ def _fits(vocab_size: int, least: int) -> None:
         )
 
 
-def word_pieces(vocab: dict[str, int], lowercase: bool) -> Tokenizer:
+def word_pieces(
+    vocab: dict[str, int],
+    lowercase: bool,
+    strip_accents: bool | None = None,
+    handle_chinese_chars: bool = True,
+    unk: str = "[UNK]",
+) -> Tokenizer:
     """BERT's WordPiece with this vocabulary."""
-    inner = tokenizers.Tokenizer(models.WordPiece(vocab=vocab, unk_token="[UNK]"))
-    # Accents go with the capitals (strip_accents=None), as in BERT.
-    inner.normalizer = normalizers.BertNormalizer(lowercase=lowercase)
+    inner = tokenizers.Tokenizer(models.WordPiece(vocab=vocab, unk_token=unk))
+    # Unless it is said, accents go with the capitals (None), as in BERT.
+    inner.normalizer = normalizers.BertNormalizer(
+        lowercase=lowercase, strip_accents=strip_accents, handle_chinese_chars=handle_chinese_chars
+    )
     inner.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     inner.decoder = decoders.WordPiece()
     return Tokenizer(_with_specials(inner, [name for name in BERT_SPECIALS if name in vocab]))
 
 
-def byte_pairs(vocab: dict[str, int], merges: Sequence[tuple[str, ...]]) -> Tokenizer:
+def byte_pairs(
+    vocab: dict[str, int], merges: Sequence[tuple[str, ...]], add_prefix_space: bool = False
+) -> Tokenizer:
     """A byte-level BPE with this vocabulary and these merges, in their order.
 
-    Names that are known as special tokens are special; with <s> and </s> among them texts are
-    framed as in RoBERTa.
+    Names that are known as special tokens are special.
     """
-    inner = _byte_level(models.BPE(vocab=vocab, merges=merges))
-    if {"<s>", "</s>"} <= vocab.keys():
-        inner.post_processor = processors.TemplateProcessing(
-            single="<s> $A </s>",
-            pair="<s> $A </s> </s> $B </s>",
-            special_tokens=[(name, vocab[name]) for name in ("<s>", "</s>")],
-        )
+    inner = _byte_level(models.BPE(vocab=vocab, merges=merges), add_prefix_space)
     names = sorted((name for name in _NAMES if name in vocab), key=vocab.get)
     return Tokenizer(_with_specials(inner, names))
 
 
-def _byte_level(model: models.BPE) -> tokenizers.Tokenizer:
+def _byte_level(model: models.BPE, add_prefix_space: bool = False) -> tokenizers.Tokenizer:
     inner = tokenizers.Tokenizer(model)
-    inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=add_prefix_space)
     inner.decoder = decoders.ByteLevel()
     return inner
 
@@ -334,10 +395,3 @@ def _byte_names() -> list[str]:
     printable = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
     others = iter(range(0x100, 0x200))
     return [chr(byte if byte in printable else next(others)) for byte in range(256)]
-
-
-def _arrays(encoding: tokenizers.Encoding) -> Encoding:
-    ids = np.array(encoding.ids, dtype=np.int32)
-    offsets = np.array(encoding.offsets, dtype=np.int32).reshape(-1, 2)
-    words = np.array(encoding.word_ids, dtype=np.int32)
-    return Encoding(ids, offsets[:, 0].copy(), offsets[:, 1].copy(), words)

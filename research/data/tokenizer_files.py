@@ -1,19 +1,25 @@
 """Tokenizers out of the files in which they are published."""
 
+import dataclasses
 import json
+import math
+from collections import Counter
 from pathlib import Path
 
 from research import bucket
+from research.data import tokenizer_settings
 from research.data.tokenizer import Tokenizer, byte_pairs, word_pieces
+from research.data.tokenizer_settings import BYTES, NORMALIZER, Settings, tell
 from research.errors import UserError
 
 
-def load(path: str | Path, lowercase: bool | None = None) -> Tokenizer:
+def load(path: str | Path) -> Tokenizer:
     """A tokenizer from a file, or from a folder that holds one.
 
     Understood: tokenizer.json; vocab.txt (BERT); encoder.json + vocab.bpe (GPT-2) or vocab.json +
-    merges.txt (either file of the two may be named). `lowercase` is for vocab.txt, which does
-    not say: by default it is true if no entry has a capital letter.
+    merges.txt (either file of the two may be named). In a folder the files of settings beside them
+    are followed (`tokenizer_settings`). Beside a vocab.txt without any, letters are lowered if no
+    entry has a capital letter.
 
     Raises UserError for a missing or faulty file, naming it.
     """
@@ -22,58 +28,84 @@ def load(path: str | Path, lowercase: bool | None = None) -> Tokenizer:
         raise UserError(f"tokenizer {path}: there is no such file or folder")
     folder = path if path.is_dir() else path.parent
     names = {file.name for file in path.iterdir()} if path.is_dir() else {path.name}
+    settings = tokenizer_settings.read(path) if path.is_dir() else None
     if "tokenizer.json" in names:
-        return _load_json(folder / "tokenizer.json")
+        return _load_json(folder / "tokenizer.json", settings)
     for vocab, merges in (("encoder.json", "vocab.bpe"), ("vocab.json", "merges.txt")):
         if {vocab, merges} & names:
-            return _load_bpe(folder / vocab, folder / merges)
+            return _load_bpe(folder / vocab, folder / merges, settings)
     if "vocab.txt" in names:
-        return _load_wordpiece(folder / "vocab.txt", lowercase)
+        return _load_wordpiece(folder / "vocab.txt", settings)
     if path.is_file() and path.suffix in (".json", ".txt"):  # one of these by another name
-        return _load_json(path) if path.suffix == ".json" else _load_wordpiece(path, lowercase)
+        return (_load_json if path.suffix == ".json" else _load_wordpiece)(path, None)
     raise UserError(
         f"tokenizer {path}: expected a tokenizer.json, a vocab.txt, encoder.json + vocab.bpe or "
         f"vocab.json + merges.txt{'; the folder has none of them' if path.is_dir() else ''}"
     )
 
 
-def _load_json(path: Path) -> Tokenizer:
+def _load_json(path: Path, settings: Settings | None) -> Tokenizer:
     text = _read(path)
     try:
-        return Tokenizer.from_json(text)
+        found = Tokenizer.from_json(text)
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
+    if settings is None:
+        return found
+    adapted = tokenizer_settings.adapt(found.library_json(), settings)
+    return tokenizer_settings.finish(adapted, settings, complete=True)
 
 
-def _load_wordpiece(path: Path, lowercase: bool | None) -> Tokenizer:
+def _load_wordpiece(path: Path, settings: Settings | None) -> Tokenizer:
     # Split at \n alone: some vocabularies have other line separators as entries.
-    lines = _read(path).removesuffix("\n").split("\n")
-    vocab: dict[str, int] = {}
-    for number, line in enumerate(lines):
-        token = line.removesuffix("\r")
-        if token in vocab:
-            raise UserError(
-                f"{path}, line {number + 1}: {token!r} stands on line {vocab[token] + 1} already"
-            )
-        vocab[token] = number
-    if "[UNK]" not in vocab:
-        raise UserError(f"{path}: no line [UNK]; expected a BERT vocabulary, one entry per line")
-    if lowercase is None:
-        lowercase = all(t.lower() == t for t in vocab if not (t[:1] == "[" and t[-1:] == "]"))
-    return word_pieces(vocab, lowercase)
+    lines = [line.removesuffix("\r") for line in _read(path).removesuffix("\n").split("\n")]
+    vocab = {
+        token: number for number, token in enumerate(lines)
+    }  # the last one, as in transformers
+    twice = [token for token, count in Counter(lines).items() if count > 1]
+    if twice:
+        tell(f"{path}: {len(twice)} entries stand there more than once, {twice[0]!r} for one; the "
+             "last line of each counts")  # fmt: skip
+    unk = settings.name("unk") if settings else None
+    unk = "[UNK]" if unk is None else unk
+    if unk not in vocab:
+        raise UserError(f"{path}: no line {unk}; expected a BERT vocabulary, one entry per line")
+    told = settings.told(*NORMALIZER) if settings else {}
+    if "do_lower_case" not in told:
+        plain = all(t.lower() == t for t in vocab if not (t[:1] == "[" and t[-1:] == "]"))
+        told["do_lower_case"] = plain or bool(settings and settings.values)
+        if settings and not plain:
+            done = "lowered, as in" if told["do_lower_case"] else "kept, unlike in"
+            tell(f"{path} has capital letters and nothing says do_lower_case: they are {done} "
+                 "transformers")  # fmt: skip
+    options = {NORMALIZER[key]: value for key, value in told.items()}
+    found = word_pieces(vocab, unk=unk, **options)
+    if settings is None:
+        return found
+    settings = dataclasses.replace(settings, kind="BertTokenizer")
+    return tokenizer_settings.finish(found.library_json(), settings, complete=False)
 
 
-def _load_bpe(vocab: Path, merges: Path) -> Tokenizer:
+def _load_bpe(vocab: Path, merges: Path, settings: Settings | None) -> Tokenizer:
     for file in (vocab, merges):
         if not file.is_file():
             raise UserError(f"{file} is missing; a byte-level BPE is {vocab.name} + {merges.name}")
     text, lines = _read(vocab), _read(merges).splitlines()
+    prefix = settings is not None and bool(settings.values.get("add_prefix_space"))
     try:
         entries = json.loads(text)
         pairs = [tuple(line.split(" ")) for line in lines if line and line[:9] != "#version:"]
-        return byte_pairs(entries, pairs)
+        found = byte_pairs(entries, pairs, prefix)
     except Exception as error:  # the library raises nothing narrower
         raise UserError(f"{vocab} + {merges.name}: not a byte-level BPE ({error})") from error
+    named = {"<s>", "</s>"} <= entries.keys()
+    if settings is None and not named:
+        return found
+    settings = settings or Settings(vocab.parent, {}, "", {}, math.inf)
+    if settings.kind not in BYTES:  # then the names of the entries show whether it is RoBERTa's
+        kind = "RobertaTokenizer" if named else "GPT2Tokenizer"
+        settings = dataclasses.replace(settings, kind=kind)
+    return tokenizer_settings.finish(found.library_json(), settings, complete=False)
 
 
 def _read(path: Path) -> str:

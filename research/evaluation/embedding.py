@@ -1,7 +1,7 @@
 """Vectors of texts: the backbone's hidden states, pooled (feature-based use)."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -20,22 +20,55 @@ from research.training.inference import Loaded
 from research.training.step import make_predict_step
 
 NAME = "embedding"
+KIND = "classification"  # of its examples: a text or a pair of texts
 POOLINGS = ("mean", "first", "pooler", "last")
 
 
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """How the hidden states of a text become its vector.
+
+    normalize: to length 1. prompts: name -> what is put before a text; prompt: the name of the one
+    that is, "" for none.
+    """
+
+    pooling: str = "mean"
+    normalize: bool = False
+    prompts: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    prompt: str = ""
+
+
+def recipe_of(loaded: Loaded) -> Recipe | None:
+    """What the folder that a checkpoint was imported from asks for; None if it asks nothing."""
+    stored = loaded.info.meta.get("vectors")
+    return Recipe(**stored) if stored else None
+
+
 def embed(
-    loaded: Loaded, examples: Sequence[Example], pooling: str, quiet: bool = True
+    loaded: Loaded,
+    examples: Sequence[Example],
+    recipe: Recipe | None = None,
+    quiet: bool = True,
 ) -> np.ndarray:
     """One vector for each example ("text", or "text_a" and "text_b"), float32 [N, D].
 
-    Texts longer than a row are cut at their end.
+    Texts longer than a row are cut at their end. Without a recipe it is the checkpoint's own, or
+    else the mean.
 
-    Raises UserError for an unknown pooling, or a pooler that the backbone does not have.
+    Raises UserError for an unknown pooling or prompt, or a pooler that the backbone does not have.
     """
+    recipe = recipe or recipe_of(loaded) or Recipe()
+    pooling = recipe.pooling
     if pooling not in POOLINGS:
         raise UserError(f"--pooling={pooling} is not known{nearest(pooling, POOLINGS)}")
     if pooling == "pooler" and not loaded.model.pooler:
         raise UserError("--pooling=pooler: this backbone has no pooler; mean, first and last work")
+    if recipe.prompt and recipe.prompt not in recipe.prompts:
+        raise UserError(
+            f"--prompt={recipe.prompt} is not known{nearest(recipe.prompt, recipe.prompts)}"
+        )
+    before = recipe.prompts[recipe.prompt] if recipe.prompt else ""
+    examples = [_prompted(example, before) for example in examples]
     reader, mesh = _reader(loaded, pooling), loaded.mesh
     step = jax.jit(
         make_predict_step(loaded.model, reader.objective), out_shardings=meshes.replicated(mesh)
@@ -46,14 +79,22 @@ def embed(
             step,
             loaded.params,
             reader,
-            list(examples),
+            examples,
             loaded.tokenizer.pad,
             meshes.batch_sharding(mesh),
             row_multiple=meshes.row_multiple(mesh),
             progress=progress.update,
         )
     vectors = np.array([x["vector"] for x in found], np.float32)
-    return vectors.reshape(len(found), loaded.model.width)
+    vectors = vectors.reshape(len(found), loaded.model.width)
+    if recipe.normalize:
+        vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+    return vectors
+
+
+def _prompted(example: Example, before: str) -> Example:
+    first = "text" if "text" in example else "text_a"
+    return {**example, first: before + example[first]}
 
 
 def _reader(loaded: Loaded, pooling: str) -> Reader:

@@ -1,6 +1,5 @@
 """Exact metrics of a split: sums over all its batches, and predictions example by example."""
 
-import collections
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -10,6 +9,7 @@ import numpy as np
 
 from research.data.batch import Layout, Slot, assemble, pack
 from research.data.loader import Ahead, Batches
+from research.data.task_batches import TaskBatches
 from research.evaluation import answers
 from research.evaluation.metrics import Counts, total
 from research.objectives.protocol import Objective
@@ -49,8 +49,82 @@ def losses(
             found.append(eval_step(params, next(ahead)))
     finally:
         ahead.close()
-    counts = total([{k: float(v) for k, v in c.items()} for c in jax.device_get(found)])
-    return finish(counts, objectives)
+    return finish(_summed(jax.device_get(found)), objectives)
+
+
+def task_metrics(
+    measure_step: Callable,
+    params: Any,
+    task: Task,
+    data: TaskBatches,
+    examples: Sequence[Example],
+    sharding: jax.sharding.NamedSharding,
+    batches: int = 0,
+) -> dict[str, Any]:
+    """Metrics of the loss and of the task over a split (or its first `batches` batches), in one
+    pass over it.
+
+    Args:
+        examples: those of the slots in `data`, which are in order.
+    """
+    count = data.epoch_batches(0, most=batches)
+    number = {id(slot): (i, w) for i, each in enumerate(data.slots) for w, slot in enumerate(each)}
+    outputs: list[dict[int, Outputs]] = [{} for _ in examples]
+    found = []
+    ahead = Ahead(data, 0, count, sharding)
+    try:
+        for step in range(count):
+            counts, read = jax.device_get(measure_step(params, next(ahead)))
+            found.append(counts)
+            rows = data.rows(step)
+            _give(read, rows, [[number[id(slot)] for slot in row] for row in rows], outputs)
+    finally:
+        ahead.close()
+    chosen = list(examples[: count * data.examples])
+    predicted = _predicted(task, chosen, data.slots, outputs)
+    return finish(_summed(found), (task.objective,)) | task.finish(
+        total(task_counts(task, chosen, predicted))
+    )
+
+
+def _summed(found: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    return total([{k: float(v) for k, v in counts.items()} for counts in found])
+
+
+def _give(
+    found: Mapping[str, Mapping[str, np.ndarray]],
+    rows: Sequence[Sequence[Slot]],
+    numbers: Sequence[Sequence[tuple[int, int]]],
+    outputs: list[dict[int, Outputs]],
+) -> None:
+    """Gives each slot of a batch its part of the outputs.
+
+    numbers: (example, window) of each slot of each row; outputs: by these.
+    """
+    for r, row in enumerate(rows):
+        at = predicted = 0
+        for s, slot in enumerate(row):
+            places = slot.predict_positions
+            end, count = at + len(slot), 0 if places is None else len(places)
+            read = {name: array[r, s] for name, array in found.get("slot", {}).items()}
+            read |= {name: array[r, at:end] for name, array in found.get("token", {}).items()}
+            for name, array in found.get("predict", {}).items():
+                read[name] = array[r, predicted : predicted + count]
+            at, predicted = end, predicted + count
+            i, window = numbers[r][s]
+            outputs[i][window] = read
+
+
+def _predicted(
+    task: Task | Reader,
+    examples: Sequence[Example],
+    slots: Sequence[Sequence[Slot]],
+    outputs: Sequence[Mapping[int, Outputs]],
+) -> list[Prediction]:
+    return [
+        task.predict(example, windows, [found[w] for w in range(len(windows))])
+        for example, windows, found in zip(examples, slots, outputs, strict=False)
+    ]
 
 
 def finish(counts: Mapping[str, float], objectives: tuple[Objective, ...]) -> dict[str, float]:
@@ -87,45 +161,31 @@ def predictions(
     rows = max(1, TOKENS // task.layout.length)
     data = _packed(slots, flat, task, pad, rows, row_multiple)
     done = 0
-    for batch_slots, batch in data:
+    for numbers, laid, batch in data:
         arrays = jax.make_array_from_callback
         placed = {
             k: arrays(v.shape, sharding, lambda index, v=v: v[index]) for k, v in batch.items()
         }
-        found = jax.device_get(predict_step(params, placed))
-        read_before = collections.Counter()  # predicted positions of a row's earlier slots
-        for (i, w), (r, s) in batch_slots:
-            first, last = batch["first"][r, s], batch["last"][r, s]
-            read = {name: array[r, s] for name, array in found.get("slot", {}).items()}
-            for name, array in found.get("token", {}).items():
-                read[name] = array[r, first : last + 1]
-            places = slots[i][w].predict_positions
-            count = 0 if places is None else len(places)
-            for name, array in found.get("predict", {}).items():
-                read[name] = array[r, read_before[r] : read_before[r] + count]
-            read_before[r] += count
-            outputs[i][w] = read
-        done += len(batch_slots)
+        _give(jax.device_get(predict_step(params, placed)), laid, numbers, outputs)
+        done += sum(map(len, laid))
         progress(done)
-    return [
-        task.predict(example, windows, [found[w] for w in range(len(windows))])
-        for example, windows, found in zip(examples, slots, outputs, strict=True)
-    ]
+    return _predicted(task, examples, slots, outputs)
 
 
 def _packed(slots, flat, task: Task | Reader, pad: int | None, rows: int, row_multiple: int):
-    """Batches of `rows` packed rows, longest slots first, and where each slot lies."""
+    """Batches of `rows` packed rows, longest slots first, with the (example, window) of the slots
+    in each row and the slots themselves."""
     lengths = [len(slots[i][w]) for i, w in flat]
     packed = pack(lengths, task.layout.length, task.layout.slots)
     size = -(-min(rows, max(1, len(packed))) // row_multiple) * row_multiple
     for at in range(0, len(packed), size):
         part = packed[at : at + size]
         part = part + [[]] * (size - len(part))
-        laid = [[slots[flat[n][0]][flat[n][1]] for n in row] for row in part]
+        numbers = [[flat[n] for n in row] for row in part]
+        laid = [[slots[i][w] for i, w in row] for row in numbers]
         batch = assemble(laid, task.layout, pad)
         batch["rows"] = np.arange(size, dtype=np.int32)
-        places = [(flat[n], (r, s)) for r, row in enumerate(part) for s, n in enumerate(row)]
-        yield places, batch
+        yield numbers, laid, batch
 
 
 def task_counts(task: Task, examples: list[Example], predicted: list[Prediction]) -> list[Counts]:

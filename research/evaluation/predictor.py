@@ -1,15 +1,18 @@
 """What a checkpoint makes of texts: the forms in which it can be asked, and its predictions."""
 
+import ast
 import dataclasses
 import functools
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 import jax
 from jax.sharding import Mesh
 
 from research.config import Config
-from research.data import corpus
+from research.data import corpus, kinds
 from research.data.batch import Layout, Slot
+from research.data.kinds import Columns
+from research.data.row import Row
 from research.errors import UserError
 from research.evaluation import evaluator, pretrained
 from research.evaluation.evaluator import Reader
@@ -20,10 +23,11 @@ from research.monitoring.progress import Progress
 from research.objectives.protocol import Objective, continues_with
 from research.sharding import mesh as meshes
 from research.tasks.protocol import Example, Prediction, Task
-from research.training.inference import Loaded
+from research.training.inference import Loaded, require_head
 from research.training.step import make_predict_step
 
 PROMPTS = 128  # prompts that are generated from between two lines of progress
+GREEDY = DecodingConfig()
 # Greedy texts go round in circles. The seed makes them the same every time.
 TOLD = DecodingConfig(temperature=0.8, top_p=0.9, seed=0)
 TASK_FORMS: dict[str, tuple[tuple[tuple[str, ...], str], ...]] = {
@@ -33,6 +37,7 @@ TASK_FORMS: dict[str, tuple[tuple[tuple[str, ...], str], ...]] = {
     "tokens": ((("text",), "what is named in it"), (("tokens",), "the same, for words")),
     "question": ((("question", "context"), "the answer"),),
     "story": ((("text",), "how the story goes on"),),
+    "chat": ((("text",), "the reply to it"), (("messages",), "the same, for a conversation")),
 }
 
 
@@ -54,7 +59,7 @@ def forms(loaded: Loaded) -> tuple[Form, ...]:
     """The ways in which this checkpoint can be asked."""
     task = loaded.task
     if task is not None:
-        title = ("title",) if task.prompt is not None else ()
+        title = ("title",) if task.kind in ("story", "question") and task.prompt else ()
         return tuple(
             Form(fields, gives, lambda _: task, title) for fields, gives in TASK_FORMS[task.kind]
         )
@@ -87,6 +92,56 @@ def forms(loaded: Loaded) -> tuple[Form, ...]:
     return tuple(made)
 
 
+def kind_of(loaded: Loaded) -> str:
+    """The kind of example that it reads; a pre-trained one reads a text or a pair of texts."""
+    return loaded.task.kind if loaded.task is not None else "classification"
+
+
+def parsed_fields(text: str) -> dict[str, str]:
+    """What --fields says: our names -> a file's columns. Raises UserError for another value."""
+    try:
+        found = ast.literal_eval(text or "{}")
+    except (ValueError, SyntaxError):
+        found = None
+    if not isinstance(found, dict) or not all(isinstance(v, str) for v in found.values()):
+        raise UserError(f'--fields={text} must be a dict, such as \'{{"text": "review"}}\'')
+    return found
+
+
+def columns(loaded: Loaded, fields: Mapping[str, str], kind: str) -> Columns:
+    """Where the texts of a file stand: as `fields` says, else as in the files it was trained on if
+    the file has those columns, else under our names.
+
+    Raises UserError for a field that this kind of example does not have.
+    """
+    kinds.check_fields("--fields", kind, fields, labelled=False)
+    train = loaded.config.data.train
+    return Columns(fields, dict(train.fields) if train else {})
+
+
+def example(loaded: Loaded, row: Row, columns: Columns) -> Example:
+    """The example that is asked of a row, as an evaluation reads it, but without its label.
+
+    Raises UserError, with the row's place, for one that is not right or does not fit this
+    checkpoint.
+    """
+    kind = kind_of(loaded)
+    if fitting(loaded, kinds.names_in(row, kind, columns)) is None:
+        raise UserError(f"{row.where}: {wrong_fields(loaded, row.fields)}")
+    example = kinds.example(row, kind, columns, labelled=False)
+    if kinds.emptiness(kind, example):  # nothing that could be laid out
+        return example
+    try:
+        form = fitting(loaded, example)
+        if form is None:  # it has another one's fields too, which are read first
+            raise UserError(wrong_fields(loaded, example))
+        form.reader([example]).slots(example, 0, False)
+    except UserError as error:  # which names the example, not its line
+        raise UserError(f"{row.where}: {error}") from error
+    # As it stands in the file, number or text, so that the predictions can be joined to its rows.
+    return example | {"id": row.fields.get(columns.theirs("id", row), row.fallback_id)}
+
+
 def fitting(loaded: Loaded, given: Collection[str]) -> Form | None:
     """The form whose fields are all given, more of them before fewer; None if there is none."""
     fit = [form for form in forms(loaded) if set(form.fields) <= set(given)]
@@ -103,8 +158,10 @@ def predict(
     Args:
         labelled: labels are looked at, so that one which the task does not know is an error.
 
-    Raises UserError for an example that has the fields of no form.
+    Raises UserError for an example that has the fields of no form, and for a checkpoint that was
+    imported without a head.
     """
+    require_head(loaded, "this checkpoint")
     found: list[Prediction] = [{} for _ in examples]
     asked = [_ask(form, chosen, examples, labelled) for form, chosen in _by_form(loaded, examples)]
     total = sum(len(windows) for part in asked for windows in part.slots)
@@ -119,11 +176,6 @@ def predict(
         texts = _generated(loaded, examples, quiet)
         found = [p | {"text": text} for p, text in zip(found, texts, strict=True)]
     return found
-
-
-def check(loaded: Loaded, example: Example) -> None:
-    """Raises UserError for an example that has the right fields, but cannot be read."""
-    fitting(loaded, example).reader([example]).slots(example, 0, False)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -183,13 +235,49 @@ def show_text(loaded: Loaded, example: Example) -> str:
 
 def continuation(loaded: Loaded, prompt: str, max_tokens: int = 24) -> str:
     """How a causal model goes on from a prompt, sampled with a fixed seed."""
-    return _continue(loaded, [prompt], range(1), max_tokens, TOLD)[0]
+    return generate(loaded, [prompt], max_tokens, TOLD)[0]
+
+
+def generates(loaded: Loaded) -> bool:
+    """Whether the checkpoint was trained to continue texts."""
+    task = loaded.task
+    return any(o.pattern != "full" for o in loaded.objectives) and (task is None or task.prompt)
+
+
+def generate(
+    loaded: Loaded,
+    prompts: Sequence[str],
+    max_tokens: int = 64,
+    decoding: DecodingConfig = GREEDY,
+    numbers: Sequence[int] | None = None,
+) -> list[str]:
+    """How each prompt goes on, without the prompt itself.
+
+    Args:
+        max_tokens: new tokens at most.
+        numbers: what keys the random draws of each prompt; default: 0, 1, 2, …
+
+    Raises UserError for a checkpoint that does not continue texts, and as `decode.generate`.
+    """
+    if not generates(loaded):
+        raise UserError(f"{trained_for(loaded)} does not continue texts")
+    return decode.continue_texts(
+        loaded.params,
+        loaded.model,
+        loaded.tokenizer,
+        prompts,
+        max_tokens=max_tokens,
+        sampling=decoding.sampling,
+        beams=decoding.search,
+        stop=decoding.stop,
+        pattern=continues_with(loaded.objectives),
+        ids=numbers,
+    )
 
 
 def split_examples(config: Config, task: Task, split: str) -> list[Example]:
     """The examples of a task's "validation" or "test" split, of validation where it has no test."""
-    source = config.data.test if split == "test" else None
-    return corpus.examples(source or config.data.validation, task.kind)
+    return corpus.split(config, split).examples
 
 
 def _read(loaded: Loaded, asked: _Asked, progress: Callable[[int], None]) -> list[Prediction]:
@@ -222,27 +310,6 @@ def _generated(loaded: Loaded, examples: Sequence[Example], quiet: bool) -> list
         for first in range(0, len(prompts), PROMPTS):
             part = prompts[first : first + PROMPTS]
             numbers = range(first, first + len(part))
-            made += _continue(loaded, part, numbers, task.max_new_tokens, task.decoding)
+            made += generate(loaded, part, task.max_new_tokens, task.decoding, numbers)
             progress.update(len(made))
     return made if task.kind == "story" else [text.strip() for text in made]
-
-
-def _continue(
-    loaded: Loaded,
-    prompts: Sequence[str],
-    numbers: Sequence[int],
-    max_tokens: int,
-    decoding: DecodingConfig,
-) -> list[str]:
-    return decode.continue_texts(
-        loaded.params,
-        loaded.model,
-        loaded.tokenizer,
-        prompts,
-        max_tokens=max_tokens,
-        sampling=decoding.sampling,
-        beams=decoding.search,
-        stop=decoding.stop,
-        pattern=continues_with(loaded.objectives),
-        ids=numbers,
-    )

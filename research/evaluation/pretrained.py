@@ -26,15 +26,15 @@ def fillings(
     Raises UserError for a tokenizer without a mask token.
     """
     mask = tokenizer.require("mask", "filling it")
-    name = tokenizer.token(mask)
+    name, around = tokenizer.token(mask), len(tokenizer.frame(1))
 
     def make_slots(example: Example, number: int, labelled: bool) -> list[Slot]:
         ids = tokenizer.encode(example["text"].replace(MASK, name)).ids
-        slot = segments(tokenizer, [ids], max(layout.length, len(ids) + 2))
+        slot = segments(tokenizer, [ids], max(layout.length, len(ids) + around))
         if len(slot) > layout.length:
             raise UserError(
-                f"{_place(example)} has {len(ids)} tokens, more than the {layout.length - 2} that "
-                "this checkpoint reads at a time"
+                f"{_place(example)} has {len(ids)} tokens, more than the {layout.length - around} "
+                "that this checkpoint reads at a time"
             )
         places = np.flatnonzero(slot.tokens == mask)
         if not len(places):
@@ -53,9 +53,11 @@ def fillings(
     def show(example: Example, prediction: Prediction) -> str:
         return f"{example['text']} → {'; '.join(map(_listed, prediction['masks']))}"
 
-    # Room for the predictions of any row: as many as its slots can have.
+    # Room for the predictions of any row: as many as its slots can have. Texts that are asked one
+    # by one share a program, however many each has.
     most = max(e["text"].replace(MASK, name).count(name) for e in examples)
-    predictions = min(layout.length, layout.slots * max(1, most))
+    most = max(1, most) if len(examples) > 1 else layout.length
+    predictions = min(layout.length, layout.slots * most)
     layout = dataclasses.replace(layout, predictions=predictions)
     return Reader(layout, objective, make_slots, predict, show)
 
@@ -87,13 +89,13 @@ def continuing(objective: Objective, tokenizer: Tokenizer, layout: Layout) -> Re
     Of a text longer than a row the end is read; a prefix language model reads all of it in both
     directions.
     """
-    begin = tokenizer.require("eos", "every text begins with it")
+    begin = tokenizer.begin("every text begins with it")
     prefix = objective.pattern == "prefix"
     layout = dataclasses.replace(layout, prefix=prefix)
 
     def make_slots(example: Example, number: int, labelled: bool) -> list[Slot]:
-        ids = tokenizer.encode(example["text"]).ids[-(layout.length - 1) :]
-        tokens = np.concatenate([[begin], ids]).astype(np.int32)
+        ids = tokenizer.encode(example["text"]).ids[-(layout.length - len(begin)) :]
+        tokens = np.concatenate([begin, ids]).astype(np.int32)
         seen = len(tokens) if prefix else 0
         types = np.zeros(len(tokens), np.int32)
         return [Slot(tokens, types, example=number, weight=0.0, prefix=seen)]

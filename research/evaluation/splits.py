@@ -8,7 +8,7 @@ from typing import Any
 import jax
 from etils import epath
 
-from research import bucket
+from research import bucket, config_check
 from research import config as configs
 from research.config import Config
 from research.data import corpus, store
@@ -26,23 +26,27 @@ from research.training.step import make_eval_step
 SPLITS = ("validation", "test")
 GROUPS = ("data", "mesh", "train")  # what of a checkpoint's config may be changed to measure it
 # How its outputs are read: nothing that it has learnt.
-DECISIONS = ("task.null_threshold", "task.max_new_tokens", "task.decoding")
+DECISIONS = (
+    *("data.length", "task.max_question", "task.stride", "task.max_answer", "task.choices"),
+    *("task.unanswerable", "task.null_threshold", "task.max_new_tokens", "task.decoding"),
+)
 
 
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
-    """metrics: of the whole split. examples, predictions: a task's; empty for a pre-training."""
+    """metrics: of the whole split. examples, predictions: a task's; empty for a pre-training.
+    left_out: what is said of the rows that were not used."""
 
     metrics: dict[str, float]
     examples: list[Example]
     predictions: list[Prediction]
+    left_out: Sequence[str] = ()
 
 
 def load(
     path: str,
     overrides: Mapping[str, str],
     free: Sequence[str] = (*GROUPS, *DECISIONS),
-    to_run: bool = True,
 ) -> Loaded:
     """A checkpoint with its config changed by `overrides` ("data.test" -> text).
 
@@ -50,7 +54,6 @@ def load(
 
     Args:
         free: the keys, and the groups of them, that may be changed.
-        to_run: as in `config.from_values`.
 
     Raises UserError for another key, and as `load_model` and `config.load`.
     """
@@ -61,7 +64,8 @@ def load(
                 f"config.{', config.'.join(free)}{nearest(key, free)}"
             )
     values = read_info(path).config | {"mesh": {}}
-    config = configs.override(values, overrides, f"the config of {path}", to_run)
+    config = configs.override(values, overrides, f"the config of {path}", to_run=False)
+    config_check.check_values(config)
     loaded = load_model(path, config.mesh)
     check_length(loaded.model, config.data.length)
     return with_config(loaded, config)
@@ -82,10 +86,14 @@ def evaluate(loaded: Loaded, split: str, quiet: bool = False) -> Evaluation:
             f"config.data.{split} is not set in this checkpoint's config; give "
             f"--config.data.{split}=files:… (or bundled:…, tfds:…)"
         )
-    examples = predictor.split_examples(config, task, split)
-    found = predictor.predict(loaded, examples, quiet, labelled=True)
-    metrics = task.finish(total(evaluator.task_counts(task, examples, found)))
-    return Evaluation(metrics, examples, found)
+    read = corpus.split(config, split)
+    try:
+        found = predictor.predict(loaded, read.examples, quiet, labelled=True)
+    except UserError:
+        corpus.task_slots(task, read)  # an example that does not fit is named with its place
+        raise
+    metrics = task.finish(total(evaluator.task_counts(task, read.examples, found)))
+    return Evaluation(metrics, read.examples, found, read.left_out.lines())
 
 
 def _losses(loaded: Loaded, split: str, quiet: bool) -> dict[str, float]:
@@ -94,6 +102,7 @@ def _losses(loaded: Loaded, split: str, quiet: bool) -> dict[str, float]:
         raise UserError(
             f"a pre-training holds out one split of its corpus: validation, not {split!r}"
         )
+    config_check.check_corpus(config)
     data = config.data
     held_out = store.build(
         data.corpus, split, data.held_out_percent, loaded.tokenizer, data.cache, quiet

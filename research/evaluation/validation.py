@@ -1,5 +1,4 @@
-"""The validation split as a run measures it on the way: its losses and, if the best checkpoint is
-chosen by it, the task's own metric."""
+"""The validation split as a run measures it on the way: its losses and the task's own metrics."""
 
 from typing import Any
 
@@ -8,9 +7,9 @@ import jax
 from research import tasks
 from research.config import Config
 from research.evaluation import evaluator
-from research.evaluation.metrics import total
 from research.objectives import measures
 from research.sharding import mesh as meshes
+from research.tasks.chat import ChatConfig
 from research.tasks.text_generation import TextGenerationConfig
 from research.training import best
 from research.training.run import Run
@@ -30,8 +29,12 @@ def names(run: Run) -> set[str]:
     with meshes.use(run.mesh, run.config.mesh):
         shapes = jax.eval_shape(run.eval_step, run.param_shapes, run.validation.batch(0))
     found = set(evaluator.finish({name: 1.0 for name in shapes}, run.objectives))
-    read = run.task is not None and run.task.prompt is None
-    return found | (set(tasks.metrics(run.config.task)) if read else set())
+    return found | (set(tasks.metrics(run.config.task)) if _is_read(run) else set())
+
+
+def _is_read(run: Run) -> bool:
+    """Whether the task's metrics are read from the model's outputs, nothing being generated."""
+    return run.task is not None and run.task.prompt is None
 
 
 def known(config: Config) -> list[str]:
@@ -39,38 +42,27 @@ def known(config: Config) -> list[str]:
     bytes are counted."""
     if config.task is None:
         return measures(config.objective)
-    generated = isinstance(config.task, TextGenerationConfig)
+    generated = isinstance(config.task, TextGenerationConfig | ChatConfig)
     return [*tasks.measures(config.task), *(() if generated else tasks.metrics(config.task))]
 
 
 def metrics(run: Run, params: Any) -> dict[str, float]:
-    """The metrics of the losses over the split (or its first `eval_batches` batches), and of the
-    whole split the task's own one and what the best checkpoint is chosen by."""
-    found = evaluator.losses(
-        run.eval_step,
-        params,
-        run.validation,
-        run.objectives,
-        run.batch_sharding,
-        run.config.train.eval_steps,
-    )
-    if run.config.train.best in ("", *found):
-        return found
-    return found | _of_the_task(run, params)
-
-
-def _of_the_task(run: Run, params: Any) -> dict[str, float]:
-    examples = run.validation_examples
-    predicted = evaluator.predictions(
-        run.predict_step,
+    """The metrics of the losses and of the task over the split or its first `eval_batches`; over
+    all of it if the best checkpoint is chosen by one of the task's."""
+    train = run.config.train
+    if not _is_read(run):
+        sharding = run.batch_sharding
+        data, goals = run.validation, run.objectives
+        return evaluator.losses(run.eval_step, params, data, goals, sharding, train.eval_steps)
+    own = tasks.metrics(run.config.task)
+    found = evaluator.task_metrics(
+        run.measure_step,
         params,
         run.task,
-        examples,
-        run.tokenizer.pad,
+        run.validation,
+        run.validation_examples,
         run.batch_sharding,
-        labelled=True,
-        row_multiple=meshes.row_multiple(run.mesh),
-        slots=run.validation.slots,
+        0 if train.best in own else train.eval_steps,
     )
-    finished = run.task.finish(total(evaluator.task_counts(run.task, examples, predicted)))
-    return {name: finished[name] for name in (run.task.metric, run.config.train.best)}
+    # Not those of its parts, "f1/PER", which are there or not.
+    return {name: value for name, value in found.items() if "/" not in name}

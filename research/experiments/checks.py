@@ -8,10 +8,8 @@ import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
-from research import tasks
 from research.config import Config, from_values
 from research.data import corpus, mixture, pretraining, sources, tokenizer_files
-from research.data.sources import SourceConfig
 from research.data.tokenizer import Tokenizer
 from research.errors import UserError
 from research.evaluation import validation
@@ -22,7 +20,7 @@ from research.monitoring.writers import METRICS, TIMING, lines
 from research.objectives import names
 from research.objectives.protocol import heads_of
 from research.sharding import mesh as meshes
-from research.tasks.protocol import Example, Task
+from research.tasks.protocol import Task
 from research.training import best, optimizer
 from research.training import run as runs
 from research.training.checkpoint import Info, read_info
@@ -68,7 +66,7 @@ def check(
 def check_finished(planned: Sequence[Job]) -> None:
     """Raises UserError for a finished run whose folder has lost or damaged parts."""
     done = [job for job in planned if (job.workdir / DONE).exists()]
-    counts: dict[str, int] = {}  # test examples by their source
+    counts: dict[str, int] = {}  # test examples by their data
     for job in done:
         try:
             _check_whole(job, counts)
@@ -94,11 +92,10 @@ def _check_whole(job: Job, counts: dict[str, int]) -> None:
         return
     if not (job.workdir / SCORED).exists():
         raise UserError(f"it has no {SCORED}")
-    source = job.config.data.test or job.config.data.validation
-    if repr(source) not in counts:
-        kind = tasks.kind_of(job.config.task)
-        counts[repr(source)] = len(corpus.examples(source, kind))
-    found, expected = len(scored(job)), counts[repr(source)]
+    key = repr(job.config.data)
+    if key not in counts:
+        counts[key] = len(corpus.split(job.config, "test").examples)
+    found, expected = len(scored(job)), counts[key]
     if found != expected:
         raise UserError(f"{SCORED} has {found:,} lines for {expected:,} test examples")
 
@@ -131,7 +128,7 @@ def _with_starts(chosen: set[str], planned: Sequence[Job]) -> set[str]:
 
 
 def _known(job: Job, start: Known | None) -> Known:
-    config, wanted = job.config, job.config.tokenizer
+    config, wanted = corpus.with_labels(job.config), job.config.tokenizer
     info: Info | None = None
     if config.init_from and (job.after is None or (job.after / DONE).exists()):
         info = read_info(config.init_from)
@@ -154,10 +151,10 @@ def _known(job: Job, start: Known | None) -> Known:
 
 @dataclasses.dataclass
 class _Read:
-    """What several runs share is read once: the examples of a kind of each source, and which
+    """What several runs share is read once: the splits as examples of a kind, and which
     sources, alone or with a task's options, have been found to fit."""
 
-    examples: dict[str, list[Example]] = dataclasses.field(default_factory=dict)
+    splits: dict[str, corpus.Split] = dataclasses.field(default_factory=dict)
     fitting: set[str] = dataclasses.field(default_factory=set)
 
 
@@ -177,8 +174,8 @@ def _check_run(known: Known, devices: int, read: _Read) -> None:
                 read.fitting.add(repr(source))
     else:
         for split in ("train", "validation", "test"):
-            if source := getattr(data, split):
-                _check_examples(task, f"{config.task}", split, source, read)
+            if getattr(data, split):
+                _check_examples(task, config, split, read)
     optimizer.check(config.optimizer)
     c = config.optimizer
     if c.freeze or c.rates or c.layer_decay != 1.0 or config.model.lora_rank:
@@ -188,16 +185,15 @@ def _check_run(known: Known, devices: int, read: _Read) -> None:
     best.check(train.best, train.patience, evaluates, validation.known(config))
 
 
-def _check_examples(
-    task: Task, options: str, split: str, source: SourceConfig, read: _Read
-) -> None:
-    key = f"{task.kind} {source}"
-    if key not in read.examples:
-        read.examples[key] = corpus.examples(source, task.kind)
-    if f"{key} {options}" not in read.fitting:
-        found = read.examples[key]
-        corpus.task_slots(task, split, source, found[:: max(1, len(found) // CUT)])
-        read.fitting.add(f"{key} {options}")
+def _check_examples(task: Task, config: Config, name: str, read: _Read) -> None:
+    train = config.data.train  # whose fields may be those of the others
+    key = f"{task.kind} {config.data.source(name)} {train.fields} {train.label_names}"
+    if key not in read.splits:
+        read.splits[key] = corpus.split(config, name)
+    if f"{key} {config.task}" not in read.fitting:
+        found = read.splits[key]
+        corpus.task_slots(task, found, max(1, len(found.examples) // CUT))
+        read.fitting.add(f"{key} {config.task}")
 
 
 def _check_shown(experiment: Experiment, planned: Sequence[Job]) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from research import bucket
+from research import bucket, config_file
 from research import config as configs
 from research.config import Config
 from research.data import corpus, plan, sources, store
@@ -112,7 +112,7 @@ def product(*axes: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]
 def load(spec: str) -> Experiment:
     """The experiment of "FILE.py:arg". Raises UserError if it has none, or one with values of other
     types than its fields have."""
-    found = configs.call(spec, "get_experiment")
+    found = config_file.call(spec, "get_experiment")
     if not isinstance(found, Experiment):
         raise UserError(f"{spec}: get_experiment(arg) returns a {type(found).__name__}")
     declared.check(found, Experiment, f"{spec}: Experiment")

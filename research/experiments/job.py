@@ -65,7 +65,7 @@ def make(job: Job, made_from: Run) -> None:
         loaded = with_config(load_model(job.config.init_from), job.config)
         text = json.dumps(to_values(job.config), indent=1)
         bucket.write_text(job.workdir / starts.CONFIG, text + "\n")
-        data = sources.fingerprint(job.config.data.test or job.config.data.validation)
+        data = sources.fingerprint(job.config.data.source("test"))
         start_key = read_info(job.config.init_from).fingerprint
         starts.add(job.workdir, starts.describe(data, start_key) | {"step": 0})
     if loaded is not None:

@@ -96,3 +96,9 @@ def own_cores(lane: int, lanes: int) -> str:
         return ""
     part = there[lane * len(there) // lanes : (lane + 1) * len(there) // lanes]
     return ",".join(map(str, part))
+
+
+def part(lanes: int, devices: int) -> float:
+    """What a run of a lane has of the machine, in devices; on CPU in parts of all the cores."""
+    backend, there = machine()
+    return float(devices) if devices else (1 if backend == "cpu" else there) / lanes

@@ -92,10 +92,41 @@ def _sources(values: Mapping[str, Any]) -> list[str]:
     ]
 
 
+def measured_on(values: Mapping[str, Any], split: str, contents: str = "") -> tuple[str, str]:
+    """(task, data and how much of it) of a run by its config: runs that do not share them are not
+    compared.
+
+    contents: fingerprint of the data, since files of one name may differ; "" where it is not known.
+    """
+    data, train = values.get("data", {}), values.get("train", {})
+    task = (values.get("task") or {}).get("name", "")
+    sources = [data.get(split) or data.get("validation")] if task else data.get("corpus") or []
+    parts = list(map(source_text, filter(None, sources)))
+    if not task:
+        parts.append(f"{data.get('held_out_percent', 2.0):g} % held out")
+    if (batches := train.get("eval_batches", 0)) and split == "validation":
+        unit = "examples" if task else "tokens"
+        parts.append(f"the first {batches * train.get('batch_size', 0):,} {unit}")
+    if contents and split == "validation":
+        parts.append(contents[:12])
+    return task, ", ".join(parts)
+
+
+def kinds(runs: Sequence[tuple[str, str]]) -> dict[tuple[str, str], str]:
+    """What runs are measured on -> its name: the task, with the data where that alone differs."""
+    found = list(dict.fromkeys(runs))
+    names = [task or "pre-training" for task, _ in found]
+    if len(set(names)) < len(names):
+        names = [f"{name}: {sources}" for name, (_, sources) in zip(names, found, strict=True)]
+    return dict(zip(found, names, strict=True))
+
+
 def source_text(source: Mapping[str, Any]) -> str:
     """A source of a config in a few words: its name, and what of it is used."""
     text = source["name"] + (f"[{source['split']}]" if source.get("split") else "")
     text += f" {source['percent']:g} %" if source.get("percent", 100) != 100 else ""
+    if part := source.get("part"):
+        text += f", {part[0]:g} to {part[1]:g} % by hash"
     return text + (f", the first {source['take']:,}" if source.get("take") else "")
 
 

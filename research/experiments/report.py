@@ -2,26 +2,23 @@
 
 import dataclasses
 import math
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import mean
 from typing import Any
 
-import numpy as np
-
 from research import bucket
-from research.config import Config, flat, to_values
-from research.data import store
-from research.data.tokenizer import Tokenizer
-from research.evaluation import language, predictor
-from research.evaluation.metrics import total
-from research.experiments import baselines, curves, provenance, sheets
+from research.config import flat, to_values
+from research.evaluation import predictor
+from research.experiments import curves, levels, provenance, sheets
 from research.experiments.experiment import Experiment, Job, checkpoint_of
 from research.experiments.job import finished, scored
-from research.experiments.results import Measure, Results, collect
+from research.experiments.levels import Reached
+from research.experiments.results import Results, collect
 from research.experiments.sheets import Sheet, number, signed, spread
 from research.experiments.statistics import Difference, significant
-from research.training.checkpoint import read_info
+from research.monitoring import writers
 from research.training.inference import load_model
 
 SHOWN = 20  # test examples of which one is shown
@@ -48,7 +45,8 @@ PROMPT = "The dog wagged its"
 class Report:
     """title; tables; texts by their headings; notes at the end.
 
-    details: tables that the page has and the Markdown does not.
+    details, curves: tables, and what `curves.of_runs` makes, that the page has and the Markdown
+        does not.
     """
 
     title: str
@@ -56,6 +54,7 @@ class Report:
     texts: Mapping[str, str]
     notes: Sequence[str]
     details: Sequence[Sheet] = ()
+    curves: Mapping[str, Any] = dataclasses.field(default_factory=lambda: curves.of_runs([]))
 
 
 def make(experiment: Experiment, planned: list[Job], folder: Path, left: int = 0) -> Report:
@@ -64,9 +63,11 @@ def make(experiment: Experiment, planned: list[Job], folder: Path, left: int = 0
     Args:
         planned: the jobs that are finished; left: how many more there are.
     """
-    sheets, parts = [], {}
-    if experiment.pretraining:
-        sheets.append(_pretraining(experiment, planned))
+    sheets, parts, results = [], {}, None
+    chosen = [job for job in planned if job.run in experiment.pretraining]
+    simple = {job.workdir.name: levels.language_baselines(job) for job in chosen}
+    if chosen:
+        sheets.append(_pretraining(chosen, simple))
     if experiment.table:
         results = collect(experiment.table, planned)
         sheets.append(values(results))
@@ -74,6 +75,7 @@ def make(experiment: Experiment, planned: list[Job], folder: Path, left: int = 0
             sheets.append(differences(results))
         if predictions := samples(results, planned):
             parts["One prediction of each"] = predictions
+    parts |= last_texts([(job.run, job.workdir) for job in planned])
     if experiment.encoder and not left:
         parts["Seed examples"] = _seeds(experiment, folder)
     unfinished = f"Not finished: {left} of {left + len(planned)} runs." if left else ""
@@ -82,13 +84,22 @@ def make(experiment: Experiment, planned: list[Job], folder: Path, left: int = 0
     details = provenance.config_differences(
         {job.run: flat(to_values(job.config)) for job in planned}
     )
-    return Report(experiment.name, sheets, parts, list(filter(None, notes)), details)
+    drawn = levels.drawn(planned, results, simple)
+    return Report(experiment.name, sheets, parts, list(filter(None, notes)), details, drawn)
 
 
-def curves_of(planned: list[Job]) -> dict[str, Any]:
-    """What the page draws of the runs that were trained."""
-    runs = [curves.of_run(j.workdir, j.workdir.name, j.run) for j in planned if j.train]
-    return {"runs": runs, "metrics": curves.metrics_of(runs)}
+def last_texts(runs: Sequence[tuple[str, Path]]) -> dict[str, str]:
+    """The last texts that the first run of each name has written, by their heading."""
+    texts: dict[str, list[str]] = defaultdict(list)
+    first: dict[str, Path] = {}
+    for name, folder in runs:
+        first.setdefault(name, folder)
+    for name, folder in first.items():
+        newest = {line["name"]: line for line in writers.lines(folder / writers.TEXTS)}
+        for heading, line in newest.items():
+            indented = [f"  {text}" for text in line["text"].splitlines()]
+            texts[heading.capitalize()] += [f"- **{name}** at step {line['step']:,}", *indented]
+    return {heading: "\n".join(written) for heading, written in texts.items()}
 
 
 def markdown(report: Report) -> str:
@@ -117,73 +128,32 @@ def write(report: Report, folder: Path, page: str) -> list[Path]:
 # Pre-training
 
 
-def _pretraining(experiment: Experiment, planned: list[Job]) -> Sheet:
+def _pretraining(jobs: Sequence[Job], methods: Mapping[str, Reached]) -> Sheet:
+    """methods: what simple ones reach, by the names of the jobs' workdirs."""
     rows, parts = [], {}
     data = [["run", "tokens_seen", "metric", "method", "method_value", "value"]]
-    for job in planned:
-        if job.run not in experiment.pretraining:
-            continue
-        tokenizer = Tokenizer.from_json(read_info(str(job.workdir)).tokenizer_json)
-        found, simple = finished(job)["metrics"], _language_baselines(job.config, tokenizer)
+    for job in jobs:
+        found, simple = finished(job)["metrics"], methods[job.workdir.name]
         tokens = finished(job)["step"] * job.config.train.batch_size
         if batches := job.config.train.eval_batches:
             parts[job.run] = f"{job.run} on the first {batches:,} batches"
         shown = [
-            ("masked_accuracy", "masked accuracy", "most frequent token"),
-            ("next_sentence_accuracy", "next sentence accuracy", "coin"),
-            ("sentence_order_accuracy", "sentence order accuracy", "coin"),
-            ("prefix_perplexity", "perplexity behind a prefix", ""),
-            ("perplexity", "perplexity", "bigram"),
-            ("bits_per_byte", "bits per byte", "bigram"),
+            ("masked_accuracy", "masked accuracy"),
+            ("next_sentence_accuracy", "next sentence accuracy"),
+            ("sentence_order_accuracy", "sentence order accuracy"),
+            ("prefix_perplexity", "perplexity behind a prefix"),
+            ("perplexity", "perplexity"),
+            ("bits_per_byte", "bits per byte"),
         ]
-        for key, name, baseline in shown:
+        for key, name in shown:
             if key in found:
-                value = f"{simple[key]:.4g} ({baseline})" if key in simple else ""
+                method, reached = simple.get(key, (None, None))
+                value = f"{reached:.4g} ({method})" if method else ""
                 rows.append([job.workdir.name, f"{tokens:,}", name, value, f"{found[key]:.4g}"])
-                method = (baseline, simple[key]) if key in simple else (None, None)
-                data.append([job.workdir.name, tokens, key, *method, found[key]])
+                data.append([job.workdir.name, tokens, key, method, reached, found[key]])
     header = ["run", "tokens seen", "metric", "baseline", "model"]
     note = f"Simple methods on all held-out text, {', '.join(parts.values())}." if parts else ""
     return Sheet("Pre-training, on held-out text", header, rows, note, "pretraining", data)
-
-
-def _language_baselines(config: Config, tokenizer: Tokenizer) -> dict[str, float]:
-    """Numbers of n-gram models over the same tokens, trained on the training split."""
-    data = config.data
-    train, held_out = (
-        _documents(store.build(data.corpus, s, data.held_out_percent, tokenizer, data.cache))
-        for s in ("train", "validation")
-    )
-    entries, goal = tokenizer.vocab_size, config.objective
-    numbers = {"next_sentence_accuracy": 0.5, "sentence_order_accuracy": 0.5}
-    if goal.masked_lm:
-        counts = baselines.frequent_token(_framed(train, 0), _framed(held_out, 0), entries).counts
-        numbers |= language.finish(total(counts))
-    if goal.causal_lm:
-        end = tokenizer.eos
-        rows, test = _framed(train, end), _framed(held_out, end)
-        sizes = _bytes(tokenizer, test)
-        numbers |= language.finish(total(baselines.bigram(rows, test, sizes, entries).counts))
-    return numbers
-
-
-def _documents(found: store.Store) -> list[np.ndarray]:
-    return [
-        np.asarray(block.slice(d, 0, int(length))[0]).astype(np.int64)
-        for block in map(found.block, range(found.blocks))
-        for d, length in enumerate(block.lengths)
-    ]
-
-
-def _framed(documents: list[np.ndarray], end: int) -> list[np.ndarray]:
-    """Rows as a causal model reads them: the end-of-text token before and after."""
-    return [np.concatenate([[end], d, [end]]) for d in documents]
-
-
-def _bytes(tokenizer: Tokenizer, rows: list[np.ndarray]) -> list[int]:
-    """UTF-8 bytes of the predicted tokens of each row."""
-    lengths = tokenizer.byte_lengths()
-    return [int(lengths[row[1:]].sum()) for row in rows]
 
 
 # The table
@@ -196,7 +166,7 @@ def values(results: Results) -> Sheet:
     header = [""]
     for name in columns:
         arrow = "↓" if measures[name].lower_is_better else "↑"
-        header.append(f"{_measured(name, measures[name])} {arrow}")
+        header.append(f"{measured(name, measures[name].metric)} {arrow}")
     rows = []
     if any(m.method for m in measures.values()):
         simple = [
@@ -240,7 +210,7 @@ def differences(results: Results) -> Sheet:
         gap = found.examples
         rows.append(
             [
-                _measured(name, measure),
+                measured(name, measure.metric),
                 row,
                 signed(found.value) + marked,
                 interval(found.interval),
@@ -258,20 +228,26 @@ def differences(results: Results) -> Sheet:
 
 
 def _differences_data(results: Results) -> list[list[Any]]:
-    """A line for each difference; seeds of the row and of the baseline."""
+    """A line for each difference; seeds of the row and of the baseline. The difference of the
+    simple method is to the baseline too."""
     header = ["column", "metric", "row", "baseline", "difference", "seeds", "baseline_seeds"]
     header += ["seeds_low", "seeds_high", "p", "p_holm", "significant"]
-    lines = [[*header, "examples_low", "examples_high", "reading"]]
+    header += ["examples_low", "examples_high", "reading", "method", "method_difference"]
+    lines = [header]
     for (row, name), found in results.differences.items():
         measure, p = results.measures[name], results.ps[row, name]
         gap, sure = found.examples, significant(p)
+        method = (None, None)
+        if measure.method:
+            baseline = mean(results.cells[results.table.baseline, name].units)
+            method = (measure.method, measure.simple - baseline)
         lines.append(
             [
                 *(name, measure.metric, row, results.table.baseline, found.value, *found.seeds),
                 *(found.interval or (None, None)),
                 *(found.p, p, sure),
                 *((gap.low, gap.high) if gap else (None, None)),
-                reading(found, measure.lower_is_better, sure),
+                *(reading(found, measure.lower_is_better, sure), *method),
             ]
         )
     return lines
@@ -303,9 +279,9 @@ def reading(found: Difference, lower_is_better: bool, sure: bool | None) -> str:
     return word if sure else f"perhaps {word}"
 
 
-def _measured(column: str, measure: Measure) -> str:
+def measured(column: str, metric: str) -> str:
     """The column's name, with its metric where it does not say it."""
-    name, metric = readable(column), readable(measure.metric)
+    name, metric = readable(column), readable(metric)
     return name if metric in name else f"{name}, {metric}"
 
 

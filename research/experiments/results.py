@@ -1,6 +1,7 @@
 """What the runs of a table have measured: values by seed, and differences to the baseline."""
 
 import dataclasses
+import itertools
 from collections import defaultdict
 from statistics import mean
 from typing import Any
@@ -67,12 +68,14 @@ class Cell:
 
 @dataclasses.dataclass(frozen=True)
 class Measure:
-    """What a column shows: a metric, whether less is better, and its simple method's value."""
+    """What a column shows: a metric, whether less is better, and its simple method's value, on the
+    test split and on that of validation."""
 
     metric: str
     lower_is_better: bool
     method: str = ""
     simple: float | None = None
+    on_validation: float | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -198,8 +201,11 @@ def _measure(
     lower = metric.endswith(LOWER_IS_BETTER)
     if not column.method:
         return Measure(metric, lower)
-    counts = _by_method(column.method, task, config, examples, tokenizer)
-    return Measure(metric, lower, column.method, task.finish(total(counts))[metric])
+    both = [*examples, *predictor.split_examples(config, task, "validation")]
+    counts = _by_method(column.method, task, config, both, tokenizer)
+    parts = counts[: len(examples)], counts[len(examples) :]
+    reached = [task.finish(total(part))[metric] for part in parts]
+    return Measure(metric, lower, column.method, *reached)
 
 
 def task_of(job: Job) -> tuple[Task, Tokenizer]:
@@ -215,17 +221,16 @@ def task_of(job: Job) -> tuple[Task, Tokenizer]:
 def _by_method(
     method: str, task: Task, config: Any, examples: list[Example], tokenizer: Tokenizer
 ) -> list[Counts]:
-    """The counts of the simple method on the same training and test examples."""
-    train = corpus.examples(config.data.train, task.kind)
+    """The counts of the simple method, fitted to the same training examples, of each example."""
+    train = corpus.split(config, "train").examples
     if method != "bigram":
         return METHODS[method].function(train, examples).counts
     rows = [r for e in train for r in _completion_rows(task, e, whole=True)]
-    lengths, counts = tokenizer.byte_lengths(), []
-    for example in examples:
-        test = _completion_rows(task, example, whole=False)
-        sizes = [int(lengths[row[1:]].sum()) for row in test]
-        counts.append(total(baselines.bigram(rows, test, sizes, tokenizer.vocab_size).counts))
-    return counts
+    test = [_completion_rows(task, example, whole=False) for example in examples]
+    every = [row for own in test for row in own]
+    sizes = [float(s.target_bytes.sum()) for e in examples for s in task.slots(e, 0, True)]
+    counts = iter(baselines.bigram(rows, every, sizes, tokenizer.vocab_size).counts)
+    return [total(itertools.islice(counts, len(own))) for own in test]
 
 
 def _completion_rows(task: Task, example: Example, whole: bool) -> list[np.ndarray]:

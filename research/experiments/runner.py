@@ -251,11 +251,11 @@ class _Runner:
         for lane, child in enumerate(self.lanes):
             if child is None:
                 continue
-            self.view.show(lane, children.last_lines(child.workdir, 1))
+            self.view.show(lane, child.name, children.last_lines(child.workdir, 1))
             code = child.process.poll()
             if code is not None:
                 self.lanes[lane] = None
-                self.view.show(lane, [])
+                self.view.show(lane, "", [])
                 self._end(child, code)
 
     def _end(self, child: Child, code: int) -> None:

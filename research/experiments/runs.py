@@ -10,7 +10,8 @@ from typing import Any
 from research import bucket, tasks
 from research.config import Config, flat, from_values
 from research.errors import UserError
-from research.experiments import curves, provenance, report
+from research.experiments import curves, levels, provenance, report
+from research.experiments.curves import Drawn
 from research.experiments.experiment import Job
 from research.experiments.job import SCORED
 from research.experiments.provenance import SEED, config_differences, of_one_kind
@@ -18,8 +19,9 @@ from research.experiments.report import LEGEND, Report
 from research.experiments.results import Cell, Measure, Results, collect, compare, started_from
 from research.experiments.sheets import Sheet
 from research.experiments.table import Column, Table
+from research.monitoring import starts
 from research.monitoring.starts import CONFIG, no_run
-from research.monitoring.writers import METRICS, TEXTS, lines
+from research.monitoring.writers import METRICS, lines
 from research.training.best import LOWER_IS_BETTER
 
 VALIDATION = "validation/"
@@ -27,13 +29,19 @@ VALIDATION = "validation/"
 
 @dataclasses.dataclass(frozen=True)
 class _Made:
-    """A run: its config, the last evaluation's metrics, and the name of its row."""
+    """A run: its config, the last evaluation's metrics, the fingerprint of what was measured then
+    ("" where one of the runs has noted none), and the name of its row."""
 
     path: Path
     name: str
     group: str
     values: dict[str, Any]
     metrics: dict[str, float]
+    measured: str
+
+    def measured_on(self, split: str) -> tuple[str, str]:
+        """(task, data and how much of it): runs that do not share it are not compared."""
+        return provenance.measured_on(self.values, split, self.measured)
 
     @property
     def config(self) -> Config:
@@ -50,8 +58,8 @@ class _Made:
         return started_from(self.values.get("init_from", ""), self.values.get("init", "restore"))
 
 
-def of_folders(folders: Sequence[str], price: float = 0.0) -> tuple[Report, dict[str, Any]]:
-    """The report of runs, and their curves. The row of the first is what others are compared with.
+def of_folders(folders: Sequence[str], price: float = 0.0) -> Report:
+    """The report of runs. The row of the first is what others are compared with.
 
     Args:
         price: of a device for an hour.
@@ -60,9 +68,8 @@ def of_folders(folders: Sequence[str], price: float = 0.0) -> tuple[Report, dict
     """
     runs, repeated = _without_repeats(_read_all(folders))
     paths = [run.path for run in runs]
-    drawn = [curves.of_run(run.path, run.name, run.group) for run in runs]
     sheets = _evaluations(runs)
-    texts = _texts(runs)
+    texts = report.last_texts([(run.group, run.path) for run in runs])
     scored = [run for run in runs if (run.path / SCORED).exists()]
     if scored:
         found, predictions = _tests(scored)
@@ -71,21 +78,33 @@ def of_folders(folders: Sequence[str], price: float = 0.0) -> tuple[Report, dict
     details = config_differences({run.group: flat(run.values) for run in runs})
     title = runs[0].name if len(runs) == 1 else f"{len(runs)} runs"
     notes = [*repeated, provenance.cost(paths, price), *provenance.about(paths)]
-    made = Report(title, sheets, texts, notes, details)
-    return made, {"runs": drawn, "metrics": curves.metrics_of(drawn)}
+    return Report(title, sheets, texts, notes, details, _drawn(runs))
+
+
+def _drawn(runs: Sequence[_Made]) -> dict[str, Any]:
+    measured = [run.measured_on("validation") for run in runs]
+    names = provenance.kinds(measured)
+    stages = [names[kind] for kind in measured]
+    reached = {stage: levels.chance(run.values) for stage, run in zip(stages, runs, strict=True)}
+    drawn = [Drawn(r.path, r.group, stage) for r, stage in zip(runs, stages, strict=True)]
+    return curves.of_runs(drawn, reached)
 
 
 def _read_all(folders: Sequence[str]) -> list[_Made]:
     found = {folder: _read(folder) for folder in folders}
     names = _names(found)
+    measured = {folder: _measured(folder) for folder in folders}
+    if not all(measured.values()):  # runs of before it was noted
+        measured = dict.fromkeys(folders, "")
     rows: dict[str, str] = {}  # config -> name
     runs = []
     for folder, (config, metrics) in found.items():
-        key = json.dumps(of_one_kind(flat(config)), sort_keys=True)
+        key = json.dumps([of_one_kind(flat(config)), measured[folder]], sort_keys=True)
         name = SEED.sub("", names[folder])
         # Other configs may have folders of the same name.
         group = rows.setdefault(key, names[folder] if name in rows.values() else name)
-        runs.append(_Made(bucket.path(folder), names[folder], group, config, metrics))
+        path, own = bucket.path(folder), measured[folder]
+        runs.append(_Made(path, names[folder], group, config, metrics, own))
     return runs
 
 
@@ -118,6 +137,11 @@ def _read(folder: str) -> tuple[dict[str, Any], dict[str, float]]:
     return values, found
 
 
+def _measured(folder: str) -> str:
+    found = starts.read(bucket.path(folder))
+    return found[-1].get("measured", "") if found else ""
+
+
 def _names(folders: Mapping[str, Any]) -> dict[str, str]:
     """The last parts of the paths, as many as tell them apart."""
     parts = {folder: folder.rstrip("/").split("/") for folder in folders}
@@ -135,23 +159,10 @@ def _by(runs: Sequence[_Made], key: Callable[[_Made], Hashable]) -> dict[Any, li
     return dict(found)
 
 
-def _measured_on(run: _Made, split: str) -> tuple[str, str]:
-    """(task, source): runs that do not share it are not compared."""
-    data = run.values.get("data", {})
-    task = (run.values.get("task") or {}).get("name", "")
-    sources = [data.get(split) or data.get("validation")] if task else data.get("corpus") or []
-    return task, ", ".join(map(provenance.source_text, filter(None, sources)))
-
-
 def _columns(runs: Sequence[_Made], split: str) -> dict[tuple[str, str], str]:
     """What is measured on -> what the names of its columns end with; nothing if there is one."""
-    kinds = list(dict.fromkeys(_measured_on(run, split) for run in runs))
-    if len(kinds) == 1:
-        return {kinds[0]: ""}
-    names = [task or "pre-training" for task, _ in kinds]
-    if len(set(names)) < len(names):  # what tells them apart is the data
-        names = [f"{name}: {sources}" for name, (_, sources) in zip(names, kinds, strict=True)]
-    return {kind: f" ({name})" for kind, name in zip(kinds, names, strict=True)}
+    names = provenance.kinds([run.measured_on(split) for run in runs])
+    return {kind: f" ({name})" if len(names) > 1 else "" for kind, name in names.items()}
 
 
 def _evaluations(runs: Sequence[_Made]) -> list[Sheet]:
@@ -160,7 +171,7 @@ def _evaluations(runs: Sequence[_Made]) -> list[Sheet]:
     cells, measures = {}, {}
     table: dict[str, dict[str, str]] = {}
     for group, same in _by(runs, lambda run: run.group).items():
-        end = columns[_measured_on(same[0], "validation")]
+        end = columns[same[0].measured_on("validation")]
         table[group] = {}
         for metric in dict.fromkeys(m for run in same for m in run.metrics):
             name = metric + end
@@ -213,7 +224,7 @@ def _tests(runs: Sequence[_Made]) -> tuple[list[Sheet], str]:
     table: dict[str, dict[str, str]] = {}
     shown, jobs = {}, []
     for group, same in _by(runs, lambda run: run.group).items():
-        end = columns[_measured_on(same[0], "test")]
+        end = columns[same[0].measured_on("test")]
         for run, seeds in zip(same, _seeds(same), strict=True):
             trained = (run.path / "checkpoints").exists()
             jobs.append(Job(group, seeds, run.config, run.path, None, trained))
@@ -228,14 +239,3 @@ def _tests(runs: Sequence[_Made]) -> tuple[list[Sheet], str]:
 
 def _renamed(sheet: Sheet, title: str, name: str, note: str) -> Sheet:
     return dataclasses.replace(sheet, title=title, name=name, note=note)
-
-
-def _texts(runs: Sequence[_Made]) -> dict[str, str]:
-    """The last texts that a run of each row has written, by their heading."""
-    found: dict[str, list[str]] = defaultdict(list)
-    for group, same in _by(runs, lambda run: run.group).items():
-        newest = {line["name"]: line for line in lines(same[0].path / TEXTS)}
-        for name, line in newest.items():
-            indented = [f"  {text}" for text in line["text"].splitlines()]
-            found[name.capitalize()] += [f"- **{group}** at step {line['step']:,}", *indented]
-    return {heading: "\n".join(written) for heading, written in found.items()}

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from research import bucket, config
+from research import bucket, config, config_file
 from research.config import Config
 from research.errors import UserError, nearest
 from research.evaluation import validation
@@ -79,7 +79,7 @@ class Search:
 
 def load(spec: str) -> Search:
     """The search of "FILE.py:arg". Raises UserError if it has none, or one that cannot be made."""
-    found = config.call(spec, "get_search")
+    found = config_file.call(spec, "get_search")
     if not isinstance(found, Search):
         raise UserError(f"{spec}: get_search(arg) returns a {type(found).__name__}")
     declared.check(found, Search, f"{spec}: Search")

@@ -134,12 +134,13 @@ class _Searcher:
         for lane, running in enumerate(self.lanes):
             if running is None:
                 continue
-            self.view.show(lane, children.last_lines(running.child.workdir, 1))
-            code = running.child.process.poll()
+            child = running.child
+            self.view.show(lane, child.name, children.last_lines(child.workdir, 1))
+            code = child.process.poll()
             self._report(running)
             if code is not None:
                 self.lanes[lane] = None
-                self.view.show(lane, [])
+                self.view.show(lane, "", [])
                 self._end(running, code)
 
     def _report(self, running: _Running) -> None:

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from research import tasks
 from research.config import Config
+from research.data import corpus
 from research.errors import UserError, nearest
 from research.experiments import baselines
 from research.objectives import measures
@@ -104,11 +105,12 @@ def _check_alike(column: str, measured: list[Config]) -> None:
         tests = {
             f"{c.data.held_out_percent:g} % of {', '.join(s.name for s in c.data.corpus)}, "
             f"config.train.eval_batches={c.train.eval_batches}"
+            + (f" of {c.train.batch_size} tokens" if c.train.eval_batches else "")
             for c in measured
         }
     else:
         what = "test examples"
-        tests = {repr((c.task is None, c.data.test or c.data.validation)) for c in measured}
+        tests = {repr((c.task is None, c.data.source("test"))) for c in measured}
     if len(tests) > 1:
         raise UserError(
             f"column {column!r}: its runs are not measured on the same {what}: "
@@ -117,6 +119,7 @@ def _check_alike(column: str, measured: list[Config]) -> None:
 
 
 def _check_metric(place: str, run: str, column: Column, config: Config) -> None:
+    config = corpus.with_labels(config)
     known = metrics(config)
     if config.task is None and (column.method or not column.metric):
         what = "a metric of its held-out text" if not column.metric else "no simple method"

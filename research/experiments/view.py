@@ -10,12 +10,12 @@ from tqdm import tqdm
 SECONDS_BETWEEN_LINES = 15.0
 BAR = 12  # characters
 # A line of research/monitoring/progress.py: what, how far, how many in all, and the rest.
-STATE = re.compile(r"(\S+  \w+) ([\d,]+)/([\d,]+)  (.*)")
+STATE = re.compile(r"(.+?  \w+) ([\d,]+)/([\d,]+)  (.*)")
 
 
 class View:
     """A context manager. On a terminal each lane has a bar at the bottom; where output is piped,
-    the newest line of each lane is printed every 15 seconds.
+    the newest line of each lane is printed every 15 seconds. Each begins with its run's name.
     """
 
     def __init__(self, lanes: int, say: Callable[[str], None]):
@@ -51,9 +51,11 @@ class View:
             self._status = text
             self._bars[-1].set_description_str(text)
 
-    def show(self, lane: int, lines: list[str]) -> None:
-        """The newest line of a lane; an empty list clears it."""
-        text = lines[-1] if lines else ""
+    def show(self, lane: int, name: str, lines: list[str]) -> None:
+        """The newest line of the run that a lane has; an empty list clears it."""
+        text = lines[-1].strip() if lines else ""
+        if text and not text.startswith(f"{name} "):  # the progress of steps has it already
+            text = f"{name}  {text}"
         if text == self._texts[lane]:
             return
         if self._bars:

@@ -72,7 +72,7 @@ def generate(
 
     Args:
         params: `{"backbone", "heads"}`; on a mesh, rows are split over its data axes.
-        prompts: token ids, at least one each. As in training, the first is the end-of-text token.
+        prompts: token ids, at least one each. As in training, `Tokenizer.begin` stands first.
         ends: ids of the tokens that end a text, at least one (`Tokenizer.ends`).
         beams: search for the most probable text, with a `sampling` that is greedy.
         pattern: of the model's attention; with "prefix" a prompt sees itself in both directions.
@@ -140,9 +140,10 @@ def generate(
 
 
 def encode_prompt(tokenizer: Tokenizer, text: str) -> list[int]:
-    """A text as a causal model has seen documents begin: the end-of-text token, then the text."""
-    eos = tokenizer.require("eos", "generation begins and ends with it")
-    return [eos, *tokenizer.encode(text).ids.tolist()]
+    """A text as a causal model has seen documents begin: `Tokenizer.begin`, then the text."""
+    tokenizer.require("eos", "generation ends with it")
+    begin = tokenizer.begin("generation begins with it")
+    return [*begin, *tokenizer.encode(text).ids.tolist()]
 
 
 def allowed_tokens(tokenizer: Tokenizer, special: bool = False) -> np.ndarray:

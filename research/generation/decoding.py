@@ -11,8 +11,19 @@ from research.generation.samplers import Sampling
 
 @dataclasses.dataclass(frozen=True)
 class DecodingConfig:
-    """As the flags of `generate`, but greedy where nothing is said: `Sampling` and `Beams` say what
-    the values mean. `stop`: a text is cut before the first of these."""
+    """As the flags of `generate`, but greedy where nothing is said; see `Sampling` and `Beams`.
+
+    Attributes:
+      temperature: of the draws; 0 takes the most probable token.
+      top_k: draw from the k most probable tokens only; 0: from all.
+      top_p: draw from the fewest tokens with this probability together.
+      min_p: leave out tokens below this share of the most probable one's.
+      repetition_penalty: above 1, what was there becomes less probable.
+      seed: of the draws.
+      beams: beam search with so many; 1: none.
+      length_penalty: of a beam search: the larger, the longer its texts.
+      stop: a text is cut before the first of these.
+    """
 
     temperature: float = 0.0
     top_k: int = 0

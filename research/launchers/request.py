@@ -5,7 +5,7 @@ import glob
 import os
 from collections.abc import Iterator
 
-from research import bucket
+from research import bucket, shipped
 from research.config import Config
 from research.errors import UserError
 from research.launchers import google, snapshot
@@ -41,7 +41,7 @@ def committed_config(request: Request) -> str:
     Raises UserError where the commit does not have it.
     """
     file, colon, arg = request.config.partition(":")
-    found = snapshot.tracked(file)
+    found = snapshot.tracked(shipped.beside(file))
     if found is None:
         raise UserError(
             f"--config={file} is not in the commit, and machines get the code as of the commit; "
@@ -70,7 +70,7 @@ def _paths(request: Request) -> Iterator[tuple[str, str]]:
     """(key of the config, path) of all that the runs read and do not make themselves."""
     for config in request.configs:
         if config.init_from not in ("", *request.made):
-            yield "config.init_from", config.init_from
+            yield "config.init_from", shipped.checkpoint(config.init_from)
         if config.tokenizer.path:
             yield "config.tokenizer.path", config.tokenizer.path
         tasks = {name: getattr(config.data, name) for name in ("train", "validation", "test")}

@@ -1,7 +1,8 @@
 """The code as of the commit: what is run elsewhere is what the commit holds, nothing less or more.
 
-Uncommitted changes are an error, since a machine that got the commit would run without them. What
-is sent has no .git: a file names its commit (research.monitoring.starts reads it).
+Uncommitted changes are an error, since a machine that got the commit would run without them; so are
+new files in the folders that a run reads. What is sent has no .git: a file names its commit
+(research.monitoring.starts reads it).
 """
 
 import subprocess
@@ -9,18 +10,19 @@ import tarfile
 import tempfile
 from pathlib import Path
 
-import research
 from research.errors import UserError
 from research.monitoring import starts
+from research.shipped import ROOT
 
-ROOT = Path(research.__file__).parents[1]
+READ = ("launch.py", "research", "configs", "requirements*")  # of a checkout, by what runs in it
 SHOWN = 8  # changed files
 
 
 def clean_commit() -> str:
     """The commit that is checked out. Raises UserError where files differ from it."""
     commit = _git("rev-parse", "HEAD").strip()
-    changed = _git("status", "--porcelain").splitlines()
+    changed = _git("status", "--porcelain", "--untracked-files=no").splitlines()
+    changed += _git("ls-files", "--others", "--exclude-standard", "--", *READ).splitlines()
     if changed:
         more = [f"  and {len(changed) - SHOWN} more"] if len(changed) > SHOWN else []
         raise UserError(

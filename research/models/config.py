@@ -12,9 +12,47 @@ VOCAB_MULTIPLE = 128  # embedding rows are padded so that any mesh and the MXU d
 class ModelConfig:
     """Shape of a backbone. Sizes are counts of elements; rates are probabilities.
 
-    `preset` names the published shape that the other keys change; "checkpoint" takes the whole
-    shape from `init_from`. `vocab_size` is the number of the tokenizer's entries and is set when
-    the tokenizer is known.
+    Attributes:
+      preset: the published shape that the other keys change, such as bert_base or gpt2_small;
+        "checkpoint" takes the whole shape from `init_from`.
+      vocab_size: entries of the tokenizer; set when that is known.
+      layers: transformer blocks.
+      width: of the hidden states.
+      heads: of each layer's attention.
+      kv_heads: heads of keys and values; 0: as many as heads.
+      mlp_width: of the hidden layer of each MLP.
+      max_positions: tokens that a text may have, with learned positions.
+      positions: how a token's place is told: an embedding, rotations, or a bias of the scores that
+        grows with the distance.
+      rope_base: of the rotations' wavelengths.
+      window: a local layer sees keys at most window // 2 positions away; 0: none is local.
+      global_every: with a window: layers 0, n, 2 n, … see the whole slot.
+      local_rope_base: rope_base of the local layers.
+      token_types: rows of BERT's embedding of sentence A and B; 0: none.
+      embedding_norm: a norm after the embedding.
+      norm: which norm.
+      norm_place: before attention and MLP, or after.
+      norm_epsilon: added to the variance.
+      first_attention_norm: false: layer 0's is there, stacked, but not used (ModernBERT).
+      activation: of the MLP.
+      gated: whether the MLP's activation gates a second product.
+      bias: whether dense layers and norms have biases.
+      tied_embeddings: whether the output table is the embedding.
+      pooler: BERT's dense layer on the first token.
+      pooler_activation: of the pooler.
+      head_transform: a dense layer, activation and norm before a classifier's output (ModernBERT).
+      dropout: of hidden states.
+      attention_dropout: of attention weights.
+      initializer_range: standard deviation of new weights.
+      lora_rank: of the adapters, which then learn alone with the heads; 0: none.
+      lora_alpha: the adapters' outputs are multiplied by lora_alpha / lora_rank.
+      lora_dropout: of the adapters' inputs.
+      lora: patterns of what is adapted: attention/query, key, value, output, mlp/up, gate, down.
+      dtype: of the computation; params are float32.
+      remat: what the backward pass computes again: nothing, all of a block but its products with
+        weights ("dots"), or all of it ("block").
+      attention: the kernel (`research.models.kernels`).
+      given: set by itself: the keys written beside preset "checkpoint".
     """
 
     preset: str = ""
@@ -22,39 +60,38 @@ class ModelConfig:
     layers: int = 2
     width: int = 128
     heads: int = 2
-    kv_heads: int = 0  # 0: as many as heads
+    kv_heads: int = 0
     mlp_width: int = 512
     max_positions: int = 512
     positions: Literal["learned", "rope", "alibi"] = "learned"
     rope_base: float = 10_000.0
-    window: int = 0  # a local layer sees keys at most window // 2 positions away; 0: none is local
-    global_every: int = 1  # with a window: layers 0, n, 2 n, … see the whole slot
-    local_rope_base: float = 10_000.0  # of the local layers
+    window: int = 0
+    global_every: int = 1
+    local_rope_base: float = 10_000.0
     token_types: int = 0
     embedding_norm: bool = False
     norm: Literal["layernorm", "rmsnorm"] = "layernorm"
     norm_place: Literal["pre", "post"] = "pre"
     norm_epsilon: float = 1e-5
-    first_attention_norm: bool = True  # False: layer 0's is there, stacked, but not used
+    first_attention_norm: bool = True
     activation: Literal["gelu", "gelu_tanh", "silu"] = "gelu_tanh"
     gated: bool = False
     bias: bool = True
     tied_embeddings: bool = True
     pooler: bool = False
     pooler_activation: Literal["tanh", "relu"] = "tanh"
-    head_transform: bool = False  # a dense layer, activation and norm before a classifier's output
+    head_transform: bool = False
     dropout: float = 0.0
     attention_dropout: float = 0.0
     initializer_range: float = 0.02
-    lora_rank: int = 0  # of the adapters (`lora`), which then learn alone with the heads; 0: none
+    lora_rank: int = 0
     lora_alpha: float = 16.0
     lora_dropout: float = 0.0
-    lora: tuple[str, ...] = ("attention/(query|value)",)  # patterns of what is adapted
-    dtype: Literal["float32", "bfloat16"] = "float32"  # of the computation; params are float32
-    remat: Literal["none", "dots", "block"] = "none"  # what the backward pass computes again:
-    # nothing, all of a block but its products with weights, or all of it
-    attention: Literal["auto", "xla", "splash"] = "auto"  # the kernel (`research.models.kernels`)
-    given: tuple[str, ...] = ()  # set by itself: the keys written beside preset "checkpoint"
+    lora: tuple[str, ...] = ("attention/(query|value)",)
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    remat: Literal["none", "dots", "block"] = "none"
+    attention: Literal["auto", "xla", "splash"] = "auto"
+    given: tuple[str, ...] = ()
 
     @property
     def head_width(self) -> int:

@@ -28,8 +28,14 @@ PATTERNS: dict[str, Pattern] = {
 class ObjectivesConfig:
     """Which losses a pre-training has; None leaves one out.
 
-    `rows`: in a mixture, how many of some rows have which attention, such as {"full": 1,
-    "causal": 3}: of every four rows of a batch one is for the objectives with full attention.
+    Attributes:
+      masked_lm: hidden tokens are predicted (BERT); full attention.
+      next_sentence: whether B is the sentence after A (BERT); full attention.
+      sentence_order: whether A and B have changed places (ALBERT); full attention.
+      causal_lm: each next token is predicted (GPT).
+      prefix_lm: the same behind a prefix of random length, which sees itself in both directions.
+      rows: in a mixture, how many of some rows have which attention, such as {"full": 1,
+        "causal": 3}: of every four rows of a batch one is for the losses with full attention.
     """
 
     masked_lm: MaskedLMConfig | None = None

@@ -18,7 +18,11 @@ TOP = 5
 
 @dataclasses.dataclass(frozen=True)
 class CausalLMConfig:
-    """`chunk`: positions of a row whose logits are in memory at a time."""
+    """What the loss keeps in memory.
+
+    Attributes:
+      chunk: positions of a row whose logits are in memory at a time.
+    """
 
     chunk: int = 128
 

@@ -21,7 +21,12 @@ TOP = 5
 
 @dataclasses.dataclass(frozen=True)
 class MaskedLMConfig:
-    """`rate` of a slot's tokens are predicted; `unit` is what is masked at a time."""
+    """What is hidden and predicted.
+
+    Attributes:
+      rate: share of a slot's tokens that are predicted.
+      unit: what is masked at a time.
+    """
 
     rate: float = 0.15
     unit: Literal["token", "word", "span"] = "token"

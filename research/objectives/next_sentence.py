@@ -14,7 +14,11 @@ LABEL = "random_next"
 
 @dataclasses.dataclass(frozen=True)
 class NextSentenceConfig:
-    """`short`: the share of pairs that fill only a random part of the room they have."""
+    """How pairs are made.
+
+    Attributes:
+      short: share of pairs that fill only a random part of the room they have.
+    """
 
     short: float = 0.1
 

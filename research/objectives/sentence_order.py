@@ -18,7 +18,11 @@ LABEL = "swapped"
 
 @dataclasses.dataclass(frozen=True)
 class SentenceOrderConfig:
-    """`short`: the share of pairs that fill only a random part of the room they have."""
+    """How pairs are made.
+
+    Attributes:
+      short: share of pairs that fill only a random part of the room they have.
+    """
 
     short: float = 0.1
 

@@ -20,12 +20,14 @@ from research.sharding.constrain import PLACEMENT, Placement
 class MeshConfig:
     """Devices along each mesh axis; at most one of them -1, which takes what is left.
 
-    data: copies of the params, rows of the batch split between them.
-    fsdp: params, optimizer state and rows split (fully sharded data parallelism).
-    context: positions of a row split; attention gathers the keys and values of the others.
-    tensor: heads, hidden units and vocabulary split.
-    sequence: between blocks, positions are split over "tensor" too.
-    rules: changes of the table `research.sharding.rules.RULES`, logical axis -> mesh axis or None.
+    Attributes:
+      data: copies of the params, rows of the batch split between them.
+      fsdp: params, optimizer state and rows split (fully sharded data parallelism).
+      context: positions of a row split; attention gathers the keys and values of the others.
+      tensor: heads, hidden units and vocabulary split.
+      sequence: between blocks, positions are split over "tensor" too.
+      rules: changes of the table `research.sharding.rules.RULES`, logical axis -> mesh axis or
+        None.
     """
 
     data: int = -1

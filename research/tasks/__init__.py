@@ -4,8 +4,10 @@ from types import ModuleType
 from typing import Any
 
 from research.data.tokenizer import Tokenizer
+from research.errors import UserError
 from research.models.config import ModelConfig
 from research.tasks import (
+    chat,
     multi_label,
     multiple_choice,
     regression,
@@ -24,7 +26,9 @@ MODULES: dict[str, ModuleType] = {
     token_classification.NAME: token_classification,
     span_qa.NAME: span_qa,
     text_generation.NAME: text_generation,
+    chat.NAME: chat,
 }
+AUTO = "auto"  # labels: those that the training examples have
 KINDS = {  # of the examples; text generation's config says its own
     sequence_classification.NAME: "classification",
     regression.NAME: "classification",
@@ -32,6 +36,7 @@ KINDS = {  # of the examples; text generation's config says its own
     multiple_choice.NAME: "multiple_choice",
     token_classification.NAME: "tokens",
     span_qa.NAME: "question",
+    chat.NAME: "chat",
 }
 TASKS: dict[str, type] = {
     sequence_classification.NAME: sequence_classification.SequenceClassificationConfig,
@@ -41,11 +46,12 @@ TASKS: dict[str, type] = {
     token_classification.NAME: token_classification.TokenClassificationConfig,
     span_qa.NAME: span_qa.SpanQAConfig,
     text_generation.NAME: text_generation.TextGenerationConfig,
+    chat.NAME: chat.ChatConfig,
 }
 
 
 def kind_of(config: Any) -> str:
-    """What a task's examples are, see `research.data.sources`."""
+    """What a task's examples are, see `research.data.kinds`."""
     if isinstance(config, text_generation.TextGenerationConfig):
         return config.kind
     return KINDS[name_of(config)]
@@ -70,5 +76,13 @@ def name_of(config: Any) -> str:
 def make_task(
     config: Any, model: ModelConfig, tokenizer: Tokenizer, length: int, slots: int
 ) -> Task:
-    """The task of a config, on rows of `length` tokens with at most `slots` slots."""
+    """The task of a config, on rows of `length` tokens with at most `slots` slots.
+
+    Raises UserError for what does not fit, labels that are still to be read among it.
+    """
+    if getattr(config, "labels", ()) == AUTO:
+        raise UserError(
+            f"config.task.labels={AUTO} are read from the training examples, of which there are "
+            "none here: list them"
+        )
     return MODULES[name_of(config)].make(config, model, tokenizer, length, slots)

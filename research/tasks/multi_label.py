@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -21,10 +22,16 @@ NAME = "multi_label"
 
 @dataclasses.dataclass(frozen=True)
 class MultiLabelConfig:
-    """`threshold`: the probability from which on a label is predicted. `pooling` and `dropout` as
-    in a sequence classification."""
+    """Any number of labels for a text or a pair of texts.
 
-    labels: tuple[str, ...]
+    Attributes:
+      labels: in the order of the head's outputs.
+      pooling: what the head sees of a slot, as in a sequence classification.
+      dropout: of what the head sees.
+      threshold: probability from which on a label is predicted.
+    """
+
+    labels: tuple[str, ...] | Literal["auto"]
     pooling: sequences.Pooling = "pooler"
     dropout: float = 0.1
     threshold: float = 0.5

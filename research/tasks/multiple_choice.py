@@ -27,8 +27,14 @@ FAR = -1e30  # the score of what is no choice of an example
 
 @dataclasses.dataclass(frozen=True)
 class MultipleChoiceConfig:
-    """`choices`: how many an example has at most; a row has room for all of them, so each gets
-    config.data.length / choices tokens. `pooling` and `dropout` as in a sequence classification."""
+    """The choice that fits a text.
+
+    Attributes:
+      choices: how many an example has at most; a row has room for all of them, so each gets
+        config.data.length / choices tokens.
+      pooling: what the head sees of a slot, as in a sequence classification.
+      dropout: of what the head sees.
+    """
 
     choices: int
     pooling: sequences.Pooling = "pooler"

@@ -20,7 +20,12 @@ NAME = "regression"
 
 @dataclasses.dataclass(frozen=True)
 class RegressionConfig:
-    """`pooling` and `dropout` as in a sequence classification."""
+    """A number for a text or a pair of texts.
+
+    Attributes:
+      pooling: what the head sees of a slot, as in a sequence classification.
+      dropout: of what the head sees.
+    """
 
     pooling: sequences.Pooling = "pooler"
     dropout: float = 0.1

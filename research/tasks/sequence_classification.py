@@ -25,17 +25,22 @@ Pooling = Literal["pooler", "first", "mean", "last"]
 
 @dataclasses.dataclass(frozen=True)
 class SequenceClassificationConfig:
-    """`labels` in the order of the head's outputs; `pooling` is what the head sees of a slot.
+    """One label for a text or a pair of texts.
 
-    "pooler" is BERT's ([CLS] through the pooler), "first" that token as it is, "mean" the mean over
-    the slot's tokens, "last" its last token (the choice for a causal backbone, which the attention
-    then is too; the head has no bias then, as GPT-2's and Llama's). `class_weights`, one for each
-    label: what an example of it counts in the loss. `label_smoothing`: the share of the target
-    that goes to all labels alike. `metric` is what tables show and the best checkpoint is chosen
-    by; "f1" and "matthews" are for two labels, the last one being the positive one.
+    Attributes:
+      labels: in the order of the head's outputs.
+      pooling: what the head sees of a slot: "pooler" is BERT's ([CLS] through the pooler), "first"
+        that token as it is, "mean" the mean over the slot's tokens, "last" its last token (the
+        choice for a causal backbone, which the attention then is too; the head has no bias then,
+        as GPT-2's and Llama's).
+      dropout: of what the head sees.
+      class_weights: one for each label: what an example of it counts in the loss; (): 1 for all.
+      label_smoothing: share of the target that goes to all labels alike.
+      metric: what tables show and the best checkpoint is chosen by; "f1" and "matthews" are for
+        two labels, the last one being the positive one.
     """
 
-    labels: tuple[str, ...]
+    labels: tuple[str, ...] | Literal["auto"]
     pooling: Pooling = "pooler"
     dropout: float = 0.1
     class_weights: tuple[float, ...] = ()
@@ -44,25 +49,15 @@ class SequenceClassificationConfig:
 
 
 def segments(tokenizer: Tokenizer, parts: Sequence[np.ndarray], length: int) -> Slot:
-    """[CLS] A [SEP] or [CLS] A [SEP] B [SEP] with token types 0 and 1, cut to `length` tokens.
+    """One text or two in the tokenizer's frame ([CLS] A [SEP] B [SEP]), cut to `length` tokens.
 
-    The longest part is cut first, at its end. A tokenizer without [CLS] (GPT's) gets its end of
-    text in front and after each part instead; RoBERTa's has two separators between the parts.
+    parts: the ids of each text. The longest part is cut first, at its end.
     """
-    begin = (
-        tokenizer.cls if tokenizer.cls is not None else tokenizer.require("eos", "it begins text")
-    )
-    close = tokenizer.sep if tokenizer.sep is not None else tokenizer.require("eos", "it ends text")
-    ends = [tokenizer.separators] * (len(parts) - 1) + [1]
-    room = length - 1 - sum(ends)
+    frame = tokenizer.frame(len(parts))
     sizes = [len(p) for p in parts]
-    while sum(sizes) > room:
+    while sum(sizes) > length - len(frame):
         sizes[int(np.argmax(sizes))] -= 1
-    tokens, types = [np.array([begin])], [np.zeros(1, np.int32)]
-    for kind, (part, size, end) in enumerate(zip(parts, sizes, ends, strict=True)):
-        tokens += [part[:size], np.full(end, close)]
-        types.append(np.full(size + end, kind, np.int32))
-    return Slot(np.concatenate(tokens).astype(np.int32), np.concatenate(types))
+    return Slot(*frame.around([part[:size] for part, size in zip(parts, sizes, strict=True)]))
 
 
 def pooled(

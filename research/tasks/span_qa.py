@@ -16,7 +16,8 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from research.data.batch import Layout, Slot
-from research.data.tokenizer import Encoding, Tokenizer
+from research.data.encoding import Encoding
+from research.data.tokenizer import Tokenizer
 from research.errors import UserError
 from research.evaluation import answers
 from research.models import heads
@@ -39,13 +40,17 @@ Answer = tuple[float, str, int]  # score, text, its first character in the conte
 
 @dataclasses.dataclass(frozen=True)
 class SpanQAConfig:
-    """Lengths are in tokens.
+    """Answers cut out of a context. Lengths are in tokens.
 
-    `stride`: from the start of a window of the context to the start of the next one; what a window
-    holds beyond it overlaps with the next. `max_question`: a longer question loses its end.
-    `max_answer`: the longest answer that is predicted. `unanswerable`: whether a question may have
-    no answer; only then is an empty one predicted: where the score of no answer is more than
-    `null_threshold` above that of the best one. `evaluate` says which threshold would be best.
+    Attributes:
+      stride: from the start of a window of the context to the start of the next one; what a window
+        holds beyond it overlaps with the next.
+      max_question: a longer question loses its end where it and its context do not fit in one row,
+        and so does one that leaves a window less than `stride`.
+      max_answer: the longest answer that is predicted.
+      unanswerable: whether a question may have no answer; only then is an empty one predicted.
+      null_threshold: no answer is predicted where its score is more than this above that of the
+        best one; `evaluate` says which threshold would be best.
     """
 
     stride: int = 64
@@ -61,11 +66,6 @@ def slot_log_probabilities(
     """For each of `count` slots the log-probabilities of start and end over its own positions."""
     member = slots[:, None, :] == jnp.arange(1, count + 1)[None, :, None]
     return jax.nn.log_softmax(jnp.where(member[..., None], scores[:, None], MASKED), axis=2)
-
-
-def specials(tokenizer: Tokenizer) -> int:
-    """How many tokens of a window are neither question nor context: [CLS], [SEP], [SEP]."""
-    return 2 + tokenizer.separators
 
 
 def metrics(config: SpanQAConfig) -> tuple[str, ...]:
@@ -84,15 +84,15 @@ def make(
     Raises UserError for a stride that would leave out tokens of the context, and for a threshold
     that nothing would be compared with.
     """
-    framing = specials(tokenizer)
-    room = length - framing - config.max_question
-    if not 0 < config.stride <= room or config.max_question < 1 or config.max_answer < 1:
+    frame = tokenizer.frame(2)
+    room = length - len(frame)
+    if not 0 < config.stride < room or config.max_question < 1 or config.max_answer < 1:
         raise UserError(
-            f"config.task.stride={config.stride}: rows of config.data.length={length} with "
-            f"questions of config.task.max_question={config.max_question} have room for {room} "
-            "tokens of context; stride must be from 1 to that, max_question and max_answer at "
-            "least 1"
+            f"config.task.stride={config.stride}: rows of config.data.length={length} have room "
+            f"for {room} tokens of question and context; stride must be from 1 to {room - 1}, "
+            f"max_question={config.max_question} and max_answer={config.max_answer} at least 1"
         )
+    most = min(config.max_question, room - config.stride)
     if config.null_threshold and not config.unanswerable:
         raise UserError(
             f"config.task.null_threshold={config.null_threshold} says when no answer is predicted, "
@@ -121,10 +121,14 @@ def make(
 
     def cut(example: Example) -> tuple[np.ndarray, Encoding, list[tuple[int, int]]]:
         """The question's ids, the context, and its windows (token start, token end)."""
-        question = tokenizer.encode(example["question"]).ids[: config.max_question]
+        question = tokenizer.encode(example["question"]).ids
         context = tokenizer.encode(example["context"])
-        here = length - framing - len(question)
-        return question, context, windows(len(context.ids), here, config.stride)
+        question = question[: max(most, room - len(context.ids))]
+        return question, context, windows(len(context.ids), room - len(question), config.stride)
+
+    def first_of_context(question: np.ndarray) -> int:
+        """Where the context begins in a window."""
+        return len(question) + len(frame.ids[0]) + len(frame.ids[1])
 
     def make_slots(example: Example, number: int, labelled: bool) -> list[Slot]:
         question, context, spans = cut(example)
@@ -134,7 +138,7 @@ def make(
             slot = segments(tokenizer, [question, context.ids[start:end]], length)
             labels = {"start": 0, "end": 0}
             if gold and start <= gold[0] and gold[1] < end:
-                shift = framing - 1 + len(question) - start
+                shift = first_of_context(question) - start
                 labels = {"start": gold[0] + shift, "end": gold[1] + shift}
             found.append(
                 dataclasses.replace(slot, example=number, weight=float(labelled), labels=labels)
@@ -144,7 +148,7 @@ def make(
     def predict(example: Example, slots: Sequence[Slot], outputs: Sequence[Outputs]) -> Prediction:
         question, context, spans = cut(example)
         owner = most_context(len(context.ids), spans)
-        before = framing - 1 + len(question)
+        before = first_of_context(question)
         found: list[Span] = []
         null = np.inf
         mass = []
@@ -280,6 +284,14 @@ def _gold(example: Example, context: Encoding, unanswerable: bool) -> tuple[int,
                 "config.task.unanswerable=true"
             )
         return None
+    if starts[0] is None:
+        found = example["context"].count(texts[0])
+        where = f"stands there {found} times" if found else "does not stand there"
+        raise UserError(
+            f"example {example['id']!r}: where in the context its answer {texts[0]!r} begins is "
+            f"not told, and it {where}; give answers as "
+            f'{{"text": ["…"], "answer_start": [n]}}, n counted in characters from 0'
+        )
     begin, finish = starts[0], starts[0] + len(texts[0])
     touched = np.flatnonzero((context.ends > begin) & (context.starts < finish))
     if not touched.size:

@@ -1,7 +1,8 @@
 """Text that goes on from a prompt: the rest of a story, an answer in words (Radford et al. 2018).
 
-A slot is <end of text> prompt completion; the loss counts the completion and the <end of text>
-that closes it. It is the causal language model's loss, head and name, so a pre-trained one goes on.
+A slot is what begins a text (`Tokenizer.begin`), prompt, completion; the loss counts the completion
+and the end-of-text token that closes it. It is the causal language model's loss, head and name, so
+a pre-trained one goes on.
 
 Axes: R rows, L positions of a row, D width, V rows of the output table.
 """
@@ -10,7 +11,7 @@ import dataclasses
 import re
 import string
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +19,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from research.data.batch import Layout, Slot
+from research.data.encoding import bytes_of
 from research.data.tokenizer import Tokenizer
 from research.errors import UserError, nearest
 from research.evaluation import answers, bleu, language, rouge
@@ -42,17 +44,24 @@ COMPLETION_FIELDS = {"story": ("rest",), "question": ("answer",)}
 
 @dataclasses.dataclass(frozen=True)
 class TextGenerationConfig:
-    """`prompt` and `completion` are Python format strings over the fields of an example.
+    """Texts that go on from a prompt.
 
-    A story has id, title, `opening` (its first `opening_words` words) and, in the completion,
-    `rest`. A question has id, title, context, question and, in the completion, `answer` (the
-    first one).
+    `prompt` and `completion` are Python format strings over the fields of an example. A story has
+    id, title, `opening` and, in the completion, `rest`. A question has id, title, context, question
+    and, in the completion, `answer` (the first one).
 
-    `overlap`: tokens of the window before that each later window of a long text begins with; they
-    are read there, not predicted. `max_new_tokens` are generated at most. `prefix`: the prompt sees
-    itself in both directions, as the first part of a text does in a prefix language model. `chunk`:
-    positions of a row whose logits are in memory at a time. `decoding`: how answers and stories are
-    generated; training does not see it.
+    Attributes:
+      kind: what the examples are.
+      prompt: what the model is given, with fields of the example in braces.
+      completion: what it has to go on with, with fields of the example in braces.
+      opening_words: words of a story's opening.
+      overlap: tokens of the window before that each later window of a long text begins with; they
+        are read there, not predicted.
+      max_new_tokens: tokens that are generated at most.
+      prefix: whether the prompt sees itself in both directions, as the first part of a text does in
+        a prefix language model.
+      chunk: positions of a row whose logits are in memory at a time.
+      decoding: how answers and stories are generated; training does not see it.
     """
 
     kind: Literal["story", "question"]
@@ -125,13 +134,13 @@ def make(
     Raises UserError for a template that names what an example does not have, and sizes that
     cannot be.
     """
-    _check(config, length)
-    end_of_text = tokenizer.require("eos", "it begins and ends every text")
-    sizes = tokenizer.byte_lengths()
+    end_of_text = tokenizer.require("eos", "it ends every text")
+    start = tokenizer.begin("it begins every text")
+    _check(config, length, length - 1 - len(start))
 
     def prompt(example: Example) -> str:
         text = config.prompt.format(**fields(example, config))
-        room = length - 1 - config.max_new_tokens
+        room = length - len(start) - config.max_new_tokens
         while len((found := tokenizer.encode(text)).ids) > room:
             text = text[max(1, int(found.starts[-room])) :]
         return text
@@ -139,41 +148,21 @@ def make(
     def make_slots(example: Example, number: int, labelled: bool) -> list[Slot]:
         known = fields(example, config)
         begin = tokenizer.encode(config.prompt.format(**known)).ids
-        end = np.zeros(0, np.int32)
+        end, bytes_ = np.zeros(0, np.int32), np.zeros(0)
         complete = labelled or bool(known.get(COMPLETION_FIELDS[config.kind][0]))
         if complete:
-            end = tokenizer.encode(config.completion.format(**known)).ids
-        begin = begin[-max(length - 1 - len(end), length // 2) :]
-        text = np.concatenate([[end_of_text], begin, end, [end_of_text]]).astype(np.int32)
-        weights = np.zeros(len(text) - 1, np.float32)
+            completion = config.completion.format(**known)
+            encoding = tokenizer.encode(completion)
+            end, bytes_ = encoding.ids, bytes_of(completion, encoding)
+        begin = begin[-max(length - len(start) - len(end), length // 2) :]
+        text = np.concatenate([start, begin, end, [end_of_text]]).astype(np.int32)
+        asked = len(start) + len(begin)
+        weights, sizes = np.zeros(len(text) - 1, np.float32), np.zeros(len(text) - 1, np.float32)
         if complete:
-            weights[len(begin) :] = 1.0
-        found, done = [], 0
-        for first, last in windows(len(weights), length, length - config.overlap):
-            here = weights[first:last].copy()
-            here[: max(0, done - first)] = 0.0
-            done = last
-            found.append(
-                Slot(
-                    text[first:last],
-                    np.zeros(last - first, np.int32),
-                    example=number,
-                    weight=float(labelled),
-                    targets=text[first + 1 : last + 1],
-                    target_weights=here,
-                    prefix=max(0, len(begin) + 1 - first) if config.prefix else 0,
-                )
-            )
-        return found
-
-    def predict(example: Example, slots: Sequence[Slot], outputs: Sequence[Outputs]) -> Prediction:
-        sums = {"loss": 0.0, "tokens": 0.0, "bytes": 0.0}
-        for slot, found in zip(slots, outputs, strict=True):
-            weights = slot.target_weights.astype(np.float64)
-            sums["loss"] += float(weights @ found["loss"])
-            sums["tokens"] += float(weights.sum())
-            sums["bytes"] += float(weights @ sizes[slot.targets])
-        return sums if sums["tokens"] else {}
+            weights[asked - 1 :] = 1.0
+            sizes[asked - 1 : -1] = bytes_
+        prefix = asked if config.prefix else 0
+        return in_windows(text, weights, sizes, length, config.overlap, number, labelled, prefix)
 
     story = config.kind == "story"
 
@@ -187,16 +176,16 @@ def make(
         asked = " ".join((prompt(example) if story else example["question"]).split())
         if "text" in prediction:
             return f"{asked} → {' '.join(prediction['text'].split())}"
-        measured = finish_story(prediction)["perplexity"] if prediction else float("nan")
-        return f"{asked} → (perplexity {measured:.1f})"
+        perplexity = finish_story(prediction)["perplexity"] if prediction else float("nan")
+        return f"{asked} → (perplexity {perplexity:.1f})"
 
     return Task(
         NAME,
         config.kind,
-        Layout(length, slots, targets=True, prefix=config.prefix),
-        _objective(config, model, sizes),
+        Layout(length, slots, targets=True, bytes=True, prefix=config.prefix),
+        objective(model, config.chunk, config.prefix),
         make_slots,
-        predict,
+        measured,
         counts,
         finish_story if story else finish_question,
         "perplexity" if story else "f1",
@@ -222,38 +211,93 @@ def finish_story(counts: Mapping[str, float]) -> dict[str, float]:
     return language.finish({name: counts[name] for name in names})
 
 
-def _objective(config: TextGenerationConfig, model: ModelConfig, sizes: np.ndarray) -> Objective:
-    """Causal language modelling, with losses by position as outputs."""
-    base = causal_lm.make(model, CausalLMConfig(config.chunk))
+def in_windows(
+    text: Int[np.ndarray, " N+1"],
+    weights: Float[np.ndarray, " N"],
+    sizes: Float[np.ndarray, " N"],
+    length: int,
+    overlap: int,
+    number: int,
+    labelled: bool,
+    prefix: int = 0,
+) -> list[Slot]:
+    """The slots of one text: windows of at most `length` tokens, in each of which the token after
+    each one is predicted.
 
-    def loss(params, model, hidden, batch, row_keys):
-        lengths = jnp.asarray(sizes, jnp.float32)[batch["targets"]]
-        return base.loss(params, model, hidden, {**batch, "target_bytes": lengths}, row_keys)
+    Args:
+        weights, sizes: of the tokens from the second one on: how much each counts, its bytes.
+        overlap: tokens that a window shares with the one before it, which predicts them.
+        number, labelled, prefix: of the example; prefix counts tokens of the text.
+    """
+    slots, done = [], 0
+    for first, last in windows(len(weights), length, length - overlap):
+        here = weights[first:last].copy()
+        here[: max(0, done - first)] = 0.0
+        done = last
+        slots.append(
+            Slot(
+                text[first:last],
+                np.zeros(last - first, np.int32),
+                example=number,
+                weight=float(labelled),
+                targets=text[first + 1 : last + 1],
+                target_weights=here,
+                target_bytes=sizes[first:last],
+                prefix=max(0, prefix - first),
+            )
+        )
+    return slots
+
+
+def measured(example: Example, slots: Sequence[Slot], outputs: Sequence[Outputs]) -> Prediction:
+    """Loss in nats, tokens and bytes of what is predicted in an example; {} where nothing is."""
+    sums = {"loss": 0.0, "tokens": 0.0, "bytes": 0.0}
+    for slot, found in zip(slots, outputs, strict=True):
+        weights = slot.target_weights.astype(np.float64)
+        sums["loss"] += float(weights @ found["loss"])
+        sums["tokens"] += float(weights.sum())
+        sums["bytes"] += float(weights @ slot.target_bytes)
+    return sums if sums["tokens"] else {}
+
+
+def objective(model: ModelConfig, chunk: int, prefix: bool = False) -> Objective:
+    """Causal language modelling, with losses by position as outputs."""
+    base = causal_lm.make(model, CausalLMConfig(chunk))
 
     def outputs(params, model, hidden, batch):
         table = heads.output_table(params, model, causal_lm.NAME)
-        losses = token_losses(hidden, table, batch["targets"], model.vocab_size, config.chunk)
+        losses = token_losses(hidden, table, batch["targets"], model.vocab_size, chunk)
         return {"token": {"loss": losses}}
 
-    pattern = "prefix" if config.prefix else base.pattern
-    return dataclasses.replace(base, pattern=pattern, loss=loss, outputs=outputs)
+    pattern = "prefix" if prefix else base.pattern
+    return dataclasses.replace(base, pattern=pattern, outputs=outputs)
 
 
-def _check(config: TextGenerationConfig, length: int) -> None:
+def check_sizes(config: Any, length: int, most: int) -> None:
+    """Raises UserError for overlap, max_new_tokens, chunk or decoding of a config that cannot be.
+
+    most: new tokens that leave room for a prompt in rows of `length`.
+    """
     if not 0 <= config.overlap < length:
         raise UserError(
             f"config.task.overlap={config.overlap} must be at least 0 and below "
             f"config.data.length={length}"
         )
-    if config.max_new_tokens > length - 2:
+    if config.max_new_tokens > most:
         raise UserError(
             f"config.task.max_new_tokens={config.max_new_tokens} leaves no room for a prompt in "
             f"rows of config.data.length={length}"
         )
-    for key, least in (("opening_words", 0), ("max_new_tokens", 1), ("chunk", 1)):
-        if getattr(config, key) < least:
-            raise UserError(f"config.task.{key}={getattr(config, key)} must be at least {least}")
+    for key in ("max_new_tokens", "chunk"):
+        if getattr(config, key) < 1:
+            raise UserError(f"config.task.{key}={getattr(config, key)} must be at least 1")
     decoding.check(config.decoding)
+
+
+def _check(config: TextGenerationConfig, length: int, most: int) -> None:
+    check_sizes(config, length, most)
+    if config.opening_words < 0:
+        raise UserError(f"config.task.opening_words={config.opening_words} must be at least 0")
     allowed = PROMPT_FIELDS[config.kind]
     _check_template("prompt", config.prompt, allowed, config.kind)
     allowed = (*allowed, *COMPLETION_FIELDS[config.kind])

@@ -5,14 +5,14 @@ tagged each for itself, so an entity is as probable as the product of its words'
 """
 
 import dataclasses
-import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from research.data import words
 from research.data.batch import Layout, Slot
 from research.data.tokenizer import Tokenizer
 from research.errors import UserError, nearest
@@ -25,36 +25,32 @@ from research.tasks.sequence_classification import segments
 from research.tasks.windows import most_context, windows
 
 NAME = "token_classification"
-# Words of a raw text: letters and digits, joined inside by - . ' ’, or one other character.
-WORD = re.compile(r"\w+(?:[-.'’]\w+)*|[^\w\s]")
 
 
 @dataclasses.dataclass(frozen=True)
 class TokenClassificationConfig:
-    """`labels` in the order of the head's outputs, all BIO or all BIOES (see `entities`):
-    O, B-TYPE and I-TYPE, in BIOES also E-TYPE and S-TYPE.
+    """A tag for each word.
+
+    Attributes:
+      labels: in the order of the head's outputs, all BIO or all BIOES (see `entities`): O, B-TYPE
+        and I-TYPE, in BIOES also E-TYPE and S-TYPE.
+      dropout: of what the head sees.
     """
 
-    labels: tuple[str, ...]
+    labels: tuple[str, ...] | Literal["auto"]
     dropout: float = 0.1
 
 
-def split_words(text: str) -> list[tuple[int, int]]:
-    """(start, end) characters of the words of a raw text."""
-    return [match.span() for match in WORD.finditer(text)]
-
-
-def words_of(example: Example) -> list[str]:
+def words_of(example: Example, tokenizer: Tokenizer) -> list[str]:
     """An example's words: its tokens, or its raw text split."""
-    if "tokens" in example:
-        return list(example["tokens"])
-    return [example["text"][start:end] for start, end in split_words(example["text"])]
+    text, places = text_of(example, tokenizer)
+    return [text[start:end] for start, end in places]
 
 
-def text_of(example: Example) -> tuple[str, list[tuple[int, int]]]:
+def text_of(example: Example, tokenizer: Tokenizer) -> tuple[str, list[tuple[int, int]]]:
     """An example's raw text and the characters (start, end) of its words; tokens get blanks."""
     if "tokens" not in example:
-        return example["text"], split_words(example["text"])
+        return example["text"], words.split(example["text"], tokenizer)
     ends = np.cumsum([len(word) + 1 for word in example["tokens"]]) - 1
     pairs = zip(example["tokens"], ends.tolist(), strict=True)
     return " ".join(example["tokens"]), [(end - len(word), end) for word, end in pairs]
@@ -82,7 +78,9 @@ def make(
     scheme = _scheme(config.labels)
     head = heads.Classifier(model, classes=len(config.labels))
     index = {label: i for i, label in enumerate(config.labels)}
-    room = length - 2
+    frame = tokenizer.frame(1)
+    around = tuple(map(len, frame.ids))
+    room = length - len(frame)
 
     def logits(params, hidden, row_keys=None):
         if row_keys is not None:
@@ -105,7 +103,7 @@ def make(
         return {"token": {"probability": jax.nn.softmax(logits(params, hidden))}}
 
     def make_slots(example: Example, number: int, labelled: bool) -> list[Slot]:
-        encoding = tokenizer.encode_words(words_of(example))
+        encoding = tokenizer.encode_words(words_of(example, tokenizer))
         first = np.diff(encoding.words, prepend=-1) > 0
         tags = np.zeros(len(encoding.ids), np.int32)
         if labelled:
@@ -121,8 +119,8 @@ def make(
                     slot,
                     example=number,
                     weight=float(labelled),
-                    targets=np.pad(tags[start:end], 1),
-                    target_weights=np.pad(here.astype(np.float32), 1),
+                    targets=np.pad(tags[start:end], around),
+                    target_weights=np.pad(here.astype(np.float32), around),
                 )
             )
         return found
@@ -131,14 +129,15 @@ def make(
         pairs = zip(slots, outputs, strict=True)
         shares = np.concatenate([o["probability"][s.target_weights > 0] for s, o in pairs])
         tags = [config.labels[int(i)] for i in np.argmax(shares, -1)]
-        found = _entities(example, entities.spans(tags, scheme), shares.max(-1))
-        return {"tokens": words_of(example), "tags": tags, "entities": found}
+        text, places = text_of(example, tokenizer)
+        found = _entities(text, places, entities.spans(tags, scheme), shares.max(-1))
+        return {"tokens": [text[a:b] for a, b in places], "tags": tags, "entities": found}
 
     def counts(example: Example, prediction: Prediction) -> dict[str, float]:
         return entities.count(example["tags"], prediction["tags"], scheme)
 
     def show(example: Example, prediction: Prediction) -> str:
-        text = text_of(example)[0]
+        text = text_of(example, tokenizer)[0]
         found = prediction["entities"]
         return entities.marked(text, found) if found else f"{text} → no entity"
 
@@ -181,13 +180,16 @@ def _label(example: Example, tag: str, index: Mapping[str, int]) -> int:
 
 
 def _entities(
-    example: Example, spans: Sequence[entities.Span], shares: np.ndarray
+    text: str,
+    places: Sequence[tuple[int, int]],
+    spans: Sequence[entities.Span],
+    shares: np.ndarray,
 ) -> list[dict[str, Any]]:
     """Each entity with its type, its characters [start, end), its text, probability and words.
 
-    shares: the probability of each word's tag; the product over an entity's words is its own.
+    places: characters (start, end) of each word. shares: the probability of each word's tag; the
+    product over an entity's words is its own.
     """
-    text, places = text_of(example)
     found = []
     for kind, first, end in spans:
         start, stop = places[first][0], places[end - 1][1]

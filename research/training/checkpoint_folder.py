@@ -28,7 +28,7 @@ import orbax.checkpoint as ocp
 from etils import epath
 from jax.experimental import multihost_utils
 
-from research import bucket
+from research import bucket, shipped
 from research.errors import UserError, nearest
 
 T = TypeVar("T")
@@ -112,18 +112,18 @@ def locate(path: str, step: int | None) -> tuple[epath.Path, int | None]:
 
     Args:
         path: a workdir, its checkpoints folder, the folder of one step, or WORKDIR/best: the step
-            that was best by the metric of config.train.best.
+            that was best by the metric of config.train.best; or the name of one that ships.
         step: the step that is asked for, if any.
 
     Raises:
         UserError: there is no checkpoint, with what is there; or path and step disagree.
     """
-    place = absolute(path)
+    place = absolute(shipped.checkpoint(path))
     if place.name == BEST and not place.exists() and place.parent.is_dir():
         return _best(path, place.parent, step)
     if not place.exists():
         siblings = [entry.name for entry in place.parent.iterdir()] if place.parent.is_dir() else []
-        there = _short(nearest(place.name, siblings)) if siblings else ""
+        there = _short(nearest(place.name, [*siblings, *shipped.names()]))
         raise UserError(f"no checkpoint in {path}: there is no such folder{there}")
     if not place.is_dir():
         raise UserError(f"no checkpoint in {path}: it is a file; give the folder of a run")

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+import os
 import signal
 import threading
 import time
@@ -14,7 +15,7 @@ from etils import epath
 from jax.experimental import multihost_utils
 
 from research import bucket
-from research.config import Config, changed_keys, flat, is_free, to_values
+from research.config import Config, changed_keys, flat, from_values, is_free, to_values
 from research.data.loader import Ahead
 from research.errors import UserError
 from research.evaluation import samples, validation
@@ -51,14 +52,16 @@ class Result:
 
 
 class _Stop:
-    """Turns Ctrl-C and SIGTERM into what the loop reads; a second Ctrl-C ends at once.
+    """Turns Ctrl-C and SIGTERM into what the loop reads; a second Ctrl-C ends at once, and says
+    which steps are lost.
 
     Of several processes all stop after the same step, whichever of them was asked: jax listens to
     SIGTERM then, and agrees on a step that none has finished.
     """
 
-    def __init__(self):
+    def __init__(self, step: int):
         self.asked = False
+        self.saved = self.done = step  # the last one that a checkpoint has, and that was made
         self._several = jax.process_count() > 1
         self._before: dict[int, Any] = {}
 
@@ -76,7 +79,13 @@ class _Stop:
 
     def _ask(self, number: int, frame: object) -> None:
         if self.asked and number == signal.SIGINT:  # a cluster may send SIGTERM more than once
-            raise KeyboardInterrupt
+            last = f"that of step {self.saved:,}" if self.saved else "none"
+            raise KeyboardInterrupt(
+                f"{self.done - self.saved:,} steps are lost; the newest checkpoint is {last}"
+            )
+        if not self.asked and processes.first():
+            text = "stopping after this step, with a checkpoint; Ctrl-C again: without one"
+            os.write(2, f"\n{text}\n".encode())  # print may be at work in what was interrupted
         self.asked = True
         if self._several:
             signal.raise_signal(signal.SIGTERM)
@@ -122,14 +131,15 @@ def train(
         if active:
             text = json.dumps(to_values(run.config), indent=1)
             bucket.write_text(folder / starts.CONFIG, text + "\n")
-            starts.add(folder, starts.describe(run.data_key, start_key) | {"step": start})
+            found = starts.describe(run.data_key, start_key)
+            starts.add(folder, found | {"step": start, "measured": run.measured_key})
         changed = changed_keys(run.config)
         with MetricWriter(folder, active, changed, run.config.train.wandb) as writer:
             writer.cut(start if start else -1)
             if describe_run and not quiet:
                 print(describe(run), flush=True)
             progress = Progress(run.steps, label, start=start, active=not quiet)
-            with progress, _Stop() as stop:
+            with progress, _Stop(start) as stop:
                 state, metrics, best = _loop(run, state, meta, checkpoints, writer, progress, stop)
     return Result(workdir, int(state.step), metrics, best)
 
@@ -173,7 +183,8 @@ def _start(run: Run, checkpoints: Checkpoints, quiet: bool) -> tuple[State, dict
 def _check_same_run(run: Run, checkpoints: Checkpoints) -> None:
     """Raises UserError naming each key in which the run of the checkpoints was another one."""
     info = read_info(str(checkpoints.directory))
-    ours, theirs = flat(to_values(run.config)), flat(info.config)
+    before = from_values(info.config, f"the config of {checkpoints.directory}", to_run=False)
+    ours, theirs = flat(to_values(run.config)), flat(to_values(before))
     differ = [
         f"  config.{key}: {theirs.get(key)!r} then, {ours.get(key)!r} now"
         for key in sorted(ours.keys() | theirs.keys())
@@ -227,6 +238,7 @@ def _loop(
             with clock.waiting():
                 batch = next(ahead)
             state, found = run.train_step(state, batch)
+            stop.done = step
             clock.add(batch)
             last = step == run.steps
             if step % train.log_every == 0 or last or step == 1:
@@ -256,6 +268,7 @@ def _loop(
                 with clock.paused():
                     _check_finite(run, step, found)
                     save(step)
+                    stop.saved = step
             if last:
                 break
             if stopping:
@@ -333,12 +346,11 @@ class _Clock:
     def read(self) -> dict[str, float]:
         """Speeds since the last reading; the caller has waited for the device."""
         seconds = max(time.perf_counter() - self._since - self._idle, 1e-9)
-        found = {
-            "seconds": seconds,
-            "tokens_per_second": self._tokens / seconds,
-            "mfu": self._flops / seconds / self._peak,
-            "waiting": self._waited / seconds,
-        }
+        found = {"seconds": seconds, "tokens_per_second": self._tokens / seconds}
+        share = self._flops / seconds / self._peak
+        # A peak that was measured while other work ran is too low: the share would be wrong too.
+        found |= {"mfu": share} if share <= 1 else {}
+        found["waiting"] = self._waited / seconds
         self._begin()
         return found
 

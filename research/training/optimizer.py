@@ -24,14 +24,24 @@ class OptimizerConfig:
     """AdamW (Loshchilov & Hutter 2019), LAMB (You et al. 2020, arXiv:1904.00962), Adafactor or Muon
     (`matrices`).
 
-    `rates`: pattern -> multiplier of the learning rate, `freeze`: patterns of what does not learn,
-    `layer_decay`: multiplier from each layer to the one below it (`groups`). `average`: the decay
-    of an exponential moving average of the params, which is what is evaluated and what a
-    checkpoint gives; 0: none.
-
-    `warmup` is a share of the run's steps. "wsd" holds the rate and decays it to `end_share` of
-    the peak over the last `decay` share of the steps; "linear" and "cosine" decay from the end of
-    the warm-up. `clip` bounds the global norm of the gradient; 0 does not.
+    Attributes:
+      name: the update rule; "muon" is for the kernels of the blocks, with AdamW for the rest.
+      learning_rate: the peak.
+      schedule: "wsd" holds the rate and decays it at the end; "linear" and "cosine" decay from the
+        end of the warm-up.
+      warmup: share of the run's steps in which the rate rises to the peak.
+      decay: share of the run's steps in which "wsd" decays.
+      end_share: share of the peak that is left at the end.
+      weight_decay: of all but norms and biases.
+      b1: decay of the mean of gradients.
+      b2: decay of the mean of their squares.
+      epsilon: added to the root of that mean.
+      clip: bound of the global norm of the gradient; 0: none.
+      rates: pattern -> multiplier of the learning rate (`groups`).
+      freeze: patterns of what does not learn.
+      layer_decay: multiplier of the learning rate from each layer to the one below it.
+      average: decay of an exponential moving average of the params, which is what is evaluated and
+        what a checkpoint gives; 0: none.
     """
 
     name: Literal["adamw", "lamb", "adafactor", "muon"] = "adamw"

@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -50,6 +50,9 @@ class Run:
     optimizer: optax.GradientTransformation
     schedule: optax.Schedule
     data_key: str
+    measured_key: str  # the fingerprint of what evaluations measure
+    splits: Mapping[str, list[str]]  # how a task's splits were read, as lines for people
+    validation_examples: list[Example]  # a task's, those of the slots in `validation`
 
     @functools.cached_property
     def start_key(self) -> str:
@@ -92,11 +95,6 @@ class Run:
         return meshes.batch_sharding(self.mesh)
 
     @functools.cached_property
-    def validation_examples(self) -> list[Example]:
-        """A task's validation examples, those of the slots in `validation`."""
-        return corpus.examples(self.config.data.validation, self.task.kind)
-
-    @functools.cached_property
     def rates(self) -> dict[str, np.ndarray]:
         """Path -> multiplier of the learning rate, for each layer of a stacked parameter."""
         c = self.config.optimizer
@@ -134,8 +132,8 @@ class Run:
         return self._of_batch(steps.make_eval_step(self.model, self.objectives))
 
     @functools.cached_property
-    def predict_step(self) -> Callable:
-        return self._of_batch(steps.make_predict_step(self.model, self.objectives[0]))
+    def measure_step(self) -> Callable:
+        return self._of_batch(steps.make_measure_step(self.model, self.objectives[0]))
 
     def _of_batch(self, function: Callable) -> Callable:
         """(params, batch) -> what all devices have."""
@@ -168,7 +166,8 @@ class Run:
 
 
 def resolve(config: Config) -> tuple[Config, Tokenizer]:
-    """The config with shape and tokenizer taken from `init_from` where it says so, and checked.
+    """The config with shape and tokenizer taken from `init_from` and labels from the examples where
+    it says so, and checked.
 
     Raises UserError where they do not fit the checkpoint or each other.
     """
@@ -196,7 +195,7 @@ def resolve(config: Config) -> tuple[Config, Tokenizer]:
     if model.lora_rank and lora.FREEZE not in frozen:
         changed = dataclasses.replace(config.optimizer, freeze=(*frozen, lora.FREEZE))
         config = dataclasses.replace(config, optimizer=changed)
-    return dataclasses.replace(config, model=model), tokenizer
+    return corpus.with_labels(dataclasses.replace(config, model=model)), tokenizer
 
 
 def shape(config: Config, theirs: ModelConfig | None, entries: int) -> ModelConfig:
@@ -275,13 +274,16 @@ def build(config: Config, devices: Sequence[jax.Device] | None = None, quiet: bo
     Raises UserError for whatever does not fit, before any parameter exists.
     """
     mesh = meshes.make_mesh(config.mesh, devices)
+    asked = config.task
     config, tokenizer = resolve(config)
+    if config.task != asked and not quiet:
+        print(f"labels of {config.data.train.name}: {', '.join(config.task.labels)}", flush=True)
     rows = meshes.row_multiple(mesh)
     objectives, task = objectives_of(config, tokenizer)
     if task is None:
         data = corpus.pretraining(config, tokenizer, rows, quiet)
     else:
-        data = corpus.for_task(config, task, tokenizer, rows)
+        data = corpus.for_task(config, task, tokenizer, rows, quiet)
     return lay_out(config, tokenizer, objectives, task, data, mesh)
 
 
@@ -319,6 +321,9 @@ def lay_out(
         optimizer=optimizer.make(config.optimizer, total, shapes),
         schedule=optimizer.schedule(config.optimizer, total),
         data_key=data.key,
+        measured_key=data.measured_key,
+        splits=data.splits,
+        validation_examples=data.validation_examples,
     )
     run.attention  # noqa: B018  (one that cannot run is known before anything exists)
     return run

@@ -180,6 +180,21 @@ def make_eval_step(
     return eval_step
 
 
+def make_measure_step(
+    model: ModelConfig, objective: Objective
+) -> Callable[[Any, Batch], tuple[Sums, dict[str, Sums]]]:
+    """(params, batch) -> (counts of `make_eval_step`, outputs of `make_predict_step`), both of one
+    forward pass."""
+
+    def measure_step(params: Any, batch: Batch) -> tuple[Sums, dict[str, Sums]]:
+        hidden = transformer.apply(params["backbone"], model, batch, objective.pattern)
+        _, counts = objective.loss(params, model, hidden, batch, None)
+        named = {f"{objective.name}/{name}": n for name, n in counts.items()}
+        return named, objective.outputs(params, model, hidden, batch)
+
+    return measure_step
+
+
 def make_predict_step(
     model: ModelConfig, objective: Objective
 ) -> Callable[[Any, Batch], dict[str, Sums]]:

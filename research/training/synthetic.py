@@ -52,7 +52,8 @@ class SyntheticBatches:
         if layout.targets:
             batch["targets"] = tokens(rows, layout.length)
             batch["target_weights"][:] = 1.0
-            batch["target_bytes"] = np.ones((rows, layout.length), np.float32)
+        if layout.bytes:
+            batch["target_bytes"][:] = 1.0
         if layout.prefix:
             batch["prefix"][:, : layout.length // 2] = True
         batch["rows"] = np.arange(start, end, dtype=np.int32)

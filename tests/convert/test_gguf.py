@@ -8,7 +8,9 @@ from safetensors.numpy import load_file
 from research import cli
 from research.convert import importer
 from research.convert.gguf import BLOCK_NAMES, NAMES
+from research.errors import UserError
 from research.models import params as parameters
+from research.tasks.sequence_classification import segments
 from tests.convert.test_parity import GOLDEN
 from tests.helpers import byte_pairs
 
@@ -44,7 +46,16 @@ def their_names() -> dict[str, str]:
 def write(tmp_path):
     """A function: what is other than in the tiny Llama of the golden files -> its GGUF file."""
 
-    def make(architecture="llama", drop="", model="gpt2", cut="gpt-2", more=None, kind=None):
+    def make(
+        architecture="llama",
+        drop="",
+        model="gpt2",
+        cut="gpt-2",
+        more=None,
+        kind=None,
+        frame=(),
+        keys=None,
+    ):
         path = tmp_path / "model.gguf"
         writer = gguf.GGUFWriter(str(path), architecture)
         numbers = {
@@ -59,8 +70,15 @@ def write(tmp_path):
             if key != drop:
                 writer.add_uint32(f"llama.{key}", value)
         writer.add_float32("llama.attention.layer_norm_rms_epsilon", 1e-6)
+        for key, value in (keys or {}).items():
+            of = {str: "string", bool: "bool", int: "uint32", float: "float32"}[type(value)]
+            getattr(writer, f"add_{of}")(key, value)
         writer.add_tokenizer_model(model)
-        writer.add_tokenizer_pre(cut)
+        if cut:
+            writer.add_tokenizer_pre(cut)
+        for role in frame:  # <|pad|> stands for the first token, <|endoftext|> for the last
+            getattr(writer, f"add_{role}_token_id")(["bos", "eos"].index(role))
+            getattr(writer, f"add_add_{role}_token")(True)
         writer.add_token_list(tokens())
         writer.add_token_merges([" ".join(tokens()[-3:-1])])
         writer.add_token_types([3 if token.startswith("<|") else 1 for token in tokens()])
@@ -96,6 +114,16 @@ def test_the_weights_are_those_that_were_written(write):
     assert tokenizer.encode(tokens()[-1]).ids.tolist() == [40]
 
 
+@pytest.mark.parametrize("frame", [(), ("bos",), ("bos", "eos"), ("eos",)])
+def test_what_the_file_puts_around_a_text(write, frame):
+    t = importer.read(str(write(frame=frame))).source.tokenizer
+    begin, close = [0] * ("bos" in frame), [1] * ("eos" in frame)
+    slot = segments(t, [[40], [39]], 9)
+    assert slot.tokens.tolist() == [*begin, 40, *close, *begin, 39, *close]
+    assert slot.types.tolist() == [0] * (1 + len(frame)) + [1] * (1 + len(frame))
+    assert t.begin("a test") == ((0,) if begin else (1,))
+
+
 def test_half_precision_is_read_as_its_float32(write):
     half = importer.read(str(write(kind=gguf.GGMLQuantizationType.F16)))
     table = load_file(MODEL / "model.safetensors")["lm_head.weight"]
@@ -110,6 +138,7 @@ def test_half_precision_is_read_as_its_float32(write):
         ({"drop": "block_count"}, ["lacks llama.block_count"]),
         ({"drop": "blk.1.attn_q.weight"}, ["lacks model.layers.1.self_attn.q_proj.weight"]),
         ({"model": "llama"}, ["the tokenizer 'llama'", "not supported"]),
+        ({"cut": ""}, ["lacks tokenizer.ggml.pre", "gguf-new-metadata --pre-tokenizer", "smollm"]),
         ({"cut": "smolm"}, ["'smolm'", "did you mean 'smollm'?"]),
         ({"more": {"blk.0.extra.weight": np.ones(2, np.float32)}}, ["'blk.0.extra.weight' is not"]),
     ],
@@ -122,6 +151,45 @@ def test_what_does_not_fit_is_named(write, tmp_path, capsys, changes, said):
     for text in (str(path), *said):
         assert text in error
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("keys", "said"),
+    [
+        ({"rope.scaling.type": "linear"}, "llama.rope.scaling.type='linear' is not supported"),
+        ({"rope.scaling.factor": 2.0}, "llama.rope.scaling.factor=2.0 is not supported"),
+        ({"rope.dimension_count": 2}, "llama.rope.dimension_count=2 is not supported; .* 4"),
+        ({"attention.scale": 0.25}, "llama.attention.scale=0.25 is not supported"),
+        ({"attention.key_length": 8}, "llama.attention.key_length=8 is not supported"),
+        ({"attention.value_length": 8}, "llama.attention.value_length=8 is not"),
+        ({"attention.sliding_window": 16}, "llama.attention.sliding_window=16 is not"),
+        ({"attention.causal": False}, "llama.attention.causal=False is not supported"),
+        ({"logit_scale": 0.5}, "llama.logit_scale=0.5 is not supported"),
+        ({"residual_scale": 0.5}, "llama.residual_scale=0.5 is not supported"),
+        ({"expert_count": 8}, "llama.expert_count=8 is not supported"),
+        ({"final_logit_softcapping": 30.0}, "the key llama.final_logit_softcapping=30.0 is not"),
+    ],
+    ids=lambda value: str(value)[:30],
+)
+def test_keys_that_change_the_numbers_are_named(write, keys, said):
+    with pytest.raises(UserError, match=said):
+        importer.read(str(write(keys={f"llama.{key}": value for key, value in keys.items()})))
+
+
+def test_parts_of_models_are_named(write):
+    with pytest.raises(UserError, match="split.count=3; expected a whole model"):
+        importer.read(str(write(keys={"split.count": 3})))
+    with pytest.raises(UserError, match="'rope_freqs.weight', a scaling of rotary positions,"):
+        importer.read(str(write(more={"rope_freqs.weight": np.ones(2, np.float32)})))
+
+
+def test_keys_that_change_nothing_are_known(write):
+    keys = {"vocab_size": 41, "rope.dimension_count": 4, "rope.scaling.type": "none"}
+    keys |= {"attention.key_length": 4, "attention.scale": 0.5, "logit_scale": 1.0}
+    keys |= {"rope.freq_base": 500.0, "expert_count": 0, "rope.scaling.finetuned": False}
+    others = {"general.name": "x", "quantize.imatrix.file": "y"}
+    found = importer.read(str(write(keys={f"llama.{k}": v for k, v in keys.items()} | others)))
+    assert found.config.model.rope_base == 500.0
 
 
 @pytest.mark.parametrize("share", [0.001, 0.3, 0.9])

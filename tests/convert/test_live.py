@@ -15,6 +15,7 @@ from research.convert import exporter, importer
 from research.tasks.sequence_classification import segments
 from research.training.inference import load_model
 from tests.convert.test_parity import CLASSES, GOLDEN, compared
+from tests.convert.test_tokenizer_folders import TABLE, write
 
 ROOT = Path(__file__).parents[2]
 PYTHON = ROOT / os.environ.get("REFERENCE_VENV", ".venv-reference") / "bin" / "python"
@@ -75,11 +76,6 @@ def frames(loaded):
     found = []
     for texts in (("w1 w2",), ("w1", "w2 w3")):
         parts = [loaded.tokenizer.encode(text).ids for text in texts]
-        continued = loaded.config.objective and loaded.config.objective.causal_lm
-        if loaded.tokenizer.cls is None and (continued or not loaded.objectives):
-            if len(texts) == 1:
-                found.append((texts, {"tokens": parts[0].tolist()}))
-            continue
         slot = segments(loaded.tokenizer, parts, 16)
         found.append((texts, {"tokens": slot.tokens.tolist(), "types": slot.types.tolist()}))
     return found
@@ -96,6 +92,24 @@ def test_the_reference_loads_what_is_exported_and_answers_the_same(fresh):
         arguments += [str(exported / name), name]
     done = subprocess.run(
         [str(PYTHON), "-c", LOADS, *arguments], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+IDS = """
+import json, sys, transformers
+for folder, texts, ids in json.load(sys.stdin):
+    found = transformers.AutoTokenizer.from_pretrained(folder)(*texts)["input_ids"]
+    assert found == ids, (folder, texts, found, ids)
+"""
+
+
+def test_the_reference_cuts_and_frames_texts_as_the_table_says(tmp_path):
+    cases = []
+    for number, (files, model_type, texts, ids) in enumerate(TABLE.values()):
+        cases.append((str(write(tmp_path / str(number), files, model_type)), texts, ids))
+    done = subprocess.run(
+        [str(PYTHON), "-c", IDS], input=json.dumps(cases), capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr[-3000:]
 

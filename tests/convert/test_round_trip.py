@@ -7,6 +7,7 @@ import types
 from pathlib import Path
 
 import jax
+import ml_dtypes
 import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
@@ -130,7 +131,10 @@ QUERY = "bert.encoder.layer.1.attention.self.query.weight"
 @pytest.mark.parametrize(
     ("config", "tensors", "said"),
     [
-        ({"model_type": "bird"}, None, ["model_type 'bird' is not known", "bert"]),
+        ({"model_type": "bird"}, None, ["model_type 'bird' is not supported; supported: bert, "]),
+        ({"model_type": "smollm3"}, None, ["'smollm3' is not", "the nearest of these is llama"]),
+        ({"model_type": "t5"}, None, ["'t5' is not supported"]),
+        ({"quantization_config": {"bits": 4}}, None, ["has a quantization_config"]),
         ({"architectures": ["BertForMaskedLLM"]}, None, ["BertForMaskedLLM", "BertForMaskedLM"]),
         ({"hidden_act": "swoosh"}, None, ["hidden_act='swoosh'"]),
         ({"position_embedding_type": "relative_key"}, None, ["relative_key", "absolute"]),
@@ -164,10 +168,16 @@ def test_a_copy_of_a_tied_table_is_no_stranger(copy):
 
 
 def test_labels_that_the_head_does_not_have(copy):
-    labels = {"id2label": {"0": "NOUN", "1": "VERB", "2": "X"}}
-    folder = copy("BertForTokenClassification", labels)
+    labels = {"id2label": {"0": "NOUN", "1": "NOUN", "2": "X"}}
+    folder = copy("BertForSequenceClassification", labels)
     with pytest.raises(UserError, match=f"{folder}.*labels"):
         importer.read(str(folder))
+    assert importer.read(str(folder), ["a", "b", "c"]).config.task.labels == ("a", "b", "c")
+    with pytest.raises(UserError, match="--labels=a,b has 2 names; the head has 3 outputs: NOUN"):
+        importer.read(str(folder), ["a", "b"])
+    with pytest.raises(UserError, match="--labels: BertModel has no labels"):
+        importer.read(str(GOLDEN / "BertModel"), ["a", "b"])
+    shutil.rmtree(folder)
     folder = copy("BertForSequenceClassification", {"id2label": {"a": "x", "b": "y"}})
     with pytest.raises(UserError, match="id2label has the ids a, b"):
         importer.read(str(folder))
@@ -215,6 +225,9 @@ def test_damaged_and_missing_files(copy, tmp_path):
     (folder / "config.json").unlink()
     with pytest.raises(UserError, match="config.json is missing"):
         importer.read(str(folder))
+    (folder / "adapter_config.json").write_text('{"base_model_name_or_path": "org/base"}')
+    with pytest.raises(UserError, match="is an adapter .*: merge it into its base first"):
+        importer.read(str(folder))
     with pytest.raises(UserError, match="no folder or file .*nowhere', and no name of the hub"):
         importer.read(str(tmp_path / "nowhere"))
 
@@ -231,6 +244,42 @@ def test_shards_are_read_as_one(copy):
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))
     found, whole = (importer.read(str(p)) for p in (folder, GOLDEN / "BertForMaskedLM"))
     jax.tree.map(np.testing.assert_array_equal, found.params, whole.params)
+
+
+@pytest.mark.parametrize("name", ["BertForMaskedLM", "BertModel"])
+def test_a_config_without_model_type(copy, name):
+    folder = copy(name)
+    values = json.loads((folder / "config.json").read_text())
+    del values["model_type"]
+    (folder / "config.json").write_text(json.dumps(values))
+    assert importer.read(str(folder)).architecture == name
+    (folder / "config.json").write_text(json.dumps(values | {"architectures": ["My"]}))
+    with pytest.raises(UserError, match=r"lacks 'model_type', and its architectures \['My'\] are"):
+        importer.read(str(folder))
+    (folder / "config.json").write_text(json.dumps(values | {"architectures": None}))
+    with pytest.raises(UserError, match="lacks 'model_type'; supported: bert, distilbert"):
+        importer.read(str(folder))
+
+
+@pytest.mark.parametrize("kind", ["float8_e4m3fn", "float8_e5m2"])
+def test_float8_is_read_as_its_float32(copy, kind):
+    """The library's own writer for numpy has no such type: the file is put together here."""
+    folder = copy("BertModel")
+    arrays = load_file(folder / "model.safetensors")
+    name = QUERY.removeprefix("bert.")
+    arrays[name] = arrays[name].astype(getattr(ml_dtypes, kind))
+    header, data = {}, b""
+    for key, array in arrays.items():
+        dtype = "F32" if array.dtype == np.float32 else f"F8_{kind[7:11].upper()}".rstrip("F")
+        end = len(data) + array.nbytes
+        header[key] = dict(dtype=dtype, shape=array.shape, data_offsets=[len(data), end])
+        data += array.tobytes()
+    text = json.dumps(header).encode()
+    whole = len(text).to_bytes(8, "little") + text + data
+    (folder / "model.safetensors").write_bytes(whole)
+    found = parameters.by_path(importer.read(str(folder)).params)
+    kernel = found["backbone/layers/attention/query/kernel"][1].reshape(16, 16)
+    np.testing.assert_array_equal(kernel, arrays[name].astype(np.float32).T)
 
 
 def test_old_names_and_names_without_prefix(copy):
@@ -318,3 +367,47 @@ def test_bases_that_config_json_leaves_out(copy):
     assert bases() == (160_000.0, 10_000.0)
     assert bases(global_rope_theta=5e3, local_rope_theta=None) == (5e3, 5e3)
     assert bases(local_rope_theta=3e3) == (160_000.0, 3e3)
+    # The values of ModernBertConfig(...).rope_parameters in transformers 5.23.0.
+    five, nine = {"rope_theta": 5e3}, {"rope_theta": 9.0}
+    assert bases(rope_parameters={"full_attention": five}) == (5e3, 10_000.0)
+    assert bases(rope_parameters={"sliding_attention": five}) == (160_000.0, 5e3)
+    older = dict(global_rope_theta=111.0, local_rope_theta=222.0)
+    both = {"full_attention": {"rope_type": "default"}, "sliding_attention": {}}
+    assert bases(rope_parameters=both) == (160_000.0, 10_000.0)
+    assert bases(rope_parameters=both, **older) == (111.0, 222.0)
+    assert bases(rope_parameters={"full_attention": five}, **older) == (5e3, 222.0)
+    assert bases(rope_scaling=nine) == (9.0, 9.0)
+    assert bases(rope_scaling=nine, rope_parameters={"full_attention": five}) == (9.0, 9.0)
+    assert bases(rope_scaling={}, rope_theta=7.0) == (160_000.0, 10_000.0)
+    with pytest.raises(UserError, match="rope_type='linear' is not supported"):
+        bases(rope_scaling={"rope_type": "linear", "factor": 2.0})
+
+
+@pytest.mark.parametrize(
+    ("given", "base"),
+    [
+        ({"rope_scaling": {"rope_type": "default", "rope_theta": 5e3}}, 5e3),
+        ({"rope_scaling": {"rope_type": "default"}}, 1e4),
+        ({"rope_scaling": {"type": "default"}, "rope_theta": 50.0}, 50.0),
+        ({"rope_scaling": {}}, 777.0),
+        ({"rope_theta": 333.0}, 777.0),
+        ({"rope_parameters": {"rope_type": "default"}, "rope_theta": 333.0}, 333.0),
+        ({"rope_parameters": {}}, 1e4),
+        ({"rope_scaling": {"type": "linear", "factor": 2.0}}, "rope scaling 'linear' is not"),
+        ({"rope_parameters": {"rope_theta": None}}, "rope_theta=None is not a number"),
+    ],
+)
+def test_where_a_llamas_base_stands(copy, given, base):
+    """The values of LlamaConfig(...).rope_parameters in transformers 5.23.0."""
+    start = {"rope_parameters": {"rope_type": "default", "rope_theta": 777.0}}
+    folder = copy("LlamaForCausalLM", start | given)
+    if isinstance(base, str):
+        with pytest.raises(UserError, match=base):
+            importer.read(str(folder))
+    else:
+        assert importer.read(str(folder)).config.model.rope_base == base
+
+
+def test_a_modernberts_sliding_window_is_half_of_its_local_attention(copy):
+    folder = copy("ModernBertForMaskedLM", {"sliding_window": 8})
+    assert importer.read(str(folder)).config.model.window == 16

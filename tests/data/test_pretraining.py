@@ -8,17 +8,21 @@ from collections import Counter
 
 import numpy as np
 import pytest
+import tokenizers as library
 
 from research.data import corpus, pretraining, store
 from research.data.block import write as write_block
 from research.data.config import DataConfig, TokenizerConfig
 from research.data.pretraining import PretrainingBatches
 from research.data.sources import SourceConfig
+from research.data.tokenizer import Tokenizer
 from research.errors import UserError
 from research.objectives import ObjectivesConfig
 from research.objectives.masked_lm import MaskedLMConfig
 from research.objectives.next_sentence import NextSentenceConfig
+from research.objectives.sentence_order import SentenceOrderConfig
 from tests import helpers
+from tests.convert import folders
 
 MASKED = ObjectivesConfig(MaskedLMConfig())
 OBJECTIVES = {
@@ -210,6 +214,9 @@ def test_a_block_is_planned_and_masked_without_the_others(tmp_path, name):
         folder.mkdir()
         for b in range(2):
             write_block(folder / f"block_{b:05d}", version[b * 10 : b * 10 + 10], tokens)
+        (folder / "arrangement").mkdir()
+        sizes = [sum(len(t.encode()) for t in version[b : b + 10]) for b in (0, 10)]
+        np.save(folder / "arrangement" / "bytes.npy", sizes)
         made = store.Store(folder, "", {"blocks": 2, "fewest_documents": 10})
         data = helpers.batches(made, OBJECTIVES[name])
         planned = data.block_plan(0, 1)
@@ -421,3 +428,70 @@ def test_a_block_without_a_second_document_is_refused_at_once(stores):
     helpers.batches(lonely, MASKED)
     fewest = min(len(made.block(b).lengths) for b in range(made.blocks))
     assert made.counts["fewest_documents"] == fewest
+
+
+# A tokenizer with a frame of its own
+
+
+def own_frame(tmp_path, tokenizer, texts, objectives, **settings):
+    """All batches of texts read with a tokenizer.json that says what stands around a text."""
+    roles = {name.removesuffix("_token"): token for name, token in settings.items()}
+    tokens = Tokenizer(library.Tokenizer.from_str(json.dumps(tokenizer)), roles)
+    rows = [{"id": str(i), "title": "", "text": text} for i, text in enumerate(texts)]
+    source = SourceConfig(helpers._write(tmp_path / "texts.jsonl", rows))
+    made = store.build((source,), "train", 0.0, tokens, str(tmp_path / "cache"), quiet=True)
+    data = PretrainingBatches(made, tokens, objectives, 32, 4, rows=4, seed=0)
+    return tokens, [data.batch(step) for step in range(data.epoch_batches(0))]
+
+
+def test_a_slot_stands_in_the_tokenizers_own_frame(tmp_path):
+    texts = [" ".join(f"w{(i + j) % 30}" for j in range(9)) for i in range(12)]
+    names = dict(mask_token="<mask>", bos_token="<bos>", eos_token="<eos>")
+    tokenizer = folders.whole_words(
+        folders.GEMMA_NAMES, "<unk>", "<bos> $A <eos>", "<bos> $A <eos> <eos> $B <eos>"
+    )
+    single = ObjectivesConfig(masked_lm=MaskedLMConfig())
+    tokens, batches = own_frame(tmp_path, tokenizer, texts, single, **names)
+    assert tokens.cls is None
+    for batch in batches:
+        for row, slots in zip(batch["tokens"], batch["slots"], strict=True):
+            for number in range(1, slots.max() + 1):
+                slot = row[slots == number]
+                assert slot[0] == 2 and slot[-1] == 1 and not {1, 2} & set(slot[1:-1].tolist())
+        asked = np.take_along_axis(batch["tokens"], batch["predict_positions"], 1)
+        assert (asked == 4).sum() > 0.6 * batch["predict_weights"].sum()
+    (tmp_path / "pairs").mkdir()
+    sentences = [". ".join(["w1 w2 w3", "W4 w5 w6", "W7 w8", "W9 w1 w2."]) for _ in texts]
+    texts = [f"w{i} {text}" for i, text in enumerate(sentences)]
+    pairs = ObjectivesConfig(masked_lm=MaskedLMConfig(), sentence_order=SentenceOrderConfig())
+    _, batches = own_frame(tmp_path / "pairs", tokenizer, texts, pairs, **names)
+    ends = [(row[slots == 1] == 1).sum() for b in batches
+            for row, slots in zip(b["tokens"], b["slots"], strict=True) if slots.any()]  # fmt: skip
+    assert ends and set(ends) == {3}
+
+
+def test_a_document_begins_with_the_tokenizers_own_first_token(tmp_path):
+    tokenizer = folders.LLAMA["tokenizer.json"]
+    texts = [" ".join(f"w{(i + j) % 30}" for j in range(40)) for i in range(6)]
+    causal = helpers.CAUSAL
+    tokens, batches = own_frame(tmp_path, tokenizer, texts, causal, bos_token="<s>")
+    read = Counter(int(t) for b in batches for t in b["tokens"][b["slots"] > 0])
+    asked = Counter(int(t) for b in batches for t in b["targets"][b["target_weights"] > 0])
+    assert (read[1], asked[1], asked[2]) == (6, 0, 6), "<s> begins, </s> ends"
+    assert sum(asked.values()) == 6 * 41 == sum(read.values())
+
+
+def test_bytes_are_those_of_the_texts_whatever_the_pieces_look_like(tmp_path):
+    texts = ["a b", "a\nb", "b é", "\u4e2d b", "a  b\n"]
+    accents = ["Café Zürich", "re\u0301ne\u0301 is here.", "a \u00a0 b"]
+    words = helpers.word_pieces().with_tokens((helpers.END_OF_TEXT,))
+    cases = [
+        (folders.SENTENCE_PIECES, texts),
+        (json.loads(words.to_json()), accents),
+        (json.loads(helpers.byte_pairs().to_json()), texts + accents),
+    ]
+    for number, (tokens, content) in enumerate(cases):
+        (tmp_path / str(number)).mkdir()
+        _, batches = own_frame(tmp_path / str(number), tokens, content, helpers.CAUSAL)
+        counted = sum((b["target_bytes"] * b["target_weights"]).sum() for b in batches)
+        assert counted == pytest.approx(sum(len(text.encode()) for text in content), rel=1e-6)

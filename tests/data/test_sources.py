@@ -5,7 +5,10 @@ import json
 
 import pytest
 
-from research.data import bundled, sources
+from research.data import bundled, kinds, sources
+from research.data.kinds import Columns
+from research.data.left_out import LeftOut
+from research.data.row import Row
 from research.data.sources import SourceConfig, fingerprint, held_out, read
 from research.errors import UserError
 
@@ -43,9 +46,7 @@ def fault(name, kind="document", **others):
 def test_every_bundled_file_reads_as_its_kind(name):
     kind = KIND_OF[name.partition("/")[0]]
     first = next(read(SourceConfig(f"bundled:{name}"), kind))
-    expected = {*sources.KINDS[kind]} - (
-        {"text_a", "text_b"} if kind == "classification" else set()
-    )
+    expected = {*kinds.KINDS[kind]} - ({"text_a", "text_b"} if kind == "classification" else set())
     assert set(first) == expected
     assert first["id"]
 
@@ -186,7 +187,7 @@ def test_a_text_file_is_one_document(tmp_path):
         {"id": "novel", "title": "novel", "text": "First.\n\nSecond.\n"}
     ]
     packed = write(tmp_path / "tale.txt.gz", "Once.", compressed=True)
-    assert listed(packed, "document") == [{"id": "tale", "title": "tale", "text": "Once."}]
+    assert listed(packed, "story") == [{"id": "tale", "title": "tale", "text": "Once."}]
 
 
 def test_questions_may_have_no_answer(tmp_path):
@@ -195,6 +196,135 @@ def test_questions_may_have_no_answer(tmp_path):
     one = {"text": ["ße"], "answer_start": [3]}
     name = write(tmp_path / "q.jsonl", {**row, "answers": none}, {**row, "answers": one})
     assert [e["answers"] for e in listed(name, "question")] == [none, one]
+
+
+# --- what a row means
+
+
+def placed(name, kind, columns=None, **others):
+    """(examples, what is told of the rows that were left out)."""
+    left_out = LeftOut()
+    found = sources.placed(SourceConfig(name, **others), kind, columns, left_out)
+    return [example for _, example in found], left_out.lines()
+
+
+def test_empty_texts_and_rows_that_a_format_refuses_are_counted(tmp_path):
+    rows = [{"text": text, "label": "x"} for text in ("a", "", "b", " \n", "c")]
+    name = write(tmp_path / "a.jsonl", *rows)
+    found, told = placed(name, "classification")
+    assert [e["text"] for e in found] == ["a", "b", "c"]
+    assert told == [f"left out: 2 rows, text is empty (the first: {tmp_path}/a.jsonl, line 2)"]
+    name = write(tmp_path / "t.jsonl", {"tokens": [], "tags": []}, {"tokens": ["a"], "tags": ["O"]})
+    assert placed(name, "tokens")[1] == [f"left out: 1 row, no tokens ({tmp_path}/t.jsonl, line 1)"]
+    name = write(tmp_path / "q.jsonl", {"question": "", "context": "c", "answers": "x"})
+    with pytest.raises(UserError, match="none is left: left out: 1 row, question is empty"):
+        placed(name, "question")
+    left_out = LeftOut()
+    assert left_out.read(Row("here", "1", {}, "it overlaps"), "tokens", pytest.fail) is None
+    assert left_out.lines() == ["left out: 1 row, it overlaps (here)"]
+
+
+@pytest.mark.parametrize(
+    ("value", "texts", "starts"),
+    [
+        ("Blue.", ["Blue."], [0]),
+        ("blue", ["blue"], [15]),
+        ("is", ["is"], [None]),  # twice
+        ("green", ["green"], [None]),
+        ("", [], []),
+        ([], [], []),
+        (42, ["42"], [None]),
+        (["blue", "sky"], ["blue", "sky"], [15, 11]),
+        ({"text": ["blue"]}, ["blue"], [15]),
+        ({"text": "is", "answer_start": 6}, ["is"], [6]),
+        ([{"text": "is", "answer_start": 19 + 1}], ["is"], [20]),
+        ('{"text": ["is"], "answer_start": [6]}', ["is"], [6]),
+        ('["blue"]', ["blue"], [15]),
+        ("[1, 2]", ["[1, 2]"], [None]),
+    ],
+)
+def test_answers_in_all_their_forms(tmp_path, value, texts, starts):
+    row = {"context": "Blue. is a sky blue is it", "question": "Q?", "answers": value}
+    name = write(tmp_path / "q.jsonl", row)
+    assert listed(name, "question")[0]["answers"] == {"text": texts, "answer_start": starts}
+
+
+@pytest.mark.parametrize(
+    ("value", "names", "label"),
+    [
+        (True, (), "true"),
+        (False, (), "false"),
+        (0, (), "0"),
+        (4.5, (), "4.5"),
+        (True, ("no", "yes"), "yes"),
+        (0, ("no", "yes"), "no"),
+        (1.0, ("no", "yes"), "yes"),
+        ("1", ("no", "yes"), "yes"),
+        ("yes", ("no", "yes"), "yes"),
+    ],
+)
+def test_labels_as_numbers_and_truths(tmp_path, value, names, label):
+    name = write(tmp_path / "a.jsonl", {"text": "a", "label": value})
+    assert listed(name, "classification", label_names=names)[0]["label"] == label
+
+
+@pytest.mark.parametrize("value", [2, -1, 0.5, "maybe"])
+def test_a_number_without_a_name_is_an_error(tmp_path, value):
+    name = write(tmp_path / "a.jsonl", {"text": "a", "label": value})
+    message = fault(name, "classification", label_names=("no", "yes"))
+    assert "line 1: 'label' is" in message and "names for 0 (no) to 1 (yes)" in message
+
+
+def test_tags_as_numbers_have_the_names_that_the_source_gives(tmp_path):
+    name = write(tmp_path / "n.jsonl", {"tokens": ["Ada", "in", "Rome"], "ner_tags": [1, 0, 5]})
+    names = ("O", "B-PER", "I-PER", "B-ORG", "I-ORG", "B-LOC", "I-LOC")
+    more = {"fields": {"tags": "ner_tags"}, "label_names": names}
+    assert listed(name, "tokens", **more)[0]["tags"] == ["B-PER", "O", "B-LOC"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "row", "hint"),
+    [
+        ("tokens", {"id": 1, "text": "Ada", "label": "PER"}, "None of them is a list of"),
+        ("classification", {"id": 1, "review": "good one", "stars": 5}, '{"text": "review"}'),
+        ("classification", {"id": 1, "text": "good one", "stars": 5}, '{"label": "stars"}'),
+        ("classification", {"id": 1, "text": "good one"}, "None of them is a text, a number"),
+        ("question", {"question": "Q?", "context": "c", "said": "b"}, '{"answers": "said"}'),
+        ("multi_label", {"text": "a", "id": 3, "topics": ["x"]}, '{"labels": "topics"}'),
+    ],
+)
+def test_a_hint_names_only_a_column_that_can_be_it(tmp_path, kind, row, hint):
+    assert hint in fault(write(tmp_path / "a.jsonl", row), kind)
+
+
+def test_lists_in_cells_may_be_pythons(tmp_path):
+    name = write(tmp_path / "c.csv", "tokens,tags\n", "\"['A', 'b']\",\"['B-X', 'O']\"\n")
+    assert listed(name, "tokens")[0]["tokens"] == ["A", "b"]
+
+
+def test_columns_of_another_split_are_taken_where_the_table_has_them(tmp_path):
+    columns = Columns(others={"text": "review", "label": "stars"})
+    theirs = write(tmp_path / "a.jsonl", {"review": "good", "stars": 5, "text": "no"})
+    ours = write(tmp_path / "b.jsonl", {"text": "good", "label": "5"})
+    for name in (theirs, ours):
+        example = placed(name, "classification", columns)[0][0]
+        assert (example["text"], example["label"]) == ("good", "5")
+    pair = Columns(others={"text_a": "q1", "text_b": "q2"})
+    name = write(tmp_path / "p.jsonl", {"q1": "a", "q2": "b", "text": "c", "label": "x"})
+    assert set(placed(name, "classification", pair)[0][0]) == {"id", "text_a", "text_b", "label"}
+
+
+def test_two_parts_share_no_example_and_leave_none_out():
+    name = "bundled:sentiment/customer_reviews_validation"
+    every = [e["id"] for e in listed(name, "classification")]
+    parts = [
+        [e["id"] for e in listed(name, "classification", part=part)]
+        for part in ((0.0, 20.0), (20.0, 100.0))
+    ]
+    assert sorted(parts[0] + parts[1]) == sorted(every)
+    assert parts[0] == [i for i in every if held_out(i, 20.0)]
+    with pytest.raises(UserError, match="part is"):
+        listed(name, "classification", part=(20.0, 5.0))
 
 
 # --- faults
@@ -215,12 +345,13 @@ QUESTION = {"context": "Grüße!", "question": "Who?"}
         ("classification", {"text": "a"}, ["'label'"]),
         ("classification", {"text": "a", "label": ""}, ["empty label"]),
         ("classification", {"text": "a", "label": None}, ["without a label"]),
-        ("classification", {"text": "a", "label": True}, ["bool True"]),
+        ("classification", {"text": "a", "label": [1]}, ["'label' should be text", "list [1]"]),
         ("tokens", {"tokens": ["a", "b"], "tags": ["O"]}, ["2 tokens but 1 tags"]),
-        ("tokens", {"tokens": [], "tags": []}, ["empty"]),
+        ("tokens", {"tokens": ["a"], "tags": [3]}, ["holds numbers", "label_names"]),
         ("tokens", {"tokens": [""], "tags": ["O"]}, ["empty word"]),
         ("tokens", {"tokens": {"a": 1}, "tags": ["O"]}, ["should be a list"]),
-        ("question", {**QUESTION, "answers": {"text": ["ße"]}}, ["answer_start"]),
+        ("question", {**QUESTION, "answers": {"start": 1}}, ["'answers' should be a text, a list"]),
+        ("question", {**QUESTION, "answers": None}, ["'answers' should be", "NoneType"]),
         (
             "question",
             {**QUESTION, "answers": {"text": ["ße"], "answer_start": [4]}},
@@ -258,12 +389,6 @@ def test_a_field_that_the_config_names_must_be_there(tmp_path):
     assert "no field 'key' (for our 'id')" in fault(name, fields={"id": "key"})
 
 
-def test_a_table_with_other_marks_between_its_columns_is_seen(tmp_path):
-    (tmp_path / "t.csv").write_text("text;label\na;b\n")
-    message = fault(f"files:{tmp_path}/t.csv", "classification")
-    assert "there are: text;label. A .csv has commas between its columns" in message
-
-
 def test_not_utf8_names_the_line(tmp_path):
     (tmp_path / "l.jsonl").write_bytes(b'{"text": "a"}\n{"text": "caf\xe9"}\n')
     assert "l.jsonl, line 2: not UTF-8" in fault(f"files:{tmp_path}/l.jsonl")
@@ -299,7 +424,8 @@ def test_an_empty_source_is_an_error(tmp_path, name):
 
 def test_excluding_everything_is_an_error(tmp_path):
     name = write(tmp_path / "a.jsonl", {"id": "1", "text": "t"})
-    assert "leave none of its 1 examples" in fault(name, exclude=(name,))
+    message = fault(name, exclude=(name,))
+    assert f"of its 1 examples none is left: exclude ({name})" in message
 
 
 def test_missing_files_are_named_with_the_nearest(tmp_path):
@@ -309,7 +435,9 @@ def test_missing_files_are_named_with_the_nearest(tmp_path):
     assert "matches no file" in fault(f"files:{tmp_path}/*.csv")
     assert "is a folder" in fault(f"files:{tmp_path}")
     (tmp_path / "a.parquet").write_bytes(b"")
-    assert ".jsonl, .csv, .txt" in fault(f"files:{tmp_path}/a.parquet")
+    assert "valid endings: .jsonl, .ndjson, .json, .csv, .tsv, .txt" in fault(
+        f"files:{tmp_path}/a.parquet"
+    )
 
 
 # --- fingerprint and held-out part

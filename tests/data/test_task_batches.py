@@ -6,7 +6,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from research.data import corpus
+from research.data import corpus, sources
 from research.data.batch import Layout, Slot
 from research.data.config import DataConfig, TokenizerConfig
 from research.data.draws import generator
@@ -126,7 +126,7 @@ def test_rows_of_the_sentiment_task_are_full(tmp_path):
         corpus=(SourceConfig("bundled:corpus/factbook_background"),), cache=str(tmp_path)
     )
     tokens = corpus.make_tokenizer(TokenizerConfig(vocab_size=2000), data)
-    found = corpus.examples(dataclasses.replace(source, take=3000), "classification")
+    found = list(sources.read(dataclasses.replace(source, take=3000), "classification"))
     model = dataclasses.replace(preset("bert_tiny"), vocab_size=tokens.vocab_size)
     labels = tuple(sorted({e["label"] for e in found}))
     task = make_task(SequenceClassificationConfig(labels), model, tokens, 128, 16)

@@ -5,13 +5,16 @@ import re
 import shutil
 import subprocess
 import sys
+from functools import partial
 
 import numpy as np
 import pytest
 import requests
 import tensorflow_datasets as tfds
+from tensorflow_datasets.core.data_sources.base import BaseDataSource
 
-from research.data import sources
+from research.data import sources, tfds_source
+from research.data.left_out import LeftOut
 from research.data.sources import SourceConfig, fingerprint, read
 from research.errors import UserError
 
@@ -68,7 +71,8 @@ def built(tmp_path_factory):
 
 
 def listed(kind, name="tfds:tiny_reviews", **others):
-    return list(read(SourceConfig(name, **others), kind))
+    found = sources.placed(SourceConfig(name, **others), kind, left_out=LeftOut())
+    return [example for _, example in found]
 
 
 def fault(kind="document", name="tfds:tiny_reviews", **others):
@@ -126,7 +130,7 @@ def test_a_missing_column_is_named(built):
 
 READ = """
 import sys
-from research.data import sources
+from research.data import sources, tfds_source
 from research.data.sources import SourceConfig, fingerprint, read
 config = SourceConfig("tfds:tiny_reviews", data_dir=sys.argv[1], split="train")
 print(len(list(read(config, "classification"))), fingerprint(config))
@@ -145,6 +149,82 @@ def test_fingerprint_knows_the_split_and_the_columns(built):
     config = {"name": "tfds:tiny_reviews", "data_dir": str(built)}
     changes = [{}, {"split": "test"}, {"take": 1}, {"fields": {"label": "score"}}]
     assert len({fingerprint(SourceConfig(**config, **change)) for change in changes}) == 4
+
+
+def as_tfds_decodes(builder, features):
+    source = builder.as_data_source(split="train")
+    return [tfds_source._all_plain(features, source[i]) for i in range(len(source))]
+
+
+class MorePlain(tfds.core.GeneratorBasedBuilder):
+    """Columns that the other set does not have; with `pair`, one that only TFDS decodes."""
+
+    VERSION = tfds.core.Version("1.0.0")
+    pair = None
+
+    def _info(self):
+        text = tfds.features.Text()
+        features = {
+            "flag": np.bool_,
+            "small": np.uint8,
+            "double": np.float64,
+            "many": tfds.features.Sequence(np.float32),
+            "three": tfds.features.Sequence(np.int32, length=3),
+            "inner": {"deep": {"text": text, "words": tfds.features.Sequence(text)}},
+            "hidden": tfds.features.ClassLabel(num_classes=3),
+        } | ({"pair": self.pair} if self.pair else {})
+        return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict(features))
+
+    def _split_generators(self, dl_manager):
+        return {"train": self._generate_examples()}
+
+    def _generate_examples(self):
+        for i in range(7):
+            values = {
+                "flag": i % 2 == 0,
+                "small": 250 + i % 5,
+                "double": i / 4,
+                "many": [0.1 * n for n in range(i)],
+                "three": [i, -i, 0],
+                "inner": {"deep": {"text": f"Grüße {i}", "words": ["ü"] * i}},
+                "hidden": -1 if i == 3 else i % 3,
+            }
+            yield i, values | ({"pair": [i, i + 1]} if self.pair else {})
+
+
+class WithPair(MorePlain):
+    pair = tfds.features.Tensor(shape=(2,), dtype=np.int64)
+
+
+@pytest.mark.parametrize("kind", [MorePlain, WithPair])
+def test_values_are_those_that_tfds_decodes(tmp_path, monkeypatch, kind):
+    builder = kind(data_dir=tmp_path, file_format="array_record")
+    builder.download_and_prepare()
+    features = builder.info.features
+    # Not decoded by TFDS, but for the set with a column that is not plain.
+    assert all(k for _, k, _, _ in tfds_source._columns(features, (), 0)) == (kind is MorePlain)
+    monkeypatch.setattr(tfds_source, "CHUNK", 3)
+    rows = list(tfds_source.rows(builder.name, "train", str(tmp_path)))
+    assert [row.fields for row in rows] == as_tfds_decodes(builder, features)
+    assert {(type(r.fields["flag"]), type(r.fields["small"])) for r in rows} == {(bool, int)}
+
+
+def test_a_shard_is_read_in_chunks(built, monkeypatch):
+    builder = tfds.builder_from_directory(str(built / "tiny_reviews" / "1.0.0"))
+    monkeypatch.setattr(tfds_source, "CHUNK", 64)
+    rows = list(tfds_source.rows("tiny_reviews", "train", str(built)))
+    assert [row.fields for row in rows] == as_tfds_decodes(builder, builder.info.features)
+    part = tfds_source.rows("tiny_reviews", "train", str(built), range(100, 250))
+    assert list(part) == rows[100:250]
+    asked, read = [], BaseDataSource.__getitems__
+
+    def getitems(self, keys):
+        asked.append(len(keys))
+        return read(self, keys)
+
+    monkeypatch.setattr(BaseDataSource, "__getitems__", getitems)
+    list(tfds_source.rows("tiny_reviews", "train", str(built)))
+    assert asked == [64, 64, 64, 64, 44]
 
 
 # --- refusals
@@ -204,8 +284,21 @@ CLASSIFICATION = {
 }
 
 
+@pytest.fixture
+def mocks(monkeypatch):
+    """Sets that TFDS makes up, whose own reading of several examples cannot be called."""
+    monkeypatch.setattr(BaseDataSource, "__getitems__", lambda self, keys: [self[k] for k in keys])
+
+
+@pytest.fixture
+def decoded(monkeypatch):
+    """Sets that a test makes up have values where a file has stored examples."""
+    plain = tfds_source._all_plain
+    monkeypatch.setattr(tfds_source, "_decoder", lambda features: partial(plain, features))
+
+
 @pytest.mark.parametrize("name", CLASSIFICATION)
-def test_mocked_classification(name):
+def test_mocked_classification(name, mocks):
     texts, labels = CLASSIFICATION[name]
     with tfds.testing.mock_data(num_examples=20):
         got = listed("classification", f"tfds:{name}", split="validation")
@@ -223,7 +316,7 @@ def test_mocked_classification(name):
 @pytest.mark.parametrize(
     "name", ["wikipedia", "wikipedia/20230601.de", "c4", "c4/realnewslike", "lm1b", "imdb_reviews"]
 )
-def test_mocked_documents(name):
+def test_mocked_documents(name, mocks):
     with tfds.testing.mock_data(num_examples=3):
         got = listed("document", f"tfds:{name}", split="train")
     assert [e["id"] for e in got] == ["train:0", "train:1", "train:2"]
@@ -231,18 +324,23 @@ def test_mocked_documents(name):
     assert all(bool(e["title"]) == name.startswith("wikipedia") for e in got)
 
 
+class Rows(list):
+    def __getitems__(self, keys):
+        return [self[key] for key in keys]
+
+
 def mocked(rows, check):
     """TFDS with these rows, as it stores them, in every set; `check` sees their features."""
 
     def as_data_source(self, split, **kwargs):
         check(self.info.features)
-        return rows
+        return Rows(rows)
 
     return tfds.testing.mock_data(as_data_source_fn=as_data_source)
 
 
 @pytest.mark.parametrize(("name", "column"), [("conll2003", "ner"), ("wikiann/en", "tags")])
-def test_mocked_tokens(name, column):
+def test_mocked_tokens(name, column, decoded):
     rows = [
         {"tokens": [b"Z\xc3\xbcrich", b"is"], column: np.array([5, 0])},
         {"tokens": [], column: np.array([], np.int64)},
@@ -257,7 +355,7 @@ def test_mocked_tokens(name, column):
 
 
 @pytest.mark.parametrize("name", ["squad", "squad/v1.1", "squad/v2.0"])
-def test_mocked_questions(name):
+def test_mocked_questions(name, decoded):
     row = {
         "id": b"57",
         "title": b"T_1",

@@ -13,9 +13,11 @@ import tokenizers as library
 
 from research.data import tokenizer as tokenizers
 from research.data import tokenizer_files
+from research.data.encoding import bytes_of
 from research.data.sources import SourceConfig, read
 from research.data.tokenizer import Tokenizer
 from research.errors import UserError
+from tests.convert.folders import SENTENCE_PIECES
 
 ODD = "Café  naïve 😀👩\u200d👧 xyz,\tZürich!\n\n don't 中文 \u200b e\u0301 [MASK] <|endoftext|>"
 
@@ -141,6 +143,36 @@ def test_lossless_tokenizers_cover_every_character(made, name):
     assert covered == set(range(len(ODD)))
 
 
+@pytest.mark.parametrize(
+    ("text", "word"),
+    [
+        ("by Rene\u0301 in", "Rene\u0301"),
+        ("by Rene\u0301", "Rene\u0301"),
+        ("by Rene\u0301\u0327\ufe0f in", "Rene\u0301\u0327\ufe0f"),
+        ("by rene\u00ad\u200d, in", "rene\u00ad\u200d"),
+        ("by rene\u200bin", "rene"),
+        ("by \u0301rene in", "rene"),
+        ("by René in", "René"),
+    ],
+)
+def test_a_place_holds_the_marks_that_a_normalizer_drops(text, word):
+    entries = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "by", "rene", "in", ",", "##in"]
+    t = tokenizers.word_pieces({w: i for i, w in enumerate(entries)}, lowercase=True)
+    for e in (t.encode(text), t.encode_batch([text])[0]):
+        at = e.ids.tolist().index(6)
+        assert text[e.starts[at] : e.ends[at]] == word
+        assert np.all(e.starts[1:] >= e.ends[:-1]) and e.ends[-1] == len(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "sizes"),
+    [("a b", [1, 2]), ("a\nb", [1, 1, 1]), ("b é", [1, 1, 2]), ("é", [2, 0]), ("", [])],
+)
+def test_bytes_are_counted_by_the_text(text, sizes):
+    t = Tokenizer.from_json(json.dumps(SENTENCE_PIECES))
+    assert bytes_of(text, t.encode(text)).tolist() == sizes
+
+
 def test_words_of_the_simple_tokenizers_are_more_than_characters(made):
     for name in ("characters", "bytes"):
         assert list(made[name].encode("the cat").words) == [0, 0, 0, 1, 1, 1, 1]
@@ -152,6 +184,25 @@ def test_byte_lengths_add_up_to_the_text(made, texts):
         assert lengths[made[name].encode(texts[0]).ids].sum() == len(texts[0].encode())
     lengths = made["wordpiece"].byte_lengths()[made["wordpiece"].encode("Café the [MASK]").ids]
     assert lengths.sum() == len("Caféthe".encode())
+
+
+def test_bytes_of_any_text_add_up(made):
+    rng = random.Random(4)
+    for text in [ODD, *(random_text(rng, 30) for _ in range(100))]:
+        for t in made.values():
+            encoding = t.encode(text)
+            sizes = bytes_of(text, encoding)
+            assert len(sizes) == len(encoding.ids) and np.all(sizes >= 0)
+            assert sizes.sum() == len(text.encode()) or not len(sizes)
+
+
+def test_declared_roles_are_in_the_json(made):
+    t = Tokenizer(
+        library.Tokenizer.from_str(made["bpe"].to_json()), {"bos": "<|pad|>", "pad": None}
+    )
+    again = Tokenizer.from_json(t.to_json()).with_tokens(["[MASK]"])
+    assert (again.bos, again.pad, again.eos, again.token(again.mask)) == (0, None, 1, "[MASK]")
+    assert library.Tokenizer.from_str(t.library_json()).get_vocab_size() == t.vocab_size
 
 
 def test_a_batch_is_each_text_alone(made, texts):
@@ -324,7 +375,10 @@ def test_vocab_txt_shows_whether_it_is_cased(tmp_path):
     t = tokenizer_files.load(write_vocab(tmp_path / "uncased.txt", UNCASED))
     assert [t.token(i) for i in t.encode("Café THE").ids] == ["cafe", "the"]
     assert (t.pad, t.unk, t.cls) == (0, 2, 3)
-    t = tokenizer_files.load(tmp_path / "uncased.txt", lowercase=False)
+    (tmp_path / "cased").mkdir()
+    write_vocab(tmp_path / "cased" / "vocab.txt", UNCASED)
+    (tmp_path / "cased" / "tokenizer_config.json").write_text('{"do_lower_case": false}')
+    t = tokenizer_files.load(tmp_path / "cased")
     assert [t.token(i) for i in t.encode("Café the").ids] == ["[UNK]", "the"]
     (tmp_path / "vocab.txt").write_bytes("\r\n".join(CASED[:9]).encode())
     assert tokenizer_files.load(tmp_path).vocab_size == 9
@@ -359,11 +413,14 @@ def test_special_tokens_are_found_by_the_names_of_other_families(tmp_path):
     assert (t.cls, t.pad, t.sep, t.unk, t.mask, t.bos, t.eos) == (0, 1, 2, 3, 4, 0, 2)
     assert t.special_ids == {0, 1, 2, 3, 4}
     assert list(t.encode("a<mask>b").ids) == [5, 4, 6]
-    assert t.separators == 2 and Tokenizer.from_json(t.to_json()).separators == 2
+    for again in (t, Tokenizer.from_json(t.to_json())):
+        assert again.frame(1).ids == ((0,), (2,)) and again.frame(2).ids == ((0,), (2, 2), (2,))
 
 
-def test_a_pair_has_the_separators_of_the_tokenizer_own_frame(made):
-    assert made["wordpiece"].separators == 1 and made["bpe"].separators == 1
+def test_a_frame_is_that_of_the_tokenizer_itself(made):
+    pair = made["wordpiece"].frame(2)
+    assert pair.ids == ((2,), (3,), (3,)) and pair.types == ((0,), (0,), (1,))
+    assert made["bpe"].frame(2).ids == ((1,), (1,), (1,)), "end-of-text tokens"
     values = json.loads(made["wordpiece"].to_json())
     cls, sep = (["[CLS]", made["wordpiece"].cls], ["[SEP]", made["wordpiece"].sep])
     for kind, count in (("BertProcessing", 1), ("RobertaProcessing", 2)):
@@ -371,7 +428,8 @@ def test_a_pair_has_the_separators_of_the_tokenizer_own_frame(made):
         if kind == "RobertaProcessing":
             frame |= {"trim_offsets": True, "add_prefix_space": False}
         t = Tokenizer.from_json(json.dumps(values | {"post_processor": frame}))
-        assert t.separators == count
+        assert t.frame(2).ids == ((2,), (3,) * count, (3,))
+        assert t.frame(2).text_types == ((0, 1) if kind == "BertProcessing" else (0, 0))
 
 
 def test_truncation_and_padding_of_a_loaded_file_are_off(made):
@@ -386,7 +444,6 @@ def test_truncation_and_padding_of_a_loaded_file_are_off(made):
 @pytest.mark.parametrize(
     ("name", "content", "part"),
     [
-        ("vocab.txt", "[UNK]\na\nb\na\n", "line 4: 'a' stands on line 2 already"),
         ("vocab.txt", "a\nb\n", "no line [UNK]"),
         ("tokenizer.json", '{"version": "1.0"', "not a tokenizer.json"),
         ("encoder.json", "{}", "vocab.bpe is missing"),

@@ -10,6 +10,7 @@ from research import cli
 from research.convert import importer
 from research.errors import UserError
 from research.evaluation import embedding
+from research.evaluation.embedding import Recipe
 from research.models import transformer
 from research.tasks.sequence_classification import segments
 from research.training.inference import load_model
@@ -44,7 +45,7 @@ def alone(loaded, text, pattern):
 @pytest.mark.parametrize("pooling", ["mean", "first", "last"])
 def test_a_vector_is_that_of_the_text_alone(checkpoints, name, pattern, pooling):
     loaded = load_model(str(checkpoints / name))
-    found = embedding.embed(loaded, [{"id": "", "text": t} for t in TEXTS], pooling)
+    found = embedding.embed(loaded, [{"id": "", "text": t} for t in TEXTS], Recipe(pooling))
     assert found.shape == (4, 16) and found.dtype == np.float32
     for vector, text in zip(found, TEXTS, strict=True):
         hidden = alone(loaded, text, pattern)
@@ -54,12 +55,12 @@ def test_a_vector_is_that_of_the_text_alone(checkpoints, name, pattern, pooling)
 
 def test_the_pooler_and_its_absence(checkpoints):
     loaded = load_model(str(checkpoints / "BertModel"))
-    found = embedding.embed(loaded, [{"id": "", "text": "w1"}], "pooler")
+    found = embedding.embed(loaded, [{"id": "", "text": "w1"}], Recipe("pooler"))
     assert np.abs(found).max() <= 1.0
     with pytest.raises(UserError, match="has no pooler"):
-        embedding.embed(load_model(str(checkpoints / "GPT2Model")), [], "pooler")
+        embedding.embed(load_model(str(checkpoints / "GPT2Model")), [], Recipe("pooler"))
     with pytest.raises(UserError, match="did you mean 'mean'"):
-        embedding.embed(loaded, [], "meen")
+        embedding.embed(loaded, [], Recipe("meen"))
 
 
 def test_the_command(checkpoints, tmp_path, capsys):
@@ -73,6 +74,11 @@ def test_the_command(checkpoints, tmp_path, capsys):
     assert cli.main(["embed", *common, f"--output={tmp_path}/out.jsonl"]) == 0
     lines = [json.loads(line) for line in (tmp_path / "out.jsonl").open()]
     assert [line["id"] for line in lines] == ["t0", "t1", "t2", "t3"]
+    (tmp_path / "in.tsv").write_text("text\tid\n" + "".join(f"{t}\t{t}\n" for t in TEXTS))
+    table = [common[0], f"--input={tmp_path}/in.tsv", f"--output={tmp_path}/table.jsonl"]
+    assert cli.main(["embed", *table]) == 0
+    others = [json.loads(line) for line in (tmp_path / "table.jsonl").open()]
+    assert [line["vector"] for line in others] == [line["vector"] for line in lines]
     vector = np.array(lines[2]["vector"])
     np.testing.assert_allclose(vector / np.linalg.norm(vector), made["vectors"][2], atol=1e-6)
     assert cli.main(["embed", *common, f"--output={tmp_path}/out.txt"]) == 2

@@ -11,7 +11,7 @@ from tests import helpers
 
 
 def test_what_runs_will_take(tmp_path, monkeypatch):
-    monkeypatch.setattr(flops, "matmul_peak", lambda dtype: 1e9)
+    monkeypatch.setattr(flops, "matmul_peak", lambda dtype, seconds: 1e7)
     files = {}
     for kind, changes in (("bert", {"tokens": 7680}), ("sentiment", {"epochs": 1.5})):
         values = helpers.run_values(kind, tmp_path, **changes)
@@ -24,10 +24,11 @@ def test_what_runs_will_take(tmp_path, monkeypatch):
         "base": Run(files["bert"]),
         "epochs": Run(files["bert"], {"train.tokens": 0, "train.epochs": 2.0}),
         "task": Run(files["sentiment"], start="base", seeds=(0, 1)),
+        "often": Run(files["sentiment"], {"train.eval_every": 1}, start="base"),
         "asked": Run(files["sentiment"], start="task", train=False),
     }
     planned = experiment.jobs(Experiment("made", runs), tmp_path / "runs")
-    sheet = estimate.table(planned, planned, lambda job: "")
+    sheet = estimate.table(planned, planned, lambda job: "", parallel=2)
     rows = {row[0]: row[1:] for row in sheet.rows}
     assert rows["base-seed0"][:3] == ["", "10", "7,680"]
     assert rows["epochs-seed0"] == ["", "?", "?", "?", ""]
@@ -42,5 +43,36 @@ def test_what_runs_will_take(tmp_path, monkeypatch):
         estimate.pretraining.row_layout(whole.objective, helpers.LENGTH, helpers.SLOTS),
         False,
     )
-    hours = 3 * row * 7680 / helpers.LENGTH / (estimate.SHARE * 1e9) / 3600
-    assert float(rows["base-seed0"][3]) == pytest.approx(hours, abs=0.005)
+    # Two at a time: each has half of the machine.
+    for share, more, shown in zip(
+        estimate.SHARES, estimate.OVERHEAD, hours(rows["base-seed0"]), strict=True
+    ):
+        seconds = 3 * row * 7680 / helpers.LENGTH / (share * 0.5e7) + more
+        assert shown == pytest.approx(seconds / 3600, abs=0.005)
+    assert all(low < high for low, high in map(hours, rows.values()) if low)
+    once = hours(rows["asked-seed0.0"])[1] - estimate.OVERHEAD[1] / 3600
+    more = hours(rows["often-seed0"])[1] - hours(rows["task-seed0"])[1]
+    assert more == pytest.approx(2 * once, abs=0.002), "two evaluations more of the same examples"
+    assert rows["to be made"][3].startswith("more than "), "of one run it is not known"
+    assert "2 at a time" in sheet.note
+    alone = estimate.table(planned[:1], planned, lambda job: "", parallel=2)
+    assert hours(alone.rows[0][1:])[1] < hours(rows["base-seed0"])[1], "it has all of the machine"
+
+
+def hours(row):
+    """The ends of the range in a row of the table, without its name."""
+    ends = row[3].removeprefix("more than ").split(" to ")
+    return tuple(map(float, ends)) if ends != ["?"] else (0, 0)
+
+
+def test_runs_wait_for_what_they_start_from_and_for_a_lane():
+    def job(name, after=None):
+        path = after and Path(after)
+        return experiment.Job(name, (0,), None, Path(name), path)
+
+    jobs = [job("a"), job("b", "a"), job("c"), job("d", "elsewhere")]
+    seconds = {Path(name): taken for name, taken in zip("abcd", (3.0, 4.0, 2.0, 2.0), strict=True)}
+    assert estimate.makespan(jobs, seconds, 1) == 11
+    assert estimate.makespan(jobs, seconds, 2) == 7, "a beside c and d, then b"
+    assert estimate.makespan(jobs, seconds, 3) == 7
+    assert estimate.makespan([], {}, 2) == 0

@@ -56,7 +56,7 @@ def questions(path, count):
 def made(tmp_path_factory):
     """(experiment, jobs, folder) with every job done."""
     folder = tmp_path_factory.mktemp("asked")
-    base = helpers.run_values("gpt", folder, steps=2)
+    base = helpers.run_values("gpt", folder, steps=2, samples=1)
     base["model"] |= {"max_positions": 128}
     asked = {
         "tokenizer": {"kind": "checkpoint"},
@@ -121,9 +121,36 @@ def test_the_report_has_every_row_its_differences_and_a_prediction(made):
     assert text.count("after: Where does it lie?") == 1
 
 
+def test_its_page_has_the_samples_and_what_the_curves_are_seen_beside(made):
+    experiment_, planned, folder = made
+    found = report.make(*made)
+    (heading,) = set(found.texts) - {"One prediction of each"}
+    assert found.texts[heading].startswith("- **base** at step 2\n  ")
+    of_folders = runs.of_folders([str(folder / "base-seed0"), str(folder / "after-seed0")])
+    assert of_folders.texts[heading].split("- ")[1] == found.texts[heading].split("- ")[1]
+    assert heading in page.render(found)
+    stages = {stage["name"]: stage for stage in found.curves["stages"]}
+    assert list(stages) == ["pre-training", "text generation"]
+    measure = results.collect(experiment_.table, planned).measures["questions"]
+    reached = stages["text generation"]["levels"]["validation/f1"]
+    assert reached == {"overlapping sentence": measure.on_validation}
+    assert measure.on_validation == measure.simple, "of the same examples"
+    assert [v["name"] for v in stages["text generation"]["variants"]] == ["after"], "trained"
+
+
+def test_what_n_grams_reach_is_a_level_of_the_pretraining(made):
+    experiment_, planned, _ = made
+    found = report.make(dataclasses.replace(experiment_, pretraining=("base",)), *made[1:])
+    shown = {row[2]: row[3] for row in found.sheets[0].rows}
+    reached = found.curves["stages"][0]["levels"]
+    value = reached["validation/bits_per_byte"]["bigram"]
+    assert shown["bits per byte"] == f"{value:.4g} (bigram)"
+    assert reached["validation/next_sentence_accuracy"] == {"chance": 0.5}
+
+
 def test_the_report_is_written_in_all_formats(made, tmp_path):
     found = report.make(*made)
-    text = page.render(found, report.curves_of(made[1]))
+    text = page.render(found)
     files = report.write(found, tmp_path, text)
     assert sorted(file.name for file in files) == [
         "differences.csv",
@@ -148,6 +175,10 @@ def test_the_report_is_written_in_all_formats(made, tmp_path):
         ("after", "exact match"),
     ]
     assert all(line["p"] == line["seeds_low"] == "" and line["examples_low"] for line in lines)
+    before = results.collect(made[0].table, made[1]).cells["before", "questions"]
+    assert lines[0]["method"] == "overlapping_sentence" and lines[1]["method_difference"] == ""
+    reached = float(rows[1][5]) - before.units[0]
+    assert float(lines[0]["method_difference"]) == pytest.approx(reached)
     tex = (tmp_path / "results.tex").read_text()
     assert r"\toprule" in tex and r"\uparrow" in tex and "↑" not in tex
 
@@ -186,7 +217,7 @@ def test_a_report_of_what_is_done_so_far_says_what_is_not(made):
 def test_the_runs_of_an_experiment_are_reported_by_their_folders_too(made):
     _, planned, _ = made
     after = next(one for one in planned if one.run == "after")
-    found, _ = runs.of_folders([str(after.workdir)])
+    found = runs.of_folders([str(after.workdir)])
     whole = results.collect(made[0].table, planned).cells["after", "exact match"].units[0]
     sheet = next(sheet for sheet in found.sheets if sheet.title == "Test split")
     row = dict(zip(sheet.header, sheet.rows[0], strict=True))
@@ -202,7 +233,7 @@ def test_weights_that_were_scored_as_they_are_say_from_what_and_are_reported(mad
     (start,) = starts.read(before.workdir)
     assert start["init_from"] == read_info(str(folder / "base-seed0")).fingerprint
     assert len(start["data"]) == 64
-    found, _ = runs.of_folders([str(one.workdir) for one in planned if one.run != "base"])
+    found = runs.of_folders([str(one.workdir) for one in planned if one.run != "base"])
     sheet = next(sheet for sheet in found.sheets if sheet.title == "Test split")
     assert {row[0] for row in sheet.rows} == {"before", "after"} and all(map(all, sheet.rows))
 

@@ -1,12 +1,14 @@
 """A report of any runs."""
 
 import json
+from pathlib import Path
 
 import pytest
 
 from research.commands import report as command
 from research.errors import UserError
 from research.experiments import provenance, runs
+from research.monitoring import starts
 
 
 def write(folder, values, **config):
@@ -18,7 +20,7 @@ def write(folder, values, **config):
 
 
 def rows(folders):
-    made, _ = runs.of_folders(folders)
+    made = runs.of_folders(folders)
     return {row[0]: row[1] for row in made.sheets[0].rows}
 
 
@@ -29,7 +31,7 @@ def test_runs_that_differ_in_their_seed_alone_share_a_row(tmp_path):
         write(tmp_path / "x" / "first-seed2", [0.2], seed=2, train={"steps": 5}),
     ]
     assert rows(folders) == {"first": "0.600 ± 0.141 (2)", "first-seed2": "0.200"}
-    made, _ = runs.of_folders(folders)
+    made = runs.of_folders(folders)
     (differing,) = made.details
     assert differing.title == "Differences of the configs: pre-training"
     assert differing.rows == [["train.steps", "4", "5"]]
@@ -50,7 +52,7 @@ def test_a_run_that_was_made_again_is_no_other_seed(tmp_path):
         for name, value, seed in (("a-seed0", 0.1, 0), ("a-seed0.again", 0.1, 0), ("b", 0.3, 1))
     ]
     assert rows(folders) == {"a": "0.200 ± 0.141 (2)"}
-    made, _ = runs.of_folders(folders)
+    made = runs.of_folders(folders)
     assert made.notes[0] == ("Left out: a-seed0.again, the same run with the same seed as a-seed0.")
 
 
@@ -60,7 +62,7 @@ def test_fine_tunings_from_two_pretrainings_are_not_compared_over_their_seeds(tm
         for at, start in ((0.0, "mlm-seed0"), (0.5, "nsp-seed0"))
         for seed in range(5)
     ]
-    made, _ = runs.of_folders(folders)
+    made = runs.of_folders(folders)
     assert made.sheets[0].rows[0][1] == "0.200 ± 0.158 (5)"
     (line,) = made.sheets[1].rows
     assert line[2:] == ["+0.500", "", "", "one seed"]
@@ -79,7 +81,7 @@ def test_each_column_is_compared_with_the_first_row_that_has_it(tmp_path):
         for at, start in enumerate(("mlm", "nsp"))
         for seed in (0, 1)
     ]
-    made, _ = runs.of_folders(folders)
+    made = runs.of_folders(folders)
     found = {sheet.title: [row[:3] for row in sheet.rows] for sheet in made.sheets[1:]}
     assert found == {
         "Differences to “mlm-span_qa”": [["accuracy (span qa)", "nsp-span_qa", "+1.000"]],
@@ -105,7 +107,7 @@ def test_another_start_is_another_row(tmp_path):
         write(tmp_path / name, [0.1], init_from=f"runs/{start}-seed0")
         for name, start in (("one", "mlm"), ("two", "nsp"))
     ]
-    made, _ = runs.of_folders(folders)
+    made = runs.of_folders(folders)
     assert made.details[0].rows == [["init_from", '"mlm"', '"nsp"']]
 
 
@@ -192,7 +194,7 @@ def test_a_text_that_a_kill_cut_within_a_letter_is_no_damage(tmp_path):
     folder = write(tmp_path / "run", [0.1])
     line = json.dumps({"name": "a", "step": 1, "text": "ü"}, ensure_ascii=False).encode()
     (tmp_path / "run/texts.jsonl").write_bytes(line + b"\n" + line[:-3])
-    made, _ = runs.of_folders([folder])
+    made = runs.of_folders([folder])
     assert made.texts == {"A": "- **run** at step 1\n  ü"}
 
 
@@ -222,7 +224,7 @@ def test_rows_are_compared_with_the_first_ones(tmp_path):
         for name, found in values.items()
         for i, value in enumerate(found)
     ]
-    made, _ = runs.of_folders(folders)
+    made = runs.of_folders(folders)
     differences = made.sheets[1]
     assert differences.title == "Differences to “first”"
     (line,) = differences.rows
@@ -239,11 +241,11 @@ def test_what_is_measured_on_other_data_is_not_compared(tmp_path):
         write(tmp_path / name, [0.1], task=task, data={"validation": {"name": f"files:{name}"}})
         for name, task in tasks.items()
     ]
-    made, _ = runs.of_folders(folders[:2])
+    made = runs.of_folders(folders[:2])
     (sheet,) = made.sheets
     assert sheet.header[1:] == ["accuracy (span qa) ↑", "accuracy (token classification) ↑"]
     assert [row[1:] for row in sheet.rows] == [["0.100", ""], ["", "0.100"]]
-    made, _ = runs.of_folders(folders[1:])
+    made = runs.of_folders(folders[1:])
     assert made.sheets[0].header[1:] == [
         "accuracy (token classification: files:b) ↑",
         "accuracy (token classification: files:c) ↑",
@@ -255,7 +257,7 @@ def test_the_cost_counts_devices_and_their_price(tmp_path):
     (tmp_path / "run/starts.jsonl").write_text(json.dumps(START) + "\n")
     times = [{"step": s, "seconds": 1800.0, "tokens_per_second": 1.0} for s in (1, 2)]
     (tmp_path / "run/timing.jsonl").write_text("".join(json.dumps(t) + "\n" for t in times))
-    made, _ = runs.of_folders([folder], price=1.5)
+    made = runs.of_folders([folder], price=1.5)
     assert made.notes[0] == (
         "The runs took 60.0 minutes, added up, 8 hours of a device, 12.00 at 1.5 for one."
     )
@@ -266,6 +268,51 @@ def test_the_last_texts_of_a_run_are_shown_and_its_data_named(tmp_path):
     folder = write(tmp_path / "run", [0.1], data=data)
     texts = [{"name": "samples", "step": s, "text": f"- of step {s}\n"} for s in (1, 2)]
     (tmp_path / "run/texts.jsonl").write_text("".join(json.dumps(t) + "\n" for t in texts))
-    made, _ = runs.of_folders([folder])
+    made = runs.of_folders([folder])
     assert made.texts == {"Samples": "- **run** at step 2\n  - of step 2"}
     assert provenance.data_of(tmp_path / "run") == "corpus files:a.jsonl 30 %"
+
+
+def columns(folders):
+    made = runs.of_folders(folders)
+    return made.sheets[0].header[1:]
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "said"),
+    [
+        ({"eval_batches": 2, "batch_size": 64}, {"eval_batches": 0}, "first 128 tokens"),
+        (
+            {"eval_batches": 2, "batch_size": 64},
+            {"eval_batches": 2, "batch_size": 32},
+            "128 tokens",
+        ),
+    ],
+)
+def test_what_is_measured_on_other_batches_has_a_column_of_its_own(tmp_path, ours, theirs, said):
+    folders = [
+        write(tmp_path / name, [0.5], train=train) for name, train in (("a", ours), ("b", theirs))
+    ]
+    found = columns(folders)
+    assert len(found) == 2 and said in found[0] and said not in found[1]
+    assert len(runs.of_folders(folders).sheets) == 1  # nothing is compared
+
+
+def test_what_is_measured_on_other_data_has_a_column_of_its_own(tmp_path):
+    held_out = [
+        {"corpus": [{"name": "bundled:corpus/brown"}], "held_out_percent": p} for p in (2, 5)
+    ]
+    folders = [write(tmp_path / f"x{i}", [0.5], data=data) for i, data in enumerate(held_out)]
+    assert len(columns(folders)) == 2
+    task = {"name": "sequence_classification"}
+    data = {"train": {"name": "files:a"}, "validation": {"name": "files:b"}}
+    folders = [write(tmp_path / f"y{i}", [0.5], data=data, task=task, seed=i) for i in range(3)]
+    assert len(columns(folders)) == 1
+    for folder, key in zip(folders, ("k1", "k1", "k2"), strict=True):  # of one name, other files
+        start = starts.describe("", "") | {"step": 0, "measured": key}
+        starts.add(Path(folder), start)
+    assert len(columns(folders)) == 2
+    assert [row[1:] for row in runs.of_folders(folders).sheets[0].rows] == [
+        ["0.500 ± 0.000 (2)", ""],
+        ["", "0.500"],
+    ]

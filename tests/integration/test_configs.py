@@ -9,6 +9,7 @@ import jax
 import pytest
 
 from research import config as configs
+from research import config_file
 from research.data import corpus
 from research.data.config import DataConfig, TokenizerConfig
 from research.data.sources import SourceConfig
@@ -24,7 +25,8 @@ from tests import helpers
 ROOT = Path(__file__).parents[2]
 PRETRAIN = sorted((ROOT / "configs/pretrain").glob("*.py"))
 FINETUNE = sorted((ROOT / "configs/finetune").glob("*.py"))
-TFDS = [f for f in FINETUNE if "tfds:" in f.read_text()]  # sets that are not there
+# Of sets that are not there.
+TFDS = [f for f in FINETUNE if "tfds:" in f.read_text() or f.stem == "chat"]
 LENGTH = 64
 
 
@@ -81,7 +83,7 @@ def test_a_pre_training_builds(file, tmp_path):
     heads = {o.name: o.head for o in make_objectives(own.objective, model) if o.head}
     assert parameters.count(parameters.shapes(model, heads), model) > 1e6
     arg = ":size=tiny" if "size=tiny" in file.read_text() else ""
-    builds(shrunk(configs.load_values(f"{file}{arg}"), tmp_path), file)
+    builds(shrunk(config_file.values(f"{file}{arg}"), tmp_path), file)
 
 
 @pytest.mark.parametrize("size", ["tiny", "mini", "small", "medium", "base", "large"])
@@ -135,7 +137,7 @@ def checkpoints(tmp_path_factory):
 @named([f for f in FINETUNE if f not in TFDS])
 def test_a_fine_tuning_builds_on_the_family_its_header_names(file, checkpoints, tmp_path):
     family = re.search(r"--config.init_from=runs/(bert|gpt)_", file.read_text()).group(1)
-    values = configs.load_values(str(file)) | {"init_from": str(checkpoints / family)}
+    values = config_file.values(str(file)) | {"init_from": str(checkpoints / family)}
     own = configs.from_values(values, file.name)
     values = shrunk(values, tmp_path)
     if own.task.__class__.__name__ == "SpanQAConfig":
@@ -156,7 +158,7 @@ METRICS = {"cola": "matthews", "mrpc": "f1", "qqp": "f1", "stsb": "correlation"}
                                  "squad.py:version=2"])  # fmt: skip
 def test_a_public_benchmark_builds_on_rows_like_its_own(arg, checkpoints, tmp_path):
     file = ROOT / "configs" / "finetune" / arg
-    values = configs.load_values(str(file)) | {"init_from": str(checkpoints / "bert")}
+    values = config_file.values(str(file)) | {"init_from": str(checkpoints / "bert")}
     own = configs.from_values(values, arg)
     name = arg.partition("=")[2]
     assert all(source.name.startswith("tfds:") for source in (own.data.train, own.data.validation))
@@ -180,6 +182,17 @@ def test_a_public_benchmark_builds_on_rows_like_its_own(arg, checkpoints, tmp_pa
     run = builds(values, file)
     assert run.task.metric == METRICS.get(name, "f1" if "squad" in arg else "accuracy")
     assert ("test" in values["data"]) == (name == "mnli")
+
+
+def test_conversations_of_ones_own_build(checkpoints, tmp_path):
+    file = ROOT / "configs" / "finetune" / "chat.py"
+    values = config_file.values(str(file)) | {"init_from": str(checkpoints / "gpt")}
+    path = tmp_path / "talks.jsonl"
+    path.write_text('{"instruction": "Name a colour.", "input": "", "output": "Blue."}\n' * 4)
+    values["data"] |= {split: {"name": f"files:{path}"} for split in ("train", "validation")}
+    values = shrunk(values, tmp_path)
+    values["task"] |= {"overlap": 16, "max_new_tokens": 16}
+    assert builds(values, file).task.metric == "perplexity"
 
 
 def test_an_unknown_benchmark_is_named():

@@ -70,7 +70,7 @@ def sentiment(tmp_path_factory):
     """Validation examples of the tiny sentiment task."""
     folder = tmp_path_factory.mktemp("sentiment")
     config = helpers.run_config("sentiment", folder, steps=1)
-    return corpus.examples(config.data.validation, "classification")
+    return corpus.split(config, "validation").examples
 
 
 def make(length: int, slots: int):

@@ -1,7 +1,12 @@
 """`launch.py predict` on files of many lines, on bad lines, and with flags that do not fit."""
 
+import io
 import json
+import os
 import re
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -95,6 +100,42 @@ def test_malformed_records_of_a_table_are_skipped(tiny, tmp_path, capsys):
     file.write_text('te"x"t,"more"x\nNam,1\n')
     assert cli.main(["predict", checkpoint, f"--input={file}", "--skip_malformed"]) == 2
     assert f"error: {file}, line 1: not CSV" in capsys.readouterr().err
+
+
+def test_a_quotation_that_does_not_end_costs_its_own_line(tiny, tmp_path, capsys):
+    lines = [f"Nam {word}.,good" for word in ("ite", "sen", "mol", "ale", "ite", "sen", "mol")]
+    file = tmp_path / "in.csv"
+    file.write_text("\n".join(["text,label", *lines[:3], '"Nam ite,good', *lines[3:]]) + "\n")
+    flags = [f"--checkpoint={tiny('sentiment').checkpoint}", f"--input={file}"]
+    call("predict", *flags, "--skip_malformed")
+    shown = capsys.readouterr()
+    ids = [json.loads(line)["id"] for line in shown.out.splitlines()]
+    assert ids == [f"in.csv:{n}" for n in (2, 3, 4, 6, 7, 8, 9)]
+    assert "line 5: not CSV: a quotation that it opens" in shown.err
+    assert "takes in lines 6 to 9" in shown.err and "skipped 1 of 8 lines" in shown.err
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "more"),
+    [
+        ("a.tsv", 'text\tlabel\r\n"Nam" ite.\tgood\r\nSen ale.\tbad\r\n', []),
+        ("a.json", '[{"text": "\\"Nam\\" ite."},\n {"text": "Sen ale."}]', []),
+        ("a.csv", 'sep=;\ntext;label\n"""Nam"" ite.";good\nSen ale.;bad\n', []),
+        ("a.data", '{"text": "\\"Nam\\" ite."}\n{"text": "Sen ale."}\n', ["--format=jsonl"]),
+    ],
+)
+def test_predictions_of_files_of_other_formats(tiny, tmp_path, capsys, name, content, more):
+    (tmp_path / name).write_bytes(content.encode())
+    loaded = load_model(tiny("sentiment").checkpoint)
+    flags = [f"--checkpoint={tiny('sentiment').checkpoint}", f"--input={tmp_path}/{name}", *more]
+    call("predict", *flags)
+    found = [json.loads(line)["label"] for line in capsys.readouterr().out.splitlines()]
+    expected = predictor.predict(loaded, [{"text": '"Nam" ite.'}, {"text": "Sen ale."}])
+    assert found == [p["label"] for p in expected]
+    if more:
+        assert cli.main(["predict", *flags[:2]]) == 2
+        assert cli.main(["predict", *flags[:2], "--format=jsnl"]) == 2
+        assert "did you mean 'jsonl'" in capsys.readouterr().err
 
 
 def test_an_output_is_whole_or_not_there(tmp_path):
@@ -194,6 +235,36 @@ def test_a_text_file_has_an_example_in_each_line(tiny, tmp_path, capsys):
     assert [line["label"] for line in found] == [p["label"] for p in expected]
 
 
+def test_a_line_is_read_as_an_evaluation_reads_it(tiny, tmp_path, capsys):
+    """Tokens before a raw text, lists in cells, columns of the training before our names."""
+    rows = [
+        {"id": 1, "tokens": ["Dr.", "A", "lives"], "text": "Dr. A lives", "tags": ["O"] * 3},
+        {"id": 2, "text": "Dr. A"},
+        {"id": 3, "tokens": []},
+        {"id": 4, "text": " "},
+    ]
+    (tmp_path / "in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    checkpoint = f"--checkpoint={tiny('entities').checkpoint}"
+    call("predict", checkpoint, f"--input={tmp_path}/in.jsonl")
+    shown = capsys.readouterr()
+    found = [json.loads(line) for line in shown.out.splitlines()]
+    assert [line["id"] for line in found] == [1, 2]
+    assert found[0]["tokens"] == ["Dr.", "A", "lives"]
+    assert f"left out: 1 row, no tokens ({tmp_path}/in.jsonl, line 3)" in shown.err
+    assert f"left out: 1 row, text is empty ({tmp_path}/in.jsonl, line 4)" in shown.err
+    (tmp_path / "in.csv").write_text('words\n"[""Dr."", ""A""]"\n')
+    call("predict", checkpoint, f"--input={tmp_path}/in.csv", "--fields={'tokens': 'words'}")
+    assert json.loads(capsys.readouterr().out)["tokens"] == ["Dr.", "A"]
+    for fields, said in (("words", "must be a dict"), ("{'tokns': 'words'}", "mean 'tokens'")):
+        asked = ["predict", checkpoint, f"--input={tmp_path}/in.csv", f"--fields={fields}"]
+        assert cli.main(asked) == 2
+        assert said in capsys.readouterr().err
+    out = f"--output={tmp_path}/v.jsonl"
+    (tmp_path / "r.csv").write_text("review\nNam ite.\n")
+    call("embed", checkpoint, f"--input={tmp_path}/r.csv", out, "--fields={'text': 'review'}")
+    assert len((tmp_path / "v.jsonl").read_text().splitlines()) == 1
+
+
 def test_a_table_with_own_columns_and_labels(tiny, tmp_path, capsys):
     """Trained on, evaluated and predicted from, and a label that is not among them."""
     labels = ("bad", "mixed", "fine")
@@ -202,20 +273,25 @@ def test_a_table_with_own_columns_and_labels(tiny, tmp_path, capsys):
     table.write_text("\n".join(["review,verdict,stars", *lines]) + "\n")
     source = f"{{'name': 'files:{table}', 'fields': {{'text': 'review', 'label': 'verdict'}}}}"
     run = tmp_path / "run"
-    flags = [f"--config={tiny('sentiment').config}", f"--config.task.labels={labels!r}"]
-    flags += [f"--config.data.{split}={source}" for split in ("train", "validation")]
+    flags = [f"--config={tiny('sentiment').config}", "--config.task.labels=auto"]
+    flags += [f"--config.data.train={source}", f"--config.data.validation=files:{table}"]
     call("train", *flags, f"--workdir={run}")
+    shown = capsys.readouterr()
+    assert f"labels of files:{table}: bad, fine, mixed" in shown.out
+    assert "macro recall" in shown.out  # of the task, while it trains
+    assert json.loads((run / "config.json").read_text())["task"]["labels"] == sorted(labels)
     call("evaluate", f"--checkpoint={run}")
-    assert re.search(r"predicted: +bad +mixed +fine\n +bad +", capsys.readouterr().out)
+    assert re.search(r"predicted: +bad +fine +mixed\n +bad +", capsys.readouterr().out)
     call("predict", f"--checkpoint={run}", f"--input={table}")
     found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [line["id"] for line in found] == [f"reviews.csv:{n}" for n in range(2, 8)]
     assert all(line["label"] in labels for line in found)
 
+    flags[1] = f"--config.task.labels={labels!r}"
     table.write_text("review,verdict,stars\nNam ite.,fine,1\nNam sen.,fien,2\n")
     assert cli.main(["train", *flags, f"--workdir={tmp_path}/other"]) == 2
     message = capsys.readouterr().err
-    for part in (str(table), "'reviews.csv:3'", "'fien'", "did you mean 'fine'?"):
+    for part in (f"{table}, line 3: example 'reviews.csv:3'", "'fien'", "did you mean 'fine'?"):
         assert part in message
     table.write_text("text,verdict\nNam ite.,fine\n")
     assert cli.main(["train", *flags, f"--workdir={tmp_path}/other"]) == 2
@@ -234,3 +310,92 @@ def test_a_flag_without_its_partner_is_said_to_be_alone(tiny, capsys):
     assert '--question alone is not enough; a checkpoint of span_qa takes\n  --question="…" ' in (
         capsys.readouterr().err
     )
+
+
+class Piped(io.BytesIO):
+    """Standard input that is a pipe, or a terminal."""
+
+    def __init__(self, text: str | bytes, terminal: bool = False):
+        super().__init__(text if isinstance(text, bytes) else text.encode())
+        self.buffer, self._terminal = self, terminal
+
+    def isatty(self) -> bool:
+        return self._terminal
+
+
+@pytest.mark.smoke
+def test_a_pipe_keeps_the_model_loaded(tiny, tmp_path):
+    """Each line is answered before the next one is read; the second compiles nothing."""
+    log = tmp_path / "log"
+    with log.open("w") as errors, subprocess.Popen(
+        [sys.executable, "launch.py", "predict", f"--checkpoint={tiny('bert').checkpoint}",
+         "--input=-"],
+        cwd=Path(cli.__file__).parents[1], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        stderr=errors, text=True, env=os.environ | {"JAX_LOG_COMPILES": "1"},
+    ) as process:  # fmt: skip
+
+        def answer(line: str) -> dict:
+            process.stdin.write(f"{line}\n")
+            process.stdin.flush()
+            return json.loads(process.stdout.readline())
+
+        first = answer("Nam [MASK] ite.")
+        before = log.read_text()
+        second = answer('{"id": "two", "text": "Sen [MASK] ale [MASK] mol."}')
+        after = log.read_text().removeprefix(before)
+        process.stdin.close()
+    assert process.returncode == 0 and "Compiling" in before and "Compiling" not in after
+    assert (first["id"], second["id"]) == ("stdin:1", "two")
+    assert [len(line["masks"]) for line in (first, second)] == [1, 2]
+
+
+def test_lines_of_standard_input_are_as_those_of_a_file(tiny, tmp_path, capsys, monkeypatch):
+    lines = b'Nam ite.\r\n\n{"text_a": "Nam", "text_b": "Sen"}\n{"txt": 1}\n\xff\n{"text\nSen.'
+    monkeypatch.setattr(sys, "stdin", Piped(lines))
+    command = ["predict", f"--checkpoint={tiny('sentiment').checkpoint}", "--input=-"]
+    call(*command, "--skip_malformed")
+    shown = capsys.readouterr()
+    found = [json.loads(line) for line in shown.out.splitlines()]
+    assert [line["id"] for line in found] == ["stdin:1", "stdin:3", "stdin:7"]
+    for number, what in (
+        (4, "takes text or text_a with text_b"),
+        (5, "not UTF-8"),
+        (6, "not JSON"),
+    ):
+        assert re.search(rf"^skipped: standard input, line {number}: .*{what}", shown.err, re.M)
+    loaded = load_model(tiny("sentiment").checkpoint)
+    expected = predictor.predict(loaded, [{"text": "Nam ite."}])[0]
+    assert flat(expected) == flat({k: v for k, v in found[0].items() if k != "id"})
+    monkeypatch.setattr(sys, "stdin", Piped("Nam.\n{"))
+    assert cli.main(command) == 2
+    shown = capsys.readouterr()
+    assert len(shown.out.splitlines()) == 1
+    assert shown.err.startswith("error: standard input, line 2: not JSON")
+    assert cli.main([*command, f"--output={tmp_path}/out.jsonl"]) == 2
+    assert "answered on standard output" in capsys.readouterr().err
+
+
+def test_a_terminal_is_asked_for_lines(tiny, capsys, monkeypatch):
+    monkeypatch.setattr(sys, "stdin", Piped('Nam ite.\n{"txt": 1}\nSen.\n', terminal=True))
+    call("predict", f"--checkpoint={tiny('sentiment').checkpoint}")
+    shown = capsys.readouterr()
+    assert re.fullmatch(r"(\S.* → \w+ \(\d+%\)\n(  .*%\n){3}){2}", shown.out)
+    assert "a line for each example, text or text_a with text_b (JSON); Ctrl-D ends" in shown.err
+    assert "skipped: standard input, line 2: " in shown.err
+
+
+def test_a_text_may_come_from_standard_input(tiny, capsys, monkeypatch):
+    answers = f"--checkpoint={tiny('answers').checkpoint}"
+    monkeypatch.setattr(sys, "stdin", Piped(f"{CONTEXT}\n"))
+    call("predict", answers, "--question=Sen mol?", "--context=-")
+    piped = capsys.readouterr().out
+    call("predict", answers, "--question=Sen mol?", f"--context={CONTEXT}")
+    assert piped == capsys.readouterr().out
+    monkeypatch.setattr(sys, "stdin", Piped("Nam ite.\n"))
+    call("predict", f"--checkpoint={tiny('sentiment').checkpoint}", "-")
+    assert capsys.readouterr().out.startswith("Nam ite. → ")
+    for given, message in ((b"Nam", "only one can be standard input"), (b"\xff", "not UTF-8")):
+        monkeypatch.setattr(sys, "stdin", Piped(given))
+        both = ["--question=-"] if given == b"Nam" else ["--question=Sen?"]
+        assert cli.main(["predict", answers, *both, "--context=-"]) == 2
+        assert message in capsys.readouterr().err

@@ -84,6 +84,15 @@ def test_commands_of_the_suite(command, checkout):
 
 
 @pytest.mark.long
+def test_programs_of_the_docs(checkout):
+    text = (ROOT / "docs" / "python.md").read_text()
+    (program,) = re.findall(r"^```python long\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    (checkout / "program.py").write_text(program)
+    shown = run("python program.py", checkout, seconds=600)
+    assert "(2, 192) float32" in shown and "does not continue texts" in shown
+
+
+@pytest.mark.long
 def test_commands_of_the_long_suite(checkout):
     for _, command in commands("long"):
         assert run(command, checkout, seconds=3600).strip()

@@ -41,10 +41,9 @@ def assert_names(message: str, names: list[str]) -> None:
     [
         (["trian"], ["'trian'", "did you mean 'train'?", "predict"]),
         (["predict", "--chekpoint=x"], ["--chekpoint", "did you mean 'checkpoint'?"]),
-        (["predict", "checkpoint=x"], ["'checkpoint=x'", "--name=value"]),
+        (["predict", "checkpoint=x"], ["'checkpoint=x'", "--checkpoint=x"]),
         (["predict", "--checkpoint"], ["--checkpoint needs a value"]),
         (["predict", "--text=a"], ["--checkpoint is missing"]),
-        (["predict", "--checkpoint=a", "--checkpoint=b"], ["--checkpoint", "twice"]),
         (["generate", "--checkpoint=a", "--config.seed=1"], ["--config.seed"]),
         (["train", "--config=configs/pretrain/brt.py", "--workdir=w"], ["brt.py", "bert.py'?"]),
         (["train", "--config=configs/pretrain/bert.py"], ["--workdir is missing"]),

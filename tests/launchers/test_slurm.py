@@ -15,6 +15,7 @@ pytest.importorskip("submitit")
 from research import cli
 from research.experiments import job, runner
 from research.launchers import slurm
+from research.monitoring import starts
 
 ROOT = Path(__file__).parents[2]
 TRAIN = ("train", "--config=configs/tiny.py", "--workdir=runs/tiny")
@@ -124,6 +125,7 @@ def test_the_report_is_of_what_is_done_and_makes_no_failed_run_again(experiment,
     done.mkdir(parents=True)
     record = {"fingerprint": "", "commit": None, "step": 2, "metrics": {}, "seconds": 60.0}
     (done / job.DONE).write_text(json.dumps(record))
+    (done / starts.CONFIG).write_text("{}")
     assert slurm.make_report(["configs/made.py", "runs/made"]) == 1
     assert "not done: second-seed0, second-seed1." in capsys.readouterr().out
     assert "Not finished: 2 of 3 runs." in (project / "runs/made/report.md").read_text()

@@ -9,16 +9,21 @@ from research.monitoring import starts
 from tests.launchers.conftest import git
 
 
-@pytest.mark.parametrize("change", ["launch.py", "configs/new.py"])
+@pytest.mark.parametrize(
+    "change", ["launch.py", "corpus.jsonl", "configs/new.py", "research/new.py", "requirements.txt"]
+)
 def test_a_change_that_is_not_committed_is_named(project, change):
+    (project / change).parent.mkdir(exist_ok=True)
     (project / change).write_text("# changed\n")
     with pytest.raises(UserError, match=rf"does not have these changes(.|\n)*{change}"):
         snapshot.clean_commit()
 
 
-def test_what_is_ignored_does_not_matter(project):
-    (project / "runs").mkdir()
-    (project / "runs" / "log").write_text("x")
+def test_what_no_run_reads_does_not_matter(project):
+    """What is ignored, and new files beside the code: notes, exports, a folder of data."""
+    for name in ("runs/log", "notes.txt", "exported/mine/config.json", "research.md"):
+        (project / name).parent.mkdir(parents=True, exist_ok=True)
+        (project / name).write_text("x")
     assert snapshot.clean_commit() == git(project, "rev-parse", "HEAD")
 
 

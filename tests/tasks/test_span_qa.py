@@ -53,11 +53,20 @@ def test_labels_lie_on_the_answer(tokenizer):
     slot = slots[0]
     marked = slot.tokens[slot.labels["start"] : slot.labels["end"] + 1]
     assert tokenizer.decode(marked).replace(" ", "") == "1,600km"
-    assert set(slot.types[slot.labels["start"] : slot.labels["end"] + 1]) == {1}
-    asked = slot.tokens[slot.types == 0]
-    assert tokenizer.decode(asked).replace(" ", "").startswith("Howlongis")
-    assert len(asked) == 10 + 1 + tokenizer.separators, "the question is cut to max_question"
-    assert slot.types[-1] == 1 and slot.types[0] == 0
+    frame = tokenizer.frame(2)
+    question, context = (tokenizer.encode(COAST[key]).ids for key in ("question", "context"))
+    before = len(frame.ids[0]) + len(question) + len(frame.ids[1])
+    assert len(question) > 10, "it is not cut where it fits in the row"
+    assert tokenizer.decode(slot.tokens[:before]).replace(" ", "").startswith("Howlongis")
+    assert slot.tokens[before:].tolist() == [*context, *frame.ids[2]]
+    if not tokenizer.own_frame:
+        assert slot.types.tolist() == [0] * before + [1] * (len(slot) - before)
+    windows = task(tokenizer=tokenizer).slots(COAST, 5, True)
+    assert len(windows) > 1, "the context does not fit"
+    for window in windows:
+        asked = [*frame.ids[0], *question[:10], *frame.ids[1]]
+        assert window.tokens[: len(asked)].tolist() == asked, "the question is cut to max_question"
+        assert window.tokens[len(asked)] in context
 
 
 def test_windows_lose_nothing_and_point_to_the_first_token_without_the_answer():
@@ -204,7 +213,7 @@ def test_packed_is_unpacked():
 
 
 def test_errors():
-    for options in ({"stride": 60}, {"stride": 0}, {"max_question": 0}, {"max_question": 61}):
+    for options in ({"stride": 61}, {"stride": 0}, {"max_question": 0}, {"max_answer": 0}):
         with pytest.raises(UserError, match="config.task.stride"):
             task(**options)
     with pytest.raises(UserError, match="config.task.null_threshold=1.5.*unanswerable=true"):

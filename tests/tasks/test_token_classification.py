@@ -1,15 +1,19 @@
 import numpy as np
 import pytest
 
+from research.convert import importer
+from research.data import words as word_borders
 from research.errors import UserError
+from research.evaluation import predictor
 from research.tasks.protocol import Task
 from research.tasks.token_classification import (
     NAME,
     TokenClassificationConfig,
     make,
-    split_words,
 )
 from research.tasks.windows import windows
+from research.training.inference import load_model
+from tests.convert.folders import FOLDERS, build
 from tests.tasks import small
 
 LABELS = ("O", "B-PER", "I-PER", "B-LOC", "I-LOC")
@@ -89,7 +93,7 @@ def test_prediction_names_entities_with_their_text():
 
 def test_a_raw_text_is_split_and_read_back_from_its_characters():
     text = "Ada  Lovelace-King wrote to Daniel's (in London)."
-    words = [text[a:b] for a, b in split_words(text)]
+    words = [text[a:b] for a, b in word_borders.split(text)]
     assert words == [
         "Ada",
         "Lovelace-King",
@@ -113,6 +117,22 @@ def test_a_raw_text_is_split_and_read_back_from_its_characters():
     empty = {"text": " "}
     slots = made.slots(empty, 0, False)
     assert made.predict(empty, slots, [{"probability": np.ones((2, 5))}])["tags"] == []
+
+
+@pytest.mark.parametrize(
+    "folder, text, words",
+    [
+        ("hi_ner", "रवि दिल्ली में है।", "रवि/B-LOC दिल्ली/B-LOC में/O है/B-LOC ।/O"),
+        ("zh_ner", "王小明住在北京。", "王/B-LOC 小/B-LOC 明/O 住/B-LOC 在/O 北/O 京/O 。/B-LOC"),
+    ],
+)
+def test_raw_texts_in_scripts_with_marks_and_without_blanks(folder, text, words, tmp_path):
+    """The tags that the reference gives these words."""
+    source, run = build(FOLDERS[folder], tmp_path / "source"), str(tmp_path / "run")
+    importer.save(importer.read(str(source)), run)
+    (found,) = predictor.predict(load_model(run), [{"text": text}])
+    pairs = zip(found["tokens"], found["tags"], strict=True)
+    assert " ".join(f"{word}/{tag}" for word, tag in pairs) == words
 
 
 def test_an_entity_is_as_probable_as_all_its_tags_together():

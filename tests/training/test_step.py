@@ -162,7 +162,7 @@ def test_a_deterministic_run_tells_the_compiler(tmp_path, monkeypatch):
     for step, first in (
         (run.train_step, run.state_shapes),
         (run.eval_step, run.param_shapes),
-        (run.predict_step, run.param_shapes),
+        (run.measure_step, run.param_shapes),
     ):
         with pytest.raises(jax.errors.JaxRuntimeError, match="no_such_option"):
             step.lower(first, batch).compile()

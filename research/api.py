@@ -1,0 +1,9 @@
+"""A trained model in a Python program (docs/python.md): load it, then ask it."""
+
+from research.errors import UserError
+from research.evaluation.embedding import Recipe, embed
+from research.evaluation.predictor import generate, predict
+from research.generation.decoding import DecodingConfig
+from research.training.inference import load_model
+
+__all__ = ["DecodingConfig", "Recipe", "UserError", "embed", "generate", "load_model", "predict"]

@@ -1,0 +1,125 @@
+"""Conversations as people keep them, as rows with `messages`: [{"role", "content"}, …].
+
+    messages      {"messages": [{"role": "user", "content": …}, …]}, as OpenAI's
+    ShareGPT      {"conversations": [{"from": "human", "value": …}, …]}, also with a "system"
+    instructions  {"instruction", "input", "output"} (Alpaca, also with "system" and "history") or
+                  {"instruction", "context", "response"} (Dolly): one turn of each
+
+A role is system, user or assistant; other names of these are known. A row is left out where a turn
+is of somebody else (a tool), or is not of text.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+from research.data.row import Row
+from research.errors import UserError
+
+ROLES = ("system", "user", "assistant")
+_OTHER_NAMES = {
+    "developer": "system",
+    "human": "user",
+    "prompter": "user",
+    "gpt": "assistant",
+    "chatgpt": "assistant",
+    "bard": "assistant",
+    "bing": "assistant",
+    "bot": "assistant",
+    "model": "assistant",
+}
+_LISTS = ("messages", "conversations", "conversation")
+_INPUTS, _OUTPUTS = ("input", "context"), ("output", "response")
+
+
+class _Unusable(Exception):
+    """Why a row is left out."""
+
+
+def has_turns(fields: dict) -> bool:
+    """Whether a row has a list of turns."""
+    return any(_are_turns(fields.get(name)) for name in _LISTS)
+
+
+def _are_turns(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(map(_is_turn, value))
+
+
+def _is_turn(turn: Any) -> bool:
+    return isinstance(turn, dict) and ("role" in turn or "from" in turn)
+
+
+def is_instruction(fields: dict) -> bool:
+    """Whether a row is an instruction and what is answered."""
+    return "instruction" in fields and any(name in fields for name in _OUTPUTS)
+
+
+def turns(rows: Iterator[Row]) -> Iterator[Row]:
+    """Rows of messages and of ShareGPT's form, with `messages`."""
+    for row in rows:
+        said = next((row.fields[name] for name in _LISTS if name in row.fields), None)
+        if said == []:
+            yield row._replace(left_out="no turns")
+            continue
+        if not _are_turns(said):
+            raise UserError(
+                f'{row.where}: expected turns such as {{"role": "user", "content": …}} in one of '
+                f"{', '.join(_LISTS)}; there are: {', '.join(map(str, row.fields))}"
+            )
+        before = [("system", row.fields.get("system") or "")]
+        named = ((t.get("role", t.get("from")), t.get("content", t.get("value"))) for t in said)
+        yield _with_messages(row, [*before, *named])
+
+
+def instructions(rows: Iterator[Row]) -> Iterator[Row]:
+    """Rows of an instruction, with `messages`."""
+    for row in rows:
+        if "instruction" not in row.fields:
+            there = ", ".join(map(str, row.fields))
+            raise UserError(f"{row.where}: no field 'instruction'; there are: {there}")
+        asked, given = row.fields["instruction"], _first(row, _INPUTS)
+        both = f"{asked}\n\n{given}" if isinstance(asked, str) and given else asked
+        said = [("system", row.fields.get("system") or "")]
+        for pair in row.fields.get("history") or ():
+            if not isinstance(pair, list) or len(pair) != 2:
+                raise UserError(f"{row.where}: 'history' should be pairs of question and answer")
+            said += zip(("user", "assistant"), pair, strict=True)
+        said.append(("user", both))
+        if any(name in row.fields for name in _OUTPUTS):
+            said.append(("assistant", _first(row, _OUTPUTS)))
+        yield _with_messages(row, said)
+
+
+def _first(row: Row, names: tuple[str, ...]) -> Any:
+    return next((row.fields[name] for name in names if name in row.fields), "") or ""
+
+
+def _with_messages(row: Row, said: list[tuple[Any, Any]]) -> Row:
+    """The row with these turns; a system that says nothing is as good as none."""
+    try:
+        messages = [
+            {"role": _role(role), "content": _text(role, content)} for role, content in said
+        ]
+    except _Unusable as reason:
+        return row._replace(left_out=str(reason))
+    messages = [m for m in messages if m["content"].strip() or m["role"] != "system"]
+    empty = next((m["role"] for m in messages if not m["content"].strip()), "")
+    left_out = row.left_out or (f"a turn of the {empty} is empty" if empty else "")
+    return row._replace(fields=row.fields | {"messages": messages}, left_out=left_out)
+
+
+def _role(name: Any) -> str:
+    role = _OTHER_NAMES.get(name, name) if isinstance(name, str) else name
+    if role not in ROLES:
+        raise _Unusable(f"a turn of the role {name!r} (known: {', '.join(ROLES)})")
+    return role
+
+
+def _text(role: str, content: Any) -> str:
+    """What is said, which may be a list of parts."""
+    if isinstance(content, list) and all(isinstance(part, dict) for part in content):
+        content = "".join(part.get("text") or _refuse(role) for part in content)
+    return content if isinstance(content, str) else _refuse(role)
+
+
+def _refuse(role: str) -> str:
+    raise _Unusable(f"a turn of the {role} that is not text (a picture, the call of a tool)")

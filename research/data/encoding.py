@@ -1,0 +1,62 @@
+"""The tokens of a text with their places in it."""
+
+import unicodedata
+from typing import NamedTuple
+
+import numpy as np
+import tokenizers
+
+
+class Encoding(NamedTuple):
+    """The tokens of one text, int32 arrays of one length.
+
+    `text[start:end]` is what a token stands for (a byte-level token that opens with a space
+    includes it; several tokens of one character share its place). `words` counts the words of
+    the text from 0 as the tokenizer cuts them, or is the index into the words that were given.
+    """
+
+    ids: np.ndarray
+    starts: np.ndarray
+    ends: np.ndarray
+    words: np.ndarray
+
+
+def bytes_of(text: str, encoding: Encoding) -> np.ndarray:
+    """UTF-8 bytes of the text that each of its tokens stands for, int64 [n]; all together they are
+    the text's. What lies between two tokens counts to the later one, what is behind the last one
+    to that; a character of several tokens to the first of them.
+    """
+    if not len(encoding.ids):
+        return np.zeros(0, np.int64)
+    sizes = np.cumsum([0, *(len(character.encode()) for character in text)])
+    ends = np.maximum.accumulate(encoding.ends)
+    ends[-1] = len(text)
+    return np.diff(sizes[ends], prepend=0)
+
+
+def of_library(text: str, encoding: tokenizers.Encoding) -> Encoding:
+    """What the `tokenizers` library gives for a text, as arrays."""
+    ids = np.array(encoding.ids, dtype=np.int32)
+    offsets = np.array(encoding.offsets, dtype=np.int32).reshape(-1, 2)
+    words = np.array(encoding.word_ids, dtype=np.int32)
+    starts, ends = offsets[:, 0].copy(), offsets[:, 1].copy()
+    if not text.isascii():
+        _take_marks(text, starts, ends)
+    return Encoding(ids, starts, ends, words)
+
+
+def _take_marks(text: str, starts: np.ndarray, ends: np.ndarray) -> None:
+    """Moves each end behind the marks and joiners that follow its token and are in no token,
+    since a normalizer has dropped them: they belong to the character before them.
+    """
+    limits = np.append(starts[1:], len(text))
+    codes = np.frombuffer(f"{text}\0".encode("utf-32-le", "surrogatepass"), np.uint32)
+    for i in np.flatnonzero((ends < limits) & (codes[ends] > 0x7F)):
+        while ends[i] < limits[i] and _attached(text[ends[i]]):
+            ends[i] += 1
+
+
+def _attached(character: str) -> bool:
+    """Whether it is a mark or a joiner; a zero-width space parts words."""
+    kind = unicodedata.category(character)
+    return kind[0] == "M" or kind == "Cf" and character != "\u200b"

@@ -1,0 +1,81 @@
+"""Rows out of JSON: an object a line of a .jsonl, or an object of the array in a .json."""
+
+import itertools
+import json
+from collections.abc import Iterator
+
+from research.data.lines import Lines
+from research.data.row import Row
+from research.errors import UserError
+
+
+def line_rows(lines: Lines) -> Iterator[Row]:
+    """An object a line."""
+    for number, line in lines:
+        if not line.strip():
+            continue
+        where = lines.where(number)
+        try:
+            fields = _fields(json.loads(line))
+        except (ValueError, RecursionError) as error:
+            lines.malformed(UserError(f"{where}: not JSON ({error}); expected one object per line"))
+            continue
+        if isinstance(fields, dict):
+            yield Row(where, lines.id(number), fields)
+        else:
+            lines.malformed(_not_an_object(where, fields))
+
+
+def file_rows(lines: Lines) -> Iterator[Row]:
+    """The objects of an array, those of the array "data" of one object, or that object itself.
+
+    Files of an object a line are called .json too.
+    """
+    if _is_lines(lines):
+        for row in line_rows(lines):
+            yield row._replace(read_as="JSON, one object a line")
+        return
+    try:
+        content = json.loads("".join(line for _, line in lines.strict()))
+    except json.JSONDecodeError as error:
+        raise UserError(
+            f"{lines.where(error.lineno)}: not JSON ({error.msg}, at character {error.colno}); "
+            "expected an array of objects, or one object a line"
+        ) from error
+    except RecursionError as error:
+        raise UserError(f"{lines.path}: not JSON ({error})") from error
+    if isinstance(content, dict):
+        inner = content.get("data")
+        listed = isinstance(inner, list) and bool(inner) and all(isinstance(i, dict) for i in inner)
+        content = inner if listed else [content]
+    if not isinstance(content, list):
+        raise _not_an_object(str(lines.path), content)
+    for number, fields in enumerate(map(_fields, content), 1):
+        where = f"{lines.path}, object {number}"
+        if isinstance(fields, dict):
+            yield Row(where, lines.id(number), fields)
+        else:
+            lines.malformed(_not_an_object(where, fields))
+
+
+def _fields(value: object) -> object:
+    """An object; a text with an object, [text, {…}], is the object with its text."""
+    if isinstance(value, list) and list(map(type, value)) == [str, dict]:
+        return {"text": value[0]} | value[1]
+    return value
+
+
+def _is_lines(lines: Lines) -> bool:
+    """Whether a file has more than one line, and the first is an object."""
+    filled = (line for _, line in lines.strict() if line.strip())
+    first, *more = [*itertools.islice(filled, 2)] or [""]
+    try:
+        return bool(more) and isinstance(_fields(json.loads(first)), dict)
+    except (ValueError, RecursionError):
+        return False
+
+
+def _not_an_object(where: str, found: object) -> UserError:
+    return UserError(
+        f'{where}: expected an object such as {{"text": …}}, found {type(found).__name__}'
+    )

@@ -1,0 +1,65 @@
+"""One row of a file or a data set, before its values are read as those of an example."""
+
+from typing import NamedTuple
+
+
+class Row(NamedTuple):
+    """One raw row.
+
+    Attributes:
+      where: where it stands, for messages.
+      fallback_id: its id where it has none of its own.
+      fields: its values by their names.
+      left_out: why it is not used; empty for a row that is. Such rows are counted and told.
+      read_as: how its file is read, for people; empty where the ending says all.
+    """
+
+    where: str
+    fallback_id: str
+    fields: dict
+    left_out: str = ""
+    read_as: str = ""
+
+
+def one_line_end(row: Row) -> Row:
+    """The row with \\n for each line end (\\r\\n, \\r) in its texts: one text, the same tokens.
+
+    Answers that stand in a text of the row are moved with it.
+    """
+    if not _has_return(row.fields):
+        return row
+    fields = {key: _moved(value, row.fields) for key, value in row.fields.items()}
+    return row._replace(fields=_one_line_end(fields))
+
+
+def _has_return(value: object) -> bool:
+    if isinstance(value, str):
+        return "\r" in value
+    if isinstance(value, dict):
+        return any(map(_has_return, value.values()))
+    return isinstance(value, list) and any(map(_has_return, value))
+
+
+def _one_line_end(value: object) -> object:
+    if isinstance(value, str):
+        return value.replace("\r\n", "\n").replace("\r", "\n")
+    if isinstance(value, dict):
+        return {key: _one_line_end(part) for key, part in value.items()}
+    return [_one_line_end(part) for part in value] if isinstance(value, list) else value
+
+
+def _moved(value: object, fields: dict) -> object:
+    """Answers ({"text": [...], "answer_start": [...]}) with starts in the text as it will be."""
+    if not isinstance(value, dict) or not {"text", "answer_start"} <= value.keys():
+        return value
+    texts, starts = value["text"], value["answer_start"]
+    if not isinstance(texts, list) or not isinstance(starts, list):
+        return value
+    for context in filter(lambda field: isinstance(field, str), fields.values()):
+        if all(_stands(context, *pair) for pair in zip(texts, starts, strict=False)):
+            return value | {"answer_start": [s - context[:s].count("\r\n") for s in starts]}
+    return value
+
+
+def _stands(context: str, text: object, start: object) -> bool:
+    return isinstance(text, str) and type(start) is int and context.startswith(text, max(start, 0))

@@ -1,0 +1,200 @@
+"""Rows out of tables: a record of a .csv or .tsv a row, its columns named by the first line."""
+
+import collections
+import csv
+import itertools
+import re
+import sys
+from collections.abc import Iterator
+
+from research.data.kinds import KINDS
+from research.data.lines import Lines
+from research.data.row import Row
+from research.errors import UserError
+
+SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
+LOOKED_AT = 1000  # lines by which separators and a missing header are seen
+# A first line that has one of these is a header, whatever stands below it.
+OURS = {name for names in KINDS.values() for name in names}
+
+
+def csv_rows(lines: Lines) -> Iterator[Row]:
+    """The records of a .csv; what separates its columns is seen. Raises UserError for a first line
+    that is a row itself.
+    """
+    return _rows(lines, _separator(lines), quoted=True, doubt=True)
+
+
+def tsv_rows(lines: Lines) -> Iterator[Row]:
+    """The records of a .tsv, which quotes its cells or does not; raises as `csv_rows`."""
+    return _rows(lines, "\t", _quotes(lines), doubt=True)
+
+
+def headed_rows(lines: Lines) -> Iterator[Row]:
+    """As the ending says, but the first line is the header without a doubt."""
+    return _rows(lines, *_by_ending(lines), doubt=False)
+
+
+def headless_rows(lines: Lines) -> Iterator[Row]:
+    """The records of a table without a header; columns are called "column 1", "column 2", …"""
+    separator, quoted = _by_ending(lines)
+    width = len(next((record for _, record in _records(lines, separator, quoted)), []))
+    return _rows(lines, separator, quoted, doubt=False, header=[""] * width)
+
+
+def _by_ending(lines: Lines) -> tuple[str, bool]:
+    if ".tsv" in lines.path.suffixes:
+        return "\t", _quotes(lines)
+    return _separator(lines), True
+
+
+def unquoted_records(lines: Lines) -> Iterator[tuple[int, list[str]]]:
+    """(line, cells) of a table with tabs in which quotation marks mean nothing."""
+    for number, line in lines.strict():
+        if line.strip("\n"):
+            yield number, line.removesuffix("\n").split("\t")
+
+
+def _rows(
+    lines: Lines, separator: str, quoted: bool, doubt: bool, header: list[str] | None = None
+) -> Iterator[Row]:
+    records = _records(lines, separator, quoted)
+    first, named_by = [""], "without a header"
+    if header is None:
+        number, first = next(records, (1, []))
+        header = [name.strip() for name in first]
+        named_by = f"line {number} is taken for its header"
+        if doubt:
+            _check_header(lines, number, first, _records(lines, separator, quoted, to=LOOKED_AT))
+    named = [name for name in header if name]
+    if len(set(named)) < len(named):
+        raise UserError(f"{lines.where(number)}: a column name occurs twice: {', '.join(named)}")
+    names = [name or f"column {place}" for place, name in enumerate(header, 1)]
+    read_as = f"a table with {SEPARATORS[separator]}, {named_by}"
+    if separator == "\t" and not quoted:
+        read_as += "; quotation marks are part of the text"
+    for number, record in records:
+        where, more = lines.where(number), record[len(names) :]
+        if any(more) or len(record) < len(names) and any(header[len(record) :]):
+            lines.malformed(
+                UserError(
+                    f"{where}: {len(record)} fields, but the header has {len(names)}: "
+                    f"{', '.join(names)}"
+                )
+            )
+            continue
+        left_out = "a record of empty cells" if not any(record) else ""
+        left_out = "the header once more" if record == first else left_out
+        fields = dict(itertools.zip_longest(names, record[: len(names)], fillvalue=""))
+        yield Row(where, lines.id(number), fields, left_out, read_as)
+
+
+def _check_header(
+    lines: Lines, number: int, first: list[str], records: Iterator[tuple[int, list[str]]]
+) -> None:
+    """Raises UserError where a cell of the first line stands below in its column too.
+
+    A label does that, and a header does not, except where the whole line is there once more.
+    """
+    if OURS & {name.strip() for name in first}:
+        return
+    for other, record in records:
+        pairs = enumerate(zip(first, record, strict=False), 1)
+        same = [place for place, (name, cell) in pairs if name.strip() and name == cell]
+        if same and record != first:
+            named = ', "…": '.join(f'"column {place}"' for place in range(1, len(first) + 1))
+            raise UserError(
+                f"{lines.where(number)} is taken for the header, but {first[same[0] - 1]!r} stands "
+                f"in the same column of line {other}: it seems to be a row. If so, give the file a "
+                f'header, or the source format="without_header" and fields={{"…": {named}}}; '
+                'if it is the header, format="with_header"'
+            )
+
+
+def _records(
+    lines: Lines, separator: str, quoted: bool, to: int | None = None
+) -> Iterator[tuple[int, list[str]]]:
+    """(first line, cells) of each record that is not blank, of the first `to` lines.
+
+    A record that cannot be read is malformed, and so is that line alone: those which a quotation
+    swallowed that does not end are read once more, each for itself. With `to` it is the last.
+    """
+    if not quoted:
+        yield from itertools.islice(unquoted_records(lines), to)
+        return
+    csv.field_size_limit(sys.maxsize)  # a document may well pass the default of 131,072 characters
+    waiting = itertools.islice(lines.strict(), to)
+    taken: list[tuple[int, str]] = []
+
+    def feed() -> Iterator[str]:
+        for line in waiting:
+            taken.append(line)
+            yield line[1]
+
+    reader, header = csv.reader(feed(), delimiter=separator, strict=True), True
+    while True:
+        taken.clear()
+        try:
+            record = next(reader, None)
+        except csv.Error as error:
+            if to is not None:
+                return
+            fault = UserError(f"{lines.where(taken[0][0])}: {_not_csv(taken, error)}")
+            if header:  # the next line would be taken for it
+                raise fault from error
+            lines.malformed(fault)
+            waiting = itertools.chain(taken[1:], waiting)
+            reader = csv.reader(feed(), delimiter=separator, strict=True)
+            continue
+        if record is None:
+            return
+        if record and not (header and re.fullmatch("sep=.\n?", taken[0][1])):  # Excel's hint
+            header = False
+            yield taken[0][0], record
+
+
+def _not_csv(taken: list[tuple[int, str]], error: csv.Error) -> str:
+    if len(taken) == 1:
+        return f"not CSV ({error})"
+    (first, _), (last, _) = taken[1], taken[-1]
+    swallowed = f"line {first}" if first == last else f"lines {first} to {last}"
+    return f"not CSV: a quotation that it opens does not end there and takes in {swallowed}"
+
+
+def _separator(lines: Lines) -> str:
+    """What stands between the columns: of those in the first line the one by which the records are
+    of one width.
+    """
+    head = [line for _, line in itertools.islice(lines.strict(), 1)]
+    if head and (hint := re.fullmatch("sep=([,;\t|])\n?", head[0])):
+        return hint[1]
+    many = []
+    for separator in SEPARATORS:
+        records = (record for _, record in _records(lines, separator, True, to=LOOKED_AT))
+        widths = collections.Counter(map(len, itertools.islice(records, 100)))
+        width = len(next(csv.reader(head, delimiter=separator), []))
+        if width > 1:
+            many.append((-widths[width] / max(1, widths.total()), len(many), separator))
+    return min(many)[2] if many else ","
+
+
+def _quotes(lines: Lines) -> bool:
+    """Whether a .tsv quotes its cells: by all cells that begin with a quotation mark.
+
+    They do where quoted cells are needed to make the records of one width, where marks inside are
+    doubled, or where the header is quoted. A cell in marks for no reason is a text in marks.
+    """
+    lines = lines.strict()
+    starts = [number for number, line in lines if re.search('(^|\t)"', line)]
+    if not starts:
+        return False
+    try:
+        csv.field_size_limit(sys.maxsize)
+        quoted = {len(r) for r in csv.reader((t for _, t in lines), "excel-tab", strict=True) if r}
+    except csv.Error:
+        return False
+    plain = {len(record) for _, record in unquoted_records(lines)}
+    if (len(quoted) == 1) != (len(plain) == 1):
+        return len(quoted) == 1
+    needed = re.compile('(^|\t)"[^\t]*(""|\r)[^\t]*"(\t|$)')
+    return starts[0] == 1 or any(needed.search(line.rstrip("\n")) for _, line in lines)

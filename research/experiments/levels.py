@@ -1,0 +1,129 @@
+"""What curves are seen beside: the level of chance, and that of simple methods."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from research.data import store
+from research.data.tokenizer import Tokenizer
+from research.evaluation import language
+from research.evaluation.metrics import total
+from research.experiments import baselines, curves, provenance
+from research.experiments.curves import Drawn
+from research.experiments.experiment import Job
+from research.experiments.results import Results
+from research.tasks import multi_label, sequence_classification
+from research.training.checkpoint import read_info
+
+VALIDATION, CHANCE = "validation/", "chance"
+COIN, PAIRS = "coin", ("next_sentence_accuracy", "sentence_order_accuracy")
+Reached = Mapping[str, tuple[str, float]]  # metric -> a simple method and its value
+
+
+def drawn(
+    jobs: Sequence[Job], results: Results | None, simple: Mapping[str, Reached]
+) -> dict[str, Any]:
+    """The curves of an experiment's trained runs, as `curves.of_runs` makes them.
+
+    simple: of some workdirs' names, what `language_baselines` yields.
+    """
+    jobs = [job for job in jobs if job.train]
+    configs = {job.run: provenance.config_of(job.workdir) for job in jobs}
+    stages = _stages(configs, results)
+    levels = {stages[run]: chance(values) for run, values in configs.items()}
+
+    def add(run: str, metric: str, method: str, value: float) -> None:
+        lines = levels[stages[run]].setdefault(f"{VALIDATION}{metric}", {})
+        # Of runs with other tokenizers or settings it reaches other values.
+        lines[method if lines.get(method, value) == value else f"{method}, {run}"] = value
+
+    for job in jobs:
+        for metric, (method, value) in simple.get(job.workdir.name, {}).items():
+            if method != COIN:
+                add(job.run, metric, method, value)
+    for (_, column), cell in results.cells.items() if results else ():
+        measure = results.measures[column]
+        if measure.method and cell.run in stages:
+            add(cell.run, measure.metric, measure.method.replace("_", " "), measure.on_validation)
+    return curves.of_runs([Drawn(j.workdir, j.run, stages[j.run]) for j in jobs], levels)
+
+
+def _stages(configs: Mapping[str, Mapping[str, Any]], results: Results | None) -> dict[str, str]:
+    """run -> the name of its stage: that of the table's column, where a task has one of its own."""
+    kinds = {run: provenance.measured_on(c, "validation") for run, c in configs.items()}
+    names = provenance.kinds(list(kinds.values()))
+    columns: dict[tuple[str, str], set[str]] = {}
+    for (_, column), cell in results.cells.items() if results else ():
+        if cell.run in kinds:
+            columns.setdefault(kinds[cell.run], set()).add(column)
+    names |= {kind: min(c) for kind, c in columns.items() if kind[0] and len(c) == 1}
+    return {run: names[kind] for run, kind in kinds.items()}
+
+
+def chance(values: Mapping[str, Any]) -> dict[str, dict[str, float]]:
+    """What guesses reach that take every answer as equally likely, of those metrics of which the
+    config of a run alone says it."""
+    task = values.get("task") or {}
+    labels, name = task.get("labels"), task.get("name")
+    reached: dict[str, float] = {}
+    if not task:
+        reached = dict.fromkeys(PAIRS, 0.5)
+    elif name == multi_label.NAME:
+        reached = {"label_accuracy": 0.5}
+    elif name == sequence_classification.NAME and isinstance(labels, list | tuple):
+        shares = ("accuracy", "label_accuracy", "macro_recall")
+        reached = dict.fromkeys(shares, 1 / len(labels)) | {"loss": math.log(len(labels))}
+    found = {f"{VALIDATION}{metric}": {CHANCE: value} for metric, value in reached.items()}
+    return found | ({"loss": {CHANCE: reached["loss"]}} if "loss" in reached else {})
+
+
+# Pre-training
+
+
+def language_baselines(job: Job) -> Reached:
+    """What n-gram models over the same tokens, trained on the training split, and a coin reach."""
+    tokenizer = Tokenizer.from_json(read_info(str(job.workdir)).tokenizer_json)
+    data, goal = job.config.data, job.config.objective
+    stores = [
+        store.build(data.corpus, s, data.held_out_percent, tokenizer, data.cache)
+        for s in ("train", "validation")
+    ]
+    train, held_out = map(_documents, stores)
+    reached = dict.fromkeys(PAIRS, (COIN, 0.5))
+    if goal.masked_lm:
+        rows, test = _framed(train, 0), _framed(held_out, 0)
+        counts = baselines.frequent_token(rows, test, tokenizer.vocab_size).counts
+        numbers = language.finish(total(counts))
+        reached |= {metric: ("most frequent token", value) for metric, value in numbers.items()}
+    if goal.causal_lm:
+        rows, test = _framed(train, tokenizer.eos), _framed(held_out, tokenizer.eos)
+        sizes = _bytes(stores[1], tokenizer)
+        counts = baselines.bigram(rows, test, sizes, tokenizer.vocab_size).counts
+        numbers = language.finish(total(counts))
+        reached |= {metric: ("bigram", value) for metric, value in numbers.items()}
+    return reached
+
+
+def _documents(found: store.Store) -> list[np.ndarray]:
+    return [
+        np.asarray(block.slice(d, 0, int(length))[0]).astype(np.int64)
+        for block in map(found.block, range(found.blocks))
+        for d, length in enumerate(block.lengths)
+    ]
+
+
+def _framed(documents: list[np.ndarray], end: int) -> list[np.ndarray]:
+    """Rows as a causal model reads them: the end-of-text token before and after."""
+    return [np.concatenate([[end], d, [end]]) for d in documents]
+
+
+def _bytes(held_out: store.Store, tokenizer: Tokenizer) -> list[float]:
+    """UTF-8 bytes of each document."""
+    spelt = tokenizer.byte_lengths()
+    sizes = []
+    for index in range(held_out.blocks):
+        block, lengths = held_out.block(index), held_out.byte_lengths(spelt, index)
+        sizes += np.add.reduceat(lengths[block.tokens], block.documents[:-1]).tolist()
+    return sizes

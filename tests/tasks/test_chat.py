@@ -1,0 +1,156 @@
+import numpy as np
+import pytest
+from tokenizers import AddedToken
+from tokenizers import Tokenizer as Library
+
+from research.data.tokenizer import Tokenizer
+from research.errors import UserError
+from research.tasks import turns
+from research.tasks.chat import ChatConfig, make
+from tests.tasks import small
+
+MESSAGES = [
+    {"role": "system", "content": "Be brief."},
+    {"role": "user", "content": "Who wrote? "},
+    {"role": "assistant", "content": "Ada Lovelace."},
+    {"role": "user", "content": "To whom?"},
+    {"role": "assistant", "content": "Charles."},
+]
+TALK = {"id": "talk", "messages": MESSAGES}
+FORMS = {
+    ("<|im_start|>", "<|im_end|>"): (
+        "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nWho wrote?<|im_end|>\n"
+        "<|im_start|>assistant\n"
+    ),
+    ("<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"): (
+        "<|start_header_id|>system<|end_header_id|>\n\nBe brief.<|eot_id|>"
+        "<|start_header_id|>user<|end_header_id|>\n\nWho wrote?<|eot_id|>"
+        "<|start_header_id|>assistant<|end_header_id|>\n\n"
+    ),
+    ("<start_of_turn>", "<end_of_turn>"): (
+        "<start_of_turn>user\nBe brief.\n\nWho wrote?<end_of_turn>\n<start_of_turn>model\n"
+    ),
+    ("<|system|>", "<|user|>", "<|assistant|>", "<|end|>"): (
+        "<|system|>\nBe brief.<|end|>\n<|user|>\nWho wrote?<|end|>\n<|assistant|>\n"
+    ),
+    (): "System: Be brief.<|endoftext|>\nUser: Who wrote?<|endoftext|>\nAssistant:",
+}
+
+
+def tokenizer(*names: str) -> Tokenizer:
+    """A byte-level BPE with these special tokens."""
+    inner = Library.from_str(small.byte_pairs().library_json())
+    inner.add_special_tokens([AddedToken(name, special=True) for name in names])
+    return Tokenizer.from_json(inner.to_str())
+
+
+def task(tokens=None, length=256, **config):
+    tokens = tokens or tokenizer()
+    config = ChatConfig(**{"overlap": 8, "max_new_tokens": 16} | config)
+    return make(config, small.decoder(tokens, length), tokens, length, 4)
+
+
+def learnt(slots, tokens) -> str:
+    """What is predicted, as text."""
+    ids = np.concatenate([s.targets[s.target_weights > 0] for s in slots])
+    return tokens.decode(ids, skip_special=False)
+
+
+@pytest.mark.parametrize("names", FORMS)
+def test_the_prompt_is_in_the_form_of_the_turn_tokens(names):
+    tokens = tokenizer(*names)
+    made = task(tokens)
+    prompt = made.prompt(TALK | {"messages": MESSAGES[:3]})
+    assert prompt == FORMS[names], "the last answer is what is asked for"
+    assert made.prompt({"text": " Who wrote?"}).endswith(made.prompt({"text": "Who wrote?"}))
+    form = turns.form(tokens)
+    assert tokens.encode(form.end).ids.tolist()[0] in tokens.ends, "it ends what is generated"
+
+
+@pytest.mark.parametrize("names", FORMS)
+def test_the_assistants_words_and_the_ends_of_its_turns_are_learnt(names):
+    tokens = tokenizer(*names)
+    made = task(tokens)
+    (slot,) = made.slots(TALK, 3, True)
+    end, lead = turns.form(tokens).end, turns.form(tokens).lead
+    assert learnt([slot], tokens) == f"{lead}Ada Lovelace.{end}{lead}Charles.{end}"
+    assert slot.example == 3 and slot.weight == 1.0
+    assert slot.target_bytes @ slot.target_weights == len(f"{lead}Ada Lovelace.{lead}Charles.")
+    everyone = task(tokens, roles=("user", "assistant")).slots(TALK, 0, True)
+    assert "Who wrote?" in learnt(everyone, tokens) and "Be brief." not in (
+        learnt(everyone, tokens) if turns.form(tokens).system else ""
+    )
+
+
+@pytest.mark.parametrize("names", FORMS)
+def test_training_goes_on_from_the_prompt_as_generation_does(names):
+    """The tokens of a prompt are those with which the same conversation begins in training."""
+    tokens = tokenizer(*names)
+    made = task(tokens)
+    (slot,) = made.slots(TALK, 0, True)
+    whole = [*slot.tokens, slot.targets[-1]]
+    begin = [*tokens.begin(""), *tokens.encode(made.prompt(TALK)).ids]
+    assert whole[: len(begin)] == begin
+    first = slot.target_weights[len(begin) - 1 :]
+    assert first[0] == 1.0, "what is learnt begins right behind it"
+
+
+def test_a_long_conversation_goes_on_in_windows_that_predict_each_word_once():
+    tokens = tokenizer()
+    whole = task(tokens).slots(TALK, 0, True)
+    cut = task(tokens, length=24, overlap=6).slots(TALK, 0, True)
+    assert len(cut) > 2 and max(map(len, cut)) == 24
+    assert learnt(cut, tokens) == learnt(whole, tokens)
+
+
+def test_a_prompt_without_room_loses_its_oldest_turns_but_not_the_system():
+    tokens = tokenizer()
+    room = len(tokens.encode(task(tokens).prompt(TALK)).ids) + 1 + 16
+    assert task(tokens, length=room).prompt(TALK) == task(tokens).prompt(TALK)
+    shorter = task(tokens, length=room - 1).prompt(TALK)
+    rest = {"messages": [MESSAGES[0], *MESSAGES[2:]]}
+    assert shorter == task(tokens).prompt(rest)
+    least = task(tokens, length=36).prompt(TALK)
+    assert least.endswith("Assistant:") and len(tokens.encode(least).ids) <= 36 - 1 - 16
+
+
+def test_loss_and_metrics_are_of_what_is_learnt():
+    made = task()
+    slots = made.slots(TALK, 0, True)
+    outputs = [{"loss": np.full(len(s), 2.0)} for s in slots]
+    found = made.predict(TALK, slots, outputs)
+    count = sum(s.target_weights.sum() for s in slots)
+    assert found["loss"] == pytest.approx(2 * count)
+    numbers = made.finish(made.counts(TALK, found))
+    assert numbers["perplexity"] == pytest.approx(np.exp(2))
+    assert numbers["bits_per_byte"] == pytest.approx(2 * count / np.log(2) / 23)
+    assert made.show(TALK, found) == "To whom? → (perplexity 7.4)"
+    assert made.show(TALK, {"text": " Charles."}) == "To whom? → Charles."
+    open_ = {"messages": MESSAGES[:2]}
+    (slot,) = made.slots(open_, 0, False)
+    assert made.predict(open_, [slot], [{"loss": np.ones(len(slot))}]) == {}
+
+
+def test_packed_is_unpacked():
+    tokens = tokenizer()
+    made = make(
+        ChatConfig(overlap=8, max_new_tokens=16), small.decoder(tokens, 300), tokens, 300, 4
+    )
+    other = {"id": "other", "messages": MESSAGES[3:]}
+    packed, alone = small.packed_and_alone(made, small.decoder(tokens, 300), [TALK, other])
+    assert packed[0] == pytest.approx(alone[0], rel=1e-5)
+    for (one,), (another,) in zip(packed[1], alone[1], strict=True):
+        np.testing.assert_allclose(one["loss"], another["loss"], atol=1e-4)
+
+
+def test_errors():
+    with pytest.raises(UserError, match="'talk': no turn of assistant"):
+        task().slots(TALK | {"messages": MESSAGES[:2]}, 0, True)
+    for config, message in (
+        ({"roles": ("asistant",)}, "roles: no role 'asistant'.*did you mean 'assistant'"),
+        ({"roles": ()}, "roles is empty"),
+        ({"max_new_tokens": 256}, "max_new_tokens=256 leaves no room"),
+        ({"overlap": 256}, "overlap=256"),
+    ):
+        with pytest.raises(UserError, match=message):
+            task(**config)
