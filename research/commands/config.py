@@ -31,6 +31,8 @@ def run(config: str, overrides: dict[str, str], keys: str = "") -> int:
         known |= config_keys.of_task(name_of(loaded.task))
     values = dict(_values(loaded, known))
     shown = [key for key in values if keys.lower() in f"{key} {known[key].meaning}".lower()]
+    if not shown:  # a name that it has elsewhere
+        shown = [key for key in config_keys.meant(keys) if key in values]
     if not shown:
         raise UserError(f"config: no key has {keys!r} in its name or its meaning")
     in_file, by_hand = configs.flat(written), set(overrides)

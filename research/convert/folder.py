@@ -11,6 +11,7 @@ import ml_dtypes  # numpy learns of bfloat16 by it
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
+from research.convert.families import family_of
 from research.data import tokenizer_files
 from research.data.tokenizer import Tokenizer
 from research.errors import UserError
@@ -45,6 +46,7 @@ def read_folder(path: Path) -> Public:
             f"and copy the files of the tokenizer of {base} beside it"
         )
     config = _json(path / "config.json")
+    family_of(config)  # before what is missing of a family that is not read at all
     return Public(str(path), config, _tensors(path), tokenizer_files.load(path))
 
 

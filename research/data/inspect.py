@@ -144,6 +144,7 @@ def _texts(run: "Run") -> Iterator[str]:
             yield from (example[name] for name in FIELDS if name in example)
             if "tokens" in example:
                 yield " ".join(example["tokens"])
+            yield from (message["content"] for message in example.get("messages", ()))
 
 
 def _fill(run: "Run") -> Iterator[str]:

@@ -73,6 +73,8 @@ def test_each_key_says_where_its_value_is_from(file, capsys):
 def test_a_word_picks_keys_by_name_or_meaning(file, capsys):
     keys = re.findall(r"^(\S+) = ", shown(capsys, f"--config={file}", "Warm"), re.MULTILINE)
     assert keys == ["optimizer.schedule", "optimizer.warmup"]
+    keys = re.findall(r"^(\S+) = ", shown(capsys, f"--config={file}", "lr"), re.MULTILINE)
+    assert keys == ["optimizer.learning_rate"], "by the name that it has elsewhere"
     assert cli.main(["config", f"--config={file}", "wram"]) == 2
     assert "no key has 'wram' in its name or its meaning" in capsys.readouterr().err
 
