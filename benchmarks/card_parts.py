@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from benchmarks import card_runs, train_step
-from benchmarks.profile import slowest
+from benchmarks.slowest_kernels import slowest
 from research import config as configs
 from research.generation import decode
 from research.generation.samplers import Sampling

@@ -191,11 +191,12 @@ def _labels(loaded: Loaded, family: Family) -> dict[str, Any]:
 
 
 def _roles(tokenizer: Tokenizer) -> dict[str, int]:
-    """The ids of the roles that the tokenizer declares, or else of those that it has by name."""
+    """The ids of the roles that the tokenizer declares, or else of those that it has by name; and
+    always of padding, by which a classifier on the last token knows where a text ends."""
     roles = ("pad", "unk", "cls", "sep", "mask", "bos", "eos")
     by_name = {role: getattr(tokenizer, role) for role in roles}
-    found = tokenizer.declared or by_name
-    return {role: found[role] for role in roles if found.get(role) is not None}
+    ids = (tokenizer.declared or by_name) | {"pad": tokenizer.pad}
+    return {role: ids[role] for role in roles if ids.get(role) is not None}
 
 
 def _special_ids(tokenizer: Tokenizer) -> dict[str, int]:

@@ -36,6 +36,15 @@ def imported(tmp_path_factory):
     return get
 
 
+def test_a_classifier_on_the_last_token_leaves_with_its_padding(imported, tmp_path):
+    """Its folder declares no padding; without it the reference refuses a batch of texts."""
+    start = imported("GPT2ForSequenceClassification")
+    exporter.export(start, str(tmp_path / "out"))
+    pad = load_model(start).tokenizer.pad
+    assert pad is not None
+    assert json.loads((tmp_path / "out/config.json").read_text())["pad_token_id"] == pad
+
+
 @pytest.mark.parametrize("name", CLASSES)
 def test_what_is_exported_is_what_was_imported(imported, tmp_path, name):
     done = exporter.export(imported(name), str(tmp_path / "out"))
