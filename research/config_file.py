@@ -81,14 +81,14 @@ def _alike(file: Path) -> str:
 
 
 def _check_literals(path: Path) -> None:
-    """Raises UserError for a file that is no Python, and for a dict in it that has a key twice: of
+    """Raises UserError for a file that is not Python, and for a dict in it that has a key twice: of
     two runs with one name Python would silently drop the first."""
     try:
         tree = ast.parse(path.read_text(encoding="utf-8"), str(path))
     except SyntaxError as error:
         raise UserError(f"{path}, line {error.lineno}: {error.msg}") from error
-    except ValueError as error:  # bytes that are no text
-        raise UserError(f"{path} is no Python file: {error}") from error
+    except ValueError as error:  # bytes that are not text
+        raise UserError(f"{path} is not a Python file: {error}") from error
     for node in ast.walk(tree):
         keys = node.keys if isinstance(node, ast.Dict) else []
         seen: dict[Any, int] = {}

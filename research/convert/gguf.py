@@ -14,7 +14,7 @@ import tokenizers
 from tokenizers import AddedToken, decoders, models, pre_tokenizers
 
 from research.convert.folder import Public
-from research.data import frame
+from research.data import frame, tokenizer_settings
 from research.data.tokenizer import Tokenizer
 from research.errors import UserError, nearest
 
@@ -72,6 +72,14 @@ CONTROL = 3  # a token's type in the file: it stands for no text
 
 # The tokens with a role, by the name in the file's keys.
 ROLES = {"bos": "bos", "eos": "eos", "unk": "unknown", "pad": "padding"}
+
+# Keys under "tokenizer.ggml." that are followed, and those without meaning for byte pairs.
+TOKENIZER_KEYS = (
+    *("model", "pre", "tokens", "token_type", "merges", "add_bos_token", "add_eos_token"),
+    *(f"{key}_token_id" for key in ROLES.values()),
+    *("scores", "add_space_prefix", "remove_extra_whitespaces", "precompiled_charsmap"),
+    *("token_type_count", "eot_token_id", "eom_token_id"),
+)
 
 # How a text is cut before the merges, by the file's name for it.
 _BYTES = dict(add_prefix_space=False, use_regex=True)
@@ -132,6 +140,10 @@ def _check(fields: Mapping[str, Any], path: Path) -> None:
                 f"{path}: {key}={value!r} is not supported; supported here: "
                 f"{' or '.join(map(repr, allowed))}"
             )
+    ggml = {key: key.removeprefix("tokenizer.ggml.") for key in fields}
+    strange = [key for key, name in ggml.items() if name != key and name not in TOKENIZER_KEYS]
+    if strange:
+        tokenizer_settings.tell(f"{path}: {', '.join(strange)}: not known, so not followed")
     for key, allowed in (("general.type", "model"), ("split.count", 1)):
         if fields.get(key, allowed) not in (allowed, 0):
             raise UserError(f"{path}: {key}={fields[key]!r}; expected a whole model in one file")

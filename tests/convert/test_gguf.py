@@ -183,6 +183,13 @@ def test_parts_of_models_are_named(write):
         importer.read(str(write(more={"rope_freqs.weight": np.ones(2, np.float32)})))
 
 
+def test_keys_of_the_tokenizer_that_are_not_followed_are_told(write, capsys):
+    importer.read(str(write(keys={"tokenizer.ggml.add_space_prefix": False})))
+    assert capsys.readouterr().err == ""
+    importer.read(str(write(keys={"tokenizer.ggml.new_rule": 1})))
+    assert "tokenizer.ggml.new_rule: not known, so not followed" in capsys.readouterr().err
+
+
 def test_keys_that_change_nothing_are_known(write):
     keys = {"vocab_size": 41, "rope.dimension_count": 4, "rope.scaling.type": "none"}
     keys |= {"attention.key_length": 4, "attention.scale": 0.5, "logit_scale": 1.0}

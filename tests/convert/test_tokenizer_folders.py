@@ -1,6 +1,8 @@
 """What a folder says of its tokenizer is followed: the values are those of transformers 5.23.0."""
 
 import json
+import math
+from pathlib import Path
 
 import pytest
 import tokenizers as library
@@ -79,6 +81,18 @@ def test_a_prompt_begins_as_the_tokenizer_begins_a_text(imported, capsys):
     flags = ["--prompt=w0 w1 w2 w3", "--temperature=0", "--max_tokens=6"]
     assert cli.main(["generate", f"--checkpoint={imported('llama_lm')}", *flags]) == 0
     assert "w0 w1 w2 w3 w15 w4 w18 w1 w6 w8\n" in capsys.readouterr().out
+
+
+@pytest.mark.long
+def test_bits_per_byte_are_those_of_the_texts(imported):
+    checkpoint = imported("spm_lm")
+    flags = ["--config.data.length=32", "--config.train.batch_size=1024"]
+    corpus = '--config.data.corpus=["bundled:corpus/factbook_background"]'
+    assert cli.main(["evaluate", f"--checkpoint={checkpoint}", *flags, corpus]) == 0
+    metrics = json.loads((Path(checkpoint) / "evaluation_validation.json").read_text())["metrics"]
+    targets, of_texts = 2_633 + 6, 6_681  # tokens and ends of six documents, and their UTF-8 bytes
+    bits = metrics["loss"] / math.log(2) * targets
+    assert metrics["bits_per_byte"] == pytest.approx(bits / of_texts, rel=1e-5)
 
 
 def test_frame_and_roles_leave_with_the_export(imported, tmp_path):
