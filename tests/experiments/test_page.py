@@ -296,6 +296,7 @@ def test_curves_have_the_width_that_there_is(browser, made):
         browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
         svg = plots(browser)[0].find_element("css selector", ".main-svg")
         wait(lambda svg=svg, width=width: 0.8 * width < svg.rect["width"] < width)
+        assert 0.8 * width < svg.rect["width"] < width
 
 
 def choose(browser, name, value):
