@@ -31,7 +31,7 @@ FREE_KEYS = (
     *("init_from", "data.cache", "mesh", "model.remat", "model.attention"),
     *("train.log_every", "train.eval_every", "train.eval_epochs", "train.eval_batches"),
     *("train.samples", "train.checkpoint_every", "train.deterministic", "train.wandb"),
-    "train.keep",
+    *("train.keep", "train.checkpoint_minutes"),
 )
 
 
@@ -65,8 +65,14 @@ class TrainConfig:
       best: metric of the validation split by which the best checkpoint is kept beside the newest
         ones; "": none is.
       patience: evaluations without a better one that end the run; 0: none do.
-      checkpoint_every: steps between two checkpoints; 0: only at the end.
+      checkpoint_every: steps between two checkpoints; 0: only by the clock, and at the end.
+      checkpoint_minutes: minutes between two checkpoints; 0: only by steps, and at the end.
       keep: newest checkpoints that stay.
+      on_bad_step: what is done about a step whose loss or gradient is not finite, or whose loss is
+        a spike: "stop" the run, "skip" the step (its batch is written aside), or "rollback" to the
+        last checkpoint and leave out the batches since.
+      bad_steps: steps in a row that are skipped, or times that the run goes back, before it stops.
+      spike: a loss above so many times the running median is one; 0: none is.
       wandb: project in Weights & Biases to which metrics and texts go too; "": none.
       deterministic: on GPU the same numbers each time, for slower steps.
     """
@@ -85,7 +91,11 @@ class TrainConfig:
     best: str = ""
     patience: int = 0
     checkpoint_every: int = 0
+    checkpoint_minutes: float = 10.0
     keep: int = 2
+    on_bad_step: Literal["stop", "skip", "rollback"] = "stop"
+    bad_steps: int = 20
+    spike: float = 0.0
     wandb: str = ""
     deterministic: bool = False
 

@@ -11,6 +11,11 @@ class UserError(Exception):
     """
 
 
+class Diverged(Exception):
+    """Training has left what it can come back from, or what it left is measured: the message says
+    at which step, and what to try. `launch.py` exits with code 3, and nothing starts it again."""
+
+
 def nearest(name: str, valid: Iterable[str], shown: int = 100) -> str:
     """Says which valid name is meant: "; did you mean 'x'? valid: a, b, x", `shown` at most."""
     names = sorted(str(v) for v in valid)

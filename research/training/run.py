@@ -26,6 +26,7 @@ from research.sharding import rules
 from research.tasks.protocol import Example, Task
 from research.training import checkpoint, groups, optimizer
 from research.training import step as steps
+from research.training.guard import Guard
 from research.training.inference import objectives_of
 from research.training.step import State
 
@@ -78,7 +79,8 @@ class Run:
     def state_shardings(self) -> State:
         shapes = jax.eval_shape(self.optimizer.init, self.param_shapes)
         opt = rules.like_params(shapes, self.param_shardings, self.param_shapes, self.mesh)
-        return State(meshes.replicated(self.mesh), self.param_shardings, opt)
+        everywhere = meshes.replicated(self.mesh)
+        return State(everywhere, self.param_shardings, opt, everywhere)
 
     @functools.cached_property
     def state_shapes(self) -> State:
@@ -86,7 +88,12 @@ class Run:
         opt_state = jax.eval_shape(self.optimizer.init, self.param_shapes)
         return jax.tree.map(
             lambda x, place: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place),
-            State(jax.ShapeDtypeStruct((), "int32"), self.param_shapes, opt_state),
+            State(
+                jax.ShapeDtypeStruct((), "int32"),
+                self.param_shapes,
+                opt_state,
+                jax.eval_shape(self.guard.first_losses),
+            ),
             self.state_shardings,
         )
 
@@ -107,6 +114,12 @@ class Run:
         found = jax.tree.map(lambda label: label == groups.FROZEN, labels)
         return found if any(jax.tree.leaves(found)) else None
 
+    @property
+    def guard(self) -> Guard:
+        """What becomes of bad steps within a step."""
+        train = self.config.train
+        return Guard(train.on_bad_step == "skip", train.spike)
+
     @functools.cached_property
     def train_step(self) -> Callable:
         """The jitted step; the state is donated."""
@@ -118,6 +131,7 @@ class Run:
             self.config.train.accumulation,
             uses_dropout=self.uses_dropout,
             frozen=self.frozen,
+            guard=self.guard,
         )
         return jax.jit(
             function,

@@ -13,14 +13,17 @@ import optax
 from research.models import transformer
 from research.models.config import ModelConfig
 from research.objectives.protocol import Batch, Objective, Sums
+from research.training.guard import Guard, verdict
 
 
 class State(NamedTuple):
-    """What a step changes. `step` counts finished updates."""
+    """What a step changes. `step` counts finished steps; `losses` are those that a guard measures
+    spikes against."""
 
     step: jax.Array
     params: Any
     opt_state: Any
+    losses: Any = ()
 
 
 def row_keys(seed: int, step: jax.Array, rows: jax.Array) -> jax.Array:
@@ -144,9 +147,10 @@ def make_train_step(
     accumulation: int = 1,
     uses_dropout: bool = True,
     frozen: Any = None,
+    guard: Guard | None = None,
 ) -> Callable[[State, Batch], tuple[State, Sums]]:
     """(state, batch) -> (state, metrics): "loss" (the sum of mean losses, each times its share of
-    the rows), "gradient_norm", counts.
+    the rows), "gradient_norm", counts; with a guard, "verdict".
 
     frozen: as in `gradients`.
     """
@@ -158,12 +162,20 @@ def make_train_step(
         )
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
+        losses = state.losses
         weights = total_weights(objectives, batch)
         metrics = counts | {
             "loss": sum(o.share * counts[f"{o.name}/loss"] / weights[o.name] for o in objectives),
             "gradient_norm": optax.global_norm(grads),
         }
-        return State(state.step + 1, params, opt_state), metrics
+        if guard is not None:
+            loss = metrics["loss"]
+            bad = guard.is_bad(losses, loss, metrics["gradient_norm"])
+            old, new = (state.params, state.opt_state), (params, opt_state)
+            params, opt_state = guard.kept(bad, old, new)
+            losses = guard.after(losses, loss, bad)
+            metrics["verdict"] = verdict(bad, params)
+        return State(state.step + 1, params, opt_state, losses), metrics
 
     return train_step
 
