@@ -3,16 +3,11 @@
 import dataclasses
 import json
 import math
-import os
-import signal
-import threading
 import time
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 from etils import epath
-from jax.experimental import multihost_utils
 
 from research import bucket
 from research.config import Config, changed_keys, flat, from_values, is_free, to_values
@@ -30,6 +25,7 @@ from research.training.checkpoint import Checkpoints, read_info
 from research.training.checkpoint_folder import absolute, steps_in
 from research.training.run import Run, build, describe
 from research.training.step import State
+from research.training.stop import Stop
 
 
 class Interrupted(Exception):
@@ -49,52 +45,6 @@ class Result:
     step: int
     metrics: dict[str, float]
     best: Best
-
-
-class _Stop:
-    """Turns Ctrl-C and SIGTERM into what the loop reads; a second Ctrl-C ends at once, and says
-    which steps are lost.
-
-    Of several processes all stop after the same step, whichever of them was asked: jax listens to
-    SIGTERM then, and agrees on a step that none has finished.
-    """
-
-    def __init__(self, step: int):
-        self.asked = False
-        self.saved = self.done = step  # the last one that a checkpoint has, and that was made
-        self._several = jax.process_count() > 1
-        self._before: dict[int, Any] = {}
-
-    def __enter__(self) -> "_Stop":
-        if self._several:
-            processes.share_stops()
-        if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT,) if self._several else (signal.SIGINT, signal.SIGTERM):
-                self._before[number] = signal.signal(number, self._ask)
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    def _ask(self, number: int, frame: object) -> None:
-        if self.asked and number == signal.SIGINT:  # a cluster may send SIGTERM more than once
-            last = f"that of step {self.saved:,}" if self.saved else "none"
-            raise KeyboardInterrupt(
-                f"{self.done - self.saved:,} steps are lost; the newest checkpoint is {last}"
-            )
-        if not self.asked and processes.first():
-            text = "stopping after this step, with a checkpoint; Ctrl-C again: without one"
-            os.write(2, f"\n{text}\n".encode())  # print may be at work in what was interrupted
-        self.asked = True
-        if self._several:
-            signal.raise_signal(signal.SIGTERM)
-
-    def after(self, step: int) -> bool:
-        """Whether the run stops after this step; to be asked once for each."""
-        if self._several:
-            return multihost_utils.reached_preemption_sync_point(step)
-        return self.asked
 
 
 def train(
@@ -139,7 +89,7 @@ def train(
             if describe_run and not quiet:
                 print(describe(run), flush=True)
             progress = Progress(run.steps, label, start=start, active=not quiet)
-            with progress, _Stop(start) as stop:
+            with progress, Stop(start) as stop:
                 state, metrics, best = _loop(run, state, meta, checkpoints, writer, progress, stop)
     return Result(workdir, int(state.step), metrics, best)
 
@@ -212,7 +162,7 @@ def _loop(
     checkpoints: Checkpoints,
     writer: MetricWriter,
     progress: Progress,
-    stop: _Stop,
+    stop: Stop,
 ) -> tuple[State, dict[str, float], Best]:
     train = run.config.train
     start, metrics = int(state.step), meta["metrics"]

@@ -1,28 +1,10 @@
-"""What the loop says of itself: speeds, and what an interrupt costs."""
+"""What the loop says of itself: speeds."""
 
-import signal
 import types
 
 import pytest
 
-from research import cli
 from research.training import loop
-
-
-def test_a_second_ctrl_c_says_what_is_lost(capfd):
-    def run():
-        with loop._Stop(20) as stop:
-            stop.done = 37
-            assert not stop.after(37)
-            signal.raise_signal(signal.SIGINT)
-            assert stop.after(37)
-            assert "stopping after this step, with a checkpoint" in capfd.readouterr().err
-            signal.raise_signal(signal.SIGINT)
-        return 0
-
-    assert cli.guarded(run) == 130
-    said = "interrupted: 17 steps are lost; the newest checkpoint is that of step 20\n"
-    assert capfd.readouterr().err == said
 
 
 @pytest.mark.parametrize("peak,shown", [(1e12, True), (1e-3, False)])
