@@ -1,6 +1,7 @@
 """Exact metrics of a split: sums over all its batches, and predictions example by example."""
 
 import dataclasses
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 from research.data.batch import Layout, Slot, assemble, pack
 from research.data.loader import Ahead, Batches
 from research.data.task_batches import TaskBatches
+from research.errors import Diverged
 from research.evaluation import answers
 from research.evaluation.metrics import Counts, total
 from research.objectives.protocol import Objective
@@ -128,7 +130,16 @@ def _predicted(
 
 
 def finish(counts: Mapping[str, float], objectives: tuple[Objective, ...]) -> dict[str, float]:
-    """The metrics of all objectives from counts named "objective/count"."""
+    """The metrics of all objectives from counts named "objective/count".
+
+    Raises Diverged where a count is not finite: no number would say anything.
+    """
+    wrong = [f"{name} is {value}" for name, value in counts.items() if not math.isfinite(value)]
+    if wrong:
+        raise Diverged(
+            f"the evaluation gives no finite numbers: {wrong[0]}; the weights are those of a "
+            "training that has diverged, or config.model.dtype is too narrow for them"
+        )
     metrics: dict[str, float] = {}
     for objective in objectives:
         prefix = f"{objective.name}/"

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -134,16 +135,19 @@ def record(path: str, split: str, loaded: Loaded, found: Evaluation, overrides: 
         "split": split,
         "config": dict(overrides),
         "examples": len(found.examples),
-        "metrics": found.metrics,
+        # JSON has no word for the infinite, which a perplexity may be.
+        "metrics": {k: v if math.isfinite(v) else None for k, v in found.metrics.items()},
     }
     file = _folder(path) / f"evaluation_{split}.json"
-    return _write(file, json.dumps(content, indent=1) + "\n")
+    return _write(file, json.dumps(content, indent=1, allow_nan=False) + "\n")
 
 
 def records(path: str, step: int) -> list[dict[str, Any]]:
     """What `record` wrote of this step, on the data of its own config."""
     files = (_folder(path) / f"evaluation_{split}.json" for split in SPLITS)
     found = [json.loads(file.read_text()) for file in files if file.exists()]
+    for one in found:
+        one["metrics"] = {k: math.inf if v is None else v for k, v in one["metrics"].items()}
     return [one for one in found if one["step"] == step and not one["config"]]
 
 

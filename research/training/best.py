@@ -5,6 +5,7 @@ counting where it was.
 """
 
 import dataclasses
+import math
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -39,6 +40,8 @@ class Best:
 
 def is_better(metric: str, new: float, old: float) -> bool:
     """Whether `new` is the better value; losses and their like are better lower."""
+    if math.isnan(old):
+        return not math.isnan(new)
     return new < old if metric.endswith(LOWER_IS_BETTER) else new > old
 
 

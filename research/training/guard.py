@@ -26,9 +26,9 @@ class Guard:
     leave_out: bool = False
     spike: float = 0.0
 
-    def first_losses(self) -> jax.Array:
-        """The losses of before the first step: [WINDOW] of NaN, or [0] where none are needed."""
-        return jnp.full((WINDOW if self.spike else 0,), jnp.nan, jnp.float32)
+    def first_losses(self) -> Any:
+        """The losses of before the first step: [WINDOW] of NaN, or () where none are needed."""
+        return jnp.full((WINDOW,), jnp.nan, jnp.float32) if self.spike else ()
 
     def is_bad(self, losses: jax.Array, loss: jax.Array, norm: jax.Array) -> jax.Array:
         """Whether a step of this loss and norm of the gradient is bad after steps of `losses`."""

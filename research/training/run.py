@@ -80,7 +80,8 @@ class Run:
         shapes = jax.eval_shape(self.optimizer.init, self.param_shapes)
         opt = rules.like_params(shapes, self.param_shardings, self.param_shapes, self.mesh)
         everywhere = meshes.replicated(self.mesh)
-        return State(everywhere, self.param_shardings, opt, everywhere)
+        losses = jax.tree.map(lambda _: everywhere, jax.eval_shape(self.guard.first_losses))
+        return State(everywhere, self.param_shardings, opt, losses)
 
     @functools.cached_property
     def state_shapes(self) -> State:

@@ -1,0 +1,87 @@
+"""Where the time of a run goes: speeds since the last line of metrics, and all of it at the end."""
+
+import contextlib
+import time
+from collections.abc import Iterator, Mapping
+
+import jax
+
+from research.training import flops
+from research.training.run import Run
+
+# What a run spends its time with, in the order in which it is told.
+SPENT = {
+    "start": "starting",
+    "first_step": "the first step (compiling)",
+    "steps": "steps",
+    "waiting": "waiting for data",
+    "evaluation": "evaluation",
+    "saving": "saving",
+    "writing": "writing metrics",
+}
+WITHIN = ("steps", "waiting", "writing")  # what counts for the speed of training
+
+
+class Clock:
+    """Times of a run on the host, which waits for the step before the last one."""
+
+    def __init__(self, run: Run, began: float):
+        """began: when the run was started, by `time.perf_counter`."""
+        self._run, self._began = run, began
+        self._peak = flops.matmul_peak(run.model.dtype) * run.mesh.size
+        self._spent = dict.fromkeys(SPENT, 0.0)
+        self._spent["start"] = time.perf_counter() - began
+        self._begin()
+
+    def _begin(self) -> None:
+        self._since, self._at = time.perf_counter(), dict(self._spent)
+        self._tokens = self._flops = 0.0
+
+    @contextlib.contextmanager
+    def span(self, name: str) -> Iterator[None]:
+        """Times what is done within as one of `SPENT`."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self._spent[name] += time.perf_counter() - start
+
+    def add(self, batch: Mapping[str, jax.Array]) -> None:
+        """Counts a batch's row positions and its step's operations."""
+        rows = batch["tokens"].shape[0]
+        layout = self._run.train.layout
+        self._tokens += rows * layout.length
+        self._flops += flops.train_step(self._run.model, layout, rows, self._run.objectives)
+
+    def read(self) -> dict[str, float]:
+        """Speeds since the last reading; the caller has waited for the device."""
+        since = {name: self._spent[name] - self._at[name] for name in SPENT}
+        idle = sum(seconds for name, seconds in since.items() if name not in WITHIN)
+        idle -= since["first_step"]
+        seconds = max(time.perf_counter() - self._since - idle, 1e-9)
+        found = {"seconds": seconds, "tokens_per_second": self._tokens / seconds}
+        share = self._flops / seconds / self._peak
+        # A peak that was measured while other work ran is too low: the share would be wrong too.
+        found |= {"mfu": share} if share <= 1 else {}
+        found["waiting"] = since["waiting"] / seconds
+        self._begin()
+        return found
+
+    def spent(self) -> dict[str, float]:
+        """Seconds since the start of the run, by `SPENT`, and "all"."""
+        return self._spent | {"all": time.perf_counter() - self._began}
+
+
+def told(spent: Mapping[str, float]) -> str:
+    """How a run's time was spent, in a line."""
+    whole = max(spent["all"], 1e-9)
+    shares = {words: spent[name] / whole for name, words in SPENT.items()}
+    shares["other"] = max(0.0, 1 - sum(shares.values()))
+    parts = [f"{words} {share:.1%}" for words, share in shares.items() if share >= 0.0005]
+    return f"time: {_duration(whole)}: {', '.join(parts)}"
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
