@@ -31,7 +31,7 @@ FREE_KEYS = (
     *("init_from", "data.cache", "mesh", "model.remat", "model.attention"),
     *("train.log_every", "train.eval_every", "train.eval_epochs", "train.eval_batches"),
     *("train.samples", "train.checkpoint_every", "train.deterministic", "train.wandb"),
-    "train.keep",
+    *("train.keep", "train.watchdog_seconds", "train.watchdog_factor"),
 )
 
 
@@ -68,6 +68,11 @@ class TrainConfig:
       checkpoint_every: steps between two checkpoints; 0: only at the end.
       keep: newest checkpoints that stay.
       wandb: project in Weights & Biases to which metrics and texts go too; "": none.
+      watchdog_seconds: a step that takes longer ends the run with code 4, the stacks of all threads
+        being written; 0: it may take for ever. The first step, which is compiled, evaluations and
+        saves may take six times as long.
+      watchdog_factor: it may take this many times the median of the steps before it, if that is
+        longer.
       deterministic: on GPU the same numbers each time, for slower steps.
     """
 
@@ -87,6 +92,8 @@ class TrainConfig:
     checkpoint_every: int = 0
     keep: int = 2
     wandb: str = ""
+    watchdog_seconds: float = 600.0
+    watchdog_factor: float = 20.0
     deterministic: bool = False
 
     @property

@@ -79,6 +79,8 @@ def check_values(config: "Config") -> None:
         (train, "checkpoint_every", 0),
         (train, "eval_batches", 0),
         (train, "samples", 0),
+        (train, "watchdog_seconds", 0),
+        (train, "watchdog_factor", 1),
         (data, "length", 8),
         (data, "slots", 1),
     ):
