@@ -184,9 +184,21 @@ def execute(name: str, verb: Verb, arguments: Sequence[str]) -> int:
         command = getattr(importlib.import_module(module), function)
         return command(**flags, **({"overrides": overrides} if verb.overrides else {})) or 0
 
-    code = guarded(run)
-    if "research.sharding.processes" in sys.modules:
-        sys.modules["research.sharding.processes"].ending(code)
+    failed: list[BaseException] = []
+
+    def noted() -> int:
+        try:
+            return run()
+        except BaseException as error:
+            failed.append(error)
+            raise
+
+    code = 1
+    try:
+        code = guarded(noted)
+    finally:
+        if "research.sharding.peers" in sys.modules:
+            sys.modules["research.sharding.peers"].ending(code, *failed)
     return code
 
 

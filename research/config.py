@@ -32,6 +32,7 @@ FREE_KEYS = (
     *("train.log_every", "train.eval_every", "train.eval_epochs", "train.eval_batches"),
     *("train.samples", "train.checkpoint_every", "train.deterministic", "train.wandb"),
     *("train.keep", "train.checkpoint_minutes"),
+    *("train.watchdog_seconds", "train.watchdog_factor"),
 )
 
 
@@ -74,6 +75,11 @@ class TrainConfig:
       bad_steps: steps in a row that are skipped, or times that the run goes back, before it stops.
       spike: a loss above so many times the running median is one; 0: none is.
       wandb: project in Weights & Biases to which metrics and texts go too; "": none.
+      watchdog_seconds: a step that takes longer ends the run with code 4, the stacks of all threads
+        being written; 0: it may take for ever. The first step, which is compiled, evaluations and
+        saves may take six times as long.
+      watchdog_factor: it may take this many times the median of the steps before it, if that is
+        longer.
       deterministic: on GPU the same numbers each time, for slower steps.
     """
 
@@ -97,6 +103,8 @@ class TrainConfig:
     bad_steps: int = 20
     spike: float = 0.0
     wandb: str = ""
+    watchdog_seconds: float = 600.0
+    watchdog_factor: float = 20.0
     deterministic: bool = False
 
     @property

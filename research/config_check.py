@@ -82,6 +82,8 @@ def check_values(config: "Config") -> None:
         (train, "spike", 0),
         (train, "eval_batches", 0),
         (train, "samples", 0),
+        (train, "watchdog_seconds", 0),
+        (train, "watchdog_factor", 1),
         (data, "length", 8),
         (data, "slots", 1),
     ):

@@ -3,6 +3,8 @@
 import difflib
 from collections.abc import Iterable
 
+HUNG = 4  # the exit code of a run whose step did not end
+
 
 class UserError(Exception):
     """Wrong input: the message says what was wrong, where, and what would be right.

@@ -38,10 +38,12 @@ def losses(
     objectives: tuple[Objective, ...],
     sharding: jax.sharding.NamedSharding,
     batches: int = 0,
+    between: Callable[[], None] = lambda: None,
 ) -> dict[str, float]:
     """Metrics of the objectives' losses over a split (or its first `batches` batches).
 
     Counts are summed on the host in float64: the result does not depend on the batch size.
+    `between` is called after each batch and may raise what ends the evaluation.
     """
     count = data.epoch_batches(0, most=batches)
     found = []
@@ -49,6 +51,8 @@ def losses(
     try:
         for _ in range(count):
             found.append(eval_step(params, next(ahead)))
+            jax.block_until_ready(found[-2:-1])  # who is asked to stop waits for no queue of them
+            between()
     finally:
         ahead.close()
     return finish(_summed(jax.device_get(found)), objectives)
@@ -62,12 +66,14 @@ def task_metrics(
     examples: Sequence[Example],
     sharding: jax.sharding.NamedSharding,
     batches: int = 0,
+    between: Callable[[], None] = lambda: None,
 ) -> dict[str, Any]:
     """Metrics of the loss and of the task over a split (or its first `batches` batches), in one
     pass over it.
 
     Args:
         examples: those of the slots in `data`, which are in order.
+        between: as in `losses`.
     """
     count = data.epoch_batches(0, most=batches)
     number = {id(slot): (i, w) for i, each in enumerate(data.slots) for w, slot in enumerate(each)}
@@ -80,6 +86,7 @@ def task_metrics(
             found.append(counts)
             rows = data.rows(step)
             _give(read, rows, [[number[id(slot)] for slot in row] for row in rows], outputs)
+            between()
     finally:
         ahead.close()
     chosen = list(examples[: count * data.examples])

@@ -1,5 +1,6 @@
 """The validation split as a run measures it on the way: its losses and the task's own metrics."""
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -46,14 +47,16 @@ def known(config: Config) -> list[str]:
     return [*tasks.measures(config.task), *(() if generated else tasks.metrics(config.task))]
 
 
-def metrics(run: Run, params: Any) -> dict[str, float]:
+def metrics(run: Run, params: Any, between: Callable[[], None] = lambda: None) -> dict[str, float]:
     """The metrics of the losses and of the task over the split or its first `eval_batches`; over
-    all of it if the best checkpoint is chosen by one of the task's."""
+    all of it if the best checkpoint is chosen by one of the task's. `between` as in `evaluator`."""
     train = run.config.train
     if not _is_read(run):
         sharding = run.batch_sharding
         data, goals = run.validation, run.objectives
-        return evaluator.losses(run.eval_step, params, data, goals, sharding, train.eval_steps)
+        return evaluator.losses(
+            run.eval_step, params, data, goals, sharding, train.eval_steps, between
+        )
     own = tasks.metrics(run.config.task)
     found = evaluator.task_metrics(
         run.measure_step,
@@ -63,6 +66,7 @@ def metrics(run: Run, params: Any) -> dict[str, float]:
         run.validation_examples,
         run.batch_sharding,
         0 if train.best in own else train.eval_steps,
+        between,
     )
     # Not those of its parts, "f1/PER", which are there or not.
     return {name: value for name, value in found.items() if "/" not in name}

@@ -73,10 +73,7 @@ class Worker:
         told = []
 
         def end_of_time(number: int, frame: FrameType | None) -> None:
-            from research.sharding import processes
-
-            # Of several processes it is not Python that listens to SIGTERM.
-            if signal.getsignal(signal.SIGTERM) is ignore and not processes.stops_are_shared():
+            if signal.getsignal(signal.SIGTERM) is ignore:
                 queue_again(number, frame)  # nothing is being trained
             told.append(number)
             os.kill(os.getpid(), signal.SIGTERM)  # the loop saves a checkpoint and stops

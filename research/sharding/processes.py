@@ -5,7 +5,6 @@ the same calls in the same order. What is said here goes through jax's coordinat
 server in process 0, and needs no device: so it works before there is a mesh, and has time-outs.
 """
 
-import atexit
 import dataclasses
 import itertools
 import json
@@ -15,20 +14,20 @@ import socket
 import sys
 import threading
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import jax
 from jax._src import clusters, distributed  # the public names ask the devices, or cannot be asked
 
 from research.errors import UserError
+from research.sharding import peers
 
 DAY = 86_400
 TIMEOUT = 300  # seconds until a process that misses the others gives up; hosts start unevenly
 HEARTBEAT = 30  # seconds without a sign of life after which a process counts as dead
-PARTING = 10  # seconds that a process which ends gives the others to end as well
 
 _calls = itertools.count()
-_ending = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,7 +84,7 @@ def join(place: Place) -> None:
     on, all end when one dies.
     """
     print(f"{place}, coordinator {place.coordinator}", file=sys.stderr, flush=True)
-    jax.config.update("jax_enable_preemption_service", False)  # until `share_stops`
+    jax.config.update("jax_enable_preemption_service", False)  # `training.stop` listens itself
     # jax aborts the process when its own time is over: there would be no word of what to do.
     timer = threading.Timer(TIMEOUT, _give_up, [place])
     timer.daemon = True
@@ -99,7 +98,7 @@ def join(place: Place) -> None:
             cluster_detection_method="deactivate",
             initialization_timeout=2 * TIMEOUT,
             heartbeat_timeout_seconds=HEARTBEAT,
-            shutdown_timeout_seconds=PARTING,
+            shutdown_timeout_seconds=peers.PARTING,
         )
     except RuntimeError as error:  # a port that is taken
         raise UserError(
@@ -107,7 +106,7 @@ def join(place: Place) -> None:
         ) from error
     finally:
         timer.cancel()
-    atexit.register(_leave)
+    peers.start(distributed.global_state.client, place.process, place.count, place.coordinator)
 
 
 def _give_up(place: Place) -> None:
@@ -125,40 +124,6 @@ def _give_up(place: Place) -> None:
         )
     print(f"error: {place} waited {TIMEOUT} s: {reason}", file=sys.stderr, flush=True)
     os._exit(2)
-
-
-def _leave() -> None:
-    """Lets all end in their own way if they end now; if not, goes, which ends the others."""
-    try:
-        distributed.global_state.client.wait_at_barrier("leave", PARTING * 1000)
-    except RuntimeError:
-        print(
-            "not all processes of this run have ended: leaving, which ends the others. Behind an "
-            "error of a connection stands a process that died: what it printed says why",
-            file=sys.stderr,
-            flush=True,
-        )
-        sys.stdout.flush()
-        os._exit(_ending or 1)
-
-
-def ending(code: int) -> None:
-    """Tells the exit code that this process is about to end with."""
-    global _ending
-    _ending = code
-
-
-def share_stops() -> None:
-    """From here on SIGTERM is not the end of this process, but stops all of them after a step:
-    `multihost_utils.reached_preemption_sync_point` says which."""
-    if not stops_are_shared():
-        jax.config.update("jax_enable_preemption_service", True)
-        distributed.global_state.initialize_preemption_sync_manager()
-
-
-def stops_are_shared() -> bool:
-    """Whether SIGTERM stops all processes after a step."""
-    return distributed.global_state.preemption_sync_manager is not None
 
 
 def first() -> bool:
@@ -179,6 +144,23 @@ def together(what: str, patience: int = TIMEOUT) -> None:
             f"process {state.process_id}/{state.num_processes} waited {patience} s for the others "
             f"({what}); what they print says where they are"
         ) from error
+
+
+def by_first(what: str, call: Callable[[], Any]) -> None:
+    """The first process calls, the others wait for it. Raises its UserError in all of them."""
+    state = distributed.global_state
+    place, error = f"{what} {next(_calls)}", None
+    if first():
+        try:
+            call()
+        except UserError as refused:
+            error = refused
+        if state.client is not None:
+            state.client.key_value_set(place, str(error or ""))
+    elif text := state.client.blocking_key_value_get(place, TIMEOUT * 1000):
+        error = UserError(text)
+    if error is not None:
+        raise error
 
 
 def same(what: str, values: Any, right: str) -> None:

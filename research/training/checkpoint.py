@@ -37,6 +37,7 @@ from research.training.checkpoint_folder import (
     read_by_all,
     steps_in,
     texts_of,
+    write_meta,
 )
 from research.training.integrity import named
 
@@ -146,6 +147,15 @@ class Checkpoints:
             self._manager.save(step, args=args, force=True)
         self._saved = step
         return True
+
+    def amend(self, step: int, meta: Json) -> None:
+        """Changes what a saved step says beside its arrays, `meta`; a kill leaves the old or the
+        new text."""
+        self.wait()
+        if jax.process_index() == 0:
+            with self._writing():
+                write_meta(self.directory / str(step), meta)
+        agreed(True)
 
     def wait(self) -> None:
         """Returns when everything is on disk. Raises what went wrong in the background."""

@@ -67,6 +67,18 @@ def texts_of(config: Json, tokenizer_json: str, meta: Json, arrays: Json) -> dic
     return {**texts, SUMS: "\n".join(sums) + "\n"}
 
 
+def write_meta(folder: epath.Path, meta: Json) -> None:
+    """Replaces the meta.json of a step. Meanwhile its sums are those of the old and the new one."""
+    about, text = folder / "about", json.dumps(meta, indent=1)
+    sums = (about / SUMS).read_text().splitlines()
+    new = [line for line in sums if not line.endswith("  meta.json")] + [
+        _sum_line("meta.json", text)
+    ]
+    bucket.write_text(about / SUMS, "\n".join([*sums, new[-1]]) + "\n")
+    bucket.write_text(about / "meta.json", text)
+    bucket.write_text(about / SUMS, "\n".join(new) + "\n")
+
+
 def read_about(folder: epath.Path) -> About:
     """The texts of one step, checked. Raises DamagedError."""
 

@@ -1,5 +1,6 @@
 """The training loop: resume, step, log, evaluate, save."""
 
+import contextlib
 import dataclasses
 import json
 import math
@@ -9,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from etils import epath
 
-from research import bucket
+from research import bucket, lock
 from research.config import Config, changed_keys, flat, from_values, is_free, to_values
 from research.data.loader import Ahead
 from research.errors import UserError
@@ -19,13 +20,16 @@ from research.monitoring.progress import Progress
 from research.monitoring.writers import MetricWriter
 from research.sharding import mesh as meshes
 from research.sharding import processes
-from research.training import averaging, flops, restore
+from research.training import averaging, faults, flops, restore
 from research.training.best import Best, from_meta
 from research.training.checkpoint import Checkpoints, read_info
 from research.training.checkpoint_folder import absolute, steps_in
 from research.training.run import Run, build, describe
 from research.training.step import State
-from research.training.stop import Stop
+from research.training.stop import Stop, Stopping
+from research.training.watchdog import Watchdog
+
+LOCK = "train.lock"  # in the workdir, while a training is at work there
 
 
 class Interrupted(Exception):
@@ -60,14 +64,24 @@ def train(
         UserError: anything wrong with the config, its data, or a checkpoint of another run.
         Interrupted: Ctrl-C or SIGTERM, after the step's checkpoint was saved.
     """
-    active = processes.first()
-    quiet = quiet or not active
+    quiet = quiet or not processes.first()
     processes.same(
         "their configs", to_values(config), "start all of them with the same command and code"
     )
+    folder = bucket.path(workdir)
+    with contextlib.ExitStack() as stack:
+        alone = lock.alone(folder, LOCK)
+        processes.by_first("the workdir's lock", lambda: stack.enter_context(alone))
+        return _train(config, folder, label, quiet, describe_run)
+
+
+def _train(
+    config: Config, folder: epath.Path, label: str, quiet: bool, describe_run: bool
+) -> Result:
+    """`train`, nobody else being at work in the folder."""
+    active = processes.first()
     run = build(config, quiet=quiet)
     validation.check(run)
-    folder = bucket.path(workdir)
     if jax.process_count() > 1:
         _check_shared(run, folder)
     with (
@@ -84,14 +98,21 @@ def train(
             found = starts.describe(run.data_key, start_key)
             starts.add(folder, found | {"step": start, "measured": run.measured_key})
         changed = changed_keys(run.config)
-        with MetricWriter(folder, active, changed, run.config.train.wandb) as writer:
+        with (
+            Stop(start) as stop,  # until the last save is committed and all lines are written
+            MetricWriter(folder, active, changed, run.config.train.wandb) as writer,
+        ):
             writer.cut(start if start else -1)
             if describe_run and not quiet:
                 print(describe(run), flush=True)
             progress = Progress(run.steps, label, start=start, active=not quiet)
-            with progress, Stop(start) as stop:
-                state, metrics, best = _loop(run, state, meta, checkpoints, writer, progress, stop)
-    return Result(workdir, int(state.step), metrics, best)
+            train = run.config.train
+            with progress, Watchdog(train.watchdog_seconds, train.watchdog_factor) as watchdog:
+                state, metrics, best = _loop(
+                    run, state, meta, checkpoints, writer, progress, stop, watchdog
+                )
+            checkpoints.wait()
+    return Result(str(folder), int(state.step), metrics, best)
 
 
 def _check_shared(run: Run, folder: epath.Path) -> None:
@@ -163,45 +184,62 @@ def _loop(
     writer: MetricWriter,
     progress: Progress,
     stop: Stop,
+    watchdog: Watchdog,
 ) -> tuple[State, dict[str, float], Best]:
     train = run.config.train
     start, metrics = int(state.step), meta["metrics"]
+    due = int(meta.get("evaluation_due", False))  # the evaluation of `start` was broken off
     best = from_meta(train.best, meta)
     checkpoints.best = best.step or None
     clock = _Clock(run)
     if _has_waited(best, train.patience):
         return state, metrics, best
 
-    def save(step: int) -> None:
+    def save(step: int, due: bool = False) -> None:
         writer.upload()  # a run that goes on from this step finds the lines up to it
         epoch, batch = run.train.locate(step)
         found = {"metrics": metrics, "data": run.data_key, "epoch": epoch, "batch": batch}
         found |= {"best": best.to_json()} if train.best else {}
+        found |= {"evaluation_due": True} if due else {}
         params, opt_state = averaging.exchanged(state.params, state.opt_state)
-        checkpoints.save(
+        if not checkpoints.save(
             step, params, opt_state, found, run.tokenizer.to_json(), to_values(run.config)
-        )
+        ):
+            checkpoints.amend(step, found)
+        stop.saved = step
 
+    found: dict[str, jax.Array] = {}  # what the last step says of itself
     ahead = Ahead(run.train, start, run.steps, run.batch_sharding)
     try:
-        for step in range(start + 1, run.steps + 1):
-            with clock.waiting():
-                batch = next(ahead)
-            state, found = run.train_step(state, batch)
-            stop.done = step
-            clock.add(batch)
+        for step in range(start + 1 - due, run.steps + 1):
             last = step == run.steps
-            if step % train.log_every == 0 or last or step == 1:
-                _log(run, step, found, clock, writer, progress)
-            evaluating = last or (run.eval_every and step % run.eval_every == 0)
+            if step > start:
+                faults.before(step)
+                with clock.waiting():
+                    batch = next(ahead)
+                before, (state, found) = found, run.train_step(state, batch)
+                jax.block_until_ready(before)  # a stop waits for one step, not for a queue
+                stop.done = step
+                watchdog.ended(step)
+                clock.add(batch)
+                if step % train.log_every == 0 or last or step == 1:
+                    _log(run, step, found, clock, writer, progress)
+            evaluating = last or (run.eval_every and step % run.eval_every == 0) or step == start
             if evaluating:
-                with clock.paused():
-                    params = averaging.exchanged(*state[1:])[0]
-                    metrics = validation.metrics(run, params)
-                    writer.metrics(step, {f"validation/{k}": v for k, v in metrics.items()})
-                    if train.samples:
-                        writer.text(step, "samples", samples.shown(run, params))
-                    progress.note(f"step {step:,}  {_line(metrics)}")
+                try:
+                    with clock.paused(), watchdog.slow(f"the evaluation of step {step:,}"):
+                        params = averaging.exchanged(*state[1:])[0]
+                        metrics = validation.metrics(run, params, stop.check)
+                        texts = samples.shown(run, params) if train.samples else ""
+                except Stopping:
+                    _check_finite(run, step, found)
+                    save(step, due=True)
+                    checkpoints.wait()
+                    raise Interrupted(step) from None
+                writer.metrics(step, {f"validation/{k}": v for k, v in metrics.items()})
+                if texts:
+                    writer.text(step, "samples", texts)
+                progress.note(f"step {step:,}  {_line(metrics)}")
                 best = best.after(step, metrics)
                 checkpoints.best = best.step or None
             enough = evaluating and _has_waited(best, train.patience)
@@ -213,12 +251,11 @@ def _loop(
             last = last or enough
             periodic = train.checkpoint_every and step % train.checkpoint_every == 0
             found_best = train.best and evaluating and best.step == step
-            stopping = stop.after(step)  # once, or what is asked after the save would not be saved
-            if last or periodic or stopping or found_best:
-                with clock.paused():
+            stopping = stop.reached()  # once, or what is asked after the save would not be saved
+            if last or periodic or stopping or found_best or step == start:
+                with clock.paused(), watchdog.slow(f"the save of step {step:,}"):
                     _check_finite(run, step, found)
                     save(step)
-                    stop.saved = step
             if last:
                 break
             if stopping:
@@ -240,7 +277,7 @@ def _line(metrics: dict[str, float]) -> str:
 
 def _check_finite(run: Run, step: int, found: dict) -> None:
     """Raises UserError where loss or gradient is not finite: such a state is never saved."""
-    loss, norm = float(found["loss"]), float(found["gradient_norm"])
+    loss, norm = (float(found.get(name, 0.0)) for name in ("loss", "gradient_norm"))
     if not (math.isfinite(loss) and math.isfinite(norm)):
         raise UserError(
             f"the loss of step {step} is {loss}, the norm of its gradient {norm}: training has "

@@ -38,6 +38,13 @@ SLOW = (  # half a second a batch, so that there is time to stop it
     "import time; from research.training import loop; read = loop.Ahead.__next__; "
     "loop.Ahead.__next__ = lambda ahead: (time.sleep(0.5), read(ahead))[1]; "
 )
+ASKED_EARLY = (  # SIGTERM to the second process, before its first step has begun
+    "import os, signal, sys, time; from research.training import loop; "
+    "read, asked = loop.Ahead.__next__, []; "
+    "ask = lambda: (asked.append(1), os.kill(os.getpid(), signal.SIGTERM), time.sleep(2)); "
+    "loop.Ahead.__next__ = lambda ahead: "
+    "('--process_id=1' in sys.argv and not asked and ask(), read(ahead))[1]; "
+)
 IMPATIENT = "from research.sharding import processes; processes.TIMEOUT = 3; "
 
 
@@ -211,6 +218,28 @@ def test_all_stop_at_one_step_whoever_was_asked(whole, tmp_path, asked, number):
     assert f"stopped at step {step}" in first and "stopped" not in second
     together(tmp_path / "log", 1, *command)
     assert_same_numbers(workdir, one)
+
+
+def test_a_notice_before_the_first_step_of_a_resumed_run_is_honoured(tmp_path, monkeypatch):
+    file = config(tmp_path / "data", "bert")
+    read, batches = loop.Ahead.__next__, []
+
+    def stop_at_the_second(ahead):
+        batches.append(ahead)
+        if len(batches) == 2:
+            signal.raise_signal(signal.SIGTERM)
+        return read(ahead)
+
+    monkeypatch.setattr(loop.Ahead, "__next__", stop_at_the_second)
+    with pytest.raises(loop.Interrupted, match="step 2"):
+        loop.train(configs.load(file, {}), str(tmp_path / "run"), quiet=True)
+    command = ["train", f"--config={file}", f"--workdir={tmp_path / 'run'}"]
+    with port() as at:
+        commands = [[*command, *flags(at, i, 2)] for i in range(2)]
+        with started(tmp_path / "log", *commands, before=ASKED_EARLY) as made:
+            codes = ends(made, 120)
+    assert codes == [130, 130], [printed(tmp_path / "log", i) for i in range(2)]
+    assert steps_in(absolute(str(tmp_path / "run" / "checkpoints"))) == [2, 3]
 
 
 @pytest.mark.long
