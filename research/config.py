@@ -31,7 +31,7 @@ FREE_KEYS = (
     *("init_from", "data.cache", "mesh", "model.remat", "model.attention"),
     *("train.log_every", "train.eval_every", "train.eval_epochs", "train.eval_batches"),
     *("train.samples", "train.checkpoint_every", "train.deterministic", "train.wandb"),
-    *("train.keep", "train.checkpoint_minutes"),
+    *("train.keep", "train.checkpoint_minutes", "train.on_bad_step", "train.bad_steps"),
     *("train.watchdog_seconds", "train.watchdog_factor"),
 )
 

@@ -51,7 +51,9 @@ VERBS: dict[str, Verb] = {
         "research.commands.train:run",
         "pre-train or fine-tune as the config says; goes on where the workdir's checkpoint is",
         required=CONFIG | WORKDIR,
-        optional=ON | PROCESSES,
+        optional={"rewind": "step of a checkpoint to go back to, with another config.optimizer"}
+        | ON
+        | PROCESSES,
         switches=DRY_RUN,
         overrides=True,
         launches=True,

@@ -4,7 +4,9 @@ import shlex
 import sys
 
 from research import config as configs
+from research.commands import numbers
 from research.config import Config
+from research.errors import UserError
 from research.launchers import launch
 from research.launchers.request import Request
 
@@ -15,26 +17,34 @@ def run(
     overrides: dict[str, str],
     on: str = launch.LOCAL,
     dry_run: str = "",
+    rewind: str = "",
     **options: str,
 ) -> int:
     """Trains here or elsewhere, as `on` and its options ("on.zone", …) say."""
+    back = numbers.whole("rewind", rewind, least=0) if rewind else None
     chosen = launch.check(on, options)
     loaded = configs.load(config, overrides)
     flags = tuple(f"--config.{k}={v}" for k, v in overrides.items())
     if on == launch.LOCAL and not dry_run:
-        return _train(loaded, config, workdir, flags)
+        return _train(loaded, config, workdir, flags, back)
+    if back is not None:
+        raise UserError("train: --rewind is for a run that goes on here, without --on")
     request = Request("train", config, workdir, flags, (loaded,))
     return launch.launch(request, on, chosen, bool(dry_run))
 
 
-def _train(loaded: Config, config: str, workdir: str, flags: tuple[str, ...]) -> int:
+def _train(
+    loaded: Config, config: str, workdir: str, flags: tuple[str, ...], back: int | None
+) -> int:
     """Trains, and says where the checkpoint is and what can be done with it."""
     # jax: not needed to launch elsewhere
     from research.sharding import processes
     from research.training import loop
 
     try:
-        result = loop.train(loaded, workdir, label="pretrain" if loaded.objective else "finetune")
+        result = loop.train(
+            loaded, workdir, label="pretrain" if loaded.objective else "finetune", rewind=back
+        )
     except loop.Interrupted as stopped:
         processes.together("the end")
         if not processes.first():
@@ -45,7 +55,7 @@ def _train(loaded: Config, config: str, workdir: str, flags: tuple[str, ...]) ->
     processes.together("the end")
     if not processes.first():
         return 0
-    numbers = "  ".join(f"{k.replace('_', ' ')} {v:.4g}" for k, v in result.metrics.items())
-    print(f"done: step {result.step:,}  validation: {numbers}\ncheckpoint: {workdir}")
+    measured = "  ".join(f"{k.replace('_', ' ')} {v:.4g}" for k, v in result.metrics.items())
+    print(f"done: step {result.step:,}  validation: {measured}\ncheckpoint: {workdir}")
     sys.stdout.flush()
     return 0

@@ -110,8 +110,9 @@ class MetricWriter:
         if self._wandb is not None:
             self._wandb.text(step, name, text)
 
-    def cut(self, step: int) -> None:
+    def cut(self, step: int) -> int:
         """Forgets what was written after `step`; to be called when a run resumes from there.
+        Returns the last step of which there were numbers.
 
         What was written at `step` itself stays, so it has to be written before the checkpoint of
         that step is. -1 forgets everything: a run that died before its first checkpoint.
@@ -120,8 +121,9 @@ class MetricWriter:
         Raises UserError if a line in the middle of a file is not a JSON object with a step.
         """
         if not self._active:
-            return
+            return 0
         self._close_files()
+        last = max((line["step"] for line in lines(self._workdir / METRICS)[-1:]), default=0)
         for name in FILES:
             _keep_until(self._workdir / name, step)
         self._open()
@@ -132,6 +134,7 @@ class MetricWriter:
         )
         self._events.flush()
         self.upload()
+        return last
 
     def upload(self) -> None:
         """Copies the files to the bucket, if the workdir is there."""

@@ -119,6 +119,22 @@ def steps_in(directory: epath.Path) -> list[int]:
     return sorted(int(name) for name in names if name.isdecimal() and name == str(int(name)))
 
 
+def set_aside(directory: epath.Path, step: int) -> None:
+    """Renames the steps after `step` to "STEP.rewound", in which nothing looks for a step.
+
+    Raises UserError where there is no such step; 0 is before the first one.
+    """
+    steps = steps_in(directory)
+    if step and step not in steps:
+        raise UserError(f"--rewind={step}: no step {step} in {directory}{nearest(step, steps)}")
+    for later in (s for s in steps if s > step):
+        place, number = directory / f"{later}.rewound", 1
+        while place.exists():
+            number += 1
+            place = directory / f"{later}.rewound{number}"
+        (directory / str(later)).rename(place)
+
+
 def locate(path: str, step: int | None) -> tuple[epath.Path, int | None]:
     """The checkpoints folder that `path` means, and the step if it names one.
 

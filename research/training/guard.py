@@ -1,9 +1,8 @@
 """Which steps are bad, judged on the device within the step, so that nothing waits for the host.
 
 A step is bad where its loss or the norm of its gradient is not finite, or where its loss is a
-spike: above so many times the running median. It is judged before the optimizer takes the
-gradient, so a bad step can be left out at no cost of memory. What a good step leaves is looked at
-too: parameters whose norm is not finite in float32 are never saved.
+spike: above so many times the running median. What it leaves is looked at too: parameters whose
+norm is not finite in float32 are never saved.
 """
 
 import dataclasses
@@ -54,4 +53,4 @@ class Guard:
 def verdict(bad: jax.Array, params: Any) -> jax.Array:
     """GOOD, BAD or BROKEN, of a step that leaves `params`."""
     broken = ~jnp.isfinite(optax.global_norm(params))
-    return jnp.where(broken, BROKEN, jnp.where(bad, BAD, GOOD)).astype(jnp.int32)
+    return jnp.where(bad, BAD, jnp.where(broken, BROKEN, GOOD)).astype(jnp.int32)

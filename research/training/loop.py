@@ -3,30 +3,33 @@
 import contextlib
 import dataclasses
 import json
-import math
 import time
+from typing import Any
 
 import jax
-import jax.numpy as jnp
+import numpy as np
 from etils import epath
+from jax.experimental import multihost_utils
 
 from research import bucket, lock
-from research.config import Config, changed_keys, flat, from_values, is_free, to_values
+from research.config import Config, changed_keys, to_values
 from research.data.loader import Ahead
-from research.errors import UserError
+from research.errors import Diverged
 from research.evaluation import samples, validation
 from research.monitoring import starts
 from research.monitoring.progress import Progress
 from research.monitoring.writers import MetricWriter
 from research.sharding import mesh as meshes
 from research.sharding import processes
-from research.training import averaging, faults, flops, restore
+from research.training import averaging, faults, start
 from research.training.best import Best, from_meta
-from research.training.checkpoint import Checkpoints, read_info
-from research.training.checkpoint_folder import absolute, steps_in
+from research.training.checkpoint import Checkpoints
+from research.training.checkpoint_folder import absolute, set_aside
+from research.training.clock import Clock, told
 from research.training.run import Run, build, describe
 from research.training.step import State
 from research.training.stop import Stop, Stopping
+from research.training.watch import RolledBack, Watch
 from research.training.watchdog import Watchdog
 
 LOCK = "train.lock"  # in the workdir, while a training is at work there
@@ -57,213 +60,293 @@ def train(
     label: str = "train",
     quiet: bool = False,
     describe_run: bool = True,
+    rewind: int | None = None,
 ) -> Result:
     """Trains to the config's end in `workdir`, going on from its newest good checkpoint.
+
+    rewind: the step whose checkpoint it goes on from, with another config.optimizer if wanted;
+        newer ones are set aside, as STEP.rewound. 0: it begins anew.
 
     Raises:
         UserError: anything wrong with the config, its data, or a checkpoint of another run.
         Interrupted: Ctrl-C or SIGTERM, after the step's checkpoint was saved.
+        Diverged: bad steps, as config.train.on_bad_step says; nothing of them is saved.
     """
+    began = time.perf_counter()
     quiet = quiet or not processes.first()
     processes.same(
-        "their configs", to_values(config), "start all of them with the same command and code"
+        "their configs",
+        to_values(config) | {"rewind": rewind},
+        "start all of them with the same command and code",
     )
     folder = bucket.path(workdir)
     with contextlib.ExitStack() as stack:
         alone = lock.alone(folder, LOCK)
         processes.by_first("the workdir's lock", lambda: stack.enter_context(alone))
-        return _train(config, folder, label, quiet, describe_run)
+        run = build(config, quiet=quiet)
+        validation.check(run)
+        if rewind is not None:
+            steps = absolute(str(folder / "checkpoints"))
+            processes.by_first("the step to go back to", lambda: set_aside(steps, rewind))
+        if jax.process_count() > 1:
+            start.check_shared(run, folder)
+        stack.enter_context(meshes.use(run.mesh, run.config.mesh))
+        checkpoints = Checkpoints(str(folder / "checkpoints"), keep=config.train.keep)
+        stack.enter_context(checkpoints)
+        begin = start.start(run, checkpoints, quiet, ("optimizer",) if rewind else ())
+        step = int(begin[0].step)
+        _note_start(run, folder, step, rewind)
+        progress = Progress(run.steps, label, start=step, active=not quiet)
+        # The handlers stay until the last save is committed and all lines are written.
+        stop = stack.enter_context(Stop(step))
+        shown = describe(run) if describe_run and not quiet else ""
+        writer = MetricWriter(
+            folder, processes.first(), changed_keys(run.config), run.config.train.wandb
+        )
+        with writer:
+            _cut(writer, folder, step, quiet)
+            if shown:
+                print(shown, flush=True)
+            clock = Clock(run, began)
+            done = _with_returns(run, folder, begin, checkpoints, writer, progress, stop, clock)
+            with clock.span("saving"):
+                checkpoints.wait()
+            spent = clock.spent()
+            writer.timing(done.step, {f"spent/{name}": value for name, value in spent.items()})
+        if not quiet:
+            print(told(spent), flush=True)
+        return Result(str(folder), done.step, done.metrics, done.best)
 
 
-def _train(
-    config: Config, folder: epath.Path, label: str, quiet: bool, describe_run: bool
-) -> Result:
-    """`train`, nobody else being at work in the folder."""
-    active = processes.first()
-    run = build(config, quiet=quiet)
-    validation.check(run)
-    if jax.process_count() > 1:
-        _check_shared(run, folder)
-    with (
-        meshes.use(run.mesh, run.config.mesh),
-        Checkpoints(str(folder / "checkpoints"), keep=config.train.keep) as checkpoints,
-    ):
-        state, meta = _start(run, checkpoints, quiet)
-        start = int(state.step)
-        folder.mkdir(parents=True, exist_ok=True)
-        start_key = run.start_key  # all processes agree on it, so all have to ask
-        if active:
-            text = json.dumps(to_values(run.config), indent=1)
-            bucket.write_text(folder / starts.CONFIG, text + "\n")
-            found = starts.describe(run.data_key, start_key)
-            starts.add(folder, found | {"step": start, "measured": run.measured_key})
-        changed = changed_keys(run.config)
-        with (
-            Stop(start) as stop,  # until the last save is committed and all lines are written
-            MetricWriter(folder, active, changed, run.config.train.wandb) as writer,
-        ):
-            writer.cut(start if start else -1)
-            if describe_run and not quiet:
-                print(describe(run), flush=True)
-            progress = Progress(run.steps, label, start=start, active=not quiet)
-            train = run.config.train
-            with progress, Watchdog(train.watchdog_seconds, train.watchdog_factor) as watchdog:
-                state, metrics, best = _loop(
-                    run, state, meta, checkpoints, writer, progress, stop, watchdog
-                )
-            checkpoints.wait()
-    return Result(str(folder), int(state.step), metrics, best)
+def _note_start(run: Run, folder: epath.Path, step: int, rewind: int | None) -> None:
+    """Writes down what is to be known of this start to make the run again."""
+    folder.mkdir(parents=True, exist_ok=True)
+    start_key = run.start_key  # all processes agree on it, so all have to ask
+    if not processes.first():
+        return
+    text = json.dumps(to_values(run.config), indent=1)
+    bucket.write_text(folder / starts.CONFIG, text + "\n")
+    noted = starts.describe(run.data_key, start_key)
+    noted |= {"step": step, "measured": run.measured_key}
+    if rewind is not None:
+        noted |= {"rewind": rewind, "optimizer": to_values(run.config)["optimizer"]}
+    starts.add(folder, noted)
 
 
-def _check_shared(run: Run, folder: epath.Path) -> None:
-    """Raises UserError where a process has other data than the first one, or another folder."""
-    checkpoints = folder / "checkpoints"
-    if processes.first():
-        checkpoints.mkdir(parents=True, exist_ok=True)
-    processes.together("the workdir", processes.DAY)  # one may still have texts to tokenise
-    processes.same(
-        "what they see",
-        {
-            "data and tokenizer": run.data_key,
-            f"{checkpoints} is there": checkpoints.is_dir(),
-            "newest checkpoint": max(steps_in(absolute(str(checkpoints))), default=None),
-        },
-        "the workdir must be a folder that all of them share; the texts must be the same for all",
-    )
-
-
-def _start(run: Run, checkpoints: Checkpoints, quiet: bool) -> tuple[State, dict]:
-    """The state to go on from, and its meta item."""
-    if checkpoints.latest() is None:
-        params, table = restore.initial_params(run)
-        if run.config.init_from and not quiet:
-            print(table, flush=True)
-        opt_state = jax.jit(run.optimizer.init, out_shardings=run.state_shardings.opt_state)(params)
-        step = jax.device_put(jnp.zeros((), jnp.int32), run.state_shardings.step)
-        return State(step, params, opt_state), {"metrics": {}}
-
-    wanted = {"params": run.state_shapes.params, "opt_state": run.state_shapes.opt_state}
-    _check_same_run(run, checkpoints)
-    restored = checkpoints.restore(None, wanted)
-    if not quiet:
-        print(f"resuming {checkpoints.directory} at step {restored.step}", flush=True)
-    step = jax.device_put(jnp.asarray(restored.step, jnp.int32), run.state_shardings.step)
-    return State(step, *averaging.exchanged(restored.params, restored.opt_state)), restored.meta
-
-
-def _check_same_run(run: Run, checkpoints: Checkpoints) -> None:
-    """Raises UserError naming each key in which the run of the checkpoints was another one."""
-    info = read_info(str(checkpoints.directory))
-    before = from_values(info.config, f"the config of {checkpoints.directory}", to_run=False)
-    ours, theirs = flat(to_values(run.config)), flat(to_values(before))
-    differ = [
-        f"  config.{key}: {theirs.get(key)!r} then, {ours.get(key)!r} now"
-        for key in sorted(ours.keys() | theirs.keys())
-        if ours.get(key) != theirs.get(key) and not is_free(key)
-    ]
-    if info.meta["data"] != run.data_key:
-        differ.append("  the data (or the tokenizer) has changed since")
-    if differ:
-        raise UserError(
-            "\n".join(
-                [
-                    f"{checkpoints.directory} holds a run with another config:",
-                    *differ[:8],
-                    "resume it with its own config, or give a new --workdir (and "
-                    "--config.init_from to start from its weights)",
-                ]
-            )
+def _cut(writer: MetricWriter, folder: epath.Path, step: int, quiet: bool) -> None:
+    """Forgets the numbers of steps that no checkpoint holds, and says so."""
+    last = writer.cut(step if step else -1)
+    if last > step and not quiet:
+        print(
+            f"warning: steps {step + 1:,} to {last:,} were trained before, but no checkpoint in "
+            f"{folder} holds them: they are trained again, and their lines of metrics written anew",
+            flush=True,
         )
 
 
-def _loop(
+def _with_returns(
     run: Run,
-    state: State,
-    meta: dict,
+    folder: epath.Path,
+    begin: tuple[State, dict[str, Any]],
     checkpoints: Checkpoints,
     writer: MetricWriter,
     progress: Progress,
     stop: Stop,
-    watchdog: Watchdog,
-) -> tuple[State, dict[str, float], Best]:
+    clock: Clock,
+) -> "_Loop":
+    """Trains to the end, going back to the last checkpoint as often as a bad step asks for it."""
     train = run.config.train
-    start, metrics = int(state.step), meta["metrics"]
-    due = int(meta.get("evaluation_due", False))  # the evaluation of `start` was broken off
-    best = from_meta(train.best, meta)
-    checkpoints.best = best.step or None
-    clock = _Clock(run)
-    if _has_waited(best, train.patience):
-        return state, metrics, best
-
-    def save(step: int, due: bool = False) -> None:
-        writer.upload()  # a run that goes on from this step finds the lines up to it
-        epoch, batch = run.train.locate(step)
-        found = {"metrics": metrics, "data": run.data_key, "epoch": epoch, "batch": batch}
-        found |= {"best": best.to_json()} if train.best else {}
-        found |= {"evaluation_due": True} if due else {}
-        params, opt_state = averaging.exchanged(state.params, state.opt_state)
-        if not checkpoints.save(
-            step, params, opt_state, found, run.tokenizer.to_json(), to_values(run.config)
-        ):
-            checkpoints.amend(step, found)
-        stop.saved = step
-
-    found: dict[str, jax.Array] = {}  # what the last step says of itself
-    ahead = Ahead(run.train, start, run.steps, run.batch_sharding)
-    try:
-        for step in range(start + 1 - due, run.steps + 1):
-            last = step == run.steps
-            if step > start:
-                faults.before(step)
-                with clock.waiting():
-                    batch = next(ahead)
-                before, (state, found) = found, run.train_step(state, batch)
-                jax.block_until_ready(before)  # a stop waits for one step, not for a queue
-                stop.done = step
-                watchdog.ended(step)
-                clock.add(batch)
-                if step % train.log_every == 0 or last or step == 1:
-                    _log(run, step, found, clock, writer, progress)
-            evaluating = last or (run.eval_every and step % run.eval_every == 0) or step == start
-            if evaluating:
-                try:
-                    with clock.paused(), watchdog.slow(f"the evaluation of step {step:,}"):
-                        params = averaging.exchanged(*state[1:])[0]
-                        metrics = validation.metrics(run, params, stop.check)
-                        texts = samples.shown(run, params) if train.samples else ""
-                except Stopping:
-                    _check_finite(run, step, found)
-                    save(step, due=True)
-                    checkpoints.wait()
-                    raise Interrupted(step) from None
-                writer.metrics(step, {f"validation/{k}": v for k, v in metrics.items()})
-                if texts:
-                    writer.text(step, "samples", texts)
-                progress.note(f"step {step:,}  {_line(metrics)}")
-                best = best.after(step, metrics)
-                checkpoints.best = best.step or None
-            enough = evaluating and _has_waited(best, train.patience)
-            if enough and not last:
-                progress.note(
-                    f"no better {best.metric} in {best.since} evaluations: stopping; the best, "
-                    f"{best.value:.4g}, was at step {best.step:,}"
-                )
-            last = last or enough
-            periodic = train.checkpoint_every and step % train.checkpoint_every == 0
-            found_best = train.best and evaluating and best.step == step
-            stopping = stop.reached()  # once, or what is asked after the save would not be saved
-            if last or periodic or stopping or found_best or step == start:
-                with clock.paused(), watchdog.slow(f"the save of step {step:,}"):
-                    _check_finite(run, step, found)
-                    save(step)
-            if last:
-                break
-            if stopping:
+    with progress, Watchdog(train.watchdog_seconds, train.watchdog_factor) as watchdog:
+        while True:
+            loop = _Loop(run, folder, begin, checkpoints, writer, progress, stop, watchdog, clock)
+            try:
+                loop.run()
+                return loop
+            except RolledBack as bad:
                 checkpoints.wait()
-                raise Interrupted(step)
-    finally:
-        ahead.close()
-    return state, metrics, best
+                if checkpoints.latest() is None:
+                    raise Diverged(f"{bad}, and there is no checkpoint to go back to") from bad
+                state, meta = start.start(run, checkpoints, quiet=True)
+                step = int(state.step)
+                begin = state, meta | {"watch": loop.watch.after_return(bad, step, meta)}
+                writer.cut(step)
+                stop.done = stop.saved = step
+                progress.note(
+                    f"{bad}: back at step {step:,}, without the batches since; now "
+                    f"{begin[1]['watch']['offset']:,} are left out"
+                )
+
+
+class _Loop:
+    """The steps of a run, from a state to its end or to where it is stopped."""
+
+    def __init__(
+        self,
+        run: Run,
+        folder: epath.Path,
+        begin: tuple[State, dict[str, Any]],
+        checkpoints: Checkpoints,
+        writer: MetricWriter,
+        progress: Progress,
+        stop: Stop,
+        watchdog: Watchdog,
+        clock: Clock,
+    ):
+        self.state, meta = begin
+        self.start = int(self.state.step)
+        self.step = self.start
+        self.metrics: dict[str, float] = meta["metrics"]
+        self.best = from_meta(run.config.train.best, meta)
+        self.watch = Watch(run, folder, meta)
+        self._due = bool(meta.get("evaluation_due"))  # that of `start` was broken off
+        self._run, self._checkpoints, self._writer = run, checkpoints, writer
+        self._progress, self._stop, self._watchdog, self._clock = progress, stop, watchdog, clock
+        self._found: dict[str, jax.Array] = {}  # what the last step says of itself
+        self._saved = time.monotonic()
+        checkpoints.best = self.best.step or None
+
+    def run(self) -> None:
+        """Raises:
+        Interrupted: the run was asked to stop; the step's checkpoint is saved.
+        Diverged, RolledBack: as in `Watch.read`.
+        """
+        run, train = self._run, self._run.config.train
+        if _has_waited(self.best, train.patience):
+            return
+        if self._due:
+            self._after_step(evaluating=True)
+        offset = self.watch.offset
+        ahead = Ahead(run.train, self.start + offset, run.steps + offset, run.batch_sharding)
+        try:
+            while self.step < run.steps and not _has_waited(self.best, train.patience):
+                self._one_step(ahead)
+                last = self.step == run.steps
+                if self.step % train.log_every == 0 or last or self.step == 1:
+                    with self._clock.span("writing"):
+                        self._log()
+                evaluating = run.eval_every and self.step % run.eval_every == 0
+                self._after_step(bool(last or evaluating))
+        finally:
+            ahead.close()
+
+    def _one_step(self, ahead: Ahead) -> None:
+        number = self.step + 1
+        faults.before(number)
+        clock = self._clock
+        with clock.span("waiting"):
+            batch = next(ahead)
+        with clock.span("steps" if self.step > self.start else "first_step"):
+            before = self._found
+            self.state, self._found = self._run.train_step(self.state, batch)
+            # A stop waits for one step, not for a queue of them.
+            jax.block_until_ready(before if self.step > self.start else self._found)
+        self.step = number
+        self._stop.done = number
+        self._watchdog.ended(number)
+        self.watch.add(number, self._found)
+        self.watch.read(self.state.params, newest=False)
+        clock.add(batch)
+
+    def _after_step(self, evaluating: bool) -> None:
+        """Evaluates and saves where it is time to, and stops where it is asked to."""
+        run, train, step = self._run, self._run.config.train, self.step
+        if evaluating:
+            try:
+                self._evaluate()
+            except Stopping:
+                self._save(due=True)
+                self._checkpoints.wait()
+                raise Interrupted(step) from None
+        enough = evaluating and _has_waited(self.best, train.patience)
+        if enough and step < run.steps:
+            self._progress.note(
+                f"no better {self.best.metric} in {self.best.since} evaluations: stopping; the "
+                f"best, {self.best.value:.4g}, was at step {self.best.step:,}"
+            )
+        last = enough or step == run.steps
+        periodic = train.checkpoint_every and step % train.checkpoint_every == 0
+        found_best = train.best and evaluating and self.best.step == step
+        stopping = self._stop.reached()  # once, or what is asked after the save would not be saved
+        if last:
+            self.watch.read(self.state.params)
+            self.watch.end(step)
+        if last or periodic or stopping or found_best or step == self.start or self._is_time():
+            self._save()
+        if stopping and not last:
+            self._checkpoints.wait()
+            raise Interrupted(step)
+
+    def _evaluate(self) -> None:
+        run, step = self._run, self.step
+        with (
+            self._clock.span("evaluation"),
+            self._watchdog.slow(f"the evaluation of step {step:,}"),
+        ):
+            self.watch.read(self.state.params)
+            params = averaging.exchanged(self.state.params, self.state.opt_state)[0]
+            self.metrics = validation.metrics(run, params, self._stop.check)
+            texts = samples.shown(run, params) if run.config.train.samples else ""
+        self._writer.metrics(step, {f"validation/{k}": v for k, v in self.metrics.items()})
+        if texts:
+            self._writer.text(step, "samples", texts)
+        self._progress.note(f"step {step:,}  {_line(self.metrics)}")
+        self.best = self.best.after(step, self.metrics)
+        self._checkpoints.best = self.best.step or None
+
+    def _is_time(self) -> bool:
+        """Whether the last save is longer ago than config.train.checkpoint_minutes. Of several
+        processes the first one's clock counts, and is asked where numbers are written."""
+        train = self._run.config.train
+        if not train.checkpoint_minutes:
+            return False
+        due = time.monotonic() - self._saved >= 60 * train.checkpoint_minutes
+        if jax.process_count() == 1:
+            return due
+        if self.step % train.log_every:
+            return False
+        return bool(multihost_utils.broadcast_one_to_all(np.asarray(due)))
+
+    def _save(self, due: bool = False) -> None:
+        """due: the evaluation of this step is still to be made."""
+        with self._clock.span("saving"), self._watchdog.slow(f"the save of step {self.step:,}"):
+            self.watch.read(self.state.params)
+            self._writer.upload()  # a run that goes on from this step finds the lines up to it
+            epoch, batch = self._run.train.locate(self.step + self.watch.offset)
+            meta = {
+                "metrics": self.metrics,
+                "data": self._run.data_key,
+                "epoch": epoch,
+                "batch": batch,
+                "watch": self.watch.to_json(self.state.losses),
+            }
+            meta |= {"best": self.best.to_json()} if self._run.config.train.best else {}
+            meta |= {"evaluation_due": True} if due else {}
+            params, opt_state = averaging.exchanged(self.state.params, self.state.opt_state)
+            config, tokenizer = to_values(self._run.config), self._run.tokenizer.to_json()
+            save = (self.step, params, opt_state, meta, tokenizer, config)
+            if not self._checkpoints.save(*save):
+                self._checkpoints.amend(self.step, meta)
+        self._stop.saved, self._saved = self.step, time.monotonic()
+
+    def _log(self) -> None:
+        """Writes the numbers of this step; those of speed are since the line before."""
+        run, step, writer = self._run, self.step, self._writer
+        self.watch.read(self.state.params)
+        found = {k: float(v) for k, v in jax.device_get(self._found).items()}
+        learning_rate = float(run.schedule(step - 1))
+        loss, norm = found.pop("loss"), found.pop("gradient_norm")
+        means = {
+            f"{o.name}/loss": found[f"{o.name}/loss"] / max(found[f"{o.name}/count"], 1.0)
+            for o in run.objectives
+        }
+        numbers = {"loss": loss, "learning_rate": learning_rate, "gradient_norm": norm}
+        more = means if len(means) > 1 else {}
+        more |= {"skipped": self.watch.skipped} if self.watch.skipped else {}
+        writer.metrics(step, numbers | more)
+        speed = self._clock.read()
+        writer.timing(step, speed)
+        shown = {k: speed[k] for k in speed if k != "seconds"}
+        self._progress.update(step, **numbers, **shown)
 
 
 def _has_waited(best: Best, patience: int) -> bool:
@@ -273,81 +356,3 @@ def _has_waited(best: Best, patience: int) -> bool:
 def _line(metrics: dict[str, float]) -> str:
     shown = "  ".join(f"{k.replace('_', ' ')} {v:.4g}" for k, v in metrics.items())
     return f"validation: {shown}"
-
-
-def _check_finite(run: Run, step: int, found: dict) -> None:
-    """Raises UserError where loss or gradient is not finite: such a state is never saved."""
-    loss, norm = (float(found.get(name, 0.0)) for name in ("loss", "gradient_norm"))
-    if not (math.isfinite(loss) and math.isfinite(norm)):
-        raise UserError(
-            f"the loss of step {step} is {loss}, the norm of its gradient {norm}: training has "
-            "diverged; try a lower config.optimizer.learning_rate than "
-            f"{run.config.optimizer.learning_rate} or more config.optimizer.warmup"
-        )
-
-
-def _log(
-    run: Run, step: int, found: dict, clock: "_Clock", writer: MetricWriter, progress: Progress
-) -> None:
-    """Writes the numbers of this step; those of speed are since the line before."""
-    _check_finite(run, step, found)
-    found = {k: float(v) for k, v in jax.device_get(found).items()}
-    learning_rate = float(run.schedule(step - 1))
-    loss, norm = found.pop("loss"), found.pop("gradient_norm")
-    means = {
-        f"{o.name}/loss": found[f"{o.name}/loss"] / max(found[f"{o.name}/count"], 1.0)
-        for o in run.objectives
-    }
-    numbers = {"loss": loss, "learning_rate": learning_rate, "gradient_norm": norm}
-    writer.metrics(step, numbers | (means if len(means) > 1 else {}))
-    speed = clock.read()
-    writer.timing(step, speed)
-    progress.update(step, **numbers, **{k: speed[k] for k in speed if k != "seconds"})
-
-
-class _Clock:
-    """Tokens per second, MFU and the share of time waiting for data since the last reading."""
-
-    def __init__(self, run: Run):
-        self._run = run
-        self._peak = flops.matmul_peak(run.model.dtype) * run.mesh.size
-        self._begin()
-
-    def _begin(self) -> None:
-        self._since, self._waited, self._idle = time.perf_counter(), 0.0, 0.0
-        self._tokens = self._flops = 0.0
-
-    def waiting(self) -> "_Span":
-        return _Span(lambda s: setattr(self, "_waited", self._waited + s))
-
-    def paused(self) -> "_Span":
-        return _Span(lambda s: setattr(self, "_idle", self._idle + s))
-
-    def add(self, batch: dict[str, jax.Array]) -> None:
-        """Counts a batch's row positions and its step's operations."""
-        rows = batch["tokens"].shape[0]
-        layout = self._run.train.layout
-        self._tokens += rows * layout.length
-        self._flops += flops.train_step(self._run.model, layout, rows, self._run.objectives)
-
-    def read(self) -> dict[str, float]:
-        """Speeds since the last reading; the caller has waited for the device."""
-        seconds = max(time.perf_counter() - self._since - self._idle, 1e-9)
-        found = {"seconds": seconds, "tokens_per_second": self._tokens / seconds}
-        share = self._flops / seconds / self._peak
-        # A peak that was measured while other work ran is too low: the share would be wrong too.
-        found |= {"mfu": share} if share <= 1 else {}
-        found["waiting"] = self._waited / seconds
-        self._begin()
-        return found
-
-
-class _Span:
-    def __init__(self, done):
-        self._done = done
-
-    def __enter__(self) -> None:
-        self._start = time.perf_counter()
-
-    def __exit__(self, *error: object) -> None:
-        self._done(time.perf_counter() - self._start)

@@ -357,4 +357,13 @@ def describe(run: Run) -> str:
     ]
     lines += groups.table(run.param_shapes, run.rates, run.config.optimizer.learning_rate)
     lines += rules.told(rules.fallbacks(run.param_shardings, run.param_shapes))
+    lines.append(f"checkpoints: {_when_saved(run)}")
     return "\n".join(lines)
+
+
+def _when_saved(run: Run) -> str:
+    train = run.config.train
+    when = [f"every {train.checkpoint_every:,} steps"] if train.checkpoint_every else []
+    if train.checkpoint_minutes:
+        when.append(f"every {train.checkpoint_minutes:g} minutes")
+    return f"{', '.join(when)} and at the end" if when else "only at the end"

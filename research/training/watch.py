@@ -1,9 +1,10 @@
-"""What is done about bad steps: their verdicts are read where the loop looks at numbers anyway."""
+"""What is done about bad steps: verdicts are read when their steps are over, and followed."""
 
 import dataclasses
 import functools
 import io
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -17,183 +18,196 @@ from research.models import transformer
 from research.objectives.protocol import Batch
 from research.sharding import processes
 from research.training import step as steps
-from research.training.guard import BROKEN, GOOD
+from research.training.guard import BAD, BROKEN
 from research.training.run import Run
 
-MOST_UNREAD = 100  # steps whose verdicts wait to be read
-DIVERGED = 10.0  # times the loss of guessing, or of the first step: it has not learned
+# A loss of so many times that of guessing, or of the first step, is one of a run that has diverged
+# though its numbers are finite: at the end, or so many times in a row.
+DIVERGED, LOST = 10.0, 20
 FOLDER = "bad_batches"
+FEWER = "Try a lower config.optimizer.learning_rate than {rate} or more config.optimizer.warmup"
 
 
 class RolledBack(Exception):
     """A bad step, from which the run goes back to its last checkpoint; the batches of the steps
     between them are left out."""
 
-    def __init__(self, step: int):
-        super().__init__(f"step {step} is bad")
+    def __init__(self, step: int, why: str):
+        super().__init__(f"step {step:,} is bad: {why}")
         self.step = step
 
 
 class Watch:
-    """The verdicts of a run's steps.
+    """The verdicts of a run's steps. All processes of a run read the same ones and do the same."""
 
-    In a run of several processes all of them read the same verdicts and do the same.
-    """
-
-    def __init__(self, run: Run, folder: epath.Path, meta: dict[str, Any]):
+    def __init__(self, run: Run, folder: epath.Path, meta: Mapping[str, Any]):
         """meta: of the checkpoint that the run goes on from."""
-        found = meta.get("watch", {})
-        self.skipped, self._in_a_row = found.get("skipped", 0), found.get("in_a_row", 0)
-        self.offset = found.get("offset", 0)  # batches that were left out by going back
-        self._first_loss = found.get("first_loss", 0.0)
+        known = meta.get("watch", {})
+        self.skipped: int = known.get("skipped", 0)
+        self.offset: int = known.get("offset", 0)  # batches that were left out by going back
+        self._returns: int = known.get("returns", 0)
+        self._in_a_row: int = known.get("in_a_row", 0)
+        self._first_loss: float = known.get("first_loss", 0.0)
+        self._lost, self._loss = 0, 0.0
         self._run, self._folder = run, folder
         self._unread: list[tuple[int, jax.Array, jax.Array]] = []
 
-    def to_json(self) -> dict[str, Any]:
-        """What a checkpoint keeps of it."""
-        return {
+    def to_json(self, losses: Any) -> dict[str, Any]:
+        """What a checkpoint keeps of it, and of the losses in the state."""
+        noted = {
             "skipped": self.skipped,
-            "in_a_row": self._in_a_row,
             "offset": self.offset,
+            "returns": self._returns,
+            "in_a_row": self._in_a_row,
             "first_loss": self._first_loss,
         }
+        if jax.tree.leaves(losses):
+            values = np.asarray(losses).tolist()
+            noted["losses"] = [value if math.isfinite(value) else None for value in values]
+        return noted
 
-    def add(self, step: int, found: dict[str, jax.Array], params: Any) -> None:
+    def add(self, step: int, metrics: Mapping[str, jax.Array]) -> None:
         """Notes the verdict of a step, without waiting for it."""
-        self._unread.append((step, found["verdict"], found["loss"]))
-        if len(self._unread) >= MOST_UNREAD:
-            self.read(params)
+        self._unread.append((step, metrics["verdict"], metrics["loss"]))
 
-    def read(self, params: Any) -> None:
-        """Reads all verdicts that are there, waiting for the last step.
+    def read(self, params: Any, newest: bool = True) -> None:
+        """Reads the verdicts that are noted; newest: that of the last step too, which may have to
+        be waited for.
 
         Raises:
             Diverged: a step is bad and config.train.on_bad_step is "stop", or too many are.
             RolledBack: a step is bad, and the run is to go back.
         """
-        unread, self._unread = self._unread, []
-        losses = []
-        for step, verdict, loss in jax.device_get(unread):
-            losses.append(float(loss))
-            if step == 1:
-                self._first_loss = losses[0] if math.isfinite(losses[0]) else 0.0
-            if verdict == GOOD:
-                self._in_a_row = 0
-            elif verdict == BROKEN:
-                raise self._diverged(
-                    step, losses[-1], "its parameters are not finite", self._first_in(params)
-                )
-            else:
-                self._bad(step, losses[-1], params)
-        limit = DIVERGED * max(math.log(self._run.model.vocab_size), self._first_loss)
-        if losses and min(losses) > limit:
-            raise self._diverged(
-                unread[-1][0], losses[-1], f"a loss above {limit:.4g} is worse than guessing", ""
-            )
+        count = len(self._unread) - (not newest)
+        read, self._unread = self._unread[:count], self._unread[count:]
+        for step, verdict, loss in jax.device_get(read):
+            self._judge(step, int(verdict), float(loss), params)
 
-    def _bad(self, step: int, loss: float, params: Any) -> None:
+    def end(self, step: int) -> None:
+        """Raises Diverged where the last loss is far worse than guessing."""
+        if self._lost:
+            raise self._diverged(step, "it ends with a loss that is far worse than guessing")
+
+    def after_return(self, bad: RolledBack, step: int, meta: Mapping[str, Any]) -> dict[str, Any]:
+        """What the checkpoint of `step`, to which the run goes back, would keep if it had known of
+        the bad step.
+
+        Raises Diverged after too many returns.
+        """
+        if self._returns >= self._run.config.train.bad_steps:
+            raise self._diverged(bad.step, f"the run has gone back {self._returns} times")
+        known = {"offset": self.offset + bad.step - step, "returns": self._returns + 1}
+        return meta.get("watch", {}) | known
+
+    def _judge(self, step: int, verdict: int, loss: float, params: Any) -> None:
+        self._loss = loss
+        if step == 1 and math.isfinite(loss):
+            self._first_loss = loss
+        if verdict == BAD:
+            self._bad(step, params)
+            return
+        if verdict == BROKEN:
+            first = next(iter(not_finite(params)), "their norm")
+            raise self._diverged(step, f"the parameters that it leaves are not finite: {first}")
+        self._in_a_row = 0
+        limit = DIVERGED * max(math.log(self._run.model.vocab_size), self._first_loss)
+        self._lost = self._lost + 1 if loss > limit else 0
+        if self._lost >= LOST:
+            raise self._diverged(step, f"{LOST} losses in a row are above {limit:.4g}")
+
+    def _bad(self, step: int, params: Any) -> None:
         train = self._run.config.train
-        what = "its loss is a spike" if math.isfinite(loss) else "its loss is not finite"
-        if math.isfinite(loss) and not train.spike:
-            what = "its gradient is not finite"
+        why = "its loss or its gradient is not finite"
+        if train.spike and math.isfinite(self._loss):
+            why += f", or its loss is above config.train.spike={train.spike:g} times the median"
         if train.on_bad_step == "rollback":
-            raise RolledBack(step)
+            raise RolledBack(step, why)
         if train.on_bad_step == "stop":
-            raise self._diverged(step, loss, what, self._first_of(step, params))
+            again = "the same command with --config.train.on_bad_step=skip "
+            again += "--config.train.bad_steps=1 names the first layer that is not finite"
+            raise self._diverged(step, f"{why}; {again}")
         self.skipped += 1
         self._in_a_row += 1
-        batch = self.batch(step)
-        written = self._write(step, batch)
+        batch = self._run.train.batch(step - 1 + self.offset)
         if processes.first():
-            print(f"\nstep {step:,} is left out: {what} ({loss:.4g}); its batch: {written}")
+            place = self._write(step, batch)
+            print(f"\nstep {step:,} is left out: {why}; its loss is {self._loss:.4g}; {place}")
         if self._in_a_row >= train.bad_steps:
+            first = first_layer(self._run, params, batch)
             raise self._diverged(
                 step,
-                loss,
-                f"{self._in_a_row} steps in a row were bad (config.train.bad_steps)",
-                self._first_of(step, params),
+                f"{self._in_a_row} bad steps in a row (config.train.bad_steps); first that is not "
+                f"finite: {first or 'nothing without dropout'}",
             )
 
-    def batch(self, step: int) -> Batch:
-        """The rows of the batch that a step took."""
-        return self._run.train.batch(step - 1 + self.offset)
-
     def _write(self, step: int, batch: Batch) -> str:
-        """Writes a batch aside; returns where."""
+        """Writes a batch aside; says where."""
         place = self._folder / FOLDER / f"{step}.npz"
-        if processes.first():
-            place.parent.mkdir(parents=True, exist_ok=True)
-            content = io.BytesIO()
-            np.savez_compressed(content, **batch)
-            place.write_bytes(content.getvalue())
-        return str(place)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        content = io.BytesIO()
+        np.savez_compressed(content, **batch)
+        place.write_bytes(content.getvalue())
+        return f"its batch is in {place}"
 
-    def _diverged(self, step: int, loss: float, what: str, first: str) -> Diverged:
-        c = self._run.config.optimizer
+    def _diverged(self, step: int, what: str) -> Diverged:
+        advice = FEWER.format(rate=self._run.config.optimizer.learning_rate)
         return Diverged(
-            f"training has diverged at step {step:,}: {what}; the loss is {loss:.4g}"
-            f"{f'; not finite first: {first}' if first else ''}. Nothing of it is saved. Try a "
-            f"lower config.optimizer.learning_rate than {c.learning_rate} or more "
-            "config.optimizer.warmup, from the last checkpoint with --rewind=STEP"
+            f"training has diverged at step {step:,} (loss {self._loss:.4g}): {what}. Nothing of "
+            f"it is saved. {advice}; from an earlier checkpoint with --rewind=STEP"
         )
 
-    def _first_in(self, params: Any) -> str:
-        return next(iter(not_finite(params)), "")
 
-    def _first_of(self, step: int, params: Any) -> str:
-        """The first part that is not finite, in the order of the forward pass: of the parameters,
-        then of what the layers make of the step's batch, then of the gradient."""
-        if jax.process_count() > 1:  # a part of a batch is not the batch of all
-            return self._first_in(params)
-        return self._first_in(params) or first_layer(self._run, params, self.batch(step))
+def losses_of(meta: Mapping[str, Any], fresh: Any) -> Any:
+    """The losses that a checkpoint's state had, as `Watch.to_json` keeps them; `fresh` without."""
+    kept = meta.get("watch", {}).get("losses")
+    if not kept or not jax.tree.leaves(fresh):
+        return fresh
+    return jnp.asarray([jnp.nan if value is None else value for value in kept], jnp.float32)
 
 
 def not_finite(tree: Any) -> list[str]:
     """Paths of what is not finite, "PATH, layer 3" within a stack of layers."""
 
+    def stacked(path: str) -> bool:
+        return path.startswith(parameters.STACKED)
+
     @jax.jit
     def finite(tree: Any) -> dict[str, jax.Array]:
         return {
-            path: jnp.isfinite(x).all(
-                axis=tuple(range(1 if path.startswith(parameters.STACKED) else 0, x.ndim))
-            )
+            path: jnp.isfinite(x).all(axis=tuple(range(int(stacked(path)), x.ndim)))
             for path, x in parameters.by_path(tree).items()
         }
 
     found = []
     for path, good in sorted(jax.device_get(finite(tree)).items()):
-        at = np.flatnonzero(~np.atleast_1d(good))
-        if at.size:
-            found.append(f"{path}, layer {at[0]}" if path.startswith(parameters.STACKED) else path)
+        wrong = np.flatnonzero(~np.atleast_1d(good))
+        if wrong.size:
+            found.append(f"{path}, layer {wrong[0]}" if stacked(path) else path)
     return found
 
 
 def first_layer(run: Run, params: Any, batch: Batch) -> str:
-    """The first part of the forward pass, or else of the gradient, that is not finite; "" if all
-    is. Dropout is off."""
+    """The first thing that is not finite of the parameters, of what the layers make of a batch (in
+    their order), of the gradient; "" if all is finite. Dropout is off."""
+    if odd := not_finite(params):
+        return f"the parameter {odd[0]}"
     backbone, pattern = params["backbone"], run.objectives[0].pattern
-    part = steps.rows_of(run.objectives[0], {k: jnp.asarray(v) for k, v in batch.items()})
+    rows = steps.rows_of(run.objectives[0], batch)
 
     @functools.partial(jax.jit, static_argnums=2)
-    def finite(backbone: Any, part: Batch, layers: int) -> jax.Array:
+    def is_finite(backbone: Any, rows: Batch, layers: int) -> jax.Array:
         cut = backbone | {"layers": jax.tree.map(lambda x: x[:layers], backbone["layers"])}
         model = dataclasses.replace(run.model, layers=layers)
-        return jnp.isfinite(transformer.apply(cut, model, part, pattern)).all()
+        return jnp.isfinite(transformer.apply(cut, model, rows, pattern)).all()
 
-    def embedded(backbone: Any, part: Batch) -> jax.Array:
-        places = (part["tokens"], part["positions"], part["token_types"])
-        return jnp.isfinite(transformer.embed(backbone, run.model, *places)).all()
-
-    if not jax.jit(embedded)(backbone, part):
-        return "the embedding"
-    if not finite(backbone, part, run.model.layers):
-        low, high = 0, run.model.layers  # the output of `low` layers is finite, of `high` not
+    if not is_finite(backbone, rows, run.model.layers):
+        low, high = 0, run.model.layers  # the output of `high` layers is not finite
         while high - low > 1:
             middle = (low + high) // 2
-            low, high = (middle, high) if finite(backbone, part, middle) else (low, middle)
-        return f"layer {low}"
+            low, high = (middle, high) if is_finite(backbone, rows, middle) else (low, middle)
+        return f"the output of layer {low}"
     gradient = jax.jit(
         lambda p, b: steps.gradients(p, run.model, run.objectives, b, None, 1, run.frozen)[0]
     )(params, batch)
-    paths = not_finite(gradient)
-    return f"the gradient of {paths[0]}" if paths else ""
+    odd = not_finite(gradient)
+    return f"the gradient of {odd[0]}" if odd else ""
