@@ -29,8 +29,6 @@ from research.training.step import State
 from research.training.stop import Stop, Stopping
 from research.training.watchdog import Watchdog
 
-LOCK = "train.lock"  # in the workdir, while a training is at work there
-
 
 class Interrupted(Exception):
     """The run was asked to stop; the checkpoint of `step` is saved."""
@@ -70,7 +68,7 @@ def train(
     )
     folder = bucket.path(workdir)
     with contextlib.ExitStack() as stack:
-        alone = lock.alone(folder, LOCK)
+        alone = lock.alone(folder, lock.TRAINING)
         processes.by_first("the workdir's lock", lambda: stack.enter_context(alone))
         return _train(config, folder, label, quiet, describe_run)
 
