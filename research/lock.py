@@ -26,13 +26,14 @@ from research import bucket
 from research.errors import UserError
 from research.sharding import peers
 
+TRAINING, COMMAND = "train.lock", "command.lock"  # of one run, and of a folder of several
 BEAT = 10  # seconds between two changes of the text
 STALE = 45  # seconds without a change after which who wrote it counts as dead
 PAUSE = 2  # seconds until what was written is read again where two may have written
 
 
 @contextlib.contextmanager
-def alone(folder: epath.Path, name: str) -> Iterator[None]:
+def alone(folder: epath.Path | Path, name: str) -> Iterator[None]:
     """Makes the folder, and holds the file `name` in it. A folder that was made for it goes again
     if nothing else has come into it.
 
@@ -57,7 +58,7 @@ def alone(folder: epath.Path, name: str) -> Iterator[None]:
 class _Lock:
     """The file, from the time that it is taken until it is released."""
 
-    def __init__(self, file: epath.Path):
+    def __init__(self, file: epath.Path | Path):
         self._file, self._token = file, secrets.token_hex(8)
         self._text = _me() | {"token": self._token}
         self._over = threading.Event()
@@ -80,8 +81,9 @@ class _Lock:
         self._over.set()
         if self._thread.is_alive():
             self._thread.join(BEAT)
-        if self._read().get("token") == self._token:
-            self._file.unlink(missing_ok=True)
+        with contextlib.suppress(Exception):  # the next one recognises that this process is gone
+            if self._read().get("token") == self._token:
+                self._file.unlink(missing_ok=True)
 
     def _create(self) -> bool:
         """False where there is one."""
@@ -110,6 +112,8 @@ class _Lock:
     def _wait_until_stale(self) -> None:
         """Returns when who wrote it is dead. Raises UserError when it is not."""
         first = self._read()
+        if not self._file.exists():  # it has just ended
+            return
         if first.get("place") == self._text["place"]:
             if _started(first["pid"]) == first["started"]:
                 raise self._refusal(first)
@@ -137,7 +141,7 @@ class _Lock:
         beat = 0
         while not self._over.wait(BEAT):
             beat += 1
-            with contextlib.suppress(OSError):  # a disk that is full for a while
+            with contextlib.suppress(Exception):  # a disk or a network that fails for a while
                 other = self._read()
                 if other and other.get("token") != self._token:
                     self._over.set()

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from research import bucket
+from research import bucket, lock
 from research.commands.numbers import whole
 from research.errors import UserError
 from research.experiments import (
@@ -10,7 +10,6 @@ from research.experiments import (
     estimate,
     experiment,
     lanes,
-    lock,
     page,
     report,
     runner,
@@ -65,7 +64,7 @@ def run(
         sheet = estimate.table(wanted, planned, decision.state, many, each)
         print(f"{folder}\n\n{sheets.markdown(sheet)}\n\n{sheet.note}")
         return 0
-    with lock.alone(folder):
+    with lock.alone(folder, lock.COMMAND):
         outcome = runner.run(
             loaded,
             config,

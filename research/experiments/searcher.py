@@ -10,8 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from research import bucket
-from research.experiments import children, lanes, lock
+from research import bucket, lock
+from research.experiments import children, lanes
 from research.experiments import search as searches
 from research.experiments.children import Child
 from research.experiments.search import Search
@@ -57,7 +57,7 @@ def run(
     Raises UserError as `search.study` does.
     """
     searches.require(folder)
-    with lock.alone(folder):
+    with lock.alone(folder, lock.COMMAND):
         return _run(search, file, folder, trials, parallel, devices, say)
 
 

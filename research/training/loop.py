@@ -32,8 +32,6 @@ from research.training.stop import Stop, Stopping
 from research.training.watch import RolledBack, Watch
 from research.training.watchdog import Watchdog
 
-LOCK = "train.lock"  # in the workdir, while a training is at work there
-
 
 class Interrupted(Exception):
     """The run was asked to stop; the checkpoint of `step` is saved."""
@@ -81,7 +79,7 @@ def train(
     )
     folder = bucket.path(workdir)
     with contextlib.ExitStack() as stack:
-        alone = lock.alone(folder, LOCK)
+        alone = lock.alone(folder, lock.TRAINING)
         processes.by_first("the workdir's lock", lambda: stack.enter_context(alone))
         run = build(config, quiet=quiet)
         validation.check(run)

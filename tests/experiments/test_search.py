@@ -9,9 +9,9 @@ import time
 
 import pytest
 
-from research import cli
+from research import cli, lock
 from research.errors import UserError
-from research.experiments import lock, search, searcher
+from research.experiments import search, searcher
 from research.training import loop
 from tests import helpers
 
@@ -223,8 +223,8 @@ def test_values_are_not_drawn_again_after_a_stop(file, tmp_path):
 
 def test_two_searches_at_once_in_one_folder(file, tmp_path):
     path = file(RATE, trials=1)
-    with lock.alone(tmp_path / "runs"):
-        with pytest.raises(UserError, match="another command is at work"):
+    with lock.alone(tmp_path / "runs", lock.COMMAND):
+        with pytest.raises(UserError, match="is at work in it"):
             make(path, tmp_path)
 
 

@@ -109,9 +109,14 @@ def test_a_run_that_is_killed_goes_on_from_the_bucket(tmp_path, launch, address)
         listed = urllib.request.urlopen(f"{address}/storage/v1/b/some-bucket/o").read()
         names = " ".join(o["name"] for o in json.loads(listed).get("items", []))
         time.sleep(0.05)
+    killed.send_signal(signal.SIGSTOP)  # it is still there, and gets no further
+    second = launch(*train, "--workdir=gs://some-bucket/runs/killed")
+    refused, _ = second.communicate(timeout=200)
+    assert second.returncode == 2 and f"the process {killed.pid} on host" in refused
     killed.send_signal(signal.SIGKILL)
     killed.wait()
     output = done(launch(*train, "--workdir=gs://some-bucket/runs/killed"))
+    assert f"taken over from the process {killed.pid} on host" in output
     assert re.search(r"resuming gs://some-bucket/runs/killed/checkpoints at step \d+", output)
     done(launch(*train, f"--workdir={tmp_path}/whole"))
     whole = (tmp_path / "whole" / "metrics.jsonl").read_text()

@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 from jax._src.clusters import cloud_tpu_cluster
 
-from research import cli
+from research import cli, lock
 from research import config as configs
 from research.commands import processes as flags_of_a_run
 from research.sharding import processes
@@ -242,9 +242,13 @@ def test_a_notice_before_the_first_step_of_a_resumed_run_is_honoured(tmp_path, m
     assert steps_in(absolute(str(tmp_path / "run" / "checkpoints"))) == [2, 3]
 
 
+def last_lines(folder: Path, count: int) -> list[str]:
+    return [printed(folder, i).splitlines()[-1] for i in range(count)]
+
+
 @pytest.mark.long
-@pytest.mark.parametrize("killed", [0, 1])
-def test_one_that_dies_brings_the_others_down_and_the_run_goes_on_with_more(
+@pytest.mark.parametrize("killed", [0, int.from_bytes(os.urandom(2)) % 3 + 1])
+def test_one_of_four_dies_the_others_say_which_and_the_run_goes_on_with_less(
     whole, tmp_path, killed
 ):
     file, one = whole("bert")
@@ -252,15 +256,84 @@ def test_one_that_dies_brings_the_others_down_and_the_run_goes_on_with_more(
     command = ["train", f"--config={file}", f"--workdir={workdir}"]
     every = "--config.train.checkpoint_every=4"
     with port() as at:
-        commands = [[*command, every, *flags(at, i, 2)] for i in range(2)]
+        commands = [[*command, every, *flags(at, i, 4)] for i in range(4)]
         with started(tmp_path / "log", *commands, before=SLOW) as made:
             wait_for_step(workdir, 6, made)
             made[killed].kill()
             codes = ends(made, 60)
     assert all(codes), codes
+    for i, line in enumerate(last_lines(tmp_path / "log", 4)):
+        if i != killed:
+            assert line.startswith(f"error: process {killed}/4 (")
+            assert "died without a word: killed (SIGKILL" in line
     assert max(steps_in(absolute(str(workdir / "checkpoints")))) >= 4
-    together(tmp_path / "log", 4, *command)
+    again = together(tmp_path / "log", 2, *command)
+    assert "taken over from the process" in again[0]
     assert_same_numbers(workdir, one)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(
+    ("fault", "code", "words"),
+    [
+        (
+            "fail:1:6",
+            1,
+            "error: process 1/2 (host {host}, pid {pid}) ended: RuntimeError: RESEARCH_FAULT",
+        ),
+        ("hang:1:6", 4, "error: hung: process"),
+    ],
+)
+def test_an_error_or_a_hang_of_one_ends_all_and_the_last_line_says_why(
+    whole, tmp_path, monkeypatch, fault, code, words
+):
+    file, _ = whole("bert")
+    command = ["train", f"--config={file}", f"--workdir={tmp_path / 'run'}"]
+    command += ["--config.train.watchdog_seconds=30"]
+    monkeypatch.setenv("RESEARCH_FAULT", fault)
+    with port() as at:
+        commands = [[*command, *flags(at, i, 2)] for i in range(2)]
+        with started(tmp_path / "log", *commands) as made:
+            codes = ends(made, 300)
+    words = words.format(host=socket.gethostname(), pid=made[1].pid)
+    assert codes == [code, code]
+    for i, line in enumerate(last_lines(tmp_path / "log", 2)):
+        assert line.startswith(words)
+        assert code == 1 or "in before" in printed(tmp_path / "log", i) or i == 0, "its stack"
+
+
+@pytest.mark.long
+def test_a_second_notice_ends_all_at_once(whole, tmp_path):
+    file, _ = whole("bert")
+    workdir = tmp_path / "run"
+    command = ["train", f"--config={file}", f"--workdir={workdir}"]
+    with port() as at:
+        commands = [[*command, *flags(at, i, 2)] for i in range(2)]
+        long_batches = SLOW.replace("0.5", "8")
+        with started(tmp_path / "log", *commands, before=long_batches) as made:
+            wait_for_step(workdir, 1, made)
+            for _ in range(2):
+                made[1].send_signal(signal.SIGINT)
+                time.sleep(1)
+            codes = ends(made, 30)
+    assert codes == [130, 130]
+    assert "steps are lost; the newest checkpoint is none" in last_lines(tmp_path / "log", 2)[0]
+    assert not (workdir / lock.TRAINING).exists()
+
+
+@pytest.mark.long
+def test_all_refuse_a_workdir_where_another_run_is_at_work(tmp_path):
+    file = config(tmp_path / "data", "bert")
+    workdir = tmp_path / "run"
+    command = ["train", f"--config={file}", f"--workdir={workdir}"]
+    with port() as at, lock.alone(absolute(str(workdir)), lock.TRAINING):
+        commands = [[*command, *flags(at, i, 2)] for i in range(2)]
+        with started(tmp_path / "log", *commands) as made:
+            codes = ends(made, 120)
+        assert [file.name for file in workdir.iterdir()] == [lock.TRAINING]
+    assert codes == [2, 2]
+    for i in range(2):
+        assert f"the process {os.getpid()} on host" in printed(tmp_path / "log", i)
 
 
 @pytest.mark.long

@@ -50,7 +50,7 @@ class Scripted:
         self.losses = losses
         monkeypatch.setattr(loop.validation, "metrics", self)
 
-    def __call__(self, run, params):
+    def __call__(self, run, params, *_):
         return {"loss": self.losses.pop(0)}
 
 
@@ -83,7 +83,7 @@ def test_patience_and_best_survive_a_resume(values, tmp_path, monkeypatch):
     """Stopped after four steps and resumed, the run ends where the whole one does."""
 
     class Interrupting(Scripted):
-        def __call__(self, run, params):
+        def __call__(self, run, params, *_):
             if len(self.losses) == 5:
                 raise KeyboardInterrupt
             return super().__call__(run, params)

@@ -3,8 +3,12 @@
 import types
 
 import pytest
+from etils import epath
 
+from research import lock
+from research.errors import UserError
 from research.training import loop
+from tests import helpers
 
 
 @pytest.mark.parametrize("peak,shown", [(1e12, True), (1e-3, False)])
@@ -16,3 +20,12 @@ def test_a_share_of_the_peak_above_one_is_left_out(monkeypatch, peak, shown):
     clock = loop._Clock(run)
     clock._flops = 1.0
     assert ("mfu" in clock.read()) == shown
+
+
+def test_a_second_run_in_a_workdir_is_refused_and_writes_nothing(tmp_path):
+    config = helpers.run_config("bert", tmp_path)
+    with lock.alone(epath.Path(tmp_path / "run"), lock.TRAINING):
+        with pytest.raises(UserError, match=r"the process \d+ on host .*, since 20.* is at work"):
+            loop.train(config, str(tmp_path / "run"), quiet=True)
+        assert [file.name for file in (tmp_path / "run").iterdir()] == [lock.TRAINING]
+    assert not (tmp_path / "cache").exists(), "before texts are tokenised"
