@@ -176,7 +176,7 @@ def _from_rows(
     for row in rows:
         try:
             examples.append(
-                left_out.read(row, kind, lambda row: predictor.example(loaded, row, columns))
+                left_out.read(row, lambda row: predictor.example(loaded, row, columns))
             )
         except UserError as error:
             malformed(error)
