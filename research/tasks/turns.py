@@ -93,8 +93,8 @@ def template(tokenizer: Tokenizer) -> str:
     role, text, opening = "message['role']", "message['content'] | trim", "false"
     if not turns.system:
         opening = "messages[0]['role'] == 'system' and messages | length > 1"
-        first = "messages[0]['content'] | trim"
-        text = f"({first} + {json.dumps(chr(10) * 2)} if opening and loop.index0 == 1 else '') + {text}"
+        first = "messages[0]['content'] | trim + " + json.dumps("\n\n")
+        text = f"({first} if opening and loop.index0 == 1 else '') + {text}"
     return (
         f"{{% set names = {names} %}}{{% set opening = {opening} %}}{{{{ {start} }}}}"
         "{% for message in messages %}{% if not (opening and loop.first) %}"

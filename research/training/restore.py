@@ -115,7 +115,7 @@ def _odd_shapes(run: Run, theirs: Any, name: str) -> list[str]:
         for tree in (run.param_shapes, theirs)
     )
     return [
-        f"its {path} is {there.get(path, 'missing')} in the checkpoint, {here.get(path, 'none')} here"
+        f"its {path} is {there.get(path)} in the checkpoint, {here.get(path)} here"
         for path in sorted(here | there)
         if here.get(path) != there.get(path) and not f"{name}/{path}".endswith(VOCABULARY_LEAVES)
     ]
