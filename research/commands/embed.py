@@ -50,7 +50,7 @@ def run(
     def read(row: Row) -> Example:
         return kinds.example(row, embedding.KIND, columns, labelled=False)
 
-    found = (left_out.read(row, embedding.KIND, read) for row in rows)
+    found = (left_out.read(row, read) for row in rows)
     examples = [example for example in found if example is not None]
     print("".join(f"{line}\n" for line in left_out.lines()), end="", file=sys.stderr)
     if not examples:

@@ -175,9 +175,7 @@ def _from_rows(
     examples = []
     for row in rows:
         try:
-            examples.append(
-                left_out.read(row, kind, lambda row: predictor.example(loaded, row, columns))
-            )
+            examples.append(left_out.read(row, lambda row: predictor.example(loaded, row, columns)))
         except UserError as error:
             malformed(error)
     return [example for example in examples if example is not None]

@@ -22,6 +22,7 @@ from research.evaluation.embedding import recipe_of
 from research.models import lora
 from research.models import params as parameters
 from research.models.config import SHAPE_KEYS, ModelConfig
+from research.tasks import chat, turns
 from research.training.inference import Loaded, load_model
 
 
@@ -218,7 +219,15 @@ def _tokenizer_config(loaded: Loaded) -> dict[str, Any]:
         # GPT-2 takes token types for words, other models do not take them at all.
         "model_input_names": ["input_ids", *["token_type_ids"] * has_types, "attention_mask"],
         **{f"{role}_token": tokenizer.token(i) for role, i in _roles(tokenizer).items()},
+        **({"chat_template": template} if (template := _chat_template(loaded)) else {}),
     }
+
+
+def _chat_template(loaded: Loaded) -> Any:
+    """How conversations are written: as it was trained on them, or as it was imported."""
+    if loaded.task is not None and loaded.task.name == chat.NAME:
+        return turns.template(loaded.tokenizer)
+    return loaded.info.meta.get("chat_template")
 
 
 def _tokenizer_json(loaded: Loaded) -> str:

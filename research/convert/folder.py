@@ -11,27 +11,32 @@ import ml_dtypes  # numpy learns of bfloat16 by it
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
+from research.convert import sentence_folder
 from research.convert.families import family_of
-from research.data import tokenizer_files
+from research.data import tokenizer_files, tokenizer_settings
 from research.data.tokenizer import Tokenizer
 from research.errors import UserError
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
-ADAPTER = "adapter_config.json"
+ADAPTER, TEMPLATE = "adapter_config.json", "chat_template.jinja"
 # By the names of safetensors, whose reader for numpy does not know them.
 FLOAT8 = {"F8_E4M3": ml_dtypes.float8_e4m3fn, "F8_E5M2": ml_dtypes.float8_e5m2}
 HUB_NAME = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")  # "bert-base-uncased", "google/fnet-base"
-WANTED = ("*.json", "*.safetensors", "*.txt")  # of a repository of the hub
+WANTED = ("*.json", "*.safetensors", "*.txt", "*.jinja")  # of a repository of the hub
 
 
 @dataclasses.dataclass(frozen=True)
 class Public:
-    """A public checkpoint: its config.json, its tensors by name (read when called), tokenizer."""
+    """A public checkpoint: its config.json, its tensors by name (read when called), tokenizer.
+
+    chat_template: programs that write conversations, in Jinja: one, or several with names.
+    """
 
     where: str
     hf: dict[str, Any]
     tensors: dict[str, Callable[[], np.ndarray]]
     tokenizer: Tokenizer
+    chat_template: Any = None
 
 
 def read_folder(path: Path) -> Public:
@@ -45,9 +50,11 @@ def read_folder(path: Path) -> Public:
             f".merge_and_unload().save_pretrained('merged')\"\n"
             f"and copy the files of the tokenizer of {base} beside it"
         )
+    whole, path = path, sentence_folder.transformer(path)
     config = _json(path / "config.json")
     family_of(config)  # before what is missing of a family that is not read at all
-    return Public(str(path), config, _tensors(path), tokenizer_files.load(path))
+    tokenizer = tokenizer_files.load(path)
+    return Public(str(whole), config, _tensors(path), tokenizer, _chat_template(path))
 
 
 def download(name: str) -> Path:
@@ -71,7 +78,7 @@ def download(name: str) -> Path:
         raise UserError(
             f"there is no folder or file {name!r}, and the Hugging Face hub says: {first:.200}"
         ) from error
-    if not any(folder.glob("*.safetensors")):
+    if not any(sentence_folder.transformer(folder).glob("*.safetensors")):
         raise UserError(
             f"{name} has no safetensors on the hub. Pickled weights can run any code when they are "
             "read; where transformers and torch are installed, convert them once:\n"
@@ -106,6 +113,14 @@ def _json(path: Path) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise UserError(f"{path}: expected an object of keys")
     return found
+
+
+def _chat_template(folder: Path) -> Any:
+    """The file before the key of tokenizer_config.json, as in transformers 5."""
+    if (folder / TEMPLATE).is_file():
+        return (folder / TEMPLATE).read_text(encoding="utf-8")
+    settings = folder / tokenizer_settings.CONFIG
+    return _json(settings).get("chat_template") if settings.is_file() else None
 
 
 def _tensors(folder: Path) -> dict[str, Callable[[], np.ndarray]]:

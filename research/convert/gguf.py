@@ -106,7 +106,8 @@ def read_gguf(path: Path) -> Public:
     config = _config(fields)
     tensors = {_name(t.name, path): _reader(t, config, path) for t in reader.tensors}
     config["tie_word_embeddings"] = "lm_head.weight" not in tensors
-    return Public(str(path), config, tensors, _tokenizer(fields, path))
+    template = fields.get("tokenizer.chat_template")
+    return Public(str(path), config, tensors, _tokenizer(fields, path), template)
 
 
 def _need(fields: Mapping[str, Any], names: Sequence[str], path: Path) -> None:

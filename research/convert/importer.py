@@ -23,6 +23,7 @@ from research.models import params as parameters
 from research.models.config import ModelConfig
 from research.objectives import ObjectivesConfig
 from research.objectives.protocol import heads_of
+from research.tasks import turns
 from research.tasks.multiple_choice import MultipleChoiceConfig
 from research.tasks.span_qa import SpanQAConfig
 from research.tasks.token_classification import TokenClassificationConfig
@@ -114,7 +115,7 @@ def convert(public: Public, labels: Sequence[str] = ()) -> Imported:
     fit = min(fits, key=lambda fit: len(fit.left_out))
     if labels and not hasattr(fit.config.task, "labels"):
         raise UserError(f"--labels: {fit.name} has no labels")
-    notes = [*fit.notes, *_limits(fit.config)]
+    notes = [*fit.notes, *_limits(fit.config), *_turns(public)]
     if fit.left_out:
         notes.append(f"left out, nothing here has a place for them: {mapping.listed(fit.left_out)}")
     params = _params(public, family, fit)
@@ -311,6 +312,20 @@ def _limits(config: Config) -> list[str]:
     return ["set by this import; predict and evaluate take other values:", *found]
 
 
+def _turns(public: Public) -> list[str]:
+    """Whether conversations are written as the source's template writes them."""
+    if not public.chat_template:
+        return []
+    try:
+        form = turns.form(public.tokenizer)
+        if public.chat_template == turns.template(public.tokenizer):
+            return ["its chat_template is how the task chat writes turns"]
+        shown = repr(turns.write(form, [{"role": "user", "content": "…"}])[0])
+    except UserError:
+        return ["its chat_template is kept for an export; the task chat needs a token for ends"]
+    return [f"its chat_template is kept for an export and not run: the task chat writes {shown}"]
+
+
 def save(imported: Imported, output: str) -> None:
     """Writes the checkpoint as step 0. Raises UserError where OUTPUT holds something already."""
     require_free(Path(output))
@@ -320,6 +335,7 @@ def save(imported: Imported, output: str) -> None:
         "architecture": imported.architecture,
         "pattern": family_of(imported.source.hf).pattern,
         "max_length": imported.max_length,
+        "chat_template": imported.source.chat_template,
         "vectors": imported.vectors and dataclasses.asdict(imported.vectors),
     }
     folder = Path(output) / "checkpoints"

@@ -37,6 +37,13 @@ SETTINGS: dict[str, tuple[Any, ...]] = {
 MOST = 10**6  # tokens; a higher "model_max_length" stands for none
 
 
+def transformer(folder: Path) -> Path:
+    """Where config.json, weights and tokenizer are: in the folder, or in that of its first step."""
+    modules = _json(folder / "modules.json", [])
+    within = modules and _kind(modules[0]) == "Transformer"
+    return folder / modules[0]["path"] if within else folder
+
+
 def read(folder: Path) -> Recipe | None:
     """How the folder's vectors are made; None where it has no modules.json.
 
@@ -46,12 +53,11 @@ def read(folder: Path) -> Recipe | None:
     if not modules:
         return None
     pooling, normalize = "", False
-    for module in modules:
-        kind, path = str(module["type"]), module["path"]
+    for number, module in enumerate(modules):
+        name, path = _kind(module), module["path"]
         where = f"{folder / path / 'config.json'}"
         values = _json(folder / path / "config.json", {}) if path else {}
-        name = kind.rpartition(".")[2] if kind.startswith("sentence_transformers.") else kind
-        if name == "Transformer" and not path:
+        if name == "Transformer" and number == 0:
             continue
         if name == "Pooling" and not pooling:
             pooling = _pooling(values, where)
@@ -62,13 +68,13 @@ def read(folder: Path) -> Recipe | None:
             normalize = True
         elif name != "Dropout":
             raise UserError(
-                f"{folder / 'modules.json'}: the step {kind!r} in {path!r} is not supported; "
-                "supported: Transformer in the folder itself, Pooling, Normalize, in this order. "
+                f"{folder / 'modules.json'}: the step {module['type']!r} in {path!r} is not "
+                "supported; supported: Transformer, Pooling, Normalize, in this order. "
                 "Without modules.json the encoder alone is imported"
             )
     if not pooling:
         raise UserError(f"{folder / 'modules.json'} has no Pooling")
-    for file in folder.glob("sentence_*_config.json"):
+    for file in transformer(folder).glob("sentence_*_config.json"):
         values = _json(file, {})
         for key, allowed in SETTINGS.items():
             only(values, key, *allowed, where=str(file))
@@ -82,12 +88,14 @@ def read(folder: Path) -> Recipe | None:
             f"{folder}: include_prompt=false (of its Pooling) is not supported beside prompts"
         )
     default = values.get("default_prompt_name") or ""
-    return Recipe(pooling, normalize, prompts, default if default in prompts else "")
+    prompt, similarity = default if default in prompts else "", values.get("similarity_fn_name")
+    return Recipe(pooling, normalize, prompts, prompt, similarity or "")
 
 
 def max_length(folder: Path) -> int | None:
     """Tokens of the longest text that the folder's tokenizer passes on; None: it does not say."""
     files = {"tokenizer_config.json": "model_max_length"}
+    folder = transformer(folder)
     files |= {file.name: "max_seq_length" for file in folder.glob("sentence_*_config.json")}
     found = [_json(folder / file, {}).get(key) for file, key in files.items()]
     right = [n for n in found if isinstance(n, int | float) and 0 < n <= MOST]
@@ -115,9 +123,16 @@ def files(recipe: Recipe, width: int, length: int) -> dict[str, Any]:
         "config_sentence_transformers.json": {
             "prompts": dict(recipe.prompts),
             "default_prompt_name": recipe.prompt or None,
+            "similarity_fn_name": recipe.similarity or None,
         },
     }
     return found | ({"2_Normalize/config.json": {}} if recipe.normalize else {})
+
+
+def _kind(module: Mapping[str, Any]) -> str:
+    """The class of a step, without the library's path to it."""
+    kind = str(module["type"])
+    return kind.rpartition(".")[2] if kind.startswith("sentence_transformers.") else kind
 
 
 def _pooling(values: Mapping[str, Any], where: str) -> str:

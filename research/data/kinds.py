@@ -141,13 +141,8 @@ def example_id(row: Row, theirs: str) -> str:
     return _text(row, theirs, str(value))
 
 
-def emptiness(kind: str, example: Example) -> str:
-    """Why an example is left out: it has no words; "" where it has.
-
-    Documents are not asked: one without words makes no row.
-    """
-    if kind == "document":
-        return ""
+def emptiness(example: Example) -> str:
+    """Why nothing is learnt from an example: it has no words; "" where it has."""
     for name in _NEEDED:
         if not str(example.get(name, "-")).strip():
             return f"{name} is empty"

@@ -30,10 +30,10 @@ class LeftOut:
         if detail and len(self.named.setdefault(reason, [])) < NAMED:
             self.named[reason].append(f"  {row.where}: {detail}")
 
-    def read(self, row: Row, kind: str, read: Callable[[Row], Example]) -> Example | None:
+    def read(self, row: Row, read: Callable[[Row], Example]) -> Example | None:
         """What `read` makes of a row, or None, and the row is counted, where it cannot be used."""
         example = {} if row.left_out else read(row)
-        if reason := row.left_out or kinds.emptiness(kind, example):
+        if reason := row.left_out or kinds.emptiness(example):
             self.add(row, reason)
             return None
         return example

@@ -251,8 +251,12 @@ def _examples(
         example = {} if row.left_out else kinds.example(row, kind, columns)
         if not _is_chosen(config, example.get("id", row.fallback_id), excluded):
             continue
-        if reason := row.left_out or kinds.emptiness(kind, example):
+        reason = row.left_out or kinds.emptiness(example)
+        # Of a corpus blanks are text too, and a document without any is left out by its outline.
+        stays = kind == "document" and not row.left_out
+        if reason and not (stays and example["text"]):
             left_out.add(row, reason)
+        if reason and not stays:
             continue
         yield row, example
         count += 1

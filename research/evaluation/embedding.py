@@ -29,13 +29,14 @@ class Recipe:
     """How the hidden states of a text become its vector.
 
     normalize: to length 1. prompts: name -> what is put before a text; prompt: the name of the one
-    that is, "" for none.
+    that is, "" for none. similarity: how two vectors are compared, "" where nothing says it.
     """
 
     pooling: str = "mean"
     normalize: bool = False
     prompts: Mapping[str, str] = dataclasses.field(default_factory=dict)
     prompt: str = ""
+    similarity: str = ""
 
 
 def recipe_of(loaded: Loaded) -> Recipe | None:

@@ -129,7 +129,7 @@ def example(loaded: Loaded, row: Row, columns: Columns) -> Example:
     if fitting(loaded, kinds.names_in(row, kind, columns)) is None:
         raise UserError(f"{row.where}: {wrong_fields(loaded, row.fields)}")
     example = kinds.example(row, kind, columns, labelled=False)
-    if kinds.emptiness(kind, example):  # nothing that could be laid out
+    if kinds.emptiness(example):  # nothing that could be laid out
         return example
     try:
         form = fitting(loaded, example)

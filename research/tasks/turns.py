@@ -6,11 +6,13 @@ end-of-text token closes each turn:
     User: Where is Luanda?<|endoftext|>
     Assistant: In Angola.<|endoftext|>
 
-A chat_template beside a tokenizer is not read: these forms are what the published templates of the
-families write for turns of text, without what some add on their own (dates, default systems).
+A chat_template beside a tokenizer is a program and is not run: these forms are what the published
+templates of the families write for turns of text, without what some add on their own (dates,
+default systems). `template` writes a form as such a program, for others to run.
 """
 
 import dataclasses
+import json
 from collections.abc import Mapping, Sequence
 
 from research.data.tokenizer import Tokenizer
@@ -79,6 +81,28 @@ def write(turns: Turns, messages: Messages) -> tuple[str, list[tuple[str, int, i
 def prompt(turns: Turns, messages: Messages) -> str:
     """The text of a conversation up to where the assistant is to speak."""
     return write(turns, messages)[0] + _header(turns, "assistant")
+
+
+def template(tokenizer: Tokenizer) -> str:
+    """The form of a tokenizer as a Jinja template, as `apply_chat_template` of transformers runs
+    it: what begins a text, and then the turns as `write` and `prompt` write them."""
+    turns, begin = form(tokenizer), tokenizer.begin("it begins every text")
+    before, after = map(json.dumps, turns.header.split("{role}"))
+    names, gap = json.dumps(dict(turns.names)), json.dumps(turns.end + turns.gap)
+    lead, start = json.dumps(turns.lead), json.dumps("".join(map(tokenizer.token, begin)))
+    role, text, opening = "message['role']", "message['content'] | trim", "false"
+    if not turns.system:
+        opening = "messages[0]['role'] == 'system' and messages | length > 1"
+        first = "messages[0]['content'] | trim + " + json.dumps("\n\n")
+        text = f"({first} if opening and loop.index0 == 1 else '') + {text}"
+    return (
+        f"{{% set names = {names} %}}{{% set opening = {opening} %}}{{{{ {start} }}}}"
+        "{% for message in messages %}{% if not (opening and loop.first) %}"
+        f"{{{{ {before} + names.get({role}, {role}) + {after} + {lead} }}}}"
+        f"{{{{ {text} }}}}{{{{ {gap} }}}}"
+        "{% endif %}{% endfor %}{% if add_generation_prompt %}"
+        f"{{{{ {before} + names.get('assistant', 'assistant') + {after} }}}}{{% endif %}}"
+    )
 
 
 def _header(turns: Turns, role: str) -> str:

@@ -47,6 +47,15 @@ Json = dict[str, Any]
 # Orbax logs its inner life through absl; what matters of it reaches us as exceptions.
 logging.getLogger("absl").addFilter(lambda record: "orbax" not in record.pathname)
 
+# What is on several devices is cut, so that each writes a part: a program is compiled for each
+# part of each shape, which takes longer than writing a small array whole.
+PART_BYTES = 1 << 20
+ocp.type_handlers.register_type_handler(
+    jax.Array,
+    ocp.type_handlers.ArrayHandler(min_slice_bytes_for_replica_parallel=PART_BYTES),
+    override=True,
+)
+
 
 @dataclasses.dataclass(frozen=True)
 class Info:

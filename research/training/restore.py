@@ -38,9 +38,10 @@ def initial_params(run: Run) -> tuple[Any, Table]:
     """The parameters that a run starts from, as its config says.
 
     With `init_from` and init="restore" the backbone comes from the checkpoint, and so do heads of
-    the same name and shape in a pre-training; a task's head is new unless the checkpoint has it.
+    the same name; a task's head is new where the checkpoint's has another shape (other labels).
 
-    Raises UserError that names every backbone parameter that is missing or of another shape.
+    Raises UserError that names every parameter of the backbone, or of the head of a pre-training,
+    that is missing or of another shape.
     """
     config = run.config
     if not config.init_from or config.init == "fresh":
@@ -64,6 +65,8 @@ def initial_params(run: Run) -> tuple[Any, Table]:
     parts |= {path: "new" for path in new if path.startswith("backbone/") and path not in resized}
     for name in run.param_shapes["heads"]:
         parts[f"head {name}"] = "restored" if name in wanted["heads"] else "new"
+        if name in theirs.get("heads", {}) and name not in wanted["heads"]:
+            parts[f"head {name}"] += f": {_odd_shapes(run, theirs, name)[0]}"
     for name in theirs.get("heads", {}):
         if name not in run.param_shapes["heads"]:
             parts[f"head {name}"] = "left in the checkpoint"
@@ -75,7 +78,11 @@ def initial_params(run: Run) -> tuple[Any, Table]:
 def _wanted(run: Run, theirs: Any, entries: int) -> tuple[Any, dict[str, tuple[int, int]]]:
     """Target shapes of what is restored, and the leaves whose vocabulary grows from `entries`."""
     stored = parameters.by_path(theirs)
-    shared = {n: s for n, s in run.param_shapes["heads"].items() if n in theirs.get("heads", {})}
+    shared = {
+        name: head
+        for name, head in run.param_shapes["heads"].items()
+        if name in theirs.get("heads", {}) and not (run.task and _odd_shapes(run, theirs, name))
+    }
     ours = {"backbone": _stored_part(run.param_shapes["backbone"], stored), "heads": shared}
     placed = {
         "backbone": _stored_part(run.param_shardings["backbone"], stored),
@@ -99,6 +106,19 @@ def _wanted(run: Run, theirs: Any, entries: int) -> tuple[Any, dict[str, tuple[i
         )
     ]
     return jax.tree.unflatten(jax.tree.structure(ours), leaves), resized
+
+
+def _odd_shapes(run: Run, theirs: Any, name: str) -> list[str]:
+    """What of a head has another shape in the checkpoint, but for the rows of a vocabulary."""
+    here, there = (
+        {path: list(leaf.shape) for path, leaf in parameters.by_path(tree["heads"][name]).items()}
+        for tree in (run.param_shapes, theirs)
+    )
+    return [
+        f"its {path} is {there.get(path)} in the checkpoint, {here.get(path)} here"
+        for path in sorted(here | there)
+        if here.get(path) != there.get(path) and not f"{name}/{path}".endswith(VOCABULARY_LEAVES)
+    ]
 
 
 def _stored_part(tree: Any, stored: Any, path: str = "backbone") -> Any:

@@ -4,14 +4,19 @@ classes, float32) on the same folder, and of sentence-transformers 6.2.0 where v
 import dataclasses
 import json
 
+import jax
 import numpy as np
 import pytest
 
 from research import cli
+from research.config import from_values
 from research.convert import exporter, importer
 from research.errors import UserError
 from research.evaluation import embedding, predictor, splits
+from research.tasks import turns
+from research.training import loop, restore
 from research.training.inference import load_model
+from research.training.run import build as build_run
 from tests.convert.folders import FOLDERS, Folder, build
 
 CLASSIFIER = "RobertaForSequenceClassification"
@@ -139,6 +144,58 @@ def test_labels_without_a_meaning(tmp_path):
     assert "token_classification" in named.params["heads"]
 
 
+def test_an_import_is_fine_tuned_and_leaves_with_the_length_of_its_training(tmp_path, capsys):
+    """One whose head is left out gets a new one; its labels may be named on the command line."""
+    source = build(FOLDERS["label_names"], tmp_path / "source")
+    named, bare = tmp_path / "named", tmp_path / "bare"
+    command = ["import", f"--source={source}"]
+    assert cli.main([*command, f"--output={named}", "--labels=O,B-PER,I-PER"]) == 0
+    assert "head token_classification: 51 parameters" in capsys.readouterr().out
+    assert cli.main([*command, f"--output={bare}"]) == 0
+    assert "its head is left out: a label is 'LABEL_0'" in capsys.readouterr().out
+    rows = [{"tokens": ["a", "cat"], "tags": ["O", "B-PER"]}, {"tokens": ["a"], "tags": ["O"]}]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    values = {
+        "task": {"name": "token_classification", "labels": ["O", "B-PER", "I-PER"]},
+        "model": {"preset": "checkpoint"},
+        "tokenizer": {"kind": "checkpoint"},
+        "data": dict.fromkeys(("train", "validation"), f"files:{tmp_path}/rows.jsonl"),
+        "train": {"steps": 1, "batch_size": 2},
+    }
+    values["data"]["length"] = 16
+    tables = {}
+    for start in (named, bare):
+        run = build_run(from_values(values | {"init_from": str(start)}), jax.devices()[:1], True)
+        tables[start.name] = restore.initial_params(run)[1].parts
+    assert tables["named"]["head token_classification"] == "restored"
+    assert tables["bare"]["head token_classification"] == "new"
+    assert tables["bare"]["backbone"].startswith("restored")
+    loop.train(from_values(values | {"init_from": str(bare)}), str(tmp_path / "run"), quiet=True)
+    assert cli.main(["export", f"--checkpoint={tmp_path}/run", f"--output={tmp_path}/out"]) == 0
+    written = json.loads((tmp_path / "out" / "tokenizer_config.json").read_text())
+    assert written["model_max_length"] == 16, "of a model with 32 positions"
+
+
+def test_a_chat_template_is_told_kept_and_written_back(tmp_path):
+    def imported(name, **files):
+        folder = changed("llama_lm", files=FOLDERS["llama_lm"].files | files)
+        return importer.read(str(build(folder, tmp_path / name)))
+
+    settings = FOLDERS["llama_lm"].files["tokenizer_config.json"]
+    theirs = {"tokenizer_config.json": settings | {"chat_template": "{{ old }}"}}
+    found = imported("theirs", **theirs, **{"chat_template.jinja": "{{ 1 }}"})
+    told = r"its chat_template is kept for an export and not run: the task chat writes 'User: …</s>"
+    assert told in "\n".join(found.notes)
+    importer.save(found, str(tmp_path / "ours"))
+    exporter.export(str(tmp_path / "ours"), str(tmp_path / "again"))
+    written = json.loads((tmp_path / "again" / "tokenizer_config.json").read_text())
+    assert written["chat_template"] == "{{ 1 }}"
+    own = settings | {"chat_template": turns.template(found.source.tokenizer)}
+    notes = imported("own", **{"tokenizer_config.json": own}).notes
+    assert "its chat_template is how the task chat writes turns" in notes
+    assert not any("template" in note for note in imported("none").notes)
+
+
 # What an import sets, and who may change it
 
 
@@ -221,7 +278,9 @@ MEAN = FOLDERS["pooling_cls"].files | {
     "1_Pooling/config.json": dict(embedding_dimension=16, pooling_mode="mean", include_prompt=True),
     "sentence_bert_config.json": dict(max_seq_length=8, do_lower_case=False),
     "config_sentence_transformers.json": dict(
-        prompts={"query": "cat sat ", "document": ""}, default_prompt_name="query"
+        prompts={"query": "cat sat ", "document": ""},
+        default_prompt_name="query",
+        similarity_fn_name="dot",
     ),
 }
 
@@ -245,6 +304,8 @@ def test_pooling_length_norm_and_prompt_come_in_and_go_out(tmp_path, capsys):
     np.testing.assert_allclose(found, [0.06456059, -0.07043305, 0.34557498], atol=1e-6)
     settings = json.loads((source / "sentence_bert_config.json").read_text())
     assert settings == {"max_seq_length": 8, "do_lower_case": False}
+    settings = json.loads((source / "config_sentence_transformers.json").read_text())
+    assert settings["similarity_fn_name"] == "dot"
     (tmp_path / "in.txt").write_text(texts[0])
     command = ["embed", f"--checkpoint={tmp_path}/ours", f"--input={tmp_path}/in.txt"]
     command.append(f"--output={tmp_path}/out.npz")
@@ -254,6 +315,25 @@ def test_pooling_length_norm_and_prompt_come_in_and_go_out(tmp_path, capsys):
     assert np.linalg.norm(np.load(tmp_path / "out.npz")["vectors"]) > 1.1
     assert cli.main([*command, "--prompt=quary"]) == 2
     assert "did you mean 'query'?" in capsys.readouterr().err
+
+
+def test_the_encoder_may_have_a_folder_of_its_own(tmp_path):
+    """As sentence-transformers wrote all folders until its version 2."""
+    source = build(changed("pooling_cls", files=MEAN), tmp_path / "source")
+    inner = source / "0_Transformer"
+    inner.mkdir()
+    for file in list(source.glob("*.*")):
+        if file.name not in ("modules.json", "config_sentence_transformers.json"):
+            file.rename(inner / file.name)
+    modules = json.loads((source / "modules.json").read_text())
+    modules[0]["path"] = inner.name
+    (source / "modules.json").write_text(json.dumps(modules))
+    found = importer.read(str(source))
+    assert found.vectors == embedding.Recipe(
+        "mean", True, {"query": "cat sat "}, "query", similarity="dot"
+    )
+    assert found.config.data.length == found.max_length == 8
+    assert found.source.where == str(source) and found.source.tokenizer.vocab_size == 41
 
 
 @pytest.mark.parametrize(

@@ -236,6 +236,18 @@ def write(folder, files, model_type=None, rows=41):
     return folder
 
 
+@pytest.mark.parametrize(
+    ("name", "text", "expected"),
+    [
+        ("added_tokens", "great film @user url", [2, 5, 6, 39, 8, 3]),
+        ("strip_accents", "Más es war schön", [2, 8, 9, 10, 6, 3]),
+    ],
+)
+def test_ids_of_whole_folders(tmp_path, name, text, expected):
+    """What they give is in the long test above."""
+    assert ids(tokenizer_files.load(build(FOLDERS[name], tmp_path / name)), text) == expected
+
+
 @pytest.mark.parametrize("name", TABLE)
 def test_ids_are_those_of_the_reference(tmp_path, name):
     files, model_type, texts, expected = TABLE[name]

@@ -117,3 +117,12 @@ def test_answers_that_are_plain_texts(tmp_path):
     (slots,) = corpus.task_slots(task, corpus.split(found, "train"))
     learnt = slots[0].targets[slots[0].target_weights > 0]
     assert helpers.byte_pairs().decode(learnt) == "mol"
+    # An Alpaca row, whose input may be empty.
+    alpaca = {"instruction": "Name a colour.", "input": "", "output": "Blue."}
+    name = write(tmp_path / "alpaca.jsonl", [alpaca])
+    fields = {"question": "instruction", "context": "input", "answers": "output"}
+    found = dataclasses.replace(found, data=config(
+        train={"name": name, "fields": fields}, validation=name).data)  # fmt: skip
+    (slots,) = corpus.task_slots(task, corpus.split(found, "validation"))
+    learnt = slots[0].targets[slots[0].target_weights > 0]
+    assert helpers.byte_pairs().decode(learnt) == "Blue."

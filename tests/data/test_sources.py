@@ -220,7 +220,7 @@ def test_empty_texts_and_rows_that_a_format_refuses_are_counted(tmp_path):
     with pytest.raises(UserError, match="none is left: left out: 1 row, question is empty"):
         placed(name, "question")
     left_out = LeftOut()
-    assert left_out.read(Row("here", "1", {}, "it overlaps"), "tokens", pytest.fail) is None
+    assert left_out.read(Row("here", "1", {}, "it overlaps"), pytest.fail) is None
     assert left_out.lines() == ["left out: 1 row, it overlaps (here)"]
 
 

@@ -39,6 +39,14 @@ def build(folder: Path, source: SourceConfig, split="train", percent=0.001, toke
     return store.build((source,), split, percent, tokens, str(folder / "cache"), quiet=True)
 
 
+def test_documents_without_text_are_told(tmp_path, capsys):
+    source = write(tmp_path, (*TEXTS, " \n"))
+    made = build(tmp_path, source)
+    assert made.block(0).lengths.tolist() == [72, 10, 47, 2], "blanks are text"
+    told = f"left out: 1 row, text is empty ({tmp_path}/corpus.jsonl, line 3)"
+    assert capsys.readouterr().out == f"{source.name}: {told}\n"
+
+
 def test_a_block_gives_back_documents_sentences_and_words(tmp_path):
     tokens = helpers.word_pieces()
     draw = np.random.default_rng(0)

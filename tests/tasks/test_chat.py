@@ -1,3 +1,4 @@
+import jinja2
 import numpy as np
 import pytest
 from tokenizers import AddedToken
@@ -93,6 +94,19 @@ def test_training_goes_on_from_the_prompt_as_generation_does(names):
     assert whole[: len(begin)] == begin
     first = slot.target_weights[len(begin) - 1 :]
     assert first[0] == 1.0, "what is learnt begins right behind it"
+
+
+@pytest.mark.parametrize("names", FORMS)
+def test_the_template_for_others_writes_the_same_text(names):
+    """Run as transformers does: by Jinja, blanks around a block trimmed."""
+    tokens = tokenizer(*names)
+    form, begin = turns.form(tokens), tokens.token(tokens.begin("")[0])
+    run = jinja2.Environment(trim_blocks=True, lstrip_blocks=True).from_string
+    render = run(turns.template(tokens)).render
+    for messages in (MESSAGES, MESSAGES[1:4], MESSAGES[:1], MESSAGES[1:2]):
+        assert render(messages=messages) == begin + turns.write(form, messages)[0]
+        asked = render(messages=messages, add_generation_prompt=True)
+        assert asked == begin + turns.prompt(form, messages)
 
 
 def test_a_long_conversation_goes_on_in_windows_that_predict_each_word_once():

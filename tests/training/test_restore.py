@@ -96,6 +96,24 @@ def test_another_objective_starts_from_the_same_backbone(folder, stored):
     assert table.parts["head masked_lm"] == "left in the checkpoint"
 
 
+def test_a_classifier_of_other_labels_gives_its_backbone_and_not_its_head(folder, tmp_path):
+    labelled = values_of("sentiment", folder)
+    run = built(labelled)
+    whole = helpers.new_params(run.model, run.objectives)
+    write(tmp_path / "three", run, whole)
+    again = labelled | {"init_from": str(tmp_path / "three")}
+    params, table = restore.initial_params(built(again))
+    assert helpers.identical(params["heads"], whole["heads"])
+    assert table.parts["head sequence_classification"] == "restored"
+    task = labelled["task"] | {"labels": [*helpers.LABELS, "c", "d"]}
+    params, table = restore.initial_params(built(again | {"task": task}))
+    assert helpers.identical(params["backbone"], whole["backbone"])
+    assert params["heads"]["sequence_classification"]["output"]["kernel"].shape == (16, 5)
+    assert table.parts["head sequence_classification"] == (
+        "new: its output/bias is [3] in the checkpoint, [5] here"
+    )
+
+
 def test_fresh_takes_shape_and_tokenizer_but_no_weight(folder, stored):
     run = built(values_of("sentiment", folder, init="fresh"))
     params, table = restore.initial_params(run)

@@ -24,6 +24,11 @@ def texts(workdir):
 )
 def test_each_evaluation_writes_what_the_weights_make_of_held_out_texts(kind, tmp_path):
     values = helpers.run_values(kind, tmp_path, steps=STEPS, eval_every=2, samples=2)
+    if kind == "bert":  # a single text is enough: it is cut into documents, some of them held out
+        draw = helpers.generator("book")
+        book = "\n\n".join(helpers.document(draw, 2) for _ in range(60))
+        (tmp_path / "book.txt").write_text(book)
+        values["data"]["corpus"] = [f"files:{tmp_path}/book.txt"]
     loop.train(from_values(values, "test"), str(tmp_path / "run"), quiet=True)
     found = texts(tmp_path / "run")
     assert [(line["name"], line["step"]) for line in found] == [("samples", 2), ("samples", 4)]
