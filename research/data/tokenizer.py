@@ -4,6 +4,7 @@ Every tokenizer, of characters and bytes too, is one JSON document of that libra
 are saved, loaded and used in the same way. Special tokens are known by their names.
 """
 
+import functools
 import hashlib
 import json
 import re
@@ -11,6 +12,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
+import regex
 import tokenizers
 from tokenizers import (
     AddedToken,
@@ -24,6 +26,7 @@ from tokenizers import (
 
 from research.data import encoding as encodings
 from research.data import frame as frames
+from research.data import pieces
 from research.data.encoding import Encoding
 from research.data.frame import Frame
 from research.errors import UserError
@@ -47,6 +50,7 @@ _BYTE = re.compile("<0x[0-9A-F]{2}>")  # how SentencePiece writes a byte of an u
 # WordPiece keeps this many characters, as BERT's own training did; byte-level BPE needs no limit.
 _ALPHABET = 1000
 _MIN_FREQUENCY = 2
+TOGETHER = 1 << 19  # characters that are tokenised at a time
 
 
 class Tokenizer:
@@ -136,15 +140,37 @@ class Tokenizer:
 
         A special token that the text spells out ("the [MASK].") becomes that token.
         """
-        return encodings.of_library(text, self._inner.encode(text, add_special_tokens=False))
+        return self.encode_batch([text])[0]
 
     def encode_batch(self, texts: Sequence[str]) -> list[Encoding]:
-        """`encode` of each text, on all cores."""
-        encoded = self._inner.encode_batch(list(texts), add_special_tokens=False)
-        return [
-            encodings.of_library(text, encoding)
-            for text, encoding in zip(texts, encoded, strict=True)
-        ]
+        """`encode` of each text, on all cores; long ones in pieces (`pieces`)."""
+        found: list[list[tuple[int, Encoding]]] = [[] for _ in texts]
+        group: list[tuple[int, int, str]] = []
+        size = 0
+        for number, text in enumerate(texts):
+            where = self._places if len(text) > pieces.SIZE else ()
+            for start, end in pieces.cuts(text, where):
+                group.append((number, start, text[start:end]))
+                size += end - start
+                if size >= TOGETHER:
+                    self._encode(group, found)
+                    group, size = [], 0
+        self._encode(group, found)
+        return list(map(encodings.joined, found))
+
+    def _encode(
+        self, group: list[tuple[int, int, str]], found: list[list[tuple[int, Encoding]]]
+    ) -> None:
+        """Adds to `found` the encodings of (number of the text, place in it, piece)."""
+        encoded = self._inner.encode_batch(
+            [piece for _, _, piece in group], add_special_tokens=False
+        )
+        for (number, start, piece), encoding in zip(group, encoded, strict=True):
+            found[number].append((start, encodings.of_library(piece, encoding)))
+
+    @functools.cached_property
+    def _places(self) -> Sequence[regex.Pattern]:
+        return pieces.places(self._inner)
 
     def encode_words(self, words: Sequence[str]) -> Encoding:
         """The tokens of a text given as words; offsets refer to `" ".join(words)`.
@@ -260,7 +286,7 @@ def train_wordpiece(texts: Iterable[str], vocab_size: int, lowercase: bool = Fal
 
     Raises UserError for no text, or a vocabulary too small for the characters alone.
     """
-    texts = _some(texts)
+    texts = pieces.to_learn(_some(texts))
     normalizer = normalizers.BertNormalizer(lowercase=lowercase)
     splitter = pre_tokenizers.BertPreTokenizer()
     # The library numbers the ##-characters in the order of a hash table, which differs from run
@@ -295,7 +321,7 @@ def train_byte_bpe(texts: Iterable[str], vocab_size: int) -> Tokenizer:
     Ids: <|pad|> 0, <|endoftext|> 1. The same texts give the same tokenizer. Raises UserError as
     `train_wordpiece`.
     """
-    texts = _some(texts)
+    texts = pieces.to_learn(_some(texts))
     _fits(vocab_size, len(GPT_SPECIALS) + 256)
     inner = _byte_level(models.BPE())
     trainer = trainers.BpeTrainer(
