@@ -61,7 +61,7 @@ def load(folder: Path) -> Block:
     return Block(*(np.load(folder / f"{name}.npy", mmap_mode="r") for name in ARRAYS))
 
 
-def fault(folder: Path, vocab_size: int) -> str:
+def fault(folder: Path, tokenizer: Tokenizer) -> str:
     """What cannot be right in the block in a folder; "" for nothing."""
     block = load(folder)
     ends = [block.documents, block.sentences, block.document_sentences]
@@ -73,8 +73,11 @@ def fault(folder: Path, vocab_size: int) -> str:
     tokens, words = block.tokens, block.word_starts
     if (tokens.dtype, words.dtype, words.shape) != (np.uint32, np.bool_, tokens.shape):
         return "tokens and word_starts do not belong together"
-    if len(tokens) and tokens.max() >= vocab_size:
-        return f"it has the id {tokens.max()}, and the vocabulary {vocab_size:,} entries"
+    if len(tokens) and tokens.max() >= tokenizer.vocab_size:
+        return f"it has the id {tokens.max()}, and the vocabulary {tokenizer.vocab_size:,} entries"
+    special = () if tokenizer.parse_special else tokenizer.parsed_only
+    if np.isin(tokens, special).any():  # of an earlier version
+        return "a special token that a text spells out became that token"
     return ""
 
 

@@ -22,6 +22,26 @@ class Encoding(NamedTuple):
     words: np.ndarray
 
 
+class Templated(str):
+    """A text of which only some characters, `control` (start, end), may be special tokens.
+
+    They are a template's own; what others say stands between them.
+    """
+
+    control: tuple[tuple[int, int], ...] = ()
+
+    @classmethod
+    def of(cls, text: str, control: Sequence[tuple[int, int]]) -> "Templated":
+        made = cls(text)
+        made.control = tuple(control)
+        return made
+
+    def since(self, start: int) -> "Templated":
+        """The text from a character on."""
+        control = [(max(0, a - start), b - start) for a, b in self.control if b > start]
+        return Templated.of(str(self)[start:], control)
+
+
 def bytes_of(text: str, encoding: Encoding) -> np.ndarray:
     """UTF-8 bytes of the text that each of its tokens stands for, int64 [n]; all together they are
     the text's. What lies between two tokens counts to the later one, what is behind the last one

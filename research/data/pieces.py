@@ -8,13 +8,19 @@ tried on samples, since its normalizer and pre-tokenizer may be anybody's.
 import functools
 import itertools
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import regex
 import tokenizers
 
+from research.data import encoding as encodings
+from research.data.encoding import Encoding
+from research.errors import UserError
+
 SIZE = 1 << 16  # characters of a piece
 MOST = 1 << 20  # characters up to which a place to cut is looked for, then a word is cut
+TOGETHER = 1 << 19  # characters that are tokenised at a time
 LONGEST = 1000  # characters of a word from which a vocabulary is learnt
 _LONG = regex.compile(
     r"[\p{L}\p{N}\p{M}]{1001,}+|[^\s\p{L}\p{N}\p{M}]{1001,}+|\s{1001,}+".replace(
@@ -31,6 +37,47 @@ PLACES = (
     (r"\p{Han}", "。", ""),
 )
 _SAMPLES = {r"\p{L}": ("film", "The", "Éa", "что", "학"), r"\p{Han}": ("中", "北京", "学")}
+
+
+_switch = threading.Lock()  # of the library's tokenizer, which keeps the setting in itself
+
+
+def encode_batch(
+    tokenizer: tokenizers.Tokenizer,
+    texts: Sequence[str],
+    where: Callable[[], Sequence[regex.Pattern]],
+    parse_special: bool,
+) -> list[Encoding]:
+    """The tokens of each text, without special tokens around them, on all cores.
+
+    Args:
+        where: asked, for long texts, for what `places` returns.
+        parse_special: whether a special token that a text spells out becomes that token.
+    """
+    found: list[list[tuple[int, Encoding]]] = [[] for _ in texts]
+    group: list[tuple[int, int, str]] = []  # number of the text, place in it, piece
+
+    def flush() -> None:
+        with _switch:
+            tokenizer.encode_special_tokens = not parse_special
+            try:
+                encoded = tokenizer.encode_batch([p for _, _, p in group], add_special_tokens=False)
+            except Exception as error:  # the library raises nothing narrower
+                raise UserError(f"the tokenizer cannot read a text: {error}") from error
+        for (number, start, piece), encoding in zip(group, encoded, strict=True):
+            found[number].append((start, encodings.of_library(piece, encoding)))
+        group.clear()
+
+    size = 0
+    for number, text in enumerate(texts):
+        for start, end in cuts(text, where() if len(text) > SIZE else ()):
+            group.append((number, start, text[start:end]))
+            size += end - start
+            if size >= TOGETHER:
+                flush()
+                size = 0
+    flush()
+    return list(map(encodings.joined, found))
 
 
 def places(tokenizer: tokenizers.Tokenizer) -> Sequence[regex.Pattern]:

@@ -219,7 +219,7 @@ class Job:
 
     def block(self, number: int, texts: outline.Texts | None = None) -> Block:
         """A block; made now if it is not there, and again, with a line, if it is damaged."""
-        folder, vocab_size = self.path / _name(number), self.tokenizer.vocab_size
+        folder = self.path / _name(number)
 
         def write() -> None:
             found = self.arrangement
@@ -231,7 +231,7 @@ class Job:
 
         if not folder.is_dir() and not self._done.exists():
             write()
-        checksums.mend(folder, write, lambda: blocks.fault(folder, vocab_size))
+        checksums.mend(folder, write, lambda: blocks.fault(folder, self.tokenizer))
         return blocks.load(folder)
 
     def finish(self) -> Store:

@@ -20,7 +20,7 @@ LLAMA_3 = (
 )
 OTHER = (  # scripts, signs and blanks that the bundled English has not
     "Что это — фильм? Да, 12 раз.\nÇa alors: un été très long ; «voilà», dit-il. "
-    "王小明住在北京。他喜歡看電影。\n這部電影很好。我們都喜歡。 नमस्ते दुनिया। e\u0301te\u0301 x\u0301 "
+    "王小明住在北京。他喜歡看電影。\n這部電影很好。我們都喜歡。 नमस्ते दुनिया। e\u0301te\u0301 "
     "def f(x):\n\treturn  x + 1\n\n\n# done   \n 🙂👍🏽 a\u200bb [MASK] <|endoftext|> it's we'll\n"
 )
 
@@ -102,14 +102,18 @@ def test_pieces_give_the_tokens_places_and_words_of_the_whole(name, monkeypatch)
     make, short = KINDS[name]
     made = make()
     made = made if isinstance(made, Tokenizer) else Tokenizer(made)
-    whole = encodings.of_library(text(), made._inner.encode(text(), add_special_tokens=False))
+    wholes = []
+    for parse in (True, False):
+        made._inner.encode_special_tokens = not parse
+        found = made._inner.encode(text(), add_special_tokens=False)
+        wholes.append(encodings.of_library(text(), found))
     monkeypatch.setattr(pieces, "SIZE", 50)
     spans = list(pieces.cuts(text(), pieces.places(made._inner)))
     assert "".join(text()[start:end] for start, end in spans) == text()
     assert (len(spans) > len(text()) / 200) if short else len(spans) < len(text()) / 200
-    found = made.encode(text())
-    for ours, right in zip(found, whole, strict=True):
-        assert ours.dtype == right.dtype and np.array_equal(ours, right)
+    for tokenizer_, whole in zip((made.parsing_special(), made), wholes, strict=True):
+        for ours, right in zip(tokenizer_.encode(text()), whole, strict=True):
+            assert ours.dtype == right.dtype and np.array_equal(ours, right)
 
 
 def test_chinese_is_cut_at_its_full_stops(monkeypatch):

@@ -366,6 +366,21 @@ def test_a_store_without_checksums_gets_them_or_is_made_again(tmp_path, small_bl
     assert all(file.exists() for file in sums)
 
 
+def test_special_tokens_in_a_corpus_are_text_in_a_store_of_an_earlier_version_too(tmp_path, capsys):
+    source = write(tmp_path, ("First <|endoftext|> one.", "Second."))
+    made = build(tmp_path, source)
+    assert 1 not in made.block(0).tokens
+    right = tokens_of(made)
+    shutil.rmtree(made.path / "block_00000")
+    tokens = tokenizer.byte_tokenizer().parsing_special()
+    blocks.write(made.path / "block_00000", ["First <|endoftext|> one.", "Second."], tokens)
+    assert 1 in blocks.load(made.path / "block_00000").tokens
+    (made.path / "block_00000" / checksums.NAME).unlink()
+    assert tokens_of(build(tmp_path, source)) == right
+    assert "a special token that a text spells out" in capsys.readouterr().err
+    assert build(tmp_path, source, tokens=tokens).key != made.key
+
+
 def test_a_damaged_block_of_a_corpus_that_is_gone_is_an_error_that_says_so(tmp_path, small_blocks):
     corpus(tmp_path)
     made = job(tmp_path).build(quiet=True)
