@@ -27,6 +27,7 @@ import numpy as np
 
 from research import cli
 from research.data import block as blocks
+from research.data import checksums
 from research.data import tokenizer as tokenizers
 from research.data.draws import generator
 from research.data.pretraining import PretrainingBatches
@@ -82,7 +83,9 @@ def write(folder: Path, size: float) -> Store:
             documents,
             np.arange(len(documents)),
         )
-        blocks.put(folder / f"block_{count:05d}", dict(zip(blocks.ARRAYS, arrays, strict=True)))
+        checksums.save_arrays(
+            folder / f"block_{count:05d}", dict(zip(blocks.ARRAYS, arrays, strict=True))
+        )
         count, stored = count + 1, stored + sum(array.nbytes for array in arrays)
     counts = {"blocks": count, "tokens": count * TOKENS, "bytes": stored}
     return Store(folder, "", counts)

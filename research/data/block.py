@@ -1,20 +1,17 @@
 """One block of a token store: some documents as arrays, written once, then memory-mapped."""
 
 import dataclasses
-import os
-import shutil
-import uuid
 from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 
+from research.data import checksums
 from research.data.encoding import Encoding
 from research.data.sentences import split_sentences
 from research.data.tokenizer import Tokenizer
 
 ARRAYS = ("tokens", "word_starts", "documents", "sentences", "document_sentences")
-PART = ".part-"  # in the name of a folder that is being written
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,27 +61,30 @@ def load(folder: Path) -> Block:
     return Block(*(np.load(folder / f"{name}.npy", mmap_mode="r") for name in ARRAYS))
 
 
+def fault(folder: Path, tokenizer: Tokenizer) -> str:
+    """What cannot be right in the block in a folder; "" for nothing."""
+    block = load(folder)
+    ends = [block.documents, block.sentences, block.document_sentences]
+    last = [len(block.tokens), len(block.tokens), len(block.sentences) - 1]
+    for name, offsets, end in zip(ARRAYS[2:], ends, last, strict=True):
+        grows = (np.diff(offsets) > 0).all()
+        if offsets.dtype != np.int64 or not grows or (offsets[0], offsets[-1]) != (0, end):
+            return f"{name} are not the offsets of {end:,}"
+    tokens, words = block.tokens, block.word_starts
+    if (tokens.dtype, words.dtype, words.shape) != (np.uint32, np.bool_, tokens.shape):
+        return "tokens and word_starts do not belong together"
+    if len(tokens) and tokens.max() >= tokenizer.vocab_size:
+        return f"it has the id {tokens.max()}, and the vocabulary {tokenizer.vocab_size:,} entries"
+    special = () if tokenizer.parse_special else tokenizer.parsed_only
+    if np.isin(tokens, special).any():  # of an earlier version
+        return "a special token that a text spells out became that token"
+    return ""
+
+
 def write(folder: Path, texts: Iterable[str], tokenizer: Tokenizer) -> None:
     """Tokenises texts into a folder, which appears when it is whole; it may be there already."""
-    put(folder, dict(zip(ARRAYS, _arrays(list(texts), tokenizer), strict=True)))
-
-
-def put(folder: Path, arrays: dict[str, np.ndarray]) -> None:
-    """Writes arrays as the files of a folder, which appears when it is whole.
-
-    Where another process was first with the same folder, its own is kept.
-    """
-    part = folder.with_name(f"{folder.name}{PART}{uuid.uuid4().hex}")
-    part.mkdir(parents=True)
-    try:
-        for name, array in arrays.items():
-            np.save(part / f"{name}.npy", array)
-        os.rename(part, folder)
-    except OSError:
-        if not folder.is_dir():
-            raise
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
+    arrays = dict(zip(ARRAYS, _arrays(list(texts), tokenizer), strict=True))
+    checksums.save_arrays(folder, arrays)
 
 
 def _arrays(texts: list[str], tokenizer: Tokenizer) -> tuple[np.ndarray, ...]:

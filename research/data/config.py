@@ -21,6 +21,8 @@ class TokenizerConfig:
       path: of kind "file": vocab.txt, tokenizer.json, encoder.json beside vocab.bpe, or their
         folder.
       add_tokens: appended as special tokens; a restored embedding grows by their rows.
+      parse_special: whether a special token that a text or prompt spells out becomes that token;
+        if not, only those are that the project writes itself (turns of a chat, masks to fill).
     """
 
     kind: Literal["wordpiece", "byte_bpe", "characters", "bytes", "file", "checkpoint"] = (
@@ -30,6 +32,8 @@ class TokenizerConfig:
     lowercase: bool = False
     path: str = ""
     add_tokens: tuple[str, ...] = ()
+    # Not in repr, which the cache's key is made of: what is learnt does not depend on it.
+    parse_special: bool = dataclasses.field(default=False, repr=False)
 
 
 @dataclasses.dataclass(frozen=True)

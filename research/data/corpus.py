@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from research import objectives, tasks
-from research.data import kinds, mixture, sources, store
+from research.data import checksums, kinds, mixture, sources, store
 from research.data import pretraining as pretraining_batches
 from research.data import tokenizer as tokenizers
 from research.data.config import DataConfig, TokenizerConfig
@@ -98,15 +98,20 @@ def make_tokenizer(config: TokenizerConfig, data: DataConfig) -> Tokenizer:
     parts.append(f"{config} {data.held_out_percent} {TOKENIZER_FORMAT}")
     key = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
     path = Path(data.cache) / "tokenizers" / f"{key}.json"
-    if path.exists():
-        return Tokenizer.from_json(path.read_text())
-    texts = _first_bytes(
-        e["text"] for e in store.documents(data.corpus, data.held_out_percent, "train")
-    )
-    made = trained(config, texts)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    store.replace(path, lambda part: part.write_text(made.to_json()))
-    return made
+
+    def read() -> Tokenizer:
+        return Tokenizer.from_json(path.read_text(encoding="utf-8"))
+
+    def make() -> None:
+        documents = store.documents(data.corpus, data.held_out_percent, "train")
+        text = trained(config, _first_bytes(d["text"] for d in documents)).to_json()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        checksums.save(path, lambda part: part.write_text(text, encoding="utf-8"))
+
+    if not path.exists():
+        make()
+    checksums.mend(path, make, lambda: read() and "")
+    return read()
 
 
 def trained(config: TokenizerConfig, texts: Iterable[str]) -> Tokenizer:

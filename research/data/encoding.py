@@ -1,6 +1,7 @@
 """The tokens of a text with their places in it."""
 
 import unicodedata
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -21,6 +22,26 @@ class Encoding(NamedTuple):
     words: np.ndarray
 
 
+class Templated(str):
+    """A text of which only some characters, `control` (start, end), may be special tokens.
+
+    They are a template's own; what others say stands between them.
+    """
+
+    control: tuple[tuple[int, int], ...] = ()
+
+    @classmethod
+    def of(cls, text: str, control: Sequence[tuple[int, int]]) -> "Templated":
+        made = cls(text)
+        made.control = tuple(control)
+        return made
+
+    def since(self, start: int) -> "Templated":
+        """The text from a character on."""
+        control = [(max(0, a - start), b - start) for a, b in self.control if b > start]
+        return Templated.of(str(self)[start:], control)
+
+
 def bytes_of(text: str, encoding: Encoding) -> np.ndarray:
     """UTF-8 bytes of the text that each of its tokens stands for, int64 [n]; all together they are
     the text's. What lies between two tokens counts to the later one, what is behind the last one
@@ -28,7 +49,9 @@ def bytes_of(text: str, encoding: Encoding) -> np.ndarray:
     """
     if not len(encoding.ids):
         return np.zeros(0, np.int64)
-    sizes = np.cumsum([0, *(len(character.encode()) for character in text)])
+    codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
+    sizes = np.cumsum(1 + sum((codes > last).astype(np.int64) for last in (0x7F, 0x7FF, 0xFFFF)))
+    sizes = np.concatenate([[0], sizes])
     ends = np.maximum.accumulate(encoding.ends)
     ends[-1] = len(text)
     return np.diff(sizes[ends], prepend=0)
@@ -43,6 +66,22 @@ def of_library(text: str, encoding: tokenizers.Encoding) -> Encoding:
     if not text.isascii():
         _take_marks(text, starts, ends)
     return Encoding(ids, starts, ends, words)
+
+
+def joined(parts: Sequence[tuple[int, Encoding]]) -> Encoding:
+    """The encoding of a text from those of its pieces, each with the place where it begins."""
+    if len(parts) == 1:
+        return parts[0][1]
+    words, count = [], 0
+    for _, part in parts:
+        words.append(part.words + count)
+        count = int(words[-1][-1]) + 1 if len(part.words) else count
+    return Encoding(
+        np.concatenate([part.ids for _, part in parts]),
+        np.concatenate([part.starts + at for at, part in parts]).astype(np.int32),
+        np.concatenate([part.ends + at for at, part in parts]).astype(np.int32),
+        np.concatenate(words).astype(np.int32),
+    )
 
 
 def _take_marks(text: str, starts: np.ndarray, ends: np.ndarray) -> None:

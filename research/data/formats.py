@@ -26,7 +26,7 @@ class Format:
     Attributes:
       what: what it is, for messages.
       lines: makes rows of a file's lines; or
-      rows: makes our rows of those that stand in a file.
+      rows: make our rows of those that stand in a file, each of those of the one before it.
       recognise: whether a file is in this format, by its first line that is not blank, or by the
         fields of its first row; without it, by name only (or by the ending alone).
       kinds: of example for which its rows are recognised; empty: all.
@@ -34,7 +34,7 @@ class Format:
 
     what: str
     lines: Callable[[Lines], Iterator[Row]] | None = None
-    rows: Callable[[Iterator[Row]], Iterator[Row]] | None = None
+    rows: tuple[Callable[[Iterator[Row]], Iterator[Row]], ...] = ()
     recognise: Callable[[Any], bool] | None = None
     kinds: tuple[str, ...] = ()
 
@@ -48,14 +48,20 @@ FORMATS: dict[str, Format] = {
     "without_header": Format("a table without a header", tables.headless_rows),
     "conll": Format("CoNLL columns", conll.rows, recognise=conll.starts),
     "text": Format("text", texts.rows),
-    "squad": Format("SQuAD's nested form", rows=squad.rows, recognise=squad.is_nested),
-    "spans": Format(
-        "entities as spans of a text", rows=spans.rows, recognise=spans.starts, kinds=("tokens",)
+    "squad": Format(
+        "SQuAD's nested form",
+        rows=(squad.paragraphs, squad.questions, squad.examples),
+        recognise=squad.is_nested,
     ),
-    "chat": Format("conversations", rows=chats.turns, recognise=chats.has_turns, kinds=("chat",)),
+    "spans": Format(
+        "entities as spans of a text", rows=(spans.rows,), recognise=spans.starts, kinds=("tokens",)
+    ),
+    "chat": Format(
+        "conversations", rows=(chats.turns,), recognise=chats.has_turns, kinds=("chat",)
+    ),
     "instructions": Format(
         "instructions and answers",
-        rows=chats.instructions,
+        rows=(chats.instructions,),
         recognise=chats.is_instruction,
         kinds=("chat",),
     ),
@@ -97,7 +103,7 @@ def rows(lines: Lines, ending: str, name: str = "", kind: str = "") -> Iterator[
     """
     reader = name if is_of_lines(name) else _reader(lines, ENDINGS[ending])
     found = FORMATS[reader].lines(lines)
-    return _converted(found, "" if is_of_lines(name) else name, kind)
+    return _converted(found, "" if is_of_lines(name) else name, kind, lines.malformed)
 
 
 def _reader(lines: Lines, names: tuple[str, ...]) -> str:
@@ -107,7 +113,9 @@ def _reader(lines: Lines, names: tuple[str, ...]) -> str:
     return next((n for n in names if _recognises(FORMATS[n], first)), names[-1])
 
 
-def _converted(rows: Iterator[Row], name: str, kind: str) -> Iterator[Row]:
+def _converted(
+    rows: Iterator[Row], name: str, kind: str, malformed: Callable[[UserError], None]
+) -> Iterator[Row]:
     """Rows in our field names: by the format of rows named, else by the first row."""
     first = next(rows, None)
     if first is None:
@@ -116,8 +124,23 @@ def _converted(rows: Iterator[Row], name: str, kind: str) -> Iterator[Row]:
     of_rows = {n: f for n, f in FORMATS.items() if f.rows and kind in (f.kinds or (kind,))}
     name = name or next((n for n, f in of_rows.items() if _recognises(f, first.fields)), "")
     if name:
-        rows = (r._replace(read_as=FORMATS[name].what) for r in FORMATS[name].rows(rows))
+        for convert in FORMATS[name].rows:
+            rows = _each(convert, rows, malformed)
+        rows = (r._replace(read_as=FORMATS[name].what) for r in rows)
     yield from rows
+
+
+def _each(
+    convert: Callable[[Iterator[Row]], Iterator[Row]],
+    rows: Iterator[Row],
+    malformed: Callable[[UserError], None],
+) -> Iterator[Row]:
+    """`convert` of each row; of one that it cannot read `malformed` is told."""
+    for row in rows:
+        try:
+            yield from list(convert(iter((row,))))
+        except UserError as error:
+            malformed(error)
 
 
 def _recognises(shape: Format, start: Any) -> bool:

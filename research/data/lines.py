@@ -1,12 +1,23 @@
 """The lines of one text file, gzipped or not, and what makes rows of them."""
 
+import codecs
 import dataclasses
 import gzip
+import io
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from research.errors import UserError
+
+# What a file begins with that is not UTF-8; the longer marks first.
+MARKS = {
+    codecs.BOM_UTF32_LE: "utf-32",
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
 
 
 def refuse(error: UserError) -> None:
@@ -38,7 +49,7 @@ class Lines:
         try:
             with self.path.open("rb") as raw:
                 file = gzip.open(raw) if self.path.name.endswith(".gz") else raw
-                for number, line in enumerate(_split(file), 1):
+                for number, line in enumerate(_split(_utf_8(file)), 1):
                     try:
                         text = line.decode("utf-8-sig" if number == 1 else "utf-8")
                     except UnicodeDecodeError as error:
@@ -55,6 +66,11 @@ class Lines:
             raise UserError(
                 f"{self.path}, after line {number}: not a whole gzip file ({error})"
             ) from error
+        except UnicodeDecodeError as error:  # its lines are not known
+            raise UserError(
+                f"{self.path}, after line {number}: not {error.encoding} ({error.reason}), though "
+                "it begins so"
+            ) from error
         except OSError as error:
             raise UserError(f"{self.path}: cannot be read ({error.strerror})") from error
 
@@ -69,7 +85,18 @@ class Lines:
         return f"{self.name}:{number}"
 
 
-def _split(file: Iterator[bytes]) -> Iterator[bytes]:
+def _utf_8(file: BinaryIO) -> Iterable[bytes]:
+    """The lines of a file; those of one that begins with a mark of UTF-16 or UTF-32 as UTF-8."""
+    start = file.read(4)
+    file.seek(0)
+    for mark, encoding in MARKS.items():
+        if start.startswith(mark):
+            text = io.TextIOWrapper(file, encoding, newline="")
+            return (line.encode() for line in text)
+    return file
+
+
+def _split(file: Iterable[bytes]) -> Iterator[bytes]:
     r"""Lines that end in \n; of a file that has none, those that end in \r, as Macs once wrote."""
     for number, line in enumerate(file):
         if number == 0 and b"\r" in line and not line.endswith(b"\n"):

@@ -82,6 +82,25 @@ def arrange(
     }
 
 
+def fault(documents: np.ndarray) -> str:
+    """What cannot be right in an outline; "" for nothing."""
+    if documents.dtype != DOCUMENT or documents.ndim != 1 or (documents["bytes"] < 0).any():
+        return "it is not an outline"
+    return ""
+
+
+def misplaced(found: dict[str, np.ndarray], sources: int) -> str:
+    """What cannot be right in what `arrange` returned; "" for nothing."""
+    blocks, starts = found["blocks"], found["pieces"]
+    rises = blocks[0] == 0 and (np.diff(blocks) > 0).all() and (np.diff(starts) >= 0).all()
+    sizes = (len(blocks) - 1, blocks[-1], blocks[-1], sources)
+    there = (len(found["bytes"]), len(found["source"]), len(found["index"]), len(starts))
+    inside = (found["source"] < sources).all() and (found["index"] < starts[found["source"], -1])
+    if not rises or sizes != there or not np.all(inside) or (found["bytes"] < 0).any():
+        return "its arrays do not belong together"
+    return ""
+
+
 def _repeated(hashes: np.ndarray) -> np.ndarray:
     """Which of the hashes [n, 2] stand earlier in the list already."""
     order = np.lexsort((hashes[:, 1], hashes[:, 0]))  # stable: equal ones stay in their order

@@ -5,11 +5,14 @@ counts are a memo and nothing else: without them, they are made again from the p
 """
 
 import hashlib
-import uuid
+import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
+
+from research.data import checksums
+from research.sharding import processes
 
 
 class RowCounts:
@@ -44,17 +47,17 @@ class RowCounts:
 
     def _read(self, epoch: int) -> np.ndarray:
         """Rows of each block, int32 [blocks], -1 where they are not known."""
-        try:
-            found = np.load(self._path(epoch))
-        except (OSError, ValueError, EOFError):  # not there, or not to be read
-            found = np.zeros(0, np.int32)
-        return found if len(found) == self._blocks else np.full(self._blocks, -1, np.int32)
+        path = self._path(epoch)
+        damage = checksums.damage(path)
+        if damage == "":
+            return np.load(path)
+        if damage and processes.first():
+            print(f"{path} is damaged ({damage}): rows are counted again", file=sys.stderr)
+        return np.full(self._blocks, -1, np.int32)  # none yet, or none with a checksum
 
     def _write(self, epoch: int, known: np.ndarray) -> None:
-        part = self._path(epoch).with_name(f"{uuid.uuid4().hex}.npy")
         try:
-            part.parent.mkdir(parents=True, exist_ok=True)
-            np.save(part, known)
-            part.replace(self._path(epoch))
+            self.folder.mkdir(parents=True, exist_ok=True)
+            checksums.save(self._path(epoch), lambda part: np.save(part, known))
         except OSError:  # a store that may only be read, or a full disk: they are counted again
-            part.unlink(missing_ok=True)
+            return

@@ -12,14 +12,13 @@ import hashlib
 import json
 import os
 import shutil
-import uuid
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
 
 from research.data import block as blocks
-from research.data import outline, sources
+from research.data import checksums, outline, sources
 from research.data.block import Block
 from research.data.left_out import LeftOut
 from research.data.sources import SourceConfig
@@ -35,19 +34,21 @@ SHOWN = 5  # missing blocks that an error names
 
 @dataclasses.dataclass(frozen=True)
 class Store:
-    """One entry of the cache. `key` is the fingerprint of its content."""
+    """One entry of the cache. `key` is the fingerprint of its content; `job` makes again what is
+    damaged, once it is looked at (without one nothing is checked)."""
 
     path: Path
     key: str
     # documents, sentences, tokens, bytes, blocks; duplicates left out; fewest_documents of a block
     counts: dict[str, int]
+    job: "Job | None" = dataclasses.field(default=None, compare=False, repr=False)
 
     @property
     def blocks(self) -> int:
         return self.counts["blocks"]
 
     def block(self, index: int) -> Block:
-        return blocks.load(self.path / _name(index))
+        return self.job.block(index) if self.job else blocks.load(self.path / _name(index))
 
     def byte_lengths(self, spelt: np.ndarray, index: int) -> np.ndarray:
         """UTF-8 bytes of text for each id in a block, float64 [vocab_size].
@@ -56,6 +57,8 @@ class Store:
         the bytes of its documents, whatever a normalizer changed or stands between tokens.
         """
         total = spelt[self.block(index).tokens].sum()
+        if self.job:
+            self.job.arrangement  # noqa: B018  (looks at it)
         texts = int(np.load(self.path / "arrangement" / "bytes.npy", mmap_mode="r")[index])
         return spelt * (texts / total) if total else spelt.astype(np.float64)
 
@@ -139,37 +142,47 @@ class Job:
 
     def make_outline(self, source: int, piece: int) -> None:
         """Reads a piece once; nothing to do where its outline is there already."""
+        if not self._outline(source, piece).exists():
+            self._write_outline(source, piece)
+
+    def _write_outline(self, source: int, piece: int) -> None:
+        left_out = LeftOut()
+        found = outline.outline(self._readers[source][piece](left_out))
+        for line in left_out.lines():
+            print(f"{self.corpus[source].name}: {line}", flush=True)
         path = self._outline(source, piece)
-        if not path.exists():
-            left_out = LeftOut()
-            found = outline.outline(self._readers[source][piece](left_out))
-            for line in left_out.lines():
-                print(f"{self.corpus[source].name}: {line}", flush=True)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            replace(path, lambda part: np.save(part, found))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        checksums.save(path, lambda part: np.save(part, found))
+
+    def _read_outline(self, source: int, piece: int) -> np.ndarray:
+        path = self._outline(source, piece)
+        make = functools.partial(self._write_outline, source, piece)
+        checksums.mend(path, make, lambda: outline.fault(np.load(path)))
+        return np.load(path)
 
     # -- the arrangement --------------------------------------------------------------------
 
+    @functools.cached_property
     def arrangement(self) -> dict[str, np.ndarray]:
         """`outline.arrange` of this store, memory-mapped; from all outlines if it is not there.
 
         Raises UserError where the split has no document.
         """
-        folder = self.path / "arrangement"
-        if not folder.is_dir():
-            found = outline.arrange(
-                [
-                    [np.load(self._outline(s, p)) for p in range(len(readers))]
-                    for s, readers in enumerate(self._readers)
-                ],
-                self.split,
-                self.held_out_percent,
-                BLOCK_BYTES,
-                self.only,
-            )
-            self._check_content(found)
-            blocks.put(folder, found)
-        return {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in ARRANGED}
+        folder, count = self.path / "arrangement", len(self.corpus)
+        make = functools.partial(self._arrange, folder)
+        if not folder.is_dir() and not self._done.exists():
+            make()
+        checksums.mend(folder, make, lambda: outline.misplaced(_arrays(folder), count))
+        return _arrays(folder)
+
+    def _arrange(self, folder: Path) -> None:
+        outlines = [
+            [self._read_outline(s, p) for p in range(len(readers))]
+            for s, readers in enumerate(self._readers)
+        ]
+        found = outline.arrange(outlines, self.split, self.held_out_percent, BLOCK_BYTES, self.only)
+        self._check_content(found)
+        checksums.save_arrays(folder, found)
 
     def _check_content(self, found: dict[str, np.ndarray]) -> None:
         for source, ends in zip(self.corpus, found["pieces"], strict=True):
@@ -188,53 +201,71 @@ class Job:
 
     def block_count(self) -> int:
         """Blocks of the store; all outlines must be there."""
-        return len(self.arrangement()["bytes"])
+        return len(self.arrangement["bytes"])
 
-    def missing(self, count: int | None = None) -> list[int]:
-        """Which of the first `count` blocks (default: all) are not there."""
-        count = self.block_count() if count is None else count
+    def missing(self) -> list[int]:
+        """Which blocks are not there."""
         there = set(os.listdir(self.path))
-        return [number for number in range(count) if _name(number) not in there]
+        return [number for number in range(self.block_count()) if _name(number) not in there]
 
     def make_blocks(self, wanted: Iterable[int]) -> Iterator[dict[str, int]]:
         """Tokenises blocks, those that are not there yet, and yields the counts of each.
 
         Blocks in order are made from files that are read once.
         """
-        found = self.arrangement()
-        texts = outline.Texts(self._readers, found["pieces"])
+        texts = outline.Texts(self._readers, self.arrangement["pieces"])
         for number in wanted:
-            if not (self.path / _name(number)).is_dir():
-                span = slice(*found["blocks"][number : number + 2])
-                places = zip(found["source"][span], found["index"][span], strict=True)
-                content = [texts(int(source), int(index)) for source, index in places]
-                blocks.write(self.path / _name(number), content, self.tokenizer)
-            yield blocks.load(self.path / _name(number)).counts
+            yield self.block(number, texts).counts
+
+    def block(self, number: int, texts: outline.Texts | None = None) -> Block:
+        """A block; made now if it is not there, and again, with a line, if it is damaged."""
+        folder = self.path / _name(number)
+
+        def write() -> None:
+            found = self.arrangement
+            read = texts or outline.Texts(self._readers, found["pieces"])
+            span = slice(*found["blocks"][number : number + 2])
+            places = zip(found["source"][span], found["index"][span], strict=True)
+            content = [read(int(source), int(index)) for source, index in places]
+            blocks.write(folder, content, self.tokenizer)
+
+        if not folder.is_dir() and not self._done.exists():
+            write()
+        checksums.mend(folder, write, lambda: blocks.fault(folder, self.tokenizer))
+        return blocks.load(folder)
 
     def finish(self) -> Store:
         """Counts the blocks, which are all there, and marks the store as whole."""
-        found = self.arrangement()
-        each = [
-            blocks.load(self.path / _name(number)).counts for number in range(len(found["bytes"]))
-        ]
+        found = self.arrangement
+        each = [self.block(number).counts for number in range(len(found["bytes"]))]
         counts = {name: sum(c[name] for c in each) for name in each[0]}
         counts |= {"bytes": int(found["bytes"].sum()), "blocks": len(each)}
         counts |= {"duplicates": int(found["duplicates"])}
         counts |= {"fewest_documents": min(c["documents"] for c in each)}
-        replace(self.path / "done.json", lambda part: part.write_text(json.dumps(counts)))
-        for left in self.path.glob(f"*{blocks.PART}*"):  # of processes that were killed
+        checksums.save(self._done, lambda part: part.write_text(json.dumps(counts)))
+        for left in self.path.glob(f"*{checksums.PART}*"):  # of processes that were killed
             shutil.rmtree(left, ignore_errors=True)
-        return Store(self.path, self.key, counts)
+        return Store(self.path, self.key, counts, self)
 
     # -- the whole --------------------------------------------------------------------------
 
+    @property
+    def _done(self) -> Path:
+        return self.path / "done.json"
+
     def opened(self) -> Store | None:
         """The store if it is whole."""
-        done = self.path / "done.json"
-        if not done.exists():
+        if not self._done.exists() or self.missing():
             return None
-        counts = json.loads(done.read_text())
-        return None if self.missing(counts["blocks"]) else Store(self.path, self.key, counts)
+        checksums.mend(self._done, self.finish, self._miscounted)
+        return Store(self.path, self.key, json.loads(self._done.read_text()), self)
+
+    def _miscounted(self) -> str:
+        """What cannot be right in done.json."""
+        counts, found = json.loads(self._done.read_text()), self.arrangement
+        there = (counts["blocks"], counts["bytes"], counts["duplicates"])
+        right = (len(found["bytes"]), int(found["bytes"].sum()), int(found["duplicates"]))
+        return "" if there == right else f"it says {there}, and the arrangement {right}"
 
     def build(self, quiet: bool = False) -> Store:
         """The store from the cache, or made now.
@@ -262,7 +293,7 @@ class Job:
             return []
         self.path.mkdir(parents=True, exist_ok=True)
         if shards > 1:
-            replace(self.path / "shards", lambda part: part.write_text(str(shards)))
+            checksums.save(self.path / "shards", lambda part: part.write_text(str(shards)))
         try:
             self._make(shard, shards, quiet)
         except UserError:
@@ -293,19 +324,19 @@ class Job:
                 progress.update(done, documents=documents, tokens=tokens)
 
     def refuse_part(self) -> None:
-        """Raises UserError where blocks are missing that others are to make, or had made."""
-        shards, done = self.path / "shards", self.path / "done.json"
-        if not shards.exists() and not done.exists():
+        """Raises UserError where blocks are missing that others are to make."""
+        shards = self.path / "shards"
+        if not shards.exists():
             return
-        n = int(shards.read_text()) if shards.exists() else 1
+        text = shards.read_text(errors="replace")
+        n = int(text) if text.isdecimal() else 1
         how = "python launch.py data --config=… --shard=I/N (with the same --config.KEY=VALUE)"
-        if not done.exists() and not (self.path / "arrangement").is_dir():
+        if not self._done.exists() and not (self.path / "arrangement").is_dir():
             raise UserError(
                 f"the store of {self.name} is being made in {n} shards and has no block yet "
                 f"({self.path}); they are made by {how}, for each I from 0 to {n - 1} and N={n}"
             )
-        total = json.loads(done.read_text())["blocks"] if done.exists() else None
-        missing = self.missing(total)
+        missing = self.missing()
         if missing:
             needed = _few([f"{i}/{n}" for i in sorted({number % n for number in missing})])
             raise UserError(
@@ -335,11 +366,5 @@ def _few(items: list) -> str:
     return f"{shown}, …" if len(items) > SHOWN else shown
 
 
-def replace(path: Path, write: Callable[[Path], None]) -> None:
-    """A file that appears when it is whole; the newest one stays."""
-    part = path.with_name(f"{uuid.uuid4().hex}{blocks.PART}{path.name}")
-    try:
-        write(part)
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+def _arrays(folder: Path) -> dict[str, np.ndarray]:
+    return {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in ARRANGED}

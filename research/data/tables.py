@@ -123,11 +123,11 @@ def _records(
         yield from itertools.islice(unquoted_records(lines), to)
         return
     csv.field_size_limit(sys.maxsize)  # a document may well pass the default of 131,072 characters
-    waiting = itertools.islice(lines.strict(), to)
+    source, again = itertools.islice(lines.strict(), to), collections.deque()
     taken: list[tuple[int, str]] = []
 
     def feed() -> Iterator[str]:
-        for line in waiting:
+        while line := again.popleft() if again else next(source, None):
             taken.append(line)
             yield line[1]
 
@@ -143,7 +143,7 @@ def _records(
             if header:  # the next line would be taken for it
                 raise fault from error
             lines.malformed(fault)
-            waiting = itertools.chain(taken[1:], waiting)
+            again.extendleft(reversed(taken[1:]))
             reader = csv.reader(feed(), delimiter=separator, strict=True)
             continue
         if record is None:
@@ -171,8 +171,11 @@ def _separator(lines: Lines) -> str:
     many = []
     for separator in SEPARATORS:
         records = (record for _, record in _records(lines, separator, True, to=LOOKED_AT))
+        try:
+            width = len(next(csv.reader(head, delimiter=separator), []))
+        except csv.Error:  # `_records` says what is wrong
+            continue
         widths = collections.Counter(map(len, itertools.islice(records, 100)))
-        width = len(next(csv.reader(head, delimiter=separator), []))
         if width > 1:
             many.append((-widths[width] / max(1, widths.total()), len(many), separator))
     return min(many)[2] if many else ","

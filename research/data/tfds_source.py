@@ -85,12 +85,30 @@ def identity(name: str, split: str, data_dir: str) -> list:
     return [builder.info.full_name, split or "train", sizes]
 
 
+@functools.cache
 def _tfds() -> ModuleType:
     """TFDS with its text sets: glue, wikipedia, c4, … register when their package is imported."""
     import tensorflow_datasets as tfds
 
     importlib.import_module("tensorflow_datasets.text")
+    connector = tfds.features.FeatureConnector
+    connector.cls_from_name = _of_tfds_alone(connector.cls_from_name)
     return tfds
+
+
+def _of_tfds_alone(cls_from_name: Callable[[str], type]) -> Callable[[str], type]:
+    """TFDS imports the module of every class that a set's features.json names, at any depth: the
+    files of a set could run what they like. It asks this function for each of them."""
+
+    def checked(name: str) -> type:
+        if not name.startswith("tensorflow_datasets."):
+            raise UserError(
+                f"its features.json names the class {name!r}, whose module TFDS would import: only "
+                "those of tensorflow_datasets are"
+            )
+        return cls_from_name(name)
+
+    return checked
 
 
 def _prepared(name: str, data_dir: str) -> Any:
@@ -101,6 +119,8 @@ def _prepared(name: str, data_dir: str) -> Any:
         builder = tfds.builder(name, data_dir=folder, file_format=_FORMAT)
     except tfds.core.DatasetNotFoundError as error:
         raise UserError(_unknown(tfds, name, folder)) from error
+    except UserError as error:
+        raise UserError(f"tfds:{name}: {error}") from error
     except Exception as error:  # constructors of builders raise what they like
         raise UserError(_unusable(tfds, name, folder, error)) from error
     if not builder.is_prepared():

@@ -4,6 +4,7 @@ Every tokenizer, of characters and bytes too, is one JSON document of that libra
 are saved, loaded and used in the same way. Special tokens are known by their names.
 """
 
+import functools
 import hashlib
 import json
 import re
@@ -11,6 +12,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
+import regex
 import tokenizers
 from tokenizers import (
     AddedToken,
@@ -24,7 +26,8 @@ from tokenizers import (
 
 from research.data import encoding as encodings
 from research.data import frame as frames
-from research.data.encoding import Encoding
+from research.data import pieces
+from research.data.encoding import Encoding, Templated
 from research.data.frame import Frame
 from research.errors import UserError
 
@@ -57,6 +60,7 @@ class Tokenizer:
         token. Other roles go to the tokens that have one of the usual names.
       token_types: whether the texts of a pair have token types of their own, as far as the
         tokenizer's frame says so; if not, all are 0.
+      parse_special: whether a special token that a text spells out becomes that token.
 
     Attributes:
       vocab_size: the number of rows that an embedding needs: the highest id + 1.
@@ -74,11 +78,14 @@ class Tokenizer:
         inner: tokenizers.Tokenizer,
         roles: Mapping[str, str | None] | None = None,
         token_types: bool = True,
+        parse_special: bool = False,
     ):
         inner.no_truncation()  # some published tokenizer.json files carry both
         inner.no_padding()
         self._inner, self.roles, self.token_types = inner, dict(roles or {}), token_types
+        self.parse_special = parse_special
         added = inner.get_added_tokens_decoder()
+        self._added_special = {number for number, token in added.items() if token.special}
         ids = {token.content: number for number, token in added.items()}
         usual = {
             role: next((ids[name] for name in names if name in ids), None)
@@ -134,17 +141,45 @@ class Tokenizer:
     def encode(self, text: str) -> Encoding:
         """The tokens of a text, without special tokens around them.
 
-        A special token that the text spells out ("the [MASK].") becomes that token.
+        A special token that the text spells out ("the [MASK].") is text like any other, but for
+        the control characters of a `Templated` text, and with `parse_special`.
         """
-        return encodings.of_library(text, self._inner.encode(text, add_special_tokens=False))
+        if self.parse_special or not isinstance(text, Templated):
+            return self.encode_batch([text])[0]
+        parsed = self._encode([text], True)[0]
+        special = np.isin(parsed.ids, list(self._added_special))
+        spans = zip(parsed.starts[special].tolist(), parsed.ends[special].tolist(), strict=True)
+        own, others = [], False
+        for start, end in spans:
+            inside = any(a <= end - 1 and start < b for a, b in text.control)
+            own += [(start, end)] if inside else []
+            others = others or not inside
+        if not others:
+            return parsed
+        parts, at = [], 0
+        for start, end in (*own, (len(text), len(text))):
+            parts.append((at, self._encode([str(text)[at:start]], False)[0]))
+            parts.append((start, self._encode([str(text)[start:end]], True)[0]))
+            at = end
+        return encodings.joined(parts)
 
     def encode_batch(self, texts: Sequence[str]) -> list[Encoding]:
-        """`encode` of each text, on all cores."""
-        encoded = self._inner.encode_batch(list(texts), add_special_tokens=False)
-        return [
-            encodings.of_library(text, encoding)
-            for text, encoding in zip(texts, encoded, strict=True)
-        ]
+        """`encode` of each text, on all cores; long ones in pieces."""
+        return self._encode(texts, self.parse_special)
+
+    def _encode(self, texts: Sequence[str], parse_special: bool) -> list[Encoding]:
+        return pieces.encode_batch(self._inner, texts, lambda: self._places, parse_special)
+
+    @functools.cached_property
+    def _places(self) -> Sequence[regex.Pattern]:
+        return pieces.places(self._inner)
+
+    @functools.cached_property
+    def parsed_only(self) -> np.ndarray:
+        """The ids that no text gives unless special tokens are parsed, ascending."""
+        names = {n: self.token(n) for n in sorted(self._added_special - {self.unk})}
+        own = zip(names, self._encode(list(names.values()), False), strict=True)
+        return np.array([number for number, found in own if number not in found.ids], np.int64)
 
     def encode_words(self, words: Sequence[str]) -> Encoding:
         """The tokens of a text given as words; offsets refer to `" ".join(words)`.
@@ -217,7 +252,11 @@ class Tokenizer:
         """The same tokenizer with special tokens appended; names it already has are left alone."""
         grown = tokenizers.Tokenizer.from_str(self.library_json())
         grown.add_special_tokens(list(names))
-        return Tokenizer(grown, self.roles, self.token_types)
+        return Tokenizer(grown, self.roles, self.token_types, self.parse_special)
+
+    def parsing_special(self) -> "Tokenizer":
+        """The same tokenizer, which takes special tokens in texts for what they spell."""
+        return Tokenizer(self._inner, self.roles, self.token_types, parse_special=True)
 
     def library_json(self) -> str:
         """The tokenizer.json that the `tokenizers` library reads: without the declared roles."""
@@ -228,9 +267,10 @@ class Tokenizer:
         with one more key, "declared", which the `tokenizers` library does not take.
         """
         text = self.library_json()
-        if not self.roles and self.token_types:
+        if not self.roles and self.token_types and not self.parse_special:
             return text
         declared = {"roles": self.roles, "token_types": self.token_types}
+        declared |= {"parse_special": True} if self.parse_special else {}
         return f'{text.rstrip()[:-1]},"declared":{json.dumps(declared, ensure_ascii=False)}}}'
 
     @staticmethod
@@ -260,7 +300,7 @@ def train_wordpiece(texts: Iterable[str], vocab_size: int, lowercase: bool = Fal
 
     Raises UserError for no text, or a vocabulary too small for the characters alone.
     """
-    texts = _some(texts)
+    texts = pieces.to_learn(_some(texts))
     normalizer = normalizers.BertNormalizer(lowercase=lowercase)
     splitter = pre_tokenizers.BertPreTokenizer()
     # The library numbers the ##-characters in the order of a hash table, which differs from run
@@ -295,7 +335,7 @@ def train_byte_bpe(texts: Iterable[str], vocab_size: int) -> Tokenizer:
     Ids: <|pad|> 0, <|endoftext|> 1. The same texts give the same tokenizer. Raises UserError as
     `train_wordpiece`.
     """
-    texts = _some(texts)
+    texts = pieces.to_learn(_some(texts))
     _fits(vocab_size, len(GPT_SPECIALS) + 256)
     inner = _byte_level(models.BPE())
     trainer = trainers.BpeTrainer(

@@ -1,11 +1,13 @@
 """What a pre-trained checkpoint predicts: fillings of a mask, the next sentence, the next token."""
 
 import dataclasses
+import re
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from research.data.batch import Layout, Slot
+from research.data.encoding import Templated
 from research.data.tokenizer import Tokenizer
 from research.errors import UserError
 from research.evaluation.evaluator import Reader
@@ -29,7 +31,9 @@ def fillings(
     name, around = tokenizer.token(mask), len(tokenizer.frame(1))
 
     def make_slots(example: Example, number: int, labelled: bool) -> list[Slot]:
-        ids = tokenizer.encode(example["text"].replace(MASK, name)).ids
+        text = example["text"].replace(MASK, name)
+        masks = [match.span() for match in re.finditer(re.escape(name), text)]
+        ids = tokenizer.encode(Templated.of(text, masks)).ids
         slot = segments(tokenizer, [ids], max(layout.length, len(ids) + around))
         if len(slot) > layout.length:
             raise UserError(

@@ -72,7 +72,7 @@ def make(
         while len((found := tokenizer.encode(turns.prompt(form, messages))).ids) > room:
             first = int(messages[0]["role"] == "system")
             if len(messages) <= first + 1:
-                return turns.prompt(form, messages)[int(found.starts[-room]) :]
+                return turns.prompt(form, messages).since(int(found.starts[-room]))
             messages = messages[:first] + messages[first + 1 :]
         return turns.prompt(form, messages)
 

@@ -15,6 +15,7 @@ import dataclasses
 import json
 from collections.abc import Mapping, Sequence
 
+from research.data.encoding import Templated
 from research.data.tokenizer import Tokenizer
 
 Messages = Sequence[Mapping[str, str]]
@@ -65,22 +66,27 @@ def form(tokenizer: Tokenizer) -> Turns:
     return Turns("{role}:", end, lead=" ", names=names)
 
 
-def write(turns: Turns, messages: Messages) -> tuple[str, list[tuple[str, int, int]]]:
+def write(turns: Turns, messages: Messages) -> tuple[Templated, list[tuple[str, int, int]]]:
     """The text of a conversation, and (role, start, end) of the characters that are each speaker's,
-    the end of the turn among them."""
-    text, spans = "", []
+    the end of the turn among them. What is said is not looked at for special tokens."""
+    text, spans, control = "", [], []
     for role, said in _spoken(turns, messages):
+        before = len(text)
         text += _header(turns, role)
         start = len(text)
+        control.append((before, start))
         text += f"{turns.lead}{said}{turns.end}"
+        control.append((len(text) - len(turns.end), len(text)))
         spans.append((role, start, len(text)))
         text += turns.gap
-    return text, spans
+    return Templated.of(text, control), spans
 
 
-def prompt(turns: Turns, messages: Messages) -> str:
+def prompt(turns: Turns, messages: Messages) -> Templated:
     """The text of a conversation up to where the assistant is to speak."""
-    return write(turns, messages)[0] + _header(turns, "assistant")
+    text, header = write(turns, messages)[0], _header(turns, "assistant")
+    own = (len(text), len(text) + len(header))
+    return Templated.of(text + header, (*text.control, own))
 
 
 def template(tokenizer: Tokenizer) -> str:

@@ -123,7 +123,7 @@ def _note_start(run: Run, folder: epath.Path, step: int, rewind: int | None) -> 
     if not processes.first():
         return
     text = json.dumps(to_values(run.config), indent=1)
-    bucket.write_text(folder / starts.CONFIG, text + "\n")
+    bucket.write_whole(folder / starts.CONFIG, text + "\n")
     noted = starts.describe(run.data_key, start_key)
     noted |= {"step": step, "measured": run.measured_key}
     if rewind is not None:

@@ -280,7 +280,8 @@ def _tokenizer(config: Config, from_checkpoint: str | None) -> Tokenizer:
         found = tokenizer_files.load(wanted.path)
     else:
         found = corpus.make_tokenizer(config.tokenizer, config.data)
-    return found.with_tokens(wanted.add_tokens) if wanted.add_tokens else found
+    found = found.with_tokens(wanted.add_tokens) if wanted.add_tokens else found
+    return found.parsing_special() if wanted.parse_special else found
 
 
 def build(config: Config, devices: Sequence[jax.Device] | None = None, quiet: bool = False) -> Run:

@@ -19,7 +19,8 @@ ROLES = ("pad", "unk", "cls", "sep", "mask", "bos", "eos")
 
 
 def ids(tokenizer, *texts):
-    return segments(tokenizer, [tokenizer.encode(text).ids for text in texts], 99).tokens.tolist()
+    encode = tokenizer.parsing_special().encode  # as the reference does unless it is told
+    return segments(tokenizer, [encode(text).ids for text in texts], 99).tokens.tolist()
 
 
 @pytest.fixture(scope="module")

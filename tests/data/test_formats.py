@@ -231,3 +231,38 @@ def test_answers_move_with_the_line_ends(tmp_path):
     ]
     (tmp_path / "n.json").write_text(json.dumps(nested))
     assert listed(tmp_path / "n.json", "question")[0]["answers"] == example["answers"]
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-32", "utf-8-sig"])
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_a_file_with_a_mark_of_its_encoding_is_read(tmp_path, encoding, end):
+    file = tmp_path / "x.tsv"
+    file.write_bytes(f"text\tlabel{end}Über 🙂\tx{end}".encode(encoding))
+    assert [row.fields for row in files.rows([file])] == [{"text": "Über 🙂", "label": "x"}]
+
+
+def test_a_file_that_is_not_in_the_encoding_it_begins_with_is_named(tmp_path):
+    file = tmp_path / "x.csv"
+    file.write_bytes("text,label\na,b\n".encode("utf-16")[:-1])
+    with pytest.raises(UserError, match="x.csv, after line 1: not utf-16"):
+        list(files.rows([file]))
+
+
+def test_malformed_parts_of_squad_are_told_one_by_one(tmp_path):
+    right = {"id": "1", "question": "q", "answers": [{"text": "c", "answer_start": 0}]}
+    qas = [right, {"id": "2"}, 5, right | {"id": "3"}]
+    articles = [{"paragraphs": [{"context": "c", "qas": qas}, {"qas": []}, 7]}, {"paragraphs": 5}]
+    file = tmp_path / "x.json"
+    file.write_text(json.dumps({"data": articles}))
+    told = []
+    rows = list(files.rows([file], told.append, kind="question"))
+    assert [row.fields["id"] for row in rows] == ["1", "3"]
+    places = ["question 2: no field 'question'", "question 3: no", "paragraph 3: no field 'qas'"]
+    assert all(part in str(error) for part, error in zip(places, told[:3], strict=True))
+    assert len(told) == 4 and "object 2: 'paragraphs' should be a list" in str(told[3])
+
+
+def test_many_quotations_that_do_not_end_take_time_by_their_number(tmp_path):
+    file, told = tmp_path / "x.csv", []
+    file.write_text("text,label\n" + '"A large screen,neutral\nfine,b\n' * 5000)
+    assert len(list(files.rows([file], told.append))) == len(told) == 5000

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import tokenizers as library
 
-from research.data import corpus, pretraining, store
+from research.data import checksums, corpus, pretraining, store
 from research.data.block import write as write_block
 from research.data.config import DataConfig, TokenizerConfig
 from research.data.pretraining import PretrainingBatches
@@ -415,9 +415,22 @@ def test_counts_of_other_rows_are_an_error_that_names_them(stores, narrow, tmp_p
     made = copied(stores, tmp_path / "s")
     helpers.batches(made, MASKED).epoch_batches(0)
     (file,) = (made.path / "rows").rglob("*.npy")
-    np.save(file, np.load(file) + 1)
+    rows = np.load(file)
+    checksums.save(file, lambda part: np.save(part, rows + 1))
     with pytest.raises(UserError, match=f"{file.parent} has row counts of other data"):
         helpers.batches(made, MASKED).batch(0)
+
+
+def test_damaged_counts_are_counted_again(stores, narrow, tmp_path, capsys):
+    made = copied(stores, tmp_path / "s")
+    right = helpers.batches(made, MASKED).epoch_rows(0)
+    (file,) = (made.path / "rows").rglob("*.npy")
+    whole = file.read_bytes()
+    for damaged in (whole[:-4] + b"\1\0\0\0", whole[:20], b""):
+        file.write_bytes(damaged)
+        assert helpers.batches(made, MASKED).epoch_rows(0) == right
+        assert file.read_bytes() == whole
+        assert capsys.readouterr().err.count("rows are counted again") == 1
 
 
 def test_a_block_without_a_second_document_is_refused_at_once(stores):

@@ -13,10 +13,13 @@ import numpy as np
 import pytest
 
 from research.data import block as blocks
-from research.data import files, sources, store, tokenizer
+from research.data import checksums, files, sources, store, tokenizer
+from research.data import corpus as corpora
+from research.data.config import DataConfig, TokenizerConfig
 from research.data.sentences import split_sentences
 from research.data.sources import SourceConfig
 from research.errors import UserError
+from research.sharding import processes
 from tests import helpers
 
 ROOT = Path(__file__).parents[2]
@@ -222,7 +225,7 @@ def test_any_number_of_shards_in_any_order_makes_the_same_store(tmp_path, small_
             job(tmp_path, f"cache{shards}").make(index, shards, quiet=True)
         made = job(tmp_path, f"cache{shards}")
         assert made.key == whole.key and content(made.path) == expected
-        assert not list(made.path.glob(f"*{blocks.PART}*"))
+        assert not list(made.path.glob(f"*{checksums.PART}*"))
 
 
 def test_a_shard_makes_its_own_blocks_alone(tmp_path, small_blocks):
@@ -266,16 +269,146 @@ def test_a_store_in_shards_is_not_read_before_it_is_whole(tmp_path, small_blocks
     assert job(tmp_path).build(quiet=True).blocks == made.block_count()
 
 
-def test_a_block_that_is_lost_is_named_and_made_again(tmp_path, small_blocks):
+def test_a_block_that_is_lost_is_made_again(tmp_path, small_blocks, capsys):
     corpus(tmp_path)
     made = job(tmp_path)
     made.make(quiet=True)
     expected = content(made.path)
     shutil.rmtree(made.path / "block_00004")
-    with pytest.raises(UserError, match=r"lacks 1 blocks in .*: 4;.*--shard=I/N.*I/N = 0/1"):
-        job(tmp_path).build(quiet=True)
-    assert job(tmp_path).make(0, 1, quiet=True) == []
+    job(tmp_path).build(quiet=True)
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == 1 and said[0].endswith(
+        "block_00004 is damaged (it is gone) and is made again"
+    )
     assert content(made.path) == expected
+    (made.path / "shards").write_text("3")  # others are to make them
+    shutil.rmtree(made.path / "block_00004")
+    with pytest.raises(UserError, match=r"lacks 1 blocks in .*: 4;.*--shard=I/N.*I/N = 1/3"):
+        job(tmp_path).build(quiet=True)
+
+
+MUTATIONS = {
+    "cut": lambda old: old[: len(old) // 2],
+    "longer": lambda old: old + b"\0",
+    "first byte": lambda old: bytes([old[0] ^ 1]) + old[1:],
+    "last byte": lambda old: old[:-1] + bytes([old[-1] ^ 0x40]),
+    "middle": lambda old: old[: len(old) // 2] + b"\xff" + old[len(old) // 2 + 1 :],
+    "zeros": lambda old: bytes(len(old)),
+    "empty": lambda old: b"",
+    "gone": None,
+}
+
+
+def tokens_of(made: store.Store) -> list[bytes]:
+    blocks_ = [made.block(number) for number in range(made.blocks)]
+    return [np.asarray(getattr(b, name)).tobytes() for b in blocks_ for name in blocks.ARRAYS]
+
+
+@pytest.mark.parametrize(
+    "mutations",
+    [("middle", "cut"), pytest.param(tuple(MUTATIONS), marks=pytest.mark.long)],
+    ids=["some", "all"],
+)
+def test_whatever_happens_to_a_file_of_a_store_its_tokens_stay_the_same(
+    tmp_path, monkeypatch, capsys, mutations
+):
+    monkeypatch.setattr(store, "BLOCK_BYTES", 900)
+    helpers.write_corpus(tmp_path / "part0.jsonl", 15)
+    helpers.write_corpus(tmp_path / "other.jsonl", 5, seed=1)
+    data = DataConfig(job(tmp_path).corpus, held_out_percent=10.0, cache=str(tmp_path / "cache"))
+    config = TokenizerConfig("byte_bpe", 300)
+
+    def opened() -> store.Store:
+        return corpora.jobs(data, corpora.make_tokenizer(config, data))[0].build(quiet=True)
+
+    expected = tokens_of(opened())
+    files_ = [file for file in (tmp_path / "cache").rglob("*") if file.is_file()]
+    assert len(files_) > 25 and opened().blocks > 1
+    if len(mutations) < len(MUTATIONS):  # one of each kind
+        files_ = list({(file.parent.name[:6], file.name[-8:]): file for file in files_}.values())
+    capsys.readouterr()
+    for file in files_:
+        whole = file.read_bytes()
+        for name in mutations:
+            mutate = MUTATIONS[name]
+            file.unlink() if mutate is None else file.write_bytes(mutate(whole))
+            assert tokens_of(opened()) == expected, (file, name)
+            said = capsys.readouterr().err.splitlines()
+            quiet_ = mutate is None or "outlines" in file.parts or file.suffix == ".sum"
+            assert len(said) == 1 or quiet_ and not said, (file, name, said)
+            if "outlines" not in file.parts:  # they are read when there is no arrangement
+                assert not file.exists() or file.read_bytes() == whole, (file, name)
+            file.write_bytes(whole)
+
+
+def test_an_outline_that_is_damaged_is_made_again_where_it_is_read(tmp_path, small_blocks, capsys):
+    corpus(tmp_path)
+    made = job(tmp_path)
+    made.make(quiet=True)
+    expected = content(made.path)
+    file = next((tmp_path / "cache" / "outlines").rglob("00001.npy"))
+    for name in ("middle", "empty"):
+        file.write_bytes(MUTATIONS[name](file.read_bytes()))
+        shutil.rmtree(made.path)
+        job(tmp_path).build(quiet=True)
+        said = capsys.readouterr().err.splitlines()
+        assert len(said) == 1 and "00001.npy is damaged" in said[0]
+        assert content(made.path) == expected
+
+
+def test_a_store_without_checksums_gets_them_or_is_made_again(tmp_path, small_blocks, capsys):
+    """As stores of earlier versions are; ids beyond the vocabulary are seen in them too."""
+    corpus(tmp_path)
+    made = job(tmp_path)
+    made.make(quiet=True)
+    expected = tokens_of(made.opened())
+    sums = [f for f in made.path.rglob("*") if f.name == checksums.NAME or f.suffix == ".sum"]
+    for file in sums:
+        file.unlink()
+    tokens = made.path / "block_00002" / "tokens.npy"
+    np.save(tokens, np.full_like(np.load(tokens), 300))
+    capsys.readouterr()
+    assert tokens_of(job(tmp_path).build(quiet=True)) == expected
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == 1 and "it has the id 300, and the vocabulary 258 entries" in said[0]
+    assert all(file.exists() for file in sums)
+
+
+def test_special_tokens_in_a_corpus_are_text_in_a_store_of_an_earlier_version_too(tmp_path, capsys):
+    source = write(tmp_path, ("First <|endoftext|> one.", "Second."))
+    made = build(tmp_path, source)
+    assert 1 not in made.block(0).tokens
+    right = tokens_of(made)
+    shutil.rmtree(made.path / "block_00000")
+    tokens = tokenizer.byte_tokenizer().parsing_special()
+    blocks.write(made.path / "block_00000", ["First <|endoftext|> one.", "Second."], tokens)
+    assert 1 in blocks.load(made.path / "block_00000").tokens
+    (made.path / "block_00000" / checksums.NAME).unlink()
+    assert tokens_of(build(tmp_path, source)) == right
+    assert "a special token that a text spells out" in capsys.readouterr().err
+    assert build(tmp_path, source, tokens=tokens).key != made.key
+
+
+def test_a_damaged_block_of_a_corpus_that_is_gone_is_an_error_that_says_so(tmp_path, small_blocks):
+    corpus(tmp_path)
+    made = job(tmp_path).build(quiet=True)
+    (made.path / "block_00001" / "tokens.npy").write_bytes(b"")
+    (tmp_path / "other.jsonl").unlink()
+    with pytest.raises(UserError, match=r"other\.jsonl"):
+        made.block(1)
+
+
+def test_of_several_processes_the_first_makes_a_block_again(tmp_path, small_blocks, monkeypatch):
+    corpus(tmp_path)
+    made = job(tmp_path).build(quiet=True)
+    expected = tokens_of(made)
+    file = made.path / "block_00001" / "tokens.npy"
+    whole = file.read_bytes()
+    file.write_bytes(whole[:-1])
+    monkeypatch.setattr(processes, "first", lambda: False)
+    monkeypatch.setattr(checksums.time, "sleep", lambda _: file.write_bytes(whole))  # the first
+    monkeypatch.setattr(blocks, "write", None)  # a second one that writes would fail
+    assert tokens_of(job(tmp_path).build(quiet=True)) == expected
 
 
 KILLED = """
@@ -307,7 +440,7 @@ def test_nothing_half_written_counts_after_a_kill(tmp_path, small_blocks):
     assert done.returncode == -signal.SIGKILL
     made = job(tmp_path)
     assert [p.name for p in sorted(made.path.glob("block_?????"))] == ["block_00000", "block_00001"]
-    left = list(made.path.glob(f"block_*{blocks.PART}*"))
+    left = list(made.path.glob(f"block_*{checksums.PART}*"))
     assert len(left) == 1
     assert made.opened() is None
     before = (made.path / "block_00001" / "tokens.npy").stat().st_mtime_ns
@@ -327,7 +460,7 @@ def test_two_processes_that_make_the_same_shard_do_not_disturb_each_other(tmp_pa
     whole = job(tmp_path, "whole")
     whole.make(quiet=True)
     assert content(jobs[0].path) == content(whole.path)
-    assert not list(jobs[0].path.glob(f"*{blocks.PART}*"))
+    assert not list(jobs[0].path.glob(f"*{checksums.PART}*"))
 
 
 def test_no_more_files_are_open_than_there_are_sources(tmp_path, small_blocks, monkeypatch):

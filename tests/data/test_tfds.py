@@ -128,6 +128,39 @@ def test_a_missing_column_is_named(built):
     assert "no field 'tags'" in message and "ner" in message
 
 
+OTHER = [
+    lambda features: features.update(pythonClassName="evil_features.Thing"),
+    lambda features: _text_of(features).update(pythonClassName="evil_features.Thing"),
+    lambda features: _text_of(features).update(pythonClassName="tensorflow_datasets_evil.Thing"),
+    lambda features: [features.clear(), features.update(type="evil_features.Thing", content={})],
+]
+
+
+def _text_of(features):
+    """The text in the sequence in the dict of a set's features."""
+    answers = features["featuresDict"]["features"]["answers"]["sequence"]["feature"]
+    return answers["featuresDict"]["features"]["text"]
+
+
+@pytest.mark.parametrize("change", OTHER)
+def test_a_set_that_names_a_class_of_another_module_is_refused(
+    built, tmp_path, monkeypatch, change
+):
+    for module in ("evil_features", "tensorflow_datasets_evil"):
+        (tmp_path / f"{module}.py").write_text("raise SystemExit('imported')")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    shutil.copytree(built / "tiny_reviews", tmp_path / "sets" / "foreign")  # without its code
+    (info,) = (tmp_path / "sets").rglob("dataset_info.json")
+    info.write_text(info.read_text().replace("tiny_reviews", "foreign"))
+    (file,) = (tmp_path / "sets").rglob("features.json")
+    features = json.loads(file.read_text())
+    change(features)
+    file.write_text(json.dumps(features))
+    message = fault("classification", "tfds:foreign", data_dir=str(tmp_path / "sets"))
+    assert "tfds:foreign: its features.json names the class" in message
+    assert not {"evil_features", "tensorflow_datasets_evil"} & set(sys.modules)
+
+
 READ = """
 import sys
 from research.data import sources, tfds_source

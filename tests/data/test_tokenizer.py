@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import re
 import subprocess
 import sys
 import unicodedata
@@ -13,7 +14,7 @@ import tokenizers as library
 
 from research.data import tokenizer as tokenizers
 from research.data import tokenizer_files
-from research.data.encoding import bytes_of
+from research.data.encoding import Templated, bytes_of
 from research.data.sources import SourceConfig, read
 from research.data.tokenizer import Tokenizer
 from research.errors import UserError
@@ -82,12 +83,47 @@ def test_require_names_what_is_missing_and_why(made):
         made["bpe"].require("mask", "masked LM")
 
 
-def test_a_special_token_in_a_text_is_one_token(made):
-    t = made["wordpiece"]
+def test_a_special_token_in_a_text_is_text(made):
+    """As with `split_special_tokens` of transformers, where entries give the same ids."""
+    for name, special in (("wordpiece", "[MASK]"), ("uncased", "[SEP]"), ("bpe", "<|endoftext|>")):
+        t = made[name]
+        for text in (special, f"the {special}.", f"{special}{special} end"):
+            for found in (t.encode(text), t.encode_batch([text])[0], t.encode_words(text.split())):
+                assert not t.special_ids.difference([t.unk]).intersection(found.ids.tolist())
+    bytes_ = made["bytes"].encode("<|pad|>").ids
+    assert bytes_.tolist() == [byte + 2 for byte in b"<|pad|>"]
+
+
+def test_a_special_token_in_a_text_is_one_token_where_that_is_asked_for(made):
+    t = made["wordpiece"].parsing_special()
     ids = t.encode("the [MASK].").ids
     assert list(ids).count(t.mask) == 1 and t.decode(ids) == "the."
     assert t.decode(ids, skip_special=False) == "the [MASK]."
-    assert t.mask in made["uncased"].encode("The [MASK]").ids
+    assert t.mask in made["uncased"].parsing_special().encode("The [MASK]").ids
+    again = Tokenizer.from_json(t.to_json()).with_tokens(["<new>"])
+    assert again.parse_special and again.encode("<new>").ids.tolist() == [again.vocab_size - 1]
+    assert t.fingerprint() != made["wordpiece"].fingerprint()
+    assert "parse_special" not in made["wordpiece"].to_json()  # stores keep their keys
+
+
+def test_the_control_characters_of_a_template_alone_are_special(made):
+    t = made["wordpiece"]
+    text = "the [MASK] and [SEP] the [MASK]."
+    spans = [match.span() for match in re.finditer(re.escape("[MASK]"), text)]
+    found = t.encode(Templated.of(text, spans))
+    parts = ["the ", " and [SEP] the ", "."]
+    expected = list(t.encode(parts[0]).ids)
+    for part in parts[1:]:
+        expected += [t.mask, *t.encode(part).ids]
+    assert found.ids.tolist() == expected and t.sep not in expected
+    assert [text[a:b] for a, b in zip(found.starts, found.ends, strict=True)].count("[MASK]") == 2
+    assert (np.diff(found.words) >= 0).all()
+    # Where nothing else is spelled out the template is tokenised in one.
+    plain = "the [MASK] and the [MASK]."
+    spans = [match.span() for match in re.finditer(re.escape("[MASK]"), plain)]
+    right = t.parsing_special().encode(plain)
+    assert all(map(np.array_equal, t.encode(Templated.of(plain, spans)), right))
+    assert t.encode(Templated.of(text, spans).since(4)).ids[0] == t.mask
 
 
 def test_nothing_is_put_around_a_text(made):
@@ -182,7 +218,9 @@ def test_byte_lengths_add_up_to_the_text(made, texts):
     for name in ("bpe", "characters", "bytes"):
         lengths = made[name].byte_lengths()
         assert lengths[made[name].encode(texts[0]).ids].sum() == len(texts[0].encode())
-    lengths = made["wordpiece"].byte_lengths()[made["wordpiece"].encode("Café the [MASK]").ids]
+    lengths = made["wordpiece"].byte_lengths()[
+        made["wordpiece"].parsing_special().encode("Café the [MASK]").ids
+    ]
     assert lengths.sum() == len("Caféthe".encode())
 
 
@@ -412,7 +450,7 @@ def test_special_tokens_are_found_by_the_names_of_other_families(tmp_path):
     t = tokenizer_files.load(tmp_path)
     assert (t.cls, t.pad, t.sep, t.unk, t.mask, t.bos, t.eos) == (0, 1, 2, 3, 4, 0, 2)
     assert t.special_ids == {0, 1, 2, 3, 4}
-    assert list(t.encode("a<mask>b").ids) == [5, 4, 6]
+    assert list(t.parsing_special().encode("a<mask>b").ids) == [5, 4, 6]
     for again in (t, Tokenizer.from_json(t.to_json())):
         assert again.frame(1).ids == ((0,), (2,)) and again.frame(2).ids == ((0,), (2, 2), (2,))
 

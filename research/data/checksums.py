@@ -1,0 +1,169 @@
+"""Files and folders of arrays that are written once and believed later, with their checksums.
+
+A folder has those of its files in NAME, a single file has its own beside it (FILE.sum): size in
+bytes and CRC-32, which finds what disks, copies and kills do (nobody is kept out by it). What is
+there is whole and flushed to the disk.
+"""
+
+import functools
+import json
+import shutil
+import sys
+import time
+import uuid
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from research import bucket
+from research.errors import UserError
+from research.sharding import processes
+
+NAME = "checksums.json"
+PART = ".part-"  # in the name of what is being written
+CHUNK = 1 << 20  # bytes that are read at a time
+WAIT = 60  # seconds that a process gives the first one to make again what is damaged
+
+
+def save(path: Path, write: Callable[[Path], None]) -> None:
+    """A file that appears when it is whole, and its checksum; the newest one stays."""
+    _replace(path, write)
+    _add_sums(path)
+
+
+def save_arrays(folder: Path, arrays: dict[str, np.ndarray]) -> None:
+    """Writes arrays as the files of a folder, which appears when it is whole, with checksums.
+
+    In a folder that is there already each file is replaced by itself, so that no reader is without
+    one: whoever writes the same folder writes the same.
+    """
+    part = folder.with_name(f"{folder.name}{PART}{uuid.uuid4().hex}")
+    part.mkdir(parents=True)
+    try:
+        for name, array in arrays.items():
+            np.save(part / f"{name}.npy", array)
+        _add_sums(part)
+        for file in (*part.iterdir(), part):
+            bucket.flush(file)
+        part.rename(folder)
+    except OSError:
+        if not folder.is_dir():
+            raise
+        for file in list(part.glob("*")):
+            file.replace(folder / file.name)
+        bucket.flush(folder)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    bucket.flush(folder.parent)
+
+
+def damage(path: Path) -> str | None:
+    """What of a file or folder is not as it was written: "" if it is; None if that is not known,
+    since it has no checksums."""
+    sums = _sums(path)
+    try:
+        wanted = dict(json.loads(sums.read_text(encoding="utf-8")))
+        for name, sum_ in wanted.items():
+            file = sums.with_name(name)
+            if not file.is_file():
+                return f"{name} is gone"
+            size, crc = _sum(file)
+            if size != sum_[0]:
+                return f"{name} has {size:,} bytes of {sum_[0]:,}"
+            if crc != sum_[1]:
+                return f"the checksum of {name} is another"
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        return str(error.strerror)
+    except (ValueError, TypeError, LookupError):
+        return f"{sums.name} cannot be read"
+    return "" if wanted else f"{sums.name} is empty"
+
+
+def mend(path: Path, make: Callable[[], None], fault: Callable[[], str]) -> None:
+    """Makes a file or folder again, with a line that says so, if it is damaged.
+
+    What has no checksums (of an earlier version) gets them where `fault` finds nothing. Of several
+    processes the first makes it again; the others wait for it, then help themselves.
+
+    Args:
+        fault: says what cannot be right in it, as far as its content tells; "" for nothing.
+
+    Raises UserError where it cannot be made again.
+    """
+    known, reason = _looked_at(path, fault)
+    if not reason:
+        if not known:
+            _try_to_add_sums(path)
+        return
+    end = time.monotonic() + WAIT
+    while not processes.first() and time.monotonic() < end:
+        time.sleep(0.5)
+        if not _looked_at(path, fault)[1]:
+            return
+    print(f"{path} is damaged ({reason}) and is made again", file=sys.stderr, flush=True)
+    try:
+        make()
+    except OSError as error:
+        raise UserError(
+            f"{path} is damaged ({reason}) and cannot be made again: {error.strerror}"
+        ) from error
+    if reason := _looked_at(path, fault)[1]:
+        raise UserError(f"{path} was made again and is damaged already ({reason}): is its disk?")
+
+
+def _looked_at(path: Path, fault: Callable[[], str]) -> tuple[bool, str]:
+    """Whether there are checksums, and what is wrong."""
+    reason = damage(path) if path.exists() else "it is gone"
+    if reason:
+        return True, reason
+    try:
+        return reason is not None, fault()
+    except Exception as error:  # whatever numpy and json make of damaged bytes
+        return reason is not None, f"it cannot be read: {error}".splitlines()[0]
+
+
+def _try_to_add_sums(path: Path) -> None:
+    try:
+        _add_sums(path)
+    except OSError:  # a store that may only be read
+        return
+
+
+def _sums(path: Path) -> Path:
+    return path / NAME if path.is_dir() else path.with_name(f"{path.name}.sum")
+
+
+def _add_sums(path: Path) -> None:
+    files = sorted(path.glob("*.npy")) if path.is_dir() else [path]
+    sums = json.dumps({file.name: _sum(file) for file in files})
+    _replace(_sums(path), lambda part: part.write_text(sums, encoding="utf-8"))
+
+
+def _sum(file: Path) -> list[int]:
+    stat = file.stat()
+    return [stat.st_size, _crc32(file, stat.st_size, stat.st_mtime_ns)]
+
+
+@functools.cache
+def _crc32(file: Path, size: int, changed: int) -> int:
+    """Once a process, as long as the file is the same by size and time."""
+    crc = 0
+    with file.open("rb") as content:
+        while chunk := content.read(CHUNK):
+            crc = zlib.crc32(chunk, crc)
+    return crc
+
+
+def _replace(path: Path, write: Callable[[Path], None]) -> None:
+    part = path.with_name(f"{uuid.uuid4().hex}{PART}{path.name}")
+    try:
+        write(part)
+        bucket.flush(part)
+        part.replace(path)
+        bucket.flush(path.parent)
+    finally:
+        part.unlink(missing_ok=True)
