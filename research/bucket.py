@@ -30,12 +30,26 @@ def path(text: str | os.PathLike[str]) -> epath.Path:
     return epath.Path(text)
 
 
-def write_text(file: epath.Path, text: str) -> None:
-    """Writes a whole file: whoever is killed meanwhile leaves the old one, or none. (An object on a
-    bucket is there when all of it is.)"""
+def write_whole(file: epath.Path, content: str | bytes) -> None:
+    """Writes a file and waits for the disk: a process or machine that dies meanwhile leaves the old
+    one, or none. (An object on a bucket is there when all of it is.)"""
+    data = content.encode("utf-8") if isinstance(content, str) else content
     if is_remote(file):
-        file.write_text(text)
+        file.write_bytes(data)
         return
     part = file.with_name(f"{file.name}.part")
-    part.write_text(text, encoding="utf-8")
+    with open(part, "wb") as handle:
+        handle.write(data)
+        handle.flush()
+        os.fsync(handle.fileno())
     part.replace(file)
+    flush(file.parent)
+
+
+def flush(place: str | os.PathLike[str]) -> None:
+    """Waits until the disk has a file, or the names in a folder."""
+    handle = os.open(place, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

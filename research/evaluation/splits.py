@@ -155,7 +155,7 @@ def _folder(path: str) -> epath.Path:
 
 def _write(file: epath.Path, text: str) -> str:
     try:
-        bucket.write_text(file, text)
+        bucket.write_whole(file, text)
     except OSError as error:
         raise UserError(f"cannot write {file}: {error.strerror}") from error
     return str(file)

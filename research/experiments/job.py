@@ -64,7 +64,7 @@ def make(job: Job, made_from: Run) -> None:
     else:
         loaded = with_config(load_model(job.config.init_from), job.config)
         text = json.dumps(to_values(job.config), indent=1)
-        bucket.write_text(job.workdir / starts.CONFIG, text + "\n")
+        bucket.write_whole(job.workdir / starts.CONFIG, text + "\n")
         data = sources.fingerprint(job.config.data.source("test"))
         start_key = read_info(job.config.init_from).fingerprint
         starts.add(job.workdir, starts.describe(data, start_key) | {"step": 0})
@@ -89,7 +89,7 @@ def _before(job: Job, made_of: str) -> float:
 
 
 def _note(job: Job, name: str, record: dict) -> None:
-    bucket.write_text(job.workdir / name, json.dumps(record, indent=1) + "\n")
+    bucket.write_whole(job.workdir / name, json.dumps(record, indent=1) + "\n")
 
 
 def _score(job: Job, loaded: Loaded) -> None:
@@ -100,7 +100,7 @@ def _score(job: Job, loaded: Loaded) -> None:
         json.dumps({"prediction": p, "counts": loaded.task.counts(e, p)}, ensure_ascii=False)
         for e, p in zip(examples, predicted, strict=True)
     ]
-    bucket.write_text(job.workdir / SCORED, "\n".join(lines) + "\n")
+    bucket.write_whole(job.workdir / SCORED, "\n".join(lines) + "\n")
 
 
 def scored(job: Job) -> list[dict]:

@@ -121,7 +121,7 @@ def write(report: Report, folder: Path, page: str) -> list[Path]:
         files[f"{sheet.name}.tex"] = sheets.latex(sheet)
     folder.mkdir(parents=True, exist_ok=True)
     for name, text in files.items():
-        bucket.write_text(folder / name, text)
+        bucket.write_whole(folder / name, text)
     return [folder / name for name in files]
 
 

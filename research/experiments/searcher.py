@@ -124,7 +124,7 @@ class _Searcher:
             trial, values, name = searches.ask(self.search, self.study)
             place = self.folder / name
             place.mkdir(parents=True, exist_ok=True)
-            bucket.write_text(place / PARAMETERS, json.dumps(values, indent=1) + "\n")
+            bucket.write_whole(place / PARAMETERS, json.dumps(values, indent=1) + "\n")
             self.view.say(f"{name}: {shown(values)}")
             program = [*PROGRAM, self.file, str(place)]
             child = children.begin(program, place, lane, len(self.lanes), self.devices)

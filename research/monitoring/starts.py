@@ -95,7 +95,7 @@ def add(folder: epath.Path, start: dict[str, Any]) -> None:
     line = json.dumps(start) + "\n"
     if bucket.is_remote(folder):  # where nothing can be appended
         before = (folder / FILE).read_text() if (folder / FILE).exists() else ""
-        (folder / FILE).write_text(before + line)
+        bucket.write_whole(folder / FILE, before + line)
         return
     with open(folder / FILE, "a", encoding="utf-8") as file:
         file.write(line)

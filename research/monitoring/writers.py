@@ -302,9 +302,4 @@ def _keep_until(path: Path, step: int) -> None:
             ) from error
         if not later:
             kept.append(line)
-    new = path.with_name(path.name + ".new")
-    with open(new, "wb") as file:
-        file.writelines(kept)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(new, path)
+    bucket.write_whole(path, b"".join(kept))

@@ -130,7 +130,7 @@ def train(
         start_key = run.start_key  # all processes agree on it, so all have to ask
         if active:
             text = json.dumps(to_values(run.config), indent=1)
-            bucket.write_text(folder / starts.CONFIG, text + "\n")
+            bucket.write_whole(folder / starts.CONFIG, text + "\n")
             found = starts.describe(run.data_key, start_key)
             starts.add(folder, found | {"step": start, "measured": run.measured_key})
         changed = changed_keys(run.config)
