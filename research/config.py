@@ -31,7 +31,7 @@ FREE_KEYS = (
     *("init_from", "data.cache", "mesh", "model.remat", "model.attention"),
     *("train.log_every", "train.eval_every", "train.eval_epochs", "train.eval_batches"),
     *("train.samples", "train.checkpoint_every", "train.deterministic", "train.wandb"),
-    "train.keep",
+    *("train.keep", "train.check_saves"),
 )
 
 
@@ -67,6 +67,7 @@ class TrainConfig:
       patience: evaluations without a better one that end the run; 0: none do.
       checkpoint_every: steps between two checkpoints; 0: only at the end.
       keep: newest checkpoints that stay.
+      check_saves: whether each checkpoint is read back, beside the steps, before older ones go.
       wandb: project in Weights & Biases to which metrics and texts go too; "": none.
       deterministic: on GPU the same numbers each time, for slower steps.
     """
@@ -86,6 +87,7 @@ class TrainConfig:
     patience: int = 0
     checkpoint_every: int = 0
     keep: int = 2
+    check_saves: bool = True
     wandb: str = ""
     deterministic: bool = False
 

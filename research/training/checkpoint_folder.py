@@ -68,29 +68,30 @@ def texts_of(config: Json, tokenizer_json: str, meta: Json, arrays: Json) -> dic
 
 
 def read_about(folder: epath.Path) -> About:
-    """The texts of one step, checked. Raises DamagedError."""
+    """The texts of one step, checked; every process has to ask. Raises DamagedError."""
+    return read_by_all("about", lambda: texts_in(folder))
 
-    def read() -> About:
-        for name in (*TEXTS, SUMS):
-            if not (folder / "about" / name).exists():
-                raise ValueError(f"{name} is missing")
-        sums = (folder / "about" / SUMS).read_text().splitlines()
-        texts = {name: (folder / "about" / name).read_bytes().decode() for name in TEXTS}
-        for name, text in texts.items():
-            if _sum_line(name, text) not in sums:
-                raise ValueError(f"{name} does not match its SHA-256")
-        arrays = json.loads(texts["arrays.json"])
-        for item, entries in arrays.items():
-            if entries and not (folder / item).is_dir():
-                raise ValueError(f"the folder {item} beside it is missing")
-        return About(
-            config=json.loads(texts["config.json"]),
-            tokenizer_json=texts["tokenizer.json"],
-            meta=json.loads(texts["meta.json"]),
-            arrays=arrays,
-        )
 
-    return read_by_all("about", read)
+def texts_in(folder: epath.Path) -> About:
+    """The texts of one step, checked. Raises ValueError or OSError where they are damaged."""
+    for name in (*TEXTS, SUMS):
+        if not (folder / "about" / name).exists():
+            raise ValueError(f"{name} is missing")
+    sums = (folder / "about" / SUMS).read_text().splitlines()
+    texts = {name: (folder / "about" / name).read_bytes().decode() for name in TEXTS}
+    for name, text in texts.items():
+        if _sum_line(name, text) not in sums:
+            raise ValueError(f"{name} does not match its SHA-256")
+    arrays = json.loads(texts["arrays.json"])
+    for item, entries in arrays.items():
+        if entries and not (folder / item).is_dir():
+            raise ValueError(f"the folder {item} beside it is missing")
+    return About(
+        config=json.loads(texts["config.json"]),
+        tokenizer_json=texts["tokenizer.json"],
+        meta=json.loads(texts["meta.json"]),
+        arrays=arrays,
+    )
 
 
 def absolute(path: str) -> epath.Path:
@@ -171,8 +172,7 @@ def first_good(
         except DamagedError as error:
             reasons[candidate] = str(error)
             if step is None and jax.process_index() == 0:
-                message = f"warning: checkpoint {directory / str(candidate)} is damaged: {error}"
-                print(message, file=sys.stderr, flush=True)
+                shipped.tell(f"warning: {directory / str(candidate)} is damaged: {error}")
     lines = [f"  step {number}: {reason}" for number, reason in reasons.items()]
     raise UserError("\n".join([f"no good checkpoint in {directory}:", *lines[:MAX_LINES]]))
 
@@ -252,7 +252,7 @@ class TextHandler(ocp.handlers.AsyncCheckpointHandler):
     async def _write(self, directory: epath.Path, texts: dict[str, str]) -> None:
         if jax.process_index() == 0:
             for name, text in texts.items():
-                (directory / name).write_bytes(text.encode())
+                bucket.write_whole(directory / name, text)
 
     def save(self, directory: epath.Path, args: TextSave) -> None:
         raise NotImplementedError("texts are written in the background only")

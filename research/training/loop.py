@@ -115,14 +115,18 @@ def train(
     processes.same(
         "their configs", to_values(config), "start all of them with the same command and code"
     )
+    folder = bucket.path(workdir)
+    for place in (folder, folder / "checkpoints"):
+        bucket.require_writable(place)
     run = build(config, quiet=quiet)
     validation.check(run)
-    folder = bucket.path(workdir)
     if jax.process_count() > 1:
         _check_shared(run, folder)
     with (
         meshes.use(run.mesh, run.config.mesh),
-        Checkpoints(str(folder / "checkpoints"), keep=config.train.keep) as checkpoints,
+        Checkpoints(
+            str(folder / "checkpoints"), config.train.keep, check=config.train.check_saves
+        ) as checkpoints,
     ):
         state, meta = _start(run, checkpoints, quiet)
         start = int(state.step)
@@ -222,15 +226,17 @@ def _loop(
     if _has_waited(best, train.patience):
         return state, metrics, best
 
-    def save(step: int) -> None:
+    def save(step: int, last: bool, stopping: bool) -> bool:
         writer.upload()  # a run that goes on from this step finds the lines up to it
         epoch, batch = run.train.locate(step)
         found = {"metrics": metrics, "data": run.data_key, "epoch": epoch, "batch": batch}
         found |= {"best": best.to_json()} if train.best else {}
         params, opt_state = averaging.exchanged(state.params, state.opt_state)
-        checkpoints.save(
-            step, params, opt_state, found, run.tokenizer.to_json(), to_values(run.config)
-        )
+        state_of = (step, params, opt_state, found, run.tokenizer.to_json(), to_values(run.config))
+        if last or stopping:  # who stops us may not wait until it is read back
+            checkpoints.save_surely(*state_of, check=not stopping)
+            return True
+        return checkpoints.save(*state_of)
 
     ahead = Ahead(run.train, start, run.steps, run.batch_sharding)
     try:
@@ -262,17 +268,17 @@ def _loop(
                 )
             last = last or enough
             periodic = train.checkpoint_every and step % train.checkpoint_every == 0
+            periodic = periodic or checkpoints.overdue()
             found_best = train.best and evaluating and best.step == step
             stopping = stop.after(step)  # once, or what is asked after the save would not be saved
             if last or periodic or stopping or found_best:
                 with clock.paused():
                     _check_finite(run, step, found)
-                    save(step)
-                    stop.saved = step
+                    if save(step, last, stopping):
+                        stop.saved = step
             if last:
                 break
             if stopping:
-                checkpoints.wait()
                 raise Interrupted(step)
     finally:
         ahead.close()

@@ -294,5 +294,7 @@ def test_damaged_params_are_noticed(two_steps, capfd):
     flip(two_steps / "8")
     with pytest.raises(UserError, match="step 8: params"):
         restore_params(str(two_steps), wanted, step=8)
-    assert_same(restore_params(str(two_steps), wanted)["backbone"], make_params(4)["backbone"])
+    info, found = restore_params(str(two_steps), wanted)
+    assert info.step == 4
+    assert_same(found["backbone"], make_params(4)["backbone"])
     assert "8 is damaged" in capfd.readouterr().err
