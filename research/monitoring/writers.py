@@ -1,29 +1,35 @@
 """What a run leaves behind to be read: its numbers and texts, as JSON Lines and in TensorBoard."""
 
+import io
+import itertools
 import json
 import math
 import os
+import socket
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from tensorboard.compat.proto import event_pb2, summary_pb2
 from tensorboard.plugins.hparams import summary_v2 as hparams_summary
 from tensorboard.plugins.text import metadata as text_metadata
-from tensorboard.summary.writer.event_file_writer import EventFileWriter
+from tensorboard.summary.writer.record_writer import RecordWriter
 from tensorboard.util import tensor_util
 
 from research import bucket
 from research.errors import UserError
 from research.monitoring import wandb_run
+from research.monitoring.appended import Appended, warn
 
 METRICS, TIMING, EVENTS = "metrics.jsonl", "timing.jsonl", "tensorboard"
 TEXTS = "texts.jsonl"  # only where there are any
 # What each line of a file has, whatever else is in it.
 FILES = {METRICS: ("step",), TIMING: ("step",), TEXTS: ("name", "step", "text")}
 SECONDS_BETWEEN_UPLOADS = 30
+EVENTS_VERSION = "brain.Event:2"  # TensorBoard's, in the first event of a file
+_EVENT_FILES = itertools.count()
 
 
 class MetricWriter:
@@ -34,6 +40,7 @@ class MetricWriter:
     that of a run that was not. Speed and times go to timing.jsonl, texts to texts.jsonl with their
     "name". All go to TensorBoard too.
     Every call ends with the lines handed to the operating system: a killed process loses none.
+    Where nothing can be written, because the disk is full, they are kept until it can (`appended`).
 
     Nothing can be added to a file on a bucket. For a workdir there, the files lie in a temporary
     folder and are copied as a whole: every half minute, when `upload` is called, and at the end.
@@ -53,7 +60,7 @@ class MetricWriter:
         wandb: str = "",
     ):
         self._active = active
-        self._files: dict[str, TextIO] = {}
+        self._files: dict[str, Appended] = {}
         self._bucket, self._uploaded = None, 0.0
         self._workdir = Path(workdir)
         if active and bucket.is_remote(workdir):
@@ -68,7 +75,9 @@ class MetricWriter:
             for name in FILES:
                 _drop_unfinished_line(self._workdir / name)
             self._open()
-            self._events = EventFileWriter(str(self._workdir / EVENTS))
+            (self._workdir / EVENTS).mkdir(exist_ok=True)
+            self._events = Appended(self._workdir / EVENTS / _events_name())
+            self._add_event(event_pb2.Event(wall_time=time.time(), file_version=EVENTS_VERSION))
             if hparams:
                 self._compare_by(hparams, str(workdir))
         self._wandb = None
@@ -84,8 +93,7 @@ class MetricWriter:
             for name, value in hparams.items()
         }
         summary = hparams_summary.hparams_pb(plain, trial_id=workdir)
-        self._events.add_event(event_pb2.Event(wall_time=time.time(), summary=summary))
-        self._events.flush()
+        self._add_event(event_pb2.Event(wall_time=time.time(), summary=summary))
 
     def metrics(self, step: int, values: Mapping[str, Any]) -> None:
         """Adds a line of deterministic numbers; raises TypeError for what is not a number."""
@@ -106,7 +114,7 @@ class MetricWriter:
             metadata=text_metadata.create_summary_metadata(display_name="", description=""),
             tensor=tensor_util.make_tensor_proto([text.encode()]),
         )
-        self._add_event(step, [value])
+        self._add_values(step, [value])
         if self._wandb is not None:
             self._wandb.text(step, name, text)
 
@@ -127,22 +135,23 @@ class MetricWriter:
         self._open()
         # Tells TensorBoard that what it has read of later steps is void.
         start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
-        self._events.add_event(
-            event_pb2.Event(wall_time=time.time(), step=step + 1, session_log=start)
-        )
-        self._events.flush()
+        self._add_event(event_pb2.Event(wall_time=time.time(), step=step + 1, session_log=start))
         self.upload()
 
     def upload(self) -> None:
-        """Copies the files to the bucket, if the workdir is there."""
+        """Copies the files to the bucket, if the workdir is there. Where it cannot, that is told
+        and the next time makes good for it."""
         if self._bucket is None:
             return
-        for file in self._workdir.rglob("*"):
-            if file.is_file():
-                target = self._bucket / file.relative_to(self._workdir).as_posix()
-                target.parent.mkdir(parents=True, exist_ok=True)
-                target.write_bytes(file.read_bytes())
         self._uploaded = time.monotonic()
+        try:
+            for file in self._workdir.rglob("*"):
+                if file.is_file():
+                    target = self._bucket / file.relative_to(self._workdir).as_posix()
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                    target.write_bytes(file.read_bytes())
+        except Exception as error:  # each package that reaches buckets has its own
+            warn(f"the numbers could not be copied to {self._bucket}: {error!r:.200}")
 
     def close(self) -> None:
         """Closes the files; calling it twice does no harm."""
@@ -168,7 +177,7 @@ class MetricWriter:
             return
         numbers = {name: _number(name, value) for name, value in values.items()}
         self._append(file, to_line(step, numbers))
-        self._add_event(
+        self._add_values(
             step,
             [
                 summary_pb2.Summary.Value(tag=tag + name, simple_value=value)
@@ -180,23 +189,23 @@ class MetricWriter:
         if time.monotonic() - self._uploaded > SECONDS_BETWEEN_UPLOADS:
             self.upload()
 
-    def _add_event(self, step: int, values: list[summary_pb2.Summary.Value]) -> None:
+    def _add_values(self, step: int, values: list[summary_pb2.Summary.Value]) -> None:
         summary = summary_pb2.Summary(value=values)
-        self._events.add_event(
-            event_pb2.Event(wall_time=time.time(), step=int(step), summary=summary)
-        )
-        self._events.flush()
+        self._add_event(event_pb2.Event(wall_time=time.time(), step=int(step), summary=summary))
+
+    def _add_event(self, event: event_pb2.Event) -> None:
+        record = io.BytesIO()
+        RecordWriter(record).write(event.SerializeToString())
+        self._events.add(record.getvalue())
 
     def _open(self, names: Sequence[str] = (METRICS, TIMING)) -> None:
         for name in names:
-            # newline="" keeps "\n" on every system, so that files can be compared byte for byte.
-            self._files[name] = open(self._workdir / name, "a", encoding="utf-8", newline="")
+            self._files[name] = Appended(self._workdir / name)
 
     def _append(self, name: str, line: str) -> None:
         if name not in self._files:
             self._open([name])
-        self._files[name].write(line)
-        self._files[name].flush()
+        self._files[name].add(line.encode("utf-8"))
 
     def _close_files(self) -> None:
         for file in self._files.values():
@@ -263,6 +272,12 @@ def to_line(step: int, numbers: Mapping[str, float]) -> str:
         for name, value in numbers.items()
     }
     return json.dumps({"step": int(step), **plain}, sort_keys=True, allow_nan=False) + "\n"
+
+
+def _events_name() -> str:
+    """As TensorBoard wants a file of events to be called; it reads them in this order."""
+    host, number = socket.gethostname(), next(_EVENT_FILES)
+    return f"events.out.tfevents.{int(time.time()):010d}.{host}.{os.getpid()}.{number}"
 
 
 def _number(name: str, value: Any) -> int | float:
