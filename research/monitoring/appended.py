@@ -47,9 +47,7 @@ class Appended:
                 del self._kept[: self._file.write(self._kept)]  # a part, where the room ends
         except OSError as error:
             if not self._refused:
-                warn(
-                    f"{self._path}: {error.strerror}; its lines are kept until there is room"
-                )
+                warn(f"{self._path}: {error.strerror}; its lines are kept until there is room")
             self._refused = error.strerror or str(error)
         else:
             if self._refused:

@@ -10,6 +10,7 @@ In a run of several processes, every process makes the same calls.
 
 import contextlib
 import dataclasses
+import errno
 import hashlib
 import json
 import logging
@@ -33,7 +34,9 @@ from research.training.checkpoint_folder import (
     agreed,
     first_good,
     locate,
+    quiet,
     read_about,
+    settle,
     steps_in,
     texts_of,
 )
@@ -164,7 +167,14 @@ class Checkpoints:
         try:
             if self._manager is None:
                 self._open()
-            self._manager.save(step, args=args, force=True)
+            try:
+                self._manager.save(step, args=args, force=True)
+            except OSError as error:
+                # Parts of the save that failed were still written while it was cleared away.
+                if not self._failures or error.errno not in (errno.ENOTEMPTY, errno.ENOENT):
+                    raise
+                self._open()
+                self._manager.save(step, args=args, force=True)
         except Exception as error:
             reason = not_written(error)
             warn(step, reason)
@@ -227,19 +237,22 @@ class Checkpoints:
             raise self._not_saved(None)
 
     def _open(self) -> None:
+        """A new manager: it begins to clear away what a failed save has left, and knows the steps
+        that there are, some of which one forgets whose save has failed."""
+        manager, self._manager = self._manager, None
+        with quiet():
+            for end in (manager.wait_until_finished, manager.close) if manager else ():
+                with contextlib.suppress(Exception):  # the one that is known
+                    end()
+            settle()
         options = ocp.CheckpointManagerOptions(cleanup_tmp_directories=True)
         self._manager = ocp.CheckpointManager(self.directory, options=options)
 
     def _note(self, reason: str) -> None:
-        """A save has failed: the next one gets a new manager, which clears away what is left of it
-        and knows the older steps (Orbax's own forgets those that it was about to remove)."""
+        """A save has failed: what is left of it is cleared away, to make room."""
         self._saved = None
         self._again = time.monotonic() + PAUSES[min(len(self._failures), len(PAUSES) - 1)]
         self._failures.append(reason or "another process could not write")
-        manager, self._manager = self._manager, None
-        for end in (manager.wait_until_finished, manager.close) if manager else ():
-            with contextlib.suppress(Exception):  # the one that is known
-                end()
         with contextlib.suppress(OSError):  # the next save tries again
             self._open()
 

@@ -184,27 +184,25 @@ def read_by_all(what: str, read: Callable[[], T]) -> T:
     nothing about the files.
     """
     value, reason = None, ""
-    with _quiet():
+    with quiet():
         try:
             value = read()
         except Exception as error:
             if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
                 raise
             reason = first_line(error)
-        if reason:
-            time.sleep(0.1)
-            gc.collect()
+            settle()
     if not agreed(not reason):
         raise DamagedError(f"{what}: {reason or 'another process could not read it'}")
     return value
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Drops what threads and abandoned coroutines print by themselves.
 
-    When one read fails, Orbax closes the event loop under the others, and each of them, and each
-    exception that nobody asked for, would put a traceback on the console.
+    When one read or write fails, Orbax closes the event loop under the others, and each of them,
+    and each exception that nobody asked for, would put a traceback on the console.
     """
     hook, logger = sys.unraisablehook, logging.getLogger("asyncio")
     disabled = logger.disabled
@@ -215,6 +213,12 @@ def _quiet() -> Iterator[None]:
             yield
     finally:
         sys.unraisablehook, logger.disabled = hook, disabled
+
+
+def settle() -> None:
+    """Lets what a failure has left behind end, within `quiet`."""
+    time.sleep(0.1)
+    gc.collect()
 
 
 def agreed(good: bool) -> bool:
