@@ -34,7 +34,12 @@ def train(monkeypatch, folder: Path, workdir: Path, full_at: int = 0, free_at: i
     filler = workdir.parent / "filler"
 
     class Watched(loop.Ahead):
-        step = 0
+        training = True  # the first one of a run; those of its evaluations follow
+
+        def __init__(self, data, start, *rest):
+            super().__init__(data, start, *rest)
+            self.step = start if Watched.training else -STEPS
+            Watched.training = False
 
         def __next__(self):
             self.step += 1
