@@ -18,7 +18,7 @@ from tensorboard.plugins.text import metadata as text_metadata
 from tensorboard.summary.writer.record_writer import RecordWriter
 from tensorboard.util import tensor_util
 
-from research import bucket
+from research import bucket, shipped
 from research.errors import UserError
 from research.monitoring import wandb_run
 from research.monitoring.appended import Appended, warn
@@ -73,7 +73,7 @@ class MetricWriter:
         if active:
             self._workdir.mkdir(parents=True, exist_ok=True)
             for name in FILES:
-                _drop_unfinished_line(self._workdir / name)
+                drop_unfinished_line(self._workdir / name)
             self._open()
             (self._workdir / EVENTS).mkdir(exist_ok=True)
             self._events = Appended(self._workdir / EVENTS / _events_name())
@@ -124,8 +124,6 @@ class MetricWriter:
         What was written at `step` itself stays, so it has to be written before the checkpoint of
         that step is. -1 forgets everything: a run that died before its first checkpoint.
         The files are replaced as a whole, so a crash in here leaves the old or the new ones.
-
-        Raises UserError if a line in the middle of a file is not a JSON object with a step.
         """
         if not self._active:
             return
@@ -213,23 +211,28 @@ class MetricWriter:
         self._files.clear()
 
 
-def lines(path: Path, keys: Sequence[str] = ()) -> list[dict[str, Any]]:
+def lines(path: Path, keys: Sequence[str] = (), strict: bool = False) -> list[dict[str, Any]]:
     """The lines of a file of a run, but for one that is still being written or that a kill cut off;
     none where there is no file.
 
     Args:
         keys: what each line has to have, beside what `FILES` says; "group.key" within a group.
-
-    Raises UserError for one that is no JSON object or lacks a key, and for a metric that is no
-    number.
+        strict: raise UserError for a line that is not a JSON object, lacks a key, or has a metric
+            that is not a number; else it is left out, and that is told.
     """
     *whole, _ = path.read_bytes().split(b"\n") if path.exists() else [b""]
     found = []
     for number, line in enumerate(whole, start=1):
         where = f"{path}, line {number}"
-        found.append(json_object(line, where, (*FILES.get(path.name, ()), *keys)))
-        if path.name in (METRICS, TIMING):
-            check_numbers(found[-1], where)
+        try:
+            values = json_object(line, where, (*FILES.get(path.name, ()), *keys))
+            if path.name in (METRICS, TIMING):
+                check_numbers(values, where)
+            found.append(values)
+        except UserError as error:
+            if strict:
+                raise
+            shipped.tell(f"warning: {error}; the line is left out")
     return found
 
 
@@ -289,7 +292,7 @@ def _number(name: str, value: Any) -> int | float:
     return value
 
 
-def _drop_unfinished_line(path: Path) -> None:
+def drop_unfinished_line(path: Path) -> None:
     """Cuts off what a killed process left of a line, so that the next line starts on its own."""
     if not path.exists():
         return
@@ -300,21 +303,23 @@ def _drop_unfinished_line(path: Path) -> None:
 
 
 def _keep_until(path: Path, step: int) -> None:
-    """Replaces a file, if it is there, by its lines of steps up to `step`."""
+    """Replaces a file, if it is there, by its lines of steps up to `step`. One that has lines of
+    another kind is kept as NAME.damaged."""
     if not path.exists():
         return
-    kept = []
-    lines = path.read_bytes().splitlines(keepends=True)
-    for number, line in enumerate(lines, start=1):
-        if number == len(lines) and not line.endswith(b"\n"):
-            break
+    kept, strange = [], []
+    content = path.read_bytes()
+    for number, line in enumerate(content.splitlines(keepends=True), start=1):
         try:
-            later = json.loads(line)["step"] > step
-        except (ValueError, TypeError, KeyError) as error:
-            raise UserError(
-                f'{path}, line {number}, is not a JSON object with a "step"; mend or remove the '
-                f"file to go on in this working directory"
-            ) from error
-        if not later:
-            kept.append(line)
+            if line.endswith(b"\n") and json.loads(line)["step"] <= step:
+                kept.append(line)
+        except (ValueError, TypeError, KeyError):
+            strange.append(number)
+    if strange:
+        aside = path.with_name(f"{path.name}.damaged")
+        bucket.write_whole(aside, content)
+        warn(
+            f'{len(strange)} lines of {path} have no JSON object with a "step", the first one is '
+            f"line {strange[0]}; they are left out, the whole file is kept as {aside.name}"
+        )
     bucket.write_whole(path, b"".join(kept))

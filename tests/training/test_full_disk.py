@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from research import cli
+from research.data.loader import Ahead
 from research.errors import NOT_SAVED
 from research.training import checkpoint, loop
 from research.training.checkpoint_folder import steps_in
@@ -33,7 +34,7 @@ def train(monkeypatch, folder: Path, workdir: Path, full_at: int = 0, free_at: i
     `free_at`."""
     filler = workdir.parent / "filler"
 
-    class Watched(loop.Ahead):
+    class Watched(Ahead):
         training = True  # the first one of a run; those of its evaluations follow
 
         def __init__(self, data, start, *rest):
