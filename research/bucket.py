@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import uuid
 
 import fsspec
 import fsspec.config
@@ -44,6 +45,23 @@ def write_whole(file: epath.Path, content: str | bytes) -> None:
         os.fsync(handle.fileno())
     part.replace(file)
     flush(file.parent)
+
+
+def require_writable(place: epath.Path) -> None:
+    """Raises UserError, with the reason, where nothing can be written into the folder `place`, or
+    into the nearest one above it that exists. What is tried is removed."""
+    folder = place
+    while not folder.exists() and folder.parent != folder and not is_remote(place):
+        folder = folder.parent
+    probe = folder / f".probe-{uuid.uuid4().hex}"
+    try:
+        try:
+            write_whole(probe, b"0" * 4096)
+        finally:
+            for left in (probe, probe.with_name(f"{probe.name}.part")):
+                left.unlink(missing_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot write to {place}: {error.strerror or error}") from error
 
 
 def flush(place: str | os.PathLike[str]) -> None:

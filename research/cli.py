@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from research import huge_pages
-from research.errors import Diverged, UserError, nearest
+from research.errors import NOT_SAVED, Diverged, NotSavedError, UserError, nearest
 from research.verbs import PROCESSES, VERBS, Verb
 
 PATHS = (
@@ -167,8 +167,8 @@ def _switch(name: str, flag: str, value: str) -> str:
 
 
 def execute(name: str, verb: Verb, arguments: Sequence[str]) -> int:
-    """Runs a verb; returns the exit code: 0 done, 1 failed, 2 wrong input, 3 diverged, 130
-    interrupted."""
+    """Runs a verb; returns the exit code: 0 done, 1 failed, 2 wrong input, 3 diverged, 5 not saved,
+    130 interrupted."""
 
     def run() -> int:
         flags, overrides = parse(name, verb, arguments)
@@ -213,6 +213,9 @@ def guarded(run: Callable[[], int]) -> int:
     except Diverged as error:
         print(f"error: {error}", file=sys.stderr)
         return 3
+    except NotSavedError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return NOT_SAVED
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] in ("research", ""):
             raise

@@ -32,7 +32,7 @@ FREE_KEYS = (
     *("train.log_every", "train.eval_every", "train.eval_epochs", "train.eval_batches"),
     *("train.samples", "train.checkpoint_every", "train.deterministic", "train.wandb"),
     *("train.keep", "train.checkpoint_minutes", "train.on_bad_step", "train.bad_steps"),
-    *("train.watchdog_seconds", "train.watchdog_factor"),
+    *("train.watchdog_seconds", "train.watchdog_factor", "train.check_saves"),
 )
 
 
@@ -74,6 +74,7 @@ class TrainConfig:
         last checkpoint and leave out the batches since.
       bad_steps: steps in a row that are skipped, or times that the run goes back, before it stops.
       spike: a loss above so many times the running median is one; 0: none is.
+      check_saves: whether each checkpoint is read back, beside the steps, before older ones go.
       wandb: project in Weights & Biases to which metrics and texts go too; "": none.
       watchdog_seconds: a step that takes longer ends the run with code 4, the stacks of all threads
         being written; 0: it may take for ever. The first step, which is compiled, evaluations and
@@ -102,6 +103,7 @@ class TrainConfig:
     on_bad_step: Literal["stop", "skip", "rollback"] = "stop"
     bad_steps: int = 20
     spike: float = 0.0
+    check_saves: bool = True
     wandb: str = ""
     watchdog_seconds: float = 600.0
     watchdog_factor: float = 20.0

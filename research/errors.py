@@ -18,6 +18,16 @@ class Diverged(Exception):
     at which step, and what to try. `launch.py` exits with code 3, and nothing starts it again."""
 
 
+class NotSavedError(Exception):
+    """The last state of a run could not be saved, though it was tried for minutes.
+
+    `launch.py` prints the message without a traceback and exits with code `NOT_SAVED`.
+    """
+
+
+NOT_SAVED = 5
+
+
 def nearest(name: str, valid: Iterable[str], shown: int = 100) -> str:
     """Says which valid name is meant: "; did you mean 'x'? valid: a, b, x", `shown` at most."""
     names = sorted(str(v) for v in valid)

@@ -127,6 +127,12 @@ VERBS: dict[str, Verb] = {
         switches={"normalize": "to length 1"},
         overrides=True,
     ),
+    "verify": Verb(
+        "research.commands.verify:run",
+        "reads each step of a checkpoint whole, and says which are good; exit code 2 if one is not",
+        required=CHECKPOINT,
+        text="checkpoint",
+    ),
     "import": Verb(
         "research.commands.import_checkpoint:run",
         "a public checkpoint (safetensors folder, GGUF file, hub name) into one of ours",

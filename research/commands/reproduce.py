@@ -26,7 +26,7 @@ def run(run: list[str], workdir: str = "") -> int:
     if len(run) != 1:
         raise UserError(f"reproduce: one run at a time, not {len(run)}")
     folder = bucket.path(run[0].rstrip("/"))
-    config, before = _config(folder), starts.read(folder, NEEDED)
+    config, before = _config(folder), starts.read(folder, NEEDED, strict=True)
     with _cores_of(before):
         return _again(folder, config, before, bucket.path(workdir or f"{folder}-again"))
 
@@ -101,7 +101,7 @@ def _config(folder: epath.Path) -> Config:
         raise starts.no_run(folder)
     if not (folder / METRICS).exists():
         raise UserError(f"{folder} has no {METRICS}: nothing was trained there")
-    lines(folder / METRICS)  # what is damaged is said before anything is trained
+    lines(folder / METRICS, strict=True)  # what is damaged is said before anything is trained
     file = folder / CONFIG
     return from_values(json_object(file.read_bytes(), str(file)), str(file))
 

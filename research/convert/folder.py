@@ -20,7 +20,13 @@ from research.errors import UserError
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 ADAPTER, TEMPLATE = "adapter_config.json", "chat_template.jinja"
 # By the names of safetensors, whose reader for numpy does not know them.
-FLOAT8 = {"F8_E4M3": ml_dtypes.float8_e4m3fn, "F8_E5M2": ml_dtypes.float8_e5m2}
+FLOAT8 = {
+    "F8_E4M3": ml_dtypes.float8_e4m3fn,
+    "F8_E5M2": ml_dtypes.float8_e5m2,
+    "F8_E4M3FNUZ": ml_dtypes.float8_e4m3fnuz,
+    "F8_E5M2FNUZ": ml_dtypes.float8_e5m2fnuz,
+}
+PLAIN = ("F16", "BF16", "F32", "F64", "BOOL", "I8", "I16", "I32", "I64", "U8", "U16", "U32", "U64")
 HUB_NAME = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")  # "bert-base-uncased", "google/fnet-base"
 WANTED = ("*.json", "*.safetensors", "*.txt", "*.jinja")  # of a repository of the hub
 
@@ -149,8 +155,14 @@ def _opened(path: Path) -> dict[str, Callable[[], np.ndarray]]:
     def reader(name: str) -> Callable[[], np.ndarray]:
         def read() -> np.ndarray:
             with safe_open(path, framework="numpy") as file:
-                if file.get_slice(name).get_dtype() in FLOAT8:
+                kind = file.get_slice(name).get_dtype()
+                if kind in FLOAT8:
                     return _float8(path, name)
+                if kind not in PLAIN:
+                    raise UserError(
+                        f"{path}: {name} is stored as {kind}, which cannot be read here; take a "
+                        "checkpoint in float32, float16 or bfloat16"
+                    )
                 return file.get_tensor(name)
 
         return read

@@ -176,10 +176,9 @@ def _name(name: str, path: Path) -> str:
     stem, _, kind = name.rpartition(".")
     if stem in NAMES:
         return f"{NAMES[stem]}.{kind}"
-    if stem.startswith("blk."):
-        _, layer, part = stem.split(".", 2)
-        if part in BLOCK_NAMES:
-            return f"model.layers.{layer}.{BLOCK_NAMES[part]}.{kind}"
+    block, _, part = stem.rpartition(".")
+    if block.startswith("blk.") and part in BLOCK_NAMES:
+        return f"model.layers.{block.removeprefix('blk.')}.{BLOCK_NAMES[part]}.{kind}"
     told = ", a scaling of rotary positions," if stem == "rope_freqs" else ""
     raise UserError(f"{path}: the tensor {name!r}{told} is not known")
 

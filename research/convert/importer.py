@@ -327,8 +327,12 @@ def _turns(public: Public) -> list[str]:
 
 
 def save(imported: Imported, output: str) -> None:
-    """Writes the checkpoint as step 0. Raises UserError where OUTPUT holds something already."""
-    require_free(Path(output))
+    """Writes the checkpoint as step 0. Raises UserError where OUTPUT holds something already.
+
+    OUTPUT appears when it is whole; who is killed leaves OUTPUT.part, which the next one replaces.
+    """
+    folder = Path(output)
+    require_free(folder)
     meta = {
         "metrics": {},
         "source": imported.source.where,
@@ -338,16 +342,20 @@ def save(imported: Imported, output: str) -> None:
         "chat_template": imported.source.chat_template,
         "vectors": imported.vectors and dataclasses.asdict(imported.vectors),
     }
-    folder = Path(output) / "checkpoints"
+    part = folder.with_name(f"{folder.name}.part")
+    shutil.rmtree(part, ignore_errors=True)
     try:
         checkpoint.write_checkpoint(
-            str(folder),
+            str(part / "checkpoints"),
             0,
             imported.params,
             to_values(imported.config),
             imported.source.tokenizer.to_json(),
             meta,
         )
+        if folder.exists():
+            folder.rmdir()
+        part.rename(folder)
     except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(part, ignore_errors=True)
         raise

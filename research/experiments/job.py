@@ -108,7 +108,7 @@ def scored(job: Job) -> list[dict]:
 
     Raises UserError where the file is damaged.
     """
-    return lines(job.workdir / SCORED, ("prediction", "counts"))
+    return lines(job.workdir / SCORED, ("prediction", "counts"), strict=True)
 
 
 def finished(job: Job) -> dict:

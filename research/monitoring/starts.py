@@ -21,7 +21,7 @@ from etils import epath
 import research
 from research import bucket
 from research.errors import UserError, nearest
-from research.monitoring.writers import lines
+from research.monitoring.writers import drop_unfinished_line, lines
 
 FILE = "starts.jsonl"
 CONFIG = "config.json"  # the resolved config, beside it
@@ -97,19 +97,21 @@ def add(folder: epath.Path, start: dict[str, Any]) -> None:
         before = (folder / FILE).read_text() if (folder / FILE).exists() else ""
         bucket.write_whole(folder / FILE, before + line)
         return
+    drop_unfinished_line(folder / FILE)
     with open(folder / FILE, "a", encoding="utf-8") as file:
         file.write(line)
 
 
-def read(folder: epath.Path | Path, keys: Sequence[str] = ()) -> list[dict[str, Any]]:
+def read(
+    folder: epath.Path | Path, keys: Sequence[str] = (), strict: bool = False
+) -> list[dict[str, Any]]:
     """All starts of a run, but for a line that was cut off by a kill; none without the file.
 
     Args:
         keys: what is needed of each beside `NOTED`; runs of before it was noted lack it.
-
-    Raises UserError for one that is damaged or lacks a key.
+        strict: raise UserError for one that is damaged or lacks a key, which is else left out.
     """
-    return lines(folder / FILE, (*NOTED, *keys))
+    return lines(folder / FILE, (*NOTED, *keys), strict)
 
 
 def no_run(folder: epath.Path | Path) -> UserError:

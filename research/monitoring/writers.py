@@ -1,29 +1,35 @@
 """What a run leaves behind to be read: its numbers and texts, as JSON Lines and in TensorBoard."""
 
+import io
+import itertools
 import json
 import math
 import os
+import socket
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from tensorboard.compat.proto import event_pb2, summary_pb2
 from tensorboard.plugins.hparams import summary_v2 as hparams_summary
 from tensorboard.plugins.text import metadata as text_metadata
-from tensorboard.summary.writer.event_file_writer import EventFileWriter
+from tensorboard.summary.writer.record_writer import RecordWriter
 from tensorboard.util import tensor_util
 
-from research import bucket
+from research import bucket, shipped
 from research.errors import UserError
 from research.monitoring import wandb_run
+from research.monitoring.appended import Appended, warn
 
 METRICS, TIMING, EVENTS = "metrics.jsonl", "timing.jsonl", "tensorboard"
 TEXTS = "texts.jsonl"  # only where there are any
 # What each line of a file has, whatever else is in it.
 FILES = {METRICS: ("step",), TIMING: ("step",), TEXTS: ("name", "step", "text")}
 SECONDS_BETWEEN_UPLOADS = 30
+EVENTS_VERSION = "brain.Event:2"  # TensorBoard's, in the first event of a file
+_EVENT_FILES = itertools.count()
 
 
 class MetricWriter:
@@ -34,6 +40,7 @@ class MetricWriter:
     that of a run that was not. Speed and times go to timing.jsonl, texts to texts.jsonl with their
     "name". All go to TensorBoard too.
     Every call ends with the lines handed to the operating system: a killed process loses none.
+    Where nothing can be written, because the disk is full, they are kept until it can (`appended`).
 
     Nothing can be added to a file on a bucket. For a workdir there, the files lie in a temporary
     folder and are copied as a whole: every half minute, when `upload` is called, and at the end.
@@ -53,7 +60,7 @@ class MetricWriter:
         wandb: str = "",
     ):
         self._active = active
-        self._files: dict[str, TextIO] = {}
+        self._files: dict[str, Appended] = {}
         self._bucket, self._uploaded = None, 0.0
         self._workdir = Path(workdir)
         if active and bucket.is_remote(workdir):
@@ -66,9 +73,11 @@ class MetricWriter:
         if active:
             self._workdir.mkdir(parents=True, exist_ok=True)
             for name in FILES:
-                _drop_unfinished_line(self._workdir / name)
+                drop_unfinished_line(self._workdir / name)
             self._open()
-            self._events = EventFileWriter(str(self._workdir / EVENTS))
+            (self._workdir / EVENTS).mkdir(exist_ok=True)
+            self._events = Appended(self._workdir / EVENTS / _events_name())
+            self._add_event(event_pb2.Event(wall_time=time.time(), file_version=EVENTS_VERSION))
             if hparams:
                 self._compare_by(hparams, str(workdir))
         self._wandb = None
@@ -84,8 +93,7 @@ class MetricWriter:
             for name, value in hparams.items()
         }
         summary = hparams_summary.hparams_pb(plain, trial_id=workdir)
-        self._events.add_event(event_pb2.Event(wall_time=time.time(), summary=summary))
-        self._events.flush()
+        self._add_event(event_pb2.Event(wall_time=time.time(), summary=summary))
 
     def metrics(self, step: int, values: Mapping[str, Any]) -> None:
         """Adds a line of deterministic numbers; raises TypeError for what is not a number."""
@@ -106,7 +114,7 @@ class MetricWriter:
             metadata=text_metadata.create_summary_metadata(display_name="", description=""),
             tensor=tensor_util.make_tensor_proto([text.encode()]),
         )
-        self._add_event(step, [value])
+        self._add_values(step, [value])
         if self._wandb is not None:
             self._wandb.text(step, name, text)
 
@@ -117,35 +125,32 @@ class MetricWriter:
         What was written at `step` itself stays, so it has to be written before the checkpoint of
         that step is. -1 forgets everything: a run that died before its first checkpoint.
         The files are replaced as a whole, so a crash in here leaves the old or the new ones.
-
-        Raises UserError if a line in the middle of a file is not a JSON object with a step.
         """
         if not self._active:
             return 0
         self._close_files()
-        last = max((line["step"] for line in lines(self._workdir / METRICS)[-1:]), default=0)
-        for name in FILES:
-            _keep_until(self._workdir / name, step)
+        last = [_keep_until(self._workdir / name, step) for name in FILES][0]
         self._open()
         # Tells TensorBoard that what it has read of later steps is void.
         start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
-        self._events.add_event(
-            event_pb2.Event(wall_time=time.time(), step=step + 1, session_log=start)
-        )
-        self._events.flush()
+        self._add_event(event_pb2.Event(wall_time=time.time(), step=step + 1, session_log=start))
         self.upload()
         return last
 
     def upload(self) -> None:
-        """Copies the files to the bucket, if the workdir is there."""
+        """Copies the files to the bucket, if the workdir is there. Where it cannot, that is told
+        and the next time makes good for it."""
         if self._bucket is None:
             return
-        for file in self._workdir.rglob("*"):
-            if file.is_file():
-                target = self._bucket / file.relative_to(self._workdir).as_posix()
-                target.parent.mkdir(parents=True, exist_ok=True)
-                target.write_bytes(file.read_bytes())
         self._uploaded = time.monotonic()
+        try:
+            for file in self._workdir.rglob("*"):
+                if file.is_file():
+                    target = self._bucket / file.relative_to(self._workdir).as_posix()
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                    target.write_bytes(file.read_bytes())
+        except Exception as error:  # each package that reaches buckets has its own
+            warn(f"the numbers could not be copied to {self._bucket}: {error!r:.200}")
 
     def close(self) -> None:
         """Closes the files; calling it twice does no harm."""
@@ -171,7 +176,7 @@ class MetricWriter:
             return
         numbers = {name: _number(name, value) for name, value in values.items()}
         self._append(file, to_line(step, numbers))
-        self._add_event(
+        self._add_values(
             step,
             [
                 summary_pb2.Summary.Value(tag=tag + name, simple_value=value)
@@ -183,23 +188,23 @@ class MetricWriter:
         if time.monotonic() - self._uploaded > SECONDS_BETWEEN_UPLOADS:
             self.upload()
 
-    def _add_event(self, step: int, values: list[summary_pb2.Summary.Value]) -> None:
+    def _add_values(self, step: int, values: list[summary_pb2.Summary.Value]) -> None:
         summary = summary_pb2.Summary(value=values)
-        self._events.add_event(
-            event_pb2.Event(wall_time=time.time(), step=int(step), summary=summary)
-        )
-        self._events.flush()
+        self._add_event(event_pb2.Event(wall_time=time.time(), step=int(step), summary=summary))
+
+    def _add_event(self, event: event_pb2.Event) -> None:
+        record = io.BytesIO()
+        RecordWriter(record).write(event.SerializeToString())
+        self._events.add(record.getvalue())
 
     def _open(self, names: Sequence[str] = (METRICS, TIMING)) -> None:
         for name in names:
-            # newline="" keeps "\n" on every system, so that files can be compared byte for byte.
-            self._files[name] = open(self._workdir / name, "a", encoding="utf-8", newline="")
+            self._files[name] = Appended(self._workdir / name)
 
     def _append(self, name: str, line: str) -> None:
         if name not in self._files:
             self._open([name])
-        self._files[name].write(line)
-        self._files[name].flush()
+        self._files[name].add(line.encode("utf-8"))
 
     def _close_files(self) -> None:
         for file in self._files.values():
@@ -207,23 +212,28 @@ class MetricWriter:
         self._files.clear()
 
 
-def lines(path: Path, keys: Sequence[str] = ()) -> list[dict[str, Any]]:
+def lines(path: Path, keys: Sequence[str] = (), strict: bool = False) -> list[dict[str, Any]]:
     """The lines of a file of a run, but for one that is still being written or that a kill cut off;
     none where there is no file.
 
     Args:
         keys: what each line has to have, beside what `FILES` says; "group.key" within a group.
-
-    Raises UserError for one that is no JSON object or lacks a key, and for a metric that is no
-    number.
+        strict: raise UserError for a line that is not a JSON object, lacks a key, or has a metric
+            that is not a number; else it is left out, and that is told.
     """
     *whole, _ = path.read_bytes().split(b"\n") if path.exists() else [b""]
     found = []
     for number, line in enumerate(whole, start=1):
         where = f"{path}, line {number}"
-        found.append(json_object(line, where, (*FILES.get(path.name, ()), *keys)))
-        if path.name in (METRICS, TIMING):
-            check_numbers(found[-1], where)
+        try:
+            values = json_object(line, where, (*FILES.get(path.name, ()), *keys))
+            if path.name in (METRICS, TIMING):
+                check_numbers(values, where)
+            found.append(values)
+        except UserError as error:
+            if strict:
+                raise
+            shipped.tell(f"warning: {error}; the line is left out")
     return found
 
 
@@ -268,6 +278,12 @@ def to_line(step: int, numbers: Mapping[str, float]) -> str:
     return json.dumps({"step": int(step), **plain}, sort_keys=True, allow_nan=False) + "\n"
 
 
+def _events_name() -> str:
+    """As TensorBoard wants a file of events to be called; it reads them in this order."""
+    host, number = socket.gethostname(), next(_EVENT_FILES)
+    return f"events.out.tfevents.{int(time.time()):010d}.{host}.{os.getpid()}.{number}"
+
+
 def _number(name: str, value: Any) -> int | float:
     """A Python number from any scalar, NumPy's and jax's too; int stays int."""
     if hasattr(value, "item"):
@@ -277,7 +293,7 @@ def _number(name: str, value: Any) -> int | float:
     return value
 
 
-def _drop_unfinished_line(path: Path) -> None:
+def drop_unfinished_line(path: Path) -> None:
     """Cuts off what a killed process left of a line, so that the next line starts on its own."""
     if not path.exists():
         return
@@ -287,22 +303,27 @@ def _drop_unfinished_line(path: Path) -> None:
         os.truncate(path, end)
 
 
-def _keep_until(path: Path, step: int) -> None:
-    """Replaces a file, if it is there, by its lines of steps up to `step`."""
+def _keep_until(path: Path, step: int) -> int:
+    """Replaces a file, if it is there, by its lines of steps up to `step`; returns the last step
+    that it had. One that has lines of another kind is kept as NAME.damaged."""
     if not path.exists():
-        return
-    kept = []
-    lines = path.read_bytes().splitlines(keepends=True)
-    for number, line in enumerate(lines, start=1):
-        if number == len(lines) and not line.endswith(b"\n"):
-            break
+        return 0
+    kept, strange, last = [], [], 0
+    content = path.read_bytes()
+    for number, line in enumerate(content.splitlines(keepends=True), start=1):
         try:
-            later = json.loads(line)["step"] > step
-        except (ValueError, TypeError, KeyError) as error:
-            raise UserError(
-                f'{path}, line {number}, is not a JSON object with a "step"; mend or remove the '
-                f"file to go on in this working directory"
-            ) from error
-        if not later:
-            kept.append(line)
+            if line.endswith(b"\n"):
+                last = json.loads(line)["step"]
+                if last <= step:
+                    kept.append(line)
+        except (ValueError, TypeError, KeyError):
+            strange.append(number)
+    if strange:
+        aside = path.with_name(f"{path.name}.damaged")
+        bucket.write_whole(aside, content)
+        warn(
+            f'{len(strange)} lines of {path} have no JSON object with a "step", the first one is '
+            f"line {strange[0]}; they are left out, the whole file is kept as {aside.name}"
+        )
     bucket.write_whole(path, b"".join(kept))
+    return last

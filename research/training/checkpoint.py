@@ -10,35 +10,38 @@ In a run of several processes, every process makes the same calls.
 
 import contextlib
 import dataclasses
+import errno
 import hashlib
 import json
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import orbax.checkpoint as ocp
 from etils import epath
-from orbax.checkpoint import checkpoint_managers
 
-from research.errors import UserError
+from research import bucket
+from research.errors import NotSavedError, UserError
 from research.sharding import processes
-from research.training import integrity, mismatch
+from research.training import checkpoint_arrays, mismatch
 from research.training.checkpoint_folder import (
-    DamagedError,
+    About,
     TextSave,
     absolute,
     agreed,
     first_good,
     locate,
+    quiet,
     read_about,
-    read_by_all,
+    settle,
     steps_in,
     texts_of,
     write_meta,
 )
+from research.training.checkpoint_saving import PAUSES, Saving, not_written, warn
 from research.training.integrity import named
 
 Tree = Any  # nested dicts, or what optax makes, of arrays or ShapeDtypeStructs
@@ -85,34 +88,47 @@ class Restored:
 class Checkpoints:
     """The checkpoints of one run, in one folder, written in the background.
 
+    What is written is read back, in the background too, before older steps are removed. A save that
+    fails, or whose arrays are not those that were saved, is told; the run goes on, and the next
+    save comes sooner (`overdue`).
+
     Use as a context manager, or call `close`: leaving waits for the last save.
     """
 
-    def __init__(self, directory: str, keep: int | None = 2, read_only: bool = False):
+    def __init__(
+        self,
+        directory: str,
+        keep: int | None = 2,
+        read_only: bool = False,
+        check: bool = True,
+    ):
         """Opens `directory`, making it if needed and clearing what a killed save left there.
 
         keep: how many of the newest steps stay (None: all), beside the step `best`, if it is set.
         read_only: nothing is changed.
+        check: whether steps are read back.
         """
         self.best: int | None = None
         self.directory = absolute(directory)
+        self._keep, self._read_only, self._check = keep, read_only, check
         self._saved: int | None = None
+        self._saving: Saving | None = None
+        self._failures: list[str] = []  # of the saves since the last one that is good: the reasons
+        self._again = 0.0  # when to save after a failure
         self._manager = None
         if not read_only:
-            options = ocp.CheckpointManagerOptions(
-                preservation_policy=checkpoint_managers.AnyPreservationPolicy(
-                    [checkpoint_managers.LatestN(n=keep), _TheBest(self)]
-                ),
-                cleanup_tmp_directories=True,
-            )
-            with self._writing():
-                self._manager = ocp.CheckpointManager(self.directory, options=options)
+            bucket.require_writable(self.directory)
+            self._open()
 
     def __enter__(self) -> "Checkpoints":
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self.close()
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:
+            self.close()
+        else:  # which is what is to be told
+            with contextlib.suppress(NotSavedError):
+                self.close(check=False)
 
     def latest(self) -> int | None:
         """The newest step that stands in the folder, good or not; None if there is none."""
@@ -130,17 +146,18 @@ class Checkpoints:
         """Starts to save; the arrays may be donated as soon as it returns.
 
         Waits for the save before, if that still runs. Returns False, and does nothing, when this
-        object has just saved or restored the same step. opt_state may be None.
+        object has just saved or restored the same step, or, with a warning, where nothing can be
+        written. opt_state may be None.
 
-        Raises:
-            UserError: the folder holds this step, or a later one, of another run; or it cannot be
-                written to.
+        Raises UserError where the folder holds this step, or a later one, of another run.
         """
-        if self._manager is None:
+        if self._read_only:
             raise ValueError(f"{self.directory} was opened read-only")
         if step == self._saved:
             return False
         self.wait()
+        if step == self._saved:
+            return False
         latest = self.latest()
         if latest is not None and latest >= step:
             raise UserError(
@@ -148,12 +165,33 @@ class Checkpoints:
                 "from it, or use another workdir"
             )
         trees = {"params": named(params), "opt_state": named(opt_state)}
-        arrays = {item: _describe(leaves) for item, leaves in trees.items()}
+        arrays = {item: checkpoint_arrays.describe(leaves) for item, leaves in trees.items()}
         about = TextSave(texts_of(config, tokenizer_json, meta, arrays))
-        items = {k: ocp.args.PyTreeSave(_nest(leaves)) for k, leaves in trees.items() if leaves}
+        items = {
+            k: ocp.args.PyTreeSave(checkpoint_arrays.nest(leaves))
+            for k, leaves in trees.items()
+            if leaves
+        }
         args = ocp.args.Composite(about=about, **items)
-        with self._writing():
-            self._manager.save(step, args=args, force=True)
+        reason = ""
+        try:
+            if self._manager is None:
+                self._open()
+            try:
+                self._manager.save(step, args=args, force=True)
+            except OSError as error:
+                # Parts of the save that failed were still written while it was cleared away.
+                if not self._failures or error.errno not in (errno.ENOTEMPTY, errno.ENOENT):
+                    raise
+                self._open()
+                self._manager.save(step, args=args, force=True)
+        except Exception as error:
+            reason = not_written(error)
+            warn(step, reason)
+        if not agreed(not reason):
+            self._note(reason)
+            return False
+        self._saving = Saving(self._manager, self.directory / str(step), self._check)
         self._saved = step
         return True
 
@@ -166,18 +204,91 @@ class Checkpoints:
                 write_meta(self.directory / str(step), meta)
         agreed(True)
 
-    def wait(self) -> None:
-        """Returns when everything is on disk. Raises what went wrong in the background."""
-        if self._manager is not None:
-            with self._writing():
-                self._manager.wait_until_finished()
+    def save_surely(
+        self, step: int, *state: Any, check: bool = True, pauses: Sequence[float] = PAUSES
+    ) -> None:
+        """Saves as `save` does, and waits as `wait` does; what fails is tried again after each of
+        the pauses, in seconds. Raises NotSavedError where it fails to the last."""
+        for pause in (*pauses, None):
+            self.save(step, *state)
+            self.wait(check)
+            if not self._failures:
+                return
+            if pause is not None:
+                time.sleep(pause)
+        raise self._not_saved(step)
 
-    def close(self) -> None:
-        """Waits, and frees the threads."""
+    def overdue(self) -> bool:
+        """Whether to save now, and not only when it is time: the last save failed, and a pause that
+        grows with every failure is over. In a run of several processes, which would have to agree
+        on it, never."""
+        if jax.process_count() > 1:
+            return False
+        if self._saving is not None and self._saving.failed():
+            self.wait()
+        return bool(self._failures) and time.monotonic() >= self._again
+
+    def wait(self, check: bool = True) -> None:
+        """Returns when everything is on disk and, unless check is False, read back. Then older
+        steps are removed."""
+        saving, self._saving = self._saving, None
+        if saving is None:
+            return
+        saving.finish(check)
+        if not agreed(not saving.reason):
+            self._note(saving.reason)
+        elif not agreed(not saving.damage):
+            self._set_aside([int(saving.folder.name)])
+            self._note(saving.damage)
+        else:
+            self._failures.clear()
+            if check:
+                self._remove_old()
+
+    def close(self, check: bool = True) -> None:
+        """Waits as `wait` does, and frees the threads. Raises NotSavedError where the last save
+        failed."""
+        self.wait(check)
         if self._manager is not None:
             manager, self._manager = self._manager, None
-            with self._writing():
-                manager.close()
+            manager.close()
+        if self._failures:
+            raise self._not_saved(None)
+
+    def _open(self) -> None:
+        """A new manager: it begins to clear away what a failed save has left, and knows the steps
+        that there are, some of which one forgets whose save has failed."""
+        manager, self._manager = self._manager, None
+        with quiet():
+            for end in (manager.wait_until_finished, manager.close) if manager else ():
+                with contextlib.suppress(Exception):  # the one that is known
+                    end()
+            settle()
+        options = ocp.CheckpointManagerOptions(cleanup_tmp_directories=True)
+        self._manager = ocp.CheckpointManager(self.directory, options=options)
+
+    def _note(self, reason: str) -> None:
+        """A save has failed: what is left of it is cleared away, to make room."""
+        self._saved = None
+        self._again = time.monotonic() + PAUSES[min(len(self._failures), len(PAUSES) - 1)]
+        self._failures.append(reason or "another process could not write")
+        with contextlib.suppress(OSError):  # the next save tries again
+            self._open()
+
+    def _not_saved(self, step: int | None) -> NotSavedError:
+        latest = self.latest()
+        there = "there is none" if latest is None else f"the newest is of step {latest}"
+        what = "the last state" if step is None else f"the state of step {step}"
+        return NotSavedError(
+            f"{what} could not be saved in {self.directory}: {self._failures[-1]}; {there}. The "
+            "same command goes on from it"
+        )
+
+    def _remove_old(self) -> None:
+        steps = sorted(self._manager.all_steps())
+        for step in steps[: -self._keep] if self._keep else []:
+            if step != self.best:
+                self._manager.delete(step)
 
     def restore(self, step: int | None, target: Mapping[str, Tree]) -> Restored:
         """Restores the newest good step, or the given one.
@@ -209,7 +320,7 @@ class Checkpoints:
                 mismatch.require_none(odd, folder, about)
             trees: dict[str, Tree] = {"opt_state": None}
             for item, tree in target.items():
-                trees[item] = _load(folder / item, about.arrays[item], tree)
+                trees[item] = checkpoint_arrays.load(folder / item, about.arrays[item], tree)
             return Restored(
                 int(folder.name),
                 **trees,
@@ -224,18 +335,6 @@ class Checkpoints:
             self._saved = found.step
         return found
 
-    @contextlib.contextmanager
-    def _writing(self) -> Iterator[None]:
-        try:
-            yield
-        except (OSError, ValueError) as error:
-            # TensorStore reports a full or forbidden disk as a ValueError, whose first line ends
-            # in the system's words and code.
-            words = str(error).split("\n")[0].rsplit(": ", 1)[-1]
-            if isinstance(error, OSError) or "os_error_code" in words:
-                raise UserError(f"cannot write to {self.directory}: {words}") from error
-            raise
-
     def _set_aside(self, damaged: list[int]) -> None:
         for step in damaged:
             if jax.process_index() == 0:
@@ -248,22 +347,12 @@ class Checkpoints:
             self._manager.reload()
 
 
-@dataclasses.dataclass(frozen=True)
-class _TheBest:
-    """Orbax's policy that keeps the step `checkpoints.best`."""
-
-    checkpoints: Checkpoints
-
-    def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> Sequence[bool]:
-        return [info.step == self.checkpoints.best for info in checkpoints]
-
-
 def write_checkpoint(
     directory: str, step: int, params: Tree, config: Json, tokenizer_json: str, meta: Json
 ) -> None:
     """Writes DIRECTORY/STEP without optimizer state, to be shipped, and waits for it."""
     with Checkpoints(directory, keep=None) as checkpoints:
-        checkpoints.save(step, params, None, meta, tokenizer_json, config)
+        checkpoints.save_surely(step, params, None, meta, tokenizer_json, config, pauses=())
     if jax.process_index() == 0:
         folder = checkpoints.directory / str(step)
         # Nothing reads these, and they name this machine's folders and devices.
@@ -283,29 +372,29 @@ def read_info(path: str, step: int | None = None) -> Info:
         UserError: no checkpoint there, or a damaged one.
     """
 
-    def load(folder: epath.Path) -> Info:
-        about = read_about(folder)
-        shapes = {
-            name: jax.ShapeDtypeStruct(tuple(entry["shape"]), jnp.dtype(entry["dtype"]))
-            for name, entry in about.arrays["params"].items()
-        }
-        entries = json.dumps(about.arrays["params"], sort_keys=True)  # with their checksums
-        return Info(
-            step=int(folder.name),
-            config=about.config,
-            tokenizer_json=about.tokenizer_json,
-            meta=about.meta,
-            shapes=_nest(shapes),
-            fingerprint=hashlib.sha256(entries.encode()).hexdigest()[:16],
-        )
-
-    found = first_good(*locate(path, step), load)[0]
+    found = first_good(*locate(path, step), lambda folder: _info(folder, read_about(folder)))[0]
     processes.same("the step of a checkpoint", {path: found.step}, "all must read the same folder")
     return found
 
 
-def restore_params(path: str, wanted: Tree, step: int | None = None) -> Tree:
-    """Loads some of the params of a checkpoint; the rest is not read.
+def _info(folder: epath.Path, about: About) -> Info:
+    shapes = {
+        name: jax.ShapeDtypeStruct(tuple(entry["shape"]), jnp.dtype(entry["dtype"]))
+        for name, entry in about.arrays["params"].items()
+    }
+    entries = json.dumps(about.arrays["params"], sort_keys=True)  # with their checksums
+    return Info(
+        step=int(folder.name),
+        config=about.config,
+        tokenizer_json=about.tokenizer_json,
+        meta=about.meta,
+        shapes=checkpoint_arrays.nest(shapes),
+        fingerprint=hashlib.sha256(entries.encode()).hexdigest()[:16],
+    )
+
+
+def restore_params(path: str, wanted: Tree, step: int | None = None) -> tuple[Info, Tree]:
+    """Loads some of the params of the newest good step, or of the given one; the rest is not read.
 
     Of "backbone", and of every head that is wanted, all stored parameters must be wanted.
 
@@ -314,88 +403,24 @@ def restore_params(path: str, wanted: Tree, step: int | None = None) -> Tree:
         wanted: a tree of `jax.ShapeDtypeStruct` with shardings, part of the params
             ({"backbone": …}, {"backbone": …, "heads": {name: …}}). Another floating dtype than
             the stored one is cast to, after the checksum.
-        step: as in `read_info`; pass `Info.step` to be sure of the same one.
+        step: as in `read_info`, whose step is passed over here where an array of it is damaged.
 
     Returns:
-        The arrays, in the structure of `wanted`.
+        What the step says about itself, and the arrays, in the structure of `wanted`.
 
     Raises:
         UserError: no checkpoint there, a damaged one, or parameters that are missing, left over
             or of another shape, each named; then nothing has been allocated.
     """
 
-    def load(folder: epath.Path) -> Tree:
+    def load(folder: epath.Path) -> tuple[Info, Tree]:
         about = read_about(folder)
         leaves, stored = named(wanted), about.arrays["params"]
         modules = {mismatch.module(name) for name in leaves}
         within = {name: entry for name, entry in stored.items() if mismatch.module(name) in modules}
         odd = mismatch.lines(leaves, stored, within, same_dtype=False)
         mismatch.require_none(odd, folder, about)
-        return _load(folder / "params", stored, wanted)
+        arrays = checkpoint_arrays.load(folder / "params", stored, wanted)
+        return _info(folder, about), arrays
 
     return first_good(*locate(path, step), load)[0]
-
-
-def _load(folder: epath.Path, stored: Mapping[str, Json], wanted: Tree) -> Tree:
-    """Reads the wanted arrays as they were stored, compares checksums, then casts."""
-    leaves = named(wanted)
-    if not leaves:
-        return wanted
-    args = {name: _restore_args(leaf, stored[name]) for name, leaf in leaves.items()}
-    request = ocp.args.PyTreeRestore(
-        item=_nest(leaves), restore_args=_nest(args), partial_restore=True
-    )
-
-    def read() -> dict[str, jax.Array]:
-        found = named(ocp.PyTreeCheckpointHandler().restore(folder, args=request))
-        # What Orbax does not find it hands back as it was asked for.
-        absent = [name for name in leaves if not isinstance(found[name], jax.Array)]
-        if absent:
-            raise ValueError(f"_METADATA lacks {absent[0]}")
-        return found
-
-    found = read_by_all(folder.name, read)
-    expected = {name: stored[name]["checksum"] for name in leaves}
-    wrong = integrity.compare(expected, integrity.checksums(found))
-    if wrong:
-        more = f" and {len(wrong) - 1} more" if len(wrong) > 1 else ""
-        raise DamagedError(f"{folder.name}: {wrong[0]}{more} does not match its checksum")
-    cast = [_cast(found[name], leaf.dtype) for name, leaf in leaves.items()]
-    return jax.tree.unflatten(jax.tree.structure(wanted), cast)
-
-
-def _restore_args(leaf: jax.ShapeDtypeStruct, entry: Json) -> ocp.ArrayRestoreArgs:
-    sharding = leaf.sharding or jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-    return ocp.ArrayRestoreArgs(
-        sharding=sharding, global_shape=tuple(leaf.shape), dtype=jnp.dtype(entry["dtype"])
-    )
-
-
-def _cast(array: jax.Array, dtype: np.dtype) -> jax.Array:
-    if array.dtype == dtype:
-        return array
-    return jax.jit(lambda x: x.astype(dtype), out_shardings=array.sharding)(array)
-
-
-def _describe(leaves: Mapping[str, jax.Array]) -> dict[str, Json]:
-    sums = integrity.checksums(leaves)
-    return {
-        name: {
-            "shape": list(leaf.shape),
-            "dtype": jnp.dtype(leaf.dtype).name,
-            "checksum": sums[name],
-        }
-        for name, leaf in leaves.items()
-    }
-
-
-def _nest(leaves: Mapping[str, Any]) -> dict[str, Any]:
-    """{"a/b": x} -> {"a": {"b": x}}. So a step's layout does not know of optax's classes."""
-    tree: dict[str, Any] = {}
-    for name, leaf in leaves.items():
-        *parents, last = name.split("/")
-        node = tree
-        for parent in parents:
-            node = node.setdefault(parent, {})
-        node[last] = leaf
-    return tree

@@ -80,29 +80,30 @@ def write_meta(folder: epath.Path, meta: Json) -> None:
 
 
 def read_about(folder: epath.Path) -> About:
-    """The texts of one step, checked. Raises DamagedError."""
+    """The texts of one step, checked; every process has to ask. Raises DamagedError."""
+    return read_by_all("about", lambda: texts_in(folder))
 
-    def read() -> About:
-        for name in (*TEXTS, SUMS):
-            if not (folder / "about" / name).exists():
-                raise ValueError(f"{name} is missing")
-        sums = (folder / "about" / SUMS).read_text().splitlines()
-        texts = {name: (folder / "about" / name).read_bytes().decode() for name in TEXTS}
-        for name, text in texts.items():
-            if _sum_line(name, text) not in sums:
-                raise ValueError(f"{name} does not match its SHA-256")
-        arrays = json.loads(texts["arrays.json"])
-        for item, entries in arrays.items():
-            if entries and not (folder / item).is_dir():
-                raise ValueError(f"the folder {item} beside it is missing")
-        return About(
-            config=json.loads(texts["config.json"]),
-            tokenizer_json=texts["tokenizer.json"],
-            meta=json.loads(texts["meta.json"]),
-            arrays=arrays,
-        )
 
-    return read_by_all("about", read)
+def texts_in(folder: epath.Path) -> About:
+    """The texts of one step, checked. Raises ValueError or OSError where they are damaged."""
+    for name in (*TEXTS, SUMS):
+        if not (folder / "about" / name).exists():
+            raise ValueError(f"{name} is missing")
+    sums = (folder / "about" / SUMS).read_text().splitlines()
+    texts = {name: (folder / "about" / name).read_bytes().decode() for name in TEXTS}
+    for name, text in texts.items():
+        if _sum_line(name, text) not in sums:
+            raise ValueError(f"{name} does not match its SHA-256")
+    arrays = json.loads(texts["arrays.json"])
+    for item, entries in arrays.items():
+        if entries and not (folder / item).is_dir():
+            raise ValueError(f"the folder {item} beside it is missing")
+    return About(
+        config=json.loads(texts["config.json"]),
+        tokenizer_json=texts["tokenizer.json"],
+        meta=json.loads(texts["meta.json"]),
+        arrays=arrays,
+    )
 
 
 def absolute(path: str) -> epath.Path:
@@ -199,8 +200,7 @@ def first_good(
         except DamagedError as error:
             reasons[candidate] = str(error)
             if step is None and jax.process_index() == 0:
-                message = f"warning: checkpoint {directory / str(candidate)} is damaged: {error}"
-                print(message, file=sys.stderr, flush=True)
+                shipped.tell(f"warning: {directory / str(candidate)} is damaged: {error}")
     lines = [f"  step {number}: {reason}" for number, reason in reasons.items()]
     raise UserError("\n".join([f"no good checkpoint in {directory}:", *lines[:MAX_LINES]]))
 
@@ -212,27 +212,25 @@ def read_by_all(what: str, read: Callable[[], T]) -> T:
     nothing about the files.
     """
     value, reason = None, ""
-    with _quiet():
+    with quiet():
         try:
             value = read()
         except Exception as error:
             if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
                 raise
             reason = first_line(error)
-        if reason:
-            time.sleep(0.1)
-            gc.collect()
+            settle()
     if not agreed(not reason):
         raise DamagedError(f"{what}: {reason or 'another process could not read it'}")
     return value
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Drops what threads and abandoned coroutines print by themselves.
 
-    When one read fails, Orbax closes the event loop under the others, and each of them, and each
-    exception that nobody asked for, would put a traceback on the console.
+    When one read or write fails, Orbax closes the event loop under the others, and each of them,
+    and each exception that nobody asked for, would put a traceback on the console.
     """
     hook, logger = sys.unraisablehook, logging.getLogger("asyncio")
     disabled = logger.disabled
@@ -243,6 +241,12 @@ def _quiet() -> Iterator[None]:
             yield
     finally:
         sys.unraisablehook, logger.disabled = hook, disabled
+
+
+def settle() -> None:
+    """Lets what a failure has left behind end, within `quiet`."""
+    time.sleep(0.1)
+    gc.collect()
 
 
 def agreed(good: bool) -> bool:
@@ -280,7 +284,7 @@ class TextHandler(ocp.handlers.AsyncCheckpointHandler):
     async def _write(self, directory: epath.Path, texts: dict[str, str]) -> None:
         if jax.process_index() == 0:
             for name, text in texts.items():
-                (directory / name).write_bytes(text.encode())
+                bucket.write_whole(directory / name, text)
 
     def save(self, directory: epath.Path, args: TextSave) -> None:
         raise NotImplementedError("texts are written in the background only")

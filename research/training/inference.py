@@ -81,7 +81,7 @@ def load_model(path: str, mesh: MeshConfig | None = None) -> Loaded:
         shapes,
         placed,
     )
-    params = checkpoint.restore_params(path, wanted, info.step)
+    info, params = checkpoint.restore_params(path, wanted)
     return Loaded(params, model, tokenizer, config, info, objectives, task, devices, mesh)
 
 

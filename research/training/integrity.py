@@ -9,12 +9,19 @@ the sum; a plain weight per position would miss, for example, an exchange of x a
 differ in the highest bit alone.
 """
 
+import itertools
+import math
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
+
+Place = tuple[slice, ...]  # of a piece within its array
+
+ELEMENTS_AT_ONCE = 1 << 15  # on the host
 
 
 def checksums(tree: object) -> dict[str, int]:
@@ -27,6 +34,39 @@ def checksums(tree: object) -> dict[str, int]:
     # One after the other: CPU devices wait for each other for ever when programs that have
     # nothing to do with each other sum over the mesh at the same time.
     return {path: int(_checksum(_exact(leaf))) for path, leaf in leaves.items()}
+
+
+def checksum_of_pieces(pieces: Iterable[tuple[Place, np.ndarray]], shape: Sequence[int]) -> int:
+    """The number that `checksums` gives for an array of this shape, by numpy alone, from pieces of
+    it that cover it."""
+    strides = [math.prod(shape[axis + 1 :]) for axis in range(len(shape))]
+    total = 0
+    for place, piece in pieces:
+        bits = piece if piece.dtype == bool else piece.view(f"uint{8 * piece.dtype.itemsize}")
+        for within in places(piece.shape, _part(piece.shape)):
+            words = bits[within].astype(np.uint32)
+            index = np.zeros((), np.uint32)
+            for start, part, stride in zip(place, within, strides, strict=True):
+                offsets = start.start + np.arange(part.start, part.stop, dtype=np.uint64)
+                index = index[..., None] + (offsets * stride).astype(np.uint32)
+            with np.errstate(over="ignore"):  # told of scalars alone
+                total += int(np.sum(_mix(words + _mix(index)), dtype=np.uint64))
+    return total % 2**32
+
+
+def places(shape: Sequence[int], step: Sequence[int]) -> Iterator[Place]:
+    """The slices that cut an array of this shape into pieces of the shape `step`."""
+    for start in itertools.product(*map(range, [0] * len(shape), shape, step)):
+        yield tuple(slice(a, min(a + n, end)) for a, n, end in zip(start, step, shape, strict=True))
+
+
+def _part(shape: Sequence[int]) -> list[int]:
+    """The shape of a part that the cache of a processor holds."""
+    sizes, room = [], ELEMENTS_AT_ONCE
+    for size in reversed(shape):
+        sizes.append(max(1, min(size, room)))
+        room //= sizes[-1]
+    return sizes[::-1]
 
 
 def named(tree: object) -> dict[str, Any]:
@@ -79,7 +119,7 @@ def _words(leaf: Array) -> Array:
     return lax.bitcast_convert_type(leaf, jnp.dtype(f"uint{bits}")).astype(jnp.uint32)
 
 
-def _mix(word: Array) -> Array:
+def _mix(word: Array | np.ndarray) -> Array | np.ndarray:
     """MurmurHash3's finaliser, element by element, on uint32."""
     word = (word ^ (word >> 16)) * np.uint32(0x85EBCA6B)
     word = (word ^ (word >> 13)) * np.uint32(0xC2B2AE35)

@@ -78,6 +78,8 @@ def train(
         "start all of them with the same command and code",
     )
     folder = bucket.path(workdir)
+    for place in (folder, folder / "checkpoints"):
+        bucket.require_writable(place)
     with contextlib.ExitStack() as stack:
         alone = lock.alone(folder, lock.TRAINING)
         processes.by_first("the workdir's lock", lambda: stack.enter_context(alone))
@@ -89,7 +91,9 @@ def train(
         if jax.process_count() > 1:
             start.check_shared(run, folder)
         stack.enter_context(meshes.use(run.mesh, run.config.mesh))
-        checkpoints = Checkpoints(str(folder / "checkpoints"), keep=config.train.keep)
+        checkpoints = Checkpoints(
+            str(folder / "checkpoints"), config.train.keep, check=config.train.check_saves
+        )
         stack.enter_context(checkpoints)
         begin = start.start(run, checkpoints, quiet, ("optimizer",) if rewind else ())
         step = int(begin[0].step)
@@ -252,8 +256,7 @@ class _Loop:
             try:
                 self._evaluate()
             except Stopping:
-                self._save(due=True)
-                self._checkpoints.wait()
+                self._save(surely=True, check=False, due=True)
                 raise Interrupted(step) from None
         enough = evaluating and _has_waited(self.best, train.patience)
         if enough and step < run.steps:
@@ -263,15 +266,16 @@ class _Loop:
             )
         last = enough or step == run.steps
         periodic = train.checkpoint_every and step % train.checkpoint_every == 0
+        periodic = periodic or self._checkpoints.overdue() or self._is_time()
         found_best = train.best and evaluating and self.best.step == step
         stopping = self._stop.reached()  # once, or what is asked after the save would not be saved
         if last:
             self.watch.read(self.state.params)
             self.watch.end(step)
-        if last or periodic or stopping or found_best or step == self.start or self._is_time():
-            self._save()
+        if last or periodic or stopping or found_best or step == self.start:
+            # Who stops us may not wait until it is read back.
+            self._save(surely=last or stopping, check=not stopping)
         if stopping and not last:
-            self._checkpoints.wait()
             raise Interrupted(step)
 
     def _evaluate(self) -> None:
@@ -304,8 +308,9 @@ class _Loop:
             return False
         return bool(multihost_utils.broadcast_one_to_all(np.asarray(due)))
 
-    def _save(self, due: bool = False) -> None:
-        """due: the evaluation of this step is still to be made."""
+    def _save(self, surely: bool, check: bool, due: bool = False) -> None:
+        """surely, check: as in `Checkpoints.save_surely`; due: the evaluation of this step is still
+        to be made."""
         with self._clock.span("saving"), self._watchdog.slow(f"the save of step {self.step:,}"):
             self.watch.read(self.state.params)
             self._writer.upload()  # a run that goes on from this step finds the lines up to it
@@ -322,8 +327,12 @@ class _Loop:
             params, opt_state = averaging.exchanged(self.state.params, self.state.opt_state)
             config, tokenizer = to_values(self._run.config), self._run.tokenizer.to_json()
             save = (self.step, params, opt_state, meta, tokenizer, config)
-            if not self._checkpoints.save(*save):
+            if self.step == self.start:  # its arrays are there
                 self._checkpoints.amend(self.step, meta)
+            elif surely:
+                self._checkpoints.save_surely(*save, check=check)
+            elif not self._checkpoints.save(*save):
+                return
         self._stop.saved, self._saved = self.step, time.monotonic()
 
     def _log(self) -> None:

@@ -51,7 +51,8 @@ def initial_params(run: Run) -> tuple[Any, Table]:
         raise UserError(f"the checkpoint {config.init_from} has no backbone to put a head on")
     theirs = info.shapes
     wanted, resized = _wanted(run, theirs, info.config["model"]["vocab_size"])
-    restored = parameters.by_path(checkpoint.restore_params(config.init_from, wanted, info.step))
+    info, params = checkpoint.restore_params(config.init_from, wanted)
+    restored = parameters.by_path(params)
     shapes = parameters.by_path(run.param_shapes)
     new = _new_leaves(run, [path for path in shapes if path not in restored or path in resized])
     for path, (before, _) in resized.items():

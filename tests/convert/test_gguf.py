@@ -181,6 +181,9 @@ def test_parts_of_models_are_named(write):
         importer.read(str(write(keys={"split.count": 3})))
     with pytest.raises(UserError, match="'rope_freqs.weight', a scaling of rotary positions,"):
         importer.read(str(write(more={"rope_freqs.weight": np.ones(2, np.float32)})))
+    for name in ("blk.0.weight", "blk.weight", "blk.attn_q.weight", "weight"):
+        with pytest.raises(UserError, match=f"'{name}' is not known"):
+            importer.read(str(write(more={name: np.ones(2, np.float32)})))
 
 
 def test_keys_of_the_tokenizer_that_are_not_followed_are_told(write, capsys):

@@ -273,25 +273,58 @@ def test_a_config_without_model_type(copy, name):
         importer.read(str(folder))
 
 
-@pytest.mark.parametrize("kind", ["float8_e4m3fn", "float8_e5m2"])
-def test_float8_is_read_as_its_float32(copy, kind):
-    """The library's own writer for numpy has no such type: the file is put together here."""
-    folder = copy("BertModel")
-    arrays = load_file(folder / "model.safetensors")
-    name = QUERY.removeprefix("bert.")
-    arrays[name] = arrays[name].astype(getattr(ml_dtypes, kind))
+def stored_as(folder: Path, kind: str, values: np.ndarray) -> None:
+    """Puts a tensor of another type into a folder: the library's writer for numpy has no such."""
     header, data = {}, b""
-    for key, array in arrays.items():
-        dtype = "F32" if array.dtype == np.float32 else f"F8_{kind[7:11].upper()}".rstrip("F")
+    for key, array in (load_file(folder / "model.safetensors") | {KEY: values}).items():
+        dtype = kind if key == KEY else "F32"
         end = len(data) + array.nbytes
         header[key] = dict(dtype=dtype, shape=array.shape, data_offsets=[len(data), end])
         data += array.tobytes()
     text = json.dumps(header).encode()
     whole = len(text).to_bytes(8, "little") + text + data
     (folder / "model.safetensors").write_bytes(whole)
+
+
+KEY = QUERY.removeprefix("bert.")
+
+
+@pytest.mark.parametrize("kind", ["float8_e4m3fn", "float8_e5m2", "float8_e4m3fnuz"])
+def test_float8_is_read_as_its_float32(copy, kind):
+    folder = copy("BertModel")
+    values = load_file(folder / "model.safetensors")[KEY].astype(getattr(ml_dtypes, kind))
+    name = kind.upper().replace("FLOAT", "F").removesuffix("FN")
+    stored_as(folder, name, values)
     found = parameters.by_path(importer.read(str(folder)).params)
     kernel = found["backbone/layers/attention/query/kernel"][1].reshape(16, 16)
-    np.testing.assert_array_equal(kernel, arrays[name].astype(np.float32).T)
+    np.testing.assert_array_equal(kernel, values.astype(np.float32).T)
+
+
+@pytest.mark.parametrize("kind,size", [("F8_E8M0", 1), ("C64", 8)])
+def test_types_that_are_no_weights_are_named(copy, kind, size):
+    folder = copy("BertModel")
+    stored_as(folder, kind, np.zeros((16, 16), f"V{size}"))
+    with pytest.raises(UserError, match=f"{KEY} is stored as {kind}"):
+        importer.read(str(folder))
+
+
+def test_an_import_that_was_killed_is_made_again(copy, tmp_path, monkeypatch):
+    imported = importer.read(str(copy("BertModel")))
+    output = tmp_path / "ours"
+
+    def killed(*_, **__):
+        raise SystemExit
+
+    with monkeypatch.context() as patch:
+        patch.setattr(importer.checkpoint, "write_checkpoint", killed)
+        patch.setattr(importer.shutil, "rmtree", lambda *_, **__: None)  # as if by SIGKILL
+        (tmp_path / "ours.part" / "checkpoints" / "0.orbax-checkpoint-tmp").mkdir(parents=True)
+        with pytest.raises(SystemExit):
+            importer.save(imported, str(output))
+    assert not output.exists()
+    importer.save(imported, str(output))
+    assert sorted(p.name for p in tmp_path.iterdir() if "ours" in p.name) == ["ours"]
+    assert sorted(p.name for p in (output / "checkpoints").iterdir()) == ["0"]
 
 
 def test_old_names_and_names_without_prefix(copy):

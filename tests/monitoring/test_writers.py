@@ -126,13 +126,16 @@ def test_a_half_written_last_line_is_dropped_by_cut_itself(tmp_path):
 
 
 @pytest.mark.parametrize("line", ["{half\n", "[1]\n", '{"loss": 1}\n', '{"step": "x"}\n'])
-def test_a_foreign_line_is_named_and_nothing_is_lost(tmp_path, line):
-    path = tmp_path / "metrics.jsonl"
+def test_a_foreign_line_stops_no_run_and_nothing_is_lost(tmp_path, line, capsys):
+    path = tmp_path / "timing.jsonl"
     content = '{"step": 1}\n' + line + '{"step": 2}\n'
     path.write_text(content)
-    with MetricWriter(tmp_path) as writer, pytest.raises(UserError, match="line 2"):
+    with MetricWriter(tmp_path) as writer:
         writer.cut(1)
-    assert path.read_text() == content
+    assert path.read_text() == '{"step": 1}\n'
+    assert (tmp_path / "timing.jsonl.damaged").read_text() == content
+    told = capsys.readouterr().err
+    assert "1 lines of" in told and "line 2; they are left out" in told
 
 
 def test_an_inactive_writer_touches_nothing(tmp_path):

@@ -102,6 +102,7 @@ def test_damaged_step_is_passed_over(two_steps, damage, capfd):
     do(two_steps / "8")
     with Checkpoints(str(two_steps), read_only=True) as checkpoints:
         assert checkpoints.latest() == 8
+    read_info(str(two_steps))  # as a run does first: what it says is not said again
     found = restore(two_steps)
     assert found.step == 4
     assert_same(found.params, make_state(4)["params"])
@@ -294,5 +295,7 @@ def test_damaged_params_are_noticed(two_steps, capfd):
     flip(two_steps / "8")
     with pytest.raises(UserError, match="step 8: params"):
         restore_params(str(two_steps), wanted, step=8)
-    assert_same(restore_params(str(two_steps), wanted)["backbone"], make_params(4)["backbone"])
+    info, found = restore_params(str(two_steps), wanted)
+    assert info.step == 4
+    assert_same(found["backbone"], make_params(4)["backbone"])
     assert "8 is damaged" in capfd.readouterr().err
