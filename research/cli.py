@@ -168,7 +168,7 @@ def _switch(name: str, flag: str, value: str) -> str:
 
 def execute(name: str, verb: Verb, arguments: Sequence[str]) -> int:
     """Runs a verb; returns the exit code: 0 done, 1 failed, 2 wrong input, 3 diverged, 5 not saved,
-    130 interrupted."""
+    130 interrupted. (A step that hangs ends the process with `errors.HUNG`.)"""
 
     def run() -> int:
         flags, overrides = parse(name, verb, arguments)

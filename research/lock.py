@@ -100,7 +100,7 @@ class _Lock:
         return True
 
     def _write(self, beat: int) -> None:
-        bucket.write_text(self._file, json.dumps(self._text | {"beat": beat}))
+        bucket.write_whole(self._file, json.dumps(self._text | {"beat": beat}))
 
     def _read(self) -> dict[str, Any]:
         """Empty where there is none, or one that is just being written."""

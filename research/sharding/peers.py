@@ -70,6 +70,13 @@ class Peers:
         self._client.key_value_set(f"{name}/{self.process}", str(value), allow_overwrite=True)
         return [int(text) for _, text in self._client.key_value_dir_get(f"{name}/")]
 
+    def wait_for_all(self) -> None:
+        """Returns when all processes are about to end, or after PARTING seconds."""
+        until = time.monotonic() + PARTING
+        with contextlib.suppress(RuntimeError):  # the coordinator has gone
+            while len(self.numbers("exit", 0)) < self.count and time.monotonic() < until:
+                time.sleep(SECONDS / 5)
+
     def ends(self, code: int, reason: str) -> None:
         """Tells the others that this process ends without them, and why; they end with its code."""
         with contextlib.suppress(RuntimeError):  # the coordinator has gone
@@ -171,12 +178,17 @@ def ending(code: int, error: BaseException | None = None) -> None:
         _peers.ends(code, f"{type(error).__name__}: {lines[0]:.300}")
 
 
-def exit_now(code: int) -> None:
-    """Ends this process, whatever its threads do. What was printed last stays the last."""
+def exit_now(code: int, together: bool = False) -> None:
+    """Ends this process, whatever its threads do. What was printed last stays the last.
+
+    together: the others end in this way too; none goes before all have been told.
+    """
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.__stderr__.fileno())
     cleaning = threading.Thread(target=_clean, daemon=True)
     cleaning.start()
     cleaning.join(PARTING)  # a disk may be what hangs
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.__stderr__.fileno())
+    if _peers is not None and together:
+        _peers.wait_for_all()
     if _peers is not None and _peers.process == 0:
         time.sleep(3 * SECONDS)  # the others still read what they were told
     os._exit(code)

@@ -200,8 +200,7 @@ class Checkpoints:
         new text."""
         self.wait()
         if jax.process_index() == 0:
-            with self._writing():
-                write_meta(self.directory / str(step), meta)
+            write_meta(self.directory / str(step), meta)
         agreed(True)
 
     def save_surely(

@@ -74,9 +74,9 @@ def write_meta(folder: epath.Path, meta: Json) -> None:
     new = [line for line in sums if not line.endswith("  meta.json")] + [
         _sum_line("meta.json", text)
     ]
-    bucket.write_text(about / SUMS, "\n".join([*sums, new[-1]]) + "\n")
-    bucket.write_text(about / "meta.json", text)
-    bucket.write_text(about / SUMS, "\n".join(new) + "\n")
+    bucket.write_whole(about / SUMS, "\n".join([*sums, new[-1]]) + "\n")
+    bucket.write_whole(about / "meta.json", text)
+    bucket.write_whole(about / SUMS, "\n".join(new) + "\n")
 
 
 def read_about(folder: epath.Path) -> About:

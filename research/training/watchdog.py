@@ -79,5 +79,5 @@ class Watchdog:
             faulthandler.dump_traceback(sys.stderr, all_threads=True)
             last = f"error: hung: {word} (config.train.watchdog_seconds); the stacks are above"
             print(last, file=sys.stderr, flush=True)
-            peers.exit_now(HUNG)
+            peers.exit_now(HUNG, together=True)
         return True

@@ -220,6 +220,7 @@ def test_all_stop_at_one_step_whoever_was_asked(whole, tmp_path, asked, number):
     assert_same_numbers(workdir, one)
 
 
+@pytest.mark.long
 def test_a_notice_before_the_first_step_of_a_resumed_run_is_honoured(tmp_path, monkeypatch):
     file = config(tmp_path / "data", "bert")
     read, batches = loop.Ahead.__next__, []
@@ -270,55 +271,6 @@ def test_one_of_four_dies_the_others_say_which_and_the_run_goes_on_with_less(
     again = together(tmp_path / "log", 2, *command)
     assert "taken over from the process" in again[0]
     assert_same_numbers(workdir, one)
-
-
-@pytest.mark.long
-@pytest.mark.parametrize(
-    ("fault", "code", "words"),
-    [
-        (
-            "fail:1:6",
-            1,
-            "error: process 1/2 (host {host}, pid {pid}) ended: RuntimeError: RESEARCH_FAULT",
-        ),
-        ("hang:1:6", 4, "error: hung: process"),
-    ],
-)
-def test_an_error_or_a_hang_of_one_ends_all_and_the_last_line_says_why(
-    whole, tmp_path, monkeypatch, fault, code, words
-):
-    file, _ = whole("bert")
-    command = ["train", f"--config={file}", f"--workdir={tmp_path / 'run'}"]
-    command += ["--config.train.watchdog_seconds=30"]
-    monkeypatch.setenv("RESEARCH_FAULT", fault)
-    with port() as at:
-        commands = [[*command, *flags(at, i, 2)] for i in range(2)]
-        with started(tmp_path / "log", *commands) as made:
-            codes = ends(made, 300)
-    words = words.format(host=socket.gethostname(), pid=made[1].pid)
-    assert codes == [code, code]
-    for i, line in enumerate(last_lines(tmp_path / "log", 2)):
-        assert line.startswith(words)
-        assert code == 1 or "in before" in printed(tmp_path / "log", i) or i == 0, "its stack"
-
-
-@pytest.mark.long
-def test_a_second_notice_ends_all_at_once(whole, tmp_path):
-    file, _ = whole("bert")
-    workdir = tmp_path / "run"
-    command = ["train", f"--config={file}", f"--workdir={workdir}"]
-    with port() as at:
-        commands = [[*command, *flags(at, i, 2)] for i in range(2)]
-        long_batches = SLOW.replace("0.5", "8")
-        with started(tmp_path / "log", *commands, before=long_batches) as made:
-            wait_for_step(workdir, 1, made)
-            for _ in range(2):
-                made[1].send_signal(signal.SIGINT)
-                time.sleep(1)
-            codes = ends(made, 30)
-    assert codes == [130, 130]
-    assert "steps are lost; the newest checkpoint is none" in last_lines(tmp_path / "log", 2)[0]
-    assert not (workdir / lock.TRAINING).exists()
 
 
 @pytest.mark.long

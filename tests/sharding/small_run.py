@@ -1,7 +1,7 @@
 """A run of several processes that costs no compilation: python -m tests.sharding.small_run.
 
-Each of 40 steps is a sum over all processes. It ends as a training does, with the code of its
-command; what it prints last is what `tests/sharding/test_peers.py` reads.
+It goes on from step 100, and each of 40 steps is a sum over all processes. It ends as a training
+does, with the code of its command; `tests/sharding/test_peers.py` reads what it prints.
 """
 
 import ctypes
@@ -11,8 +11,9 @@ import time
 from research import cli
 from research.verbs import PROCESSES, Verb
 
-STEPS = 40
+START, STEPS = 100, 40
 ASK = "ask"  # --workdir=ask: the last process is asked to stop before its first step
+WATCH = "watch"  # --workdir=watch: a step may take 2 s
 
 
 def run(workdir: str) -> int:
@@ -33,10 +34,10 @@ def run(workdir: str) -> int:
     ones = np.ones(jax.device_count(), np.float32)
     x = jax.make_array_from_callback(ones.shape, split, lambda index: ones[index])
     total = jax.jit(lambda x: x.sum(), out_shardings=jax.NamedSharding(mesh, jax.P()))
-    with Stop(0) as stop, Watchdog(2, 20) as watchdog:
+    with Stop(START) as stop, Watchdog(2 if workdir == WATCH else 600, 20) as watchdog:
         if workdir == ASK and jax.process_index() == jax.process_count() - 1:
             os.kill(os.getpid(), signal.SIGTERM)
-        for step in range(1, STEPS + 1):
+        for step in range(START + 1, START + STEPS + 1):
             faults.before(step)
             time.sleep(0.2)
             assert float(total(x)) == jax.process_count()

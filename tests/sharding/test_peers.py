@@ -57,7 +57,7 @@ def wait_for_step(folder: Path, step: int, seconds: float = 120) -> None:
         time.sleep(0.1)
 
 
-def test_all_stop_at_the_first_place_when_one_is_asked_before_it(tmp_path):
+def test_all_stop_when_one_is_asked_before_the_first_step_of_a_resumed_run(tmp_path):
     made = begin(tmp_path, 2, workdir=small_run.ASK)
     codes, texts = end(tmp_path, made, 120)
     steps = [re.findall(r"step (\d+)", text) for text in texts]
@@ -66,7 +66,7 @@ def test_all_stop_at_the_first_place_when_one_is_asked_before_it(tmp_path):
 
 
 def test_who_died_without_a_word_is_the_last_line_of_the_others(tmp_path):
-    made = begin(tmp_path, 3, fault="kill:1:5")
+    made = begin(tmp_path, 3, fault="kill:1:105")
     codes, texts = end(tmp_path, made, 120)
     assert codes == [1, -signal.SIGKILL, 1], texts
     for i in (0, 2):
@@ -76,7 +76,7 @@ def test_who_died_without_a_word_is_the_last_line_of_the_others(tmp_path):
 
 @pytest.mark.long
 def test_so_is_the_coordinator(tmp_path):
-    made = begin(tmp_path, 3, fault="kill:0:5")
+    made = begin(tmp_path, 3, fault="kill:0:105")
     codes, texts = end(tmp_path, made, 120)
     assert codes == [-signal.SIGKILL, 1, 1], texts
     for text in texts[1:]:
@@ -87,7 +87,7 @@ def test_so_is_the_coordinator(tmp_path):
 @pytest.mark.long
 @pytest.mark.parametrize("failed", [0, 1])
 def test_an_error_of_one_is_the_last_line_of_all(tmp_path, failed):
-    made = begin(tmp_path, 3, fault=f"fail:{failed}:5")
+    made = begin(tmp_path, 3, fault=f"fail:{failed}:105")
     codes, texts = end(tmp_path, made, 120)
     assert codes == [1, 1, 1], texts
     who = f"error: process {failed}/3 (host {socket.gethostname()}, pid {made[failed].pid}) ended:"
@@ -98,21 +98,21 @@ def test_an_error_of_one_is_the_last_line_of_all(tmp_path, failed):
 @pytest.mark.long
 @pytest.mark.parametrize("hung", [0, 1])
 def test_a_hang_of_one_ends_all_with_the_stacks_of_all(tmp_path, hung):
-    codes, texts = end(tmp_path, begin(tmp_path, 3, fault=f"hang:{hung}:5"), 120)
+    codes, texts = end(tmp_path, begin(tmp_path, 3, f"hang:{hung}:105", small_run.WATCH), 120)
     assert codes == [4, 4, 4], texts
     for i, text in enumerate(texts):
-        assert last(text).startswith("error: hung: process ") and "step 5 has not" in last(text)
+        assert last(text).startswith("error: hung: process ") and "step 105 has not" in last(text)
         assert ("in before" in text) == (i == hung), "the main thread of the one that hangs"
 
 
 @pytest.mark.long
 def test_a_second_notice_ends_all_at_once(tmp_path):
-    made = begin(tmp_path, 2, fault="hang:0:7")
-    wait_for_step(tmp_path, 5)
+    made = begin(tmp_path, 2, fault="hang:0:107")
+    wait_for_step(tmp_path, 105)
     made[1].send_signal(signal.SIGINT)
     made[0].send_signal(signal.SIGINT)
     time.sleep(0.1)
     made[0].send_signal(signal.SIGINT)
     codes, texts = end(tmp_path, made, 60)
     assert codes == [130, 130], texts
-    assert "steps are lost; the newest checkpoint is none" in last(texts[1])
+    assert "steps are lost; the newest checkpoint is that of step 100" in last(texts[1])

@@ -13,7 +13,7 @@ from research.training.watchdog import Watchdog
 @pytest.fixture
 def exits(monkeypatch):
     codes = []
-    monkeypatch.setattr(peers, "exit_now", codes.append)
+    monkeypatch.setattr(peers, "exit_now", lambda code, together: codes.append(code))
     return codes
 
 
