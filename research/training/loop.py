@@ -15,7 +15,7 @@ from etils import epath
 from jax.experimental import multihost_utils
 
 from research import bucket
-from research.config import Config, changed_keys, flat, from_values, is_free, to_values
+from research.config import Config, changed_keys, flat, is_free, of_checkpoint, to_values
 from research.data.loader import Ahead
 from research.errors import UserError
 from research.evaluation import samples, validation
@@ -187,7 +187,7 @@ def _start(run: Run, checkpoints: Checkpoints, quiet: bool) -> tuple[State, dict
 def _check_same_run(run: Run, checkpoints: Checkpoints) -> None:
     """Raises UserError naming each key in which the run of the checkpoints was another one."""
     info = read_info(str(checkpoints.directory))
-    before = from_values(info.config, f"the config of {checkpoints.directory}", to_run=False)
+    before = of_checkpoint(info.config, str(checkpoints.directory))
     ours, theirs = flat(to_values(run.config)), flat(to_values(before))
     differ = [
         f"  config.{key}: {theirs.get(key)!r} then, {ours.get(key)!r} now"
