@@ -221,6 +221,18 @@ def from_values(values: Mapping[str, Any], where: str = "config", to_run: bool =
     return config
 
 
+def of_checkpoint(values: Mapping[str, Any], path: str) -> Config:
+    """The config in the checkpoint `path`. Raises UserError where another version of the code, with
+    other keys, wrote it."""
+    try:
+        return from_values(values, to_run=False)
+    except UserError as error:
+        raise UserError(
+            f"the checkpoint {path} was made by another version of the code, whose config this one "
+            f"cannot read: {error}"
+        ) from error
+
+
 def to_values(config: Config) -> dict[str, Any]:
     """`Config` as nested dicts of JSON values; `from_values` reads it back."""
 

@@ -65,6 +65,7 @@ def load(
                 f"config.{', config.'.join(free)}{nearest(key, free)}"
             )
     values = read_info(path).config | {"mesh": {}}
+    configs.of_checkpoint(values, path)  # before its keys are mixed with those that are asked for
     config = configs.override(values, overrides, f"the config of {path}", to_run=False)
     config_check.check_values(config)
     loaded = load_model(path, config.mesh)

@@ -8,7 +8,7 @@ import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
-from research.config import Config, from_values
+from research.config import Config, of_checkpoint
 from research.data import corpus, mixture, pretraining, sources, tokenizer_files
 from research.data.tokenizer import Tokenizer
 from research.errors import UserError
@@ -132,7 +132,7 @@ def _known(job: Job, start: Known | None) -> Known:
     info: Info | None = None
     if config.init_from and (job.after is None or (job.after / DONE).exists()):
         info = read_info(config.init_from)
-        theirs = from_values(info.config, "checkpoint", to_run=False)
+        theirs = of_checkpoint(info.config, config.init_from)
         start = Known(theirs, Tokenizer.from_json(info.tokenizer_json))
     there = info is not None or not config.init_from
     if there and wanted.kind in ("checkpoint", "file", "bytes"):
@@ -210,7 +210,7 @@ def _check_shown(experiment: Experiment, planned: Sequence[Job]) -> None:
             continue
         config = configs.get(name)
         if config is None:
-            config = from_values(read_info(name).config, name, to_run=False)
+            config = of_checkpoint(read_info(name).config, name)
         has = names(config.objective) if config.objective else []
         if missing := [objective for objective in needed if objective not in has]:
             raise UserError(

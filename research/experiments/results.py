@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from research.config import from_values
+from research.config import of_checkpoint
 from research.data import corpus
 from research.data.tokenizer import Tokenizer
 from research.errors import UserError
@@ -211,7 +211,7 @@ def _measure(
 def task_of(job: Job) -> tuple[Task, Tokenizer]:
     """The task of a finished job and its tokenizer; no weight is read."""
     info = read_info(str(job.workdir if job.train else job.config.init_from))
-    own = from_values(info.config, "checkpoint", to_run=False)
+    own = of_checkpoint(info.config, str(job.workdir))
     config = own if job.train else dataclasses.replace(job.config, model=own.model)
     tokenizer = Tokenizer.from_json(info.tokenizer_json)
     sizes = (config.data.length, config.data.slots)

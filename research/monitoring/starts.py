@@ -36,6 +36,13 @@ NOTED = (  # of each start, whenever it was
     *("command", "commit", "diff", "versions.jax", "data"),
     *("devices.platform", "devices.kind", "devices.count", "machine.system", "machine.cores"),
 )
+# Flags whose names end in these words are secrets (but tokens, which are counted, are not), and so
+# is what stands before the @ of a URL.
+SECRET = re.compile(
+    r"(?i)(^|[._-])(secret|password|passwd|pwd|credentials?|token|(api_?|access_?)?key)$"
+)
+PASSED = re.compile(r"(?<=://)[^/@\s]+(?=@)")
+MASK = "***"
 LONGEST_DIFF = 1 << 20  # characters; of more the beginning is kept
 
 
@@ -75,8 +82,21 @@ def commit() -> str | None:
 def command() -> list[str]:
     """What was typed; of a process that another one has started, what was typed for that one."""
     if typed := os.environ.get(TYPED):
-        return shlex.split(typed)
-    return ["python", *_program(), *sys.argv[1:]]
+        return masked(shlex.split(typed))
+    return masked(["python", *_program(), *sys.argv[1:]])
+
+
+def masked(arguments: Sequence[str]) -> list[str]:
+    """A command line without its secrets: values of flags that are named so, and in URLs."""
+    found: list[str] = []
+    for argument in arguments:
+        name, equals, _ = argument.partition("=")
+        if name.startswith("-") and SECRET.search(name):
+            argument = f"{name}={MASK}" if equals else argument
+        elif found and found[-1].startswith("-") and SECRET.search(found[-1]):
+            argument = MASK  # its value is a word of its own
+        found.append(PASSED.sub(MASK, argument))
+    return found
 
 
 def versions() -> dict[str, str]:

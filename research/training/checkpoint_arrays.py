@@ -11,6 +11,7 @@ import tensorstore
 from etils import epath
 
 from research import bucket
+from research.errors import UserError
 from research.training import integrity
 from research.training.checkpoint_folder import DamagedError, first_line, read_by_all, texts_in
 from research.training.integrity import named
@@ -104,6 +105,8 @@ def damage(
         about = texts_in(folder)
     except (OSError, ValueError) as error:
         return f"about: {first_line(error)}"
+    except UserError as error:
+        return str(error)
     for item, stored in about.arrays.items():
         own = {name: stored[name] for name in list(stored)[part::parts]}
         for wrong in differing(folder / item, own):

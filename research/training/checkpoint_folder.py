@@ -4,7 +4,8 @@
                    opt_state/  arrays; absent in a checkpoint that is shipped
                    about/      config.json, tokenizer.json, meta.json: the text items,
                                arrays.json: path -> shape, dtype, checksum of every array,
-                               SHA256SUMS of the four, as `sha256sum -c` reads it
+                               format.json: the number of this layout, the version that wrote it,
+                               SHA256SUMS of the five, as `sha256sum -c` reads it
 
 DIRECTORY is WORKDIR/checkpoints in a run. Paths may be on a bucket (gs://…).
 """
@@ -28,6 +29,7 @@ import orbax.checkpoint as ocp
 from etils import epath
 from jax.experimental import multihost_utils
 
+import research
 from research import bucket, shipped
 from research.errors import UserError, nearest
 
@@ -36,6 +38,10 @@ Json = dict[str, Any]
 
 TEXTS = ("config.json", "tokenizer.json", "meta.json", "arrays.json")
 SUMS = "SHA256SUMS"
+# The layout, "format" in format.json; it counts up when older code cannot read what is written.
+# Steps without the file are of before it was written, and like format 1. In every later format
+# these two files have to stay as they are: so that older code can say that it is older.
+FORMAT, FORMAT_FILE = 1, "format.json"
 
 BEST = "best"  # WORKDIR/best stands for a step
 MAX_LINES = 10  # of a message that lists things
@@ -63,6 +69,8 @@ def texts_of(config: Json, tokenizer_json: str, meta: Json, arrays: Json) -> dic
         "meta.json": json.dumps(meta, indent=1),
         "arrays.json": json.dumps(arrays, indent=None, separators=(",", ":")),
     }
+    form = {"format": FORMAT, "version": research.__version__}
+    texts[FORMAT_FILE] = json.dumps(form)
     sums = [_sum_line(name, text) for name, text in texts.items()]
     return {**texts, SUMS: "\n".join(sums) + "\n"}
 
@@ -85,15 +93,29 @@ def read_about(folder: epath.Path) -> About:
 
 
 def texts_in(folder: epath.Path) -> About:
-    """The texts of one step, checked. Raises ValueError or OSError where they are damaged."""
-    for name in (*TEXTS, SUMS):
+    """The texts of one step, checked. Raises ValueError or OSError where they are damaged, and
+    UserError where a later version of the code wrote them."""
+    if not (folder / "about" / SUMS).exists():
+        raise ValueError(f"{SUMS} is missing")
+    sums = (folder / "about" / SUMS).read_text().splitlines()
+
+    def checked(name: str) -> str:
         if not (folder / "about" / name).exists():
             raise ValueError(f"{name} is missing")
-    sums = (folder / "about" / SUMS).read_text().splitlines()
-    texts = {name: (folder / "about" / name).read_bytes().decode() for name in TEXTS}
-    for name, text in texts.items():
+        text = (folder / "about" / name).read_bytes().decode()
         if _sum_line(name, text) not in sums:
             raise ValueError(f"{name} does not match its SHA-256")
+        return text
+
+    if any(line.endswith(f"  {FORMAT_FILE}") for line in sums):
+        form = json.loads(checked(FORMAT_FILE))
+        if form["format"] > FORMAT:
+            raise UserError(
+                f"{folder} was made by a newer version of the code, {form['version']}: it has "
+                f"format {form['format']}, and this version, {research.__version__}, reads formats "
+                f"up to {FORMAT}"
+            )
+    texts = {name: checked(name) for name in TEXTS}
     arrays = json.loads(texts["arrays.json"])
     for item, entries in arrays.items():
         if entries and not (folder / item).is_dir():
@@ -209,14 +231,14 @@ def read_by_all(what: str, read: Callable[[], T]) -> T:
     """read(), or DamagedError in every process if it fails in one, so that none waits alone.
 
     Damage shows as almost any exception of Orbax and TensorStore; only a lack of memory says
-    nothing about the files.
+    nothing about the files, and a UserError is the same in all processes.
     """
     value, reason = None, ""
     with quiet():
         try:
             value = read()
         except Exception as error:
-            if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
+            if isinstance(error, MemoryError | UserError) or "RESOURCE_EXHAUSTED" in str(error):
                 raise
             reason = first_line(error)
             settle()

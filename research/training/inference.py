@@ -5,7 +5,7 @@ import dataclasses
 import jax
 from jax.sharding import Mesh
 
-from research.config import Config, from_values
+from research.config import Config, of_checkpoint
 from research.data.tokenizer import Tokenizer
 from research.errors import UserError
 from research.models import params as parameters
@@ -62,7 +62,7 @@ def load_model(path: str, mesh: MeshConfig | None = None) -> Loaded:
             its config, each named.
     """
     info = checkpoint.read_info(path)
-    config = from_values(info.config, f"the config of {path}", to_run=False)
+    config = of_checkpoint(info.config, path)
     tokenizer = Tokenizer.from_json(info.tokenizer_json)
     # Which kernel training took says nothing of this machine.
     model = dataclasses.replace(config.model, attention="auto")

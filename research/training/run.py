@@ -11,7 +11,7 @@ import numpy as np
 import optax
 from jax.sharding import Mesh, NamedSharding
 
-from research.config import Config, from_values
+from research.config import Config, of_checkpoint
 from research.data import corpus, tokenizer_files
 from research.data.loader import Batches
 from research.data.tokenizer import Tokenizer
@@ -187,7 +187,7 @@ def resolve(config: Config) -> tuple[Config, Tokenizer]:
     Raises UserError where they do not fit the checkpoint or each other.
     """
     info = checkpoint.read_info(config.init_from) if config.init_from else None
-    theirs = from_values(info.config, "checkpoint", to_run=False).model if info else None
+    theirs = of_checkpoint(info.config, config.init_from).model if info else None
     tokenizer = _tokenizer(config, info.tokenizer_json if info else None)
     model = shape(config, theirs, tokenizer.vocab_size)
     if theirs is not None:

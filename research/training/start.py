@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from etils import epath
 
-from research.config import flat, from_values, is_free, to_values
+from research.config import flat, is_free, of_checkpoint, to_values
 from research.errors import UserError
 from research.sharding import processes
 from research.training import averaging, restore, watch
@@ -66,7 +66,7 @@ def start(
 def _check_same_run(run: Run, checkpoints: Checkpoints, free: tuple[str, ...]) -> None:
     """Raises UserError naming each key in which the run of the checkpoints was another one."""
     info = read_info(str(checkpoints.directory))
-    before = from_values(info.config, f"the config of {checkpoints.directory}", to_run=False)
+    before = of_checkpoint(info.config, str(checkpoints.directory))
     ours, theirs = flat(to_values(run.config)), flat(to_values(before))
     differ = [
         f"  config.{key}: {theirs.get(key)!r} then, {ours.get(key)!r} now"

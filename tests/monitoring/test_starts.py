@@ -68,6 +68,24 @@ def test_a_process_that_a_command_starts_notes_that_command(monkeypatch):
     assert starts.command() == ["python", "launch.py", "experiment", "--only=a b"]
 
 
+def test_secrets_are_not_kept():
+    kept = [
+        *("--config=a.py", "--config.train.tokens=100", "--config.tokenizer.add_tokens=['<a>']"),
+        *("--max_tokens", "64", "--config.data.key_words=x", "--workdir=gs://bucket/a@b"),
+    ]
+    assert starts.masked(kept) == kept
+    secret = {
+        "--api_key=abc": ["--api_key=***"],
+        "--on.wandb_key=abc": ["--on.wandb_key=***"],
+        "--hf-token abc": ["--hf-token", "***"],
+        "--on.password=a=b": ["--on.password=***"],
+        "--AWS_SECRET=abc": ["--AWS_SECRET=***"],
+        "--config.data.corpus=https://me:abc@host/x": ["--config.data.corpus=https://***@host/x"],
+    }
+    for line, masked in secret.items():
+        assert starts.masked(line.split()) == masked
+
+
 def test_the_model_of_the_processor_is_noted():
     found = starts.describe("", "")["machine"]["cpu"]
     info = Path("/proc/cpuinfo")
