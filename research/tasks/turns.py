@@ -13,7 +13,7 @@ families write for turns of text, without what some add on their own (dates, def
 import dataclasses
 from collections.abc import Mapping, Sequence
 
-from research.data.encoding import Templated
+from research.data.special_tokens import Templated
 from research.data.tokenizer import Tokenizer
 
 Messages = Sequence[Mapping[str, str]]
