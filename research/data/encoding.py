@@ -22,26 +22,6 @@ class Encoding(NamedTuple):
     words: np.ndarray
 
 
-class Templated(str):
-    """A text of which only some characters, `control` (start, end), may be special tokens.
-
-    They are a template's own; what others say stands between them.
-    """
-
-    control: tuple[tuple[int, int], ...] = ()
-
-    @classmethod
-    def of(cls, text: str, control: Sequence[tuple[int, int]]) -> "Templated":
-        made = cls(text)
-        made.control = tuple(control)
-        return made
-
-    def since(self, start: int) -> "Templated":
-        """The text from a character on."""
-        control = [(max(0, a - start), b - start) for a, b in self.control if b > start]
-        return Templated.of(str(self)[start:], control)
-
-
 def bytes_of(text: str, encoding: Encoding) -> np.ndarray:
     """UTF-8 bytes of the text that each of its tokens stands for, int64 [n]; all together they are
     the text's. What lies between two tokens counts to the later one, what is behind the last one
@@ -82,6 +62,17 @@ def joined(parts: Sequence[tuple[int, Encoding]]) -> Encoding:
         np.concatenate([part.ends + at for at, part in parts]).astype(np.int32),
         np.concatenate(words).astype(np.int32),
     )
+
+
+def byte_names() -> list[str]:
+    """The character by which a byte-level vocabulary writes each byte, 0 to 255.
+
+    Printable bytes write themselves, the others the characters from U+0100 on, in order
+    (Radford et al. 2019, their encoder).
+    """
+    printable = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
+    others = iter(range(0x100, 0x200))
+    return [chr(byte if byte in printable else next(others)) for byte in range(256)]
 
 
 def _take_marks(text: str, starts: np.ndarray, ends: np.ndarray) -> None:

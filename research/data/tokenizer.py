@@ -24,28 +24,13 @@ from tokenizers import (
     trainers,
 )
 
-from research.data import encoding as encodings
 from research.data import frame as frames
-from research.data import pieces
-from research.data.encoding import Encoding, Templated
+from research.data import pieces, special_tokens
+from research.data.encoding import Encoding, byte_names
 from research.data.frame import Frame
+from research.data.special_tokens import BERT_SPECIALS, GPT_SPECIALS, NAMES, ROLES, TURN_ENDS
 from research.errors import UserError
 
-BERT_SPECIALS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
-GPT_SPECIALS = ("<|pad|>", "<|endoftext|>")
-# In the order of preference. Families share names: in RoBERTa's vocabulary <s> is both cls and bos.
-_ROLES = {
-    "pad": ("[PAD]", "<pad>", "<|pad|>", "<|padding|>", "<|finetune_right_pad_id|>"),
-    "unk": ("[UNK]", "<unk>", "<|unk|>"),
-    "cls": ("[CLS]", "<s>"),
-    "sep": ("[SEP]", "</s>"),
-    "mask": ("[MASK]", "<mask>", "<|mask|>"),
-    "bos": ("<s>", "<bos>", "<|begin_of_text|>", "<|startoftext|>", "<|endoftext|>"),
-    "eos": ("</s>", "<eos>", "<|end_of_text|>", "<|endoftext|>"),
-}
-# With these a model that was tuned on conversations ends what it says.
-_TURN_ENDS = ("<|im_end|>", "<|eot_id|>", "<end_of_turn>", "<|end_of_turn|>", "<|end|>")
-_NAMES = frozenset(name for names in (*_ROLES.values(), _TURN_ENDS) for name in names)
 _BYTE = re.compile("<0x[0-9A-F]{2}>")  # how SentencePiece writes a byte of an unknown character
 # WordPiece keeps this many characters, as BERT's own training did; byte-level BPE needs no limit.
 _ALPHABET = 1000
@@ -89,14 +74,14 @@ class Tokenizer:
         ids = {token.content: number for number, token in added.items()}
         usual = {
             role: next((ids[name] for name in names if name in ids), None)
-            for role, names in _ROLES.items()
+            for role, names in ROLES.items()
         }
         self.declared: dict[str, int | None] = {
             role: None if name is None else inner.token_to_id(name)
             for role, name in self.roles.items()
         }
         found = usual | self.declared
-        turns = [ids[name] for name in _TURN_ENDS if name in ids]
+        turns = [ids[name] for name in TURN_ENDS if name in ids]
         if found["eos"] in turns and usual["eos"] is not None:
             found["eos"] = usual["eos"]
         self.pad: int | None = found["pad"]
@@ -115,7 +100,7 @@ class Tokenizer:
         ]
         framing = (n for frame in self._frames for part in frame.ids for n in part)
         self.special_ids = frozenset(
-            number for number, token in added.items() if token.special or token.content in _NAMES
+            number for number, token in added.items() if token.special or token.content in NAMES
         ).union(framing, (n for n in self.declared.values() if n is not None))
         self.vocab_size: int = max(inner.get_vocab(with_added_tokens=True).values()) + 1
 
@@ -144,24 +129,9 @@ class Tokenizer:
         A special token that the text spells out ("the [MASK].") is text like any other, but for
         the control characters of a `Templated` text, and with `parse_special`.
         """
-        if self.parse_special or not isinstance(text, Templated):
+        if self.parse_special or not isinstance(text, special_tokens.Templated):
             return self.encode_batch([text])[0]
-        parsed = self._encode([text], True)[0]
-        special = np.isin(parsed.ids, list(self._added_special))
-        spans = zip(parsed.starts[special].tolist(), parsed.ends[special].tolist(), strict=True)
-        own, others = [], False
-        for start, end in spans:
-            inside = any(a <= end - 1 and start < b for a, b in text.control)
-            own += [(start, end)] if inside else []
-            others = others or not inside
-        if not others:
-            return parsed
-        parts, at = [], 0
-        for start, end in (*own, (len(text), len(text))):
-            parts.append((at, self._encode([str(text)[at:start]], False)[0]))
-            parts.append((start, self._encode([str(text)[start:end]], True)[0]))
-            at = end
-        return encodings.joined(parts)
+        return special_tokens.encode(text, self._added_special, self._encode)
 
     def encode_batch(self, texts: Sequence[str]) -> list[Encoding]:
         """`encode` of each text, on all cores; long ones in pieces."""
@@ -244,7 +214,7 @@ class Tokenizer:
         if found is None:
             raise UserError(
                 f"the tokenizer declares no {role} token ({why}); it would be named "
-                f"{' or '.join(_ROLES[role])}; config.tokenizer.add_tokens appends one"
+                f"{' or '.join(ROLES[role])}; config.tokenizer.add_tokens appends one"
             )
         return found
 
@@ -363,7 +333,7 @@ def characters(texts: Iterable[str]) -> Tokenizer:
 
 def byte_tokenizer() -> Tokenizer:
     """Every UTF-8 byte is a token, its id is byte + 2; ids <|pad|> 0, <|endoftext|> 1."""
-    vocab = {token: number for number, token in enumerate((*GPT_SPECIALS, *_byte_names()))}
+    vocab = {token: number for number, token in enumerate((*GPT_SPECIALS, *byte_names()))}
     return Tokenizer(_with_specials(_byte_level(models.BPE(vocab=vocab, merges=[])), GPT_SPECIALS))
 
 
@@ -410,7 +380,7 @@ def byte_pairs(
     Names that are known as special tokens are special.
     """
     inner = _byte_level(models.BPE(vocab=vocab, merges=merges), add_prefix_space)
-    names = sorted((name for name in _NAMES if name in vocab), key=vocab.get)
+    names = sorted((name for name in NAMES if name in vocab), key=vocab.get)
     return Tokenizer(_with_specials(inner, names))
 
 
@@ -424,14 +394,3 @@ def _byte_level(model: models.BPE, add_prefix_space: bool = False) -> tokenizers
 def _with_specials(inner: tokenizers.Tokenizer, names: Sequence[str]) -> tokenizers.Tokenizer:
     inner.add_special_tokens([AddedToken(name, normalized=False, special=True) for name in names])
     return inner
-
-
-def _byte_names() -> list[str]:
-    """The character by which a byte-level vocabulary writes each byte, 0 to 255.
-
-    Printable bytes write themselves, the others the characters from U+0100 on, in order
-    (Radford et al. 2019, their encoder).
-    """
-    printable = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
-    others = iter(range(0x100, 0x200))
-    return [chr(byte if byte in printable else next(others)) for byte in range(256)]

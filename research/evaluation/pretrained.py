@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from research.data.batch import Layout, Slot
-from research.data.encoding import Templated
+from research.data.special_tokens import Templated
 from research.data.tokenizer import Tokenizer
 from research.errors import UserError
 from research.evaluation.evaluator import Reader

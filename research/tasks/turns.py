@@ -15,7 +15,7 @@ import dataclasses
 import json
 from collections.abc import Mapping, Sequence
 
-from research.data.encoding import Templated
+from research.data.special_tokens import Templated
 from research.data.tokenizer import Tokenizer
 
 Messages = Sequence[Mapping[str, str]]

@@ -14,8 +14,9 @@ import tokenizers as library
 
 from research.data import tokenizer as tokenizers
 from research.data import tokenizer_files
-from research.data.encoding import Templated, bytes_of
+from research.data.encoding import bytes_of
 from research.data.sources import SourceConfig, read
+from research.data.special_tokens import Templated
 from research.data.tokenizer import Tokenizer
 from research.errors import UserError
 from tests.convert.folders import SENTENCE_PIECES
