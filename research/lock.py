@@ -124,7 +124,7 @@ class _Lock:
                 time.sleep(min(1, STALE / 10))
                 if self._read() != first:
                     raise self._refusal(self._read() or first)
-        print(f"{self._file}: taken over from {_who(first)}, which is dead", file=sys.stderr)
+        print(f"{self._file}: taken over from {_who(first)}: it is dead", file=sys.stderr)
 
     def _check_ours(self) -> None:
         other = self._read()
@@ -163,10 +163,8 @@ def _me() -> dict[str, Any]:
 
 
 def _who(text: dict[str, Any]) -> str:
-    return (
-        f"the process {text.get('pid', '?')} on host {text.get('host', '?')}, since "
-        f"{text.get('since', '?')},"
-    )
+    pid, host, since = (text.get(key, "?") for key in ("pid", "host", "since"))
+    return f"the process {pid} on host {host} (since {since})"
 
 
 def _started(pid: int) -> str | None:

@@ -33,7 +33,7 @@ def test_a_second_one_is_told_who_is_there_and_since_when(folder):
             pass
         assert (folder / "l").exists()
     assert re.search(
-        rf"{folder}: the process {os.getpid()} on host \S+, since 20\d\d-\d\d-\d\d \d\d:\d\d:\d\d ",
+        rf"{folder}: the process {os.getpid()} on host \S+ \(since 20\d\d-\d\d-\d\d \d\d:\d\d:",
         str(refused.value),
     )
     assert not folder.parent.exists(), "what was made for it alone goes with it"

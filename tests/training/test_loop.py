@@ -25,7 +25,9 @@ def test_a_share_of_the_peak_above_one_is_left_out(monkeypatch, peak, shown):
 def test_a_second_run_in_a_workdir_is_refused_and_writes_nothing(tmp_path):
     config = helpers.run_config("bert", tmp_path, steps=1)
     with lock.alone(epath.Path(tmp_path / "run"), lock.TRAINING):
-        with pytest.raises(UserError, match=r"the process \d+ on host .*, since 20.* is at work"):
+        with pytest.raises(
+            UserError, match=r"the process \d+ on host .* \(since 20.*\) is at work"
+        ):
             loop.train(config, str(tmp_path / "run"), quiet=True)
         assert [file.name for file in (tmp_path / "run").iterdir()] == [lock.TRAINING]
     assert not (tmp_path / "cache").exists(), "before texts are tokenised"
