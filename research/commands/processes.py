@@ -1,5 +1,8 @@
 """The flags of a run of several processes."""
 
+import os
+import sys
+
 from research.commands.numbers import whole
 from research.errors import UserError
 from research.sharding import processes
@@ -15,8 +18,22 @@ def join(coordinator: str, process_id: str, num_processes: str) -> None:
     Raises UserError for flags that do not fit together.
     """
     place = _place(coordinator, process_id, num_processes)
+    _say_if_bound()
     if place is not None:
         processes.join(place)
+
+
+def _say_if_bound() -> None:
+    """Launchers bind a process to one core where they are not told how many it needs."""
+    if not hasattr(os, "sched_getaffinity"):  # not on macOS
+        return
+    if len(os.sched_getaffinity(0)) == 1 < (os.cpu_count() or 1):
+        print(
+            f"this process may use 1 of {os.cpu_count()} cores, for reading the data too; more: "
+            "mpirun --bind-to none, srun --cpus-per-task=N, --on.cpus_per_task=N",
+            file=sys.stderr,
+            flush=True,
+        )
 
 
 def _place(coordinator: str, process_id: str, num_processes: str) -> Place | None:

@@ -5,7 +5,9 @@ and links to what lies beside it, such as runs/, with the Python of the launch. 
 of time or is preempted saves its checkpoint, is queued again and goes on.
 """
 
+import contextlib
 import dataclasses
+import io
 import os
 import re
 import shlex
@@ -24,14 +26,19 @@ from research.monitoring import starts
 
 FOLDER = "launch"  # in the workdir: code, sbatch files, logs
 SECONDS_TO_SAVE = 120  # between the signal and the end of the time
+INTERRUPTED = 130  # launch.py's exit code; with any other than 0 it would be the same again
 MEMORY = re.compile(r"\d+[KMGT]B?")
+PARTITION = "%P %D nodes, each %c cores, %m MB, gres %G; at most %l"  # sinfo's words
+# Reasons for which a job waits that do not pass by themselves: more than a partition or a job may
+# have. Slurm accepts such jobs.
+NEVER = re.compile(r"PartitionConfig|Partition(Node|Time)Limit|BadConstraints|\w+PerJob\w*")
 
 
 @dataclasses.dataclass(frozen=True)
 class Options:
     """sbatch's own names. `time` in minutes; an option that is empty or 0 is left to the cluster.
 
-    restarts: how often a job goes on after its time; being preempted does not count.
+    restarts: how often a job goes on after its time.
     """
 
     time: int
@@ -81,7 +88,7 @@ class Worker:
         if callable(queue_again):
             signal.signal(signal.SIGUSR2, end_of_time)
         code = self.call(self.arguments)
-        if code and told:
+        if code == INTERRUPTED and told:
             queue_again(signal.SIGUSR2, None)  # ends the process of the first task
         elif code:
             raise RuntimeError(f"exit code {code}; its message is above")
@@ -133,7 +140,7 @@ def launch(request: Request, given: dict[str, str], dry_run: bool) -> int:
             print(at._make_submission_file_text(at._submitit_command_str, job.name))
             ids[job.name] = f"<{job.name}>"
         else:
-            submitted = at.submit(Worker(job.call, job.arguments))
+            submitted = _submit(at, job, list(ids.values()))
             ids[job.name] = submitted.job_id
             print(f"job {submitted.job_id}: {job.name}, log {submitted.paths.stdout}")
     return 0
@@ -179,6 +186,32 @@ def make_report(arguments: list[str]) -> int:
     from research.commands import experiment
 
     return cli.guarded(lambda: experiment.write_report(*arguments))
+
+
+def _submit(executor: Any, job: Planned, before: list[str]) -> Any:
+    """submitit's job. Raises UserError, with the jobs `before` cancelled, where Slurm refuses it or
+    would let it wait for ever."""
+    from submitit.core.utils import FailedJobError
+
+    submitted, reason = None, ""
+    try:
+        with contextlib.redirect_stderr(io.StringIO()):  # what the error says too
+            submitted = executor.submit(Worker(job.call, job.arguments))
+    except FailedJobError as error:
+        lines = [line.removeprefix("sbatch: error: ") for line in str(error).splitlines()]
+        reason = f"sbatch: {'; '.join(lines)}"
+    if submitted is not None:
+        waits = programs.answer(
+            ["squeue", "--noheader", f"--jobs={submitted.job_id}", "--format=%r"]
+        )
+        if not NEVER.fullmatch(waits or ""):
+            return submitted
+        before = [*before, submitted.job_id]
+        reason = f"Slurm would let the job wait for ever ({waits}): no node or limit is that large"
+    if before:
+        programs.answer(["scancel", *before])
+    there = programs.answer(["sinfo", "--noheader", f"--format={PARTITION}"])
+    raise UserError("\n  ".join([f"{reason}; the partitions are", *(there or "").splitlines()]))
 
 
 def _parameters(

@@ -25,7 +25,8 @@ from research.monitoring import starts
 
 LONGEST = 60  # characters of a name
 SECONDS_BETWEEN_LOOKS = 30
-WRONG_INPUT = 2  # launch.py's exit code: it would be the same the next time
+# launch.py's exit codes after which it would be the same the next time: done, wrong input, diverged
+FINAL = (0, 2, 3)
 GONE = (None, "SUSPENDING", "SUSPENDED", "DELETING")  # states of a slice that was taken away
 FAILED = "FAILED"
 ARCHIVE = "code.tar.gz"  # stands for the archive's path in a dry run
@@ -159,7 +160,7 @@ def _run(made: Commands, options: Options) -> int:
         code = next(filter(None, map(programs.call, _preparation(made))), 0)
         prepared = code == 0
         code = code or _watch(made)
-        if prepared and code in (0, WRONG_INPUT):
+        if prepared and code in FINAL:
             break
         time.sleep(SECONDS_BETWEEN_LOOKS)  # what was preempted may still look active
         state, _ = _state(made)

@@ -21,7 +21,7 @@ import jax
 from jax._src import clusters, distributed  # the public names ask the devices, or cannot be asked
 
 from research.errors import UserError
-from research.sharding import peers
+from research.sharding import launcher, peers
 
 DAY = 86_400
 TIMEOUT = 300  # seconds until a process that misses the others gives up; hosts start unevenly
@@ -49,32 +49,39 @@ def find() -> Place | None:
 
     None without a cluster, and in one of a single process: nothing is started then.
 
-    Raises UserError where there is a cluster that does not tell.
+    Raises UserError where there is a cluster that does not tell, and where a launcher has started
+    more processes than are found.
     """
+    coordinator, count, process, devices = launcher.open_mpi_5() or _cluster()
+    alone = None in (coordinator, count, process) or count == 1
+    launcher.check(1 if alone else count)
+    if alone:
+        return None
+    # jax takes a task of Slurm to have one device; one that is alone on its node has them all.
+    if re.fullmatch(r"1(\(x\d+\))?", os.environ.get("SLURM_STEP_TASKS_PER_NODE", "")):
+        devices = None
+    return Place(coordinator, process, count, None if devices is None else tuple(devices))
+
+
+def _cluster() -> tuple:
+    """(coordinator, processes, this process, its devices) as jax detects them, None without."""
     # jax takes every pod of Kubernetes for a cluster, but only those of an indexed job are one.
     pod = "KUBERNETES_SERVICE_HOST" in os.environ and "JOB_COMPLETION_INDEX" not in os.environ
     try:
         with warnings.catch_warnings():
             if pod:
                 warnings.simplefilter("ignore")
-            found = clusters.ClusterEnv.auto_detect_unset_distributed_params(
+            return clusters.ClusterEnv.auto_detect_unset_distributed_params(
                 None, None, None, None, None, TIMEOUT
             )
     except Exception as error:  # whatever the services of a cluster answer
         if pod:
-            return None
+            return None, None, None, None
         raise UserError(
             f"this looks like a cluster, but its processes cannot be found: {error}\n"
             "give --coordinator, --process_id and --num_processes, or --num_processes=1 to run "
             "in this process alone"
         ) from error
-    coordinator, count, process, devices = found
-    if None in (coordinator, count, process) or count == 1:
-        return None
-    # jax takes a task of Slurm to have one device; one that is alone on its node has them all.
-    if re.fullmatch(r"1(\(x\d+\))?", os.environ.get("SLURM_STEP_TASKS_PER_NODE", "")):
-        devices = None
-    return Place(coordinator, process, count, None if devices is None else tuple(devices))
 
 
 def join(place: Place) -> None:
@@ -116,6 +123,12 @@ def _give_up(place: Place) -> None:
         reason = (
             f"not all {place.count} processes have come to {place.coordinator}: start those that "
             f"are missing, each with a --process_id of its own from 0 to {place.count - 1}"
+        )
+    except socket.gaierror as error:
+        reason = (
+            f"the name {host!r} does not resolve on {socket.gethostname()} ({error.strerror}): give "
+            "process 0's address, --coordinator=ADDRESS:PORT. Slurm's name of a node (NodeName) need "
+            "not be one that the others can resolve"
         )
     except OSError as error:
         reason = (

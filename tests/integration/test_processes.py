@@ -21,6 +21,7 @@ from jax._src.clusters import cloud_tpu_cluster
 from research import cli, lock
 from research import config as configs
 from research.commands import processes as flags_of_a_run
+from research.errors import UserError
 from research.sharding import processes
 from research.training import loop
 from research.training.checkpoint_folder import absolute, steps_in
@@ -491,3 +492,37 @@ def test_folders_that_are_not_shared_are_noticed(tmp_path):
     found = [printed(tmp_path / "log", i) for i in range(2)]
     assert codes == [2, 2], found
     assert all("is there: True in process 0, False in process 1" in text for text in found)
+
+
+def under_open_mpi_5(monkeypatch, size: str = "2", on_machine: str = "2") -> None:
+    """The variables of its mpirun in process 1."""
+    told = {"SIZE": size, "RANK": "1", "LOCAL_RANK": "1", "LOCAL_SIZE": on_machine}
+    for name, value in told.items():
+        monkeypatch.setenv(f"OMPI_COMM_WORLD_{name}", value)
+    monkeypatch.setenv("PMIX_NAMESPACE", "prterun-host-1234@1")
+
+
+def test_processes_of_open_mpi_5_on_one_machine_find_each_other(monkeypatch):
+    under_open_mpi_5(monkeypatch)
+    place = processes.find()
+    assert (place.process, place.count, place.devices) == (1, 2, (1,))
+    host, _, number = place.coordinator.rpartition(":")
+    assert host == "127.0.0.1" and int(number) >= 61440
+    monkeypatch.setenv("PMIX_NAMESPACE", "prterun-host-1235@1")
+    assert processes.find().coordinator != place.coordinator, "another job has another port"
+
+
+@pytest.mark.parametrize(("size", "rank"), [("PMI_SIZE", "PMI_RANK"), ("WORLD_SIZE", "RANK")])
+def test_processes_that_do_not_find_each_other_do_not_train_each_alone(monkeypatch, size, rank):
+    monkeypatch.setenv(rank, "0")
+    monkeypatch.setenv(size, "1")
+    assert processes.find() is None
+    monkeypatch.setenv(size, "4")
+    with pytest.raises(UserError, match=rf"4 processes .*\n.*--process_id=\${rank} "):
+        processes.find()
+
+
+def test_a_host_that_does_not_resolve_is_named(monkeypatch, capfd):
+    monkeypatch.setattr(os, "_exit", lambda code: None)
+    processes._give_up(processes.Place("no-such-host.invalid:1234", 1, 2))
+    assert "the name 'no-such-host.invalid' does not resolve on" in capfd.readouterr().err

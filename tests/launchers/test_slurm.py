@@ -218,6 +218,40 @@ def test_a_job_that_fails_is_not_queued_again(queued):
     assert queued == []
 
 
+@pytest.mark.parametrize("code", [2, 3])
+def test_wrong_input_and_a_divergence_are_not_queued_again_though_time_is_up(queued, code):
+    with pytest.raises(RuntimeError, match=f"exit code {code}"):
+        worker_of(code, queued, lambda: os.kill(os.getpid(), signal.SIGUSR2))()
+    assert queued == []
+
+
+def test_what_sbatch_refuses_is_said_in_its_words(project, cluster, programs, capsys):
+    message = "invalid partition specified: gpu"
+    programs("sbatch", f"import sys\nsys.exit('sbatch: error: {message}')")
+    programs("sinfo", "print('main* 2 nodes')")
+    assert cli.main([*TRAIN, *CLUSTER]) == 2
+    said = capsys.readouterr().err
+    assert said == f"error: sbatch: {message}; the partitions are\n  main* 2 nodes\n"
+
+
+def test_a_job_that_would_wait_for_ever_is_cancelled(
+    experiment, cluster, programs, capsys, project, monkeypatch
+):
+    """The reason is that of the second job."""
+    programs(
+        "squeue",
+        "import sys\nif '--jobs=2' in sys.argv: print('PartitionNodeLimit')\n",
+    )
+    programs("sinfo", "print('main* 2 nodes')")
+    programs(
+        "scancel",
+        f"import sys\nopen({str(project / 'cancelled')!r}, 'w').write(' '.join(sys.argv[1:]))",
+    )
+    assert cli.main([*experiment, *CLUSTER]) == 2
+    assert "wait for ever (PartitionNodeLimit)" in capsys.readouterr().err
+    assert (project / "cancelled").read_text() == "1 2"
+
+
 def test_a_job_that_ends_in_time_is_not_queued_again(queued):
     worker_of(0, queued, lambda: os.kill(os.getpid(), signal.SIGUSR2))()
     assert queued == []
