@@ -86,11 +86,7 @@ class Checkpoints:
     """
 
     def __init__(
-        self,
-        directory: str,
-        keep: int | None = 2,
-        read_only: bool = False,
-        check: bool = True,
+        self, directory: str, keep: int | None = 2, read_only: bool = False, check: bool = True
     ):
         """Opens `directory`, making it if needed and clearing what a killed save left there.
 
@@ -157,11 +153,8 @@ class Checkpoints:
         trees = {"params": named(params), "opt_state": named(opt_state)}
         arrays = {item: checkpoint_arrays.describe(leaves) for item, leaves in trees.items()}
         about = TextSave(texts_of(config, tokenizer_json, meta, arrays))
-        items = {
-            k: ocp.args.PyTreeSave(checkpoint_arrays.nest(leaves))
-            for k, leaves in trees.items()
-            if leaves
-        }
+        nested = {item: checkpoint_arrays.nest(leaves) for item, leaves in trees.items() if leaves}
+        items = {item: ocp.args.PyTreeSave(tree) for item, tree in nested.items()}
         args = ocp.args.Composite(about=about, **items)
         reason = ""
         try:
@@ -257,8 +250,9 @@ class Checkpoints:
             self._open()
 
     def _not_saved(self, step: int | None) -> NotSavedError:
-        latest = self.latest()
-        there = "there is none" if latest is None else f"the newest is of step {latest}"
+        there = (
+            "there is none" if self.latest() is None else f"the newest is of step {self.latest()}"
+        )
         what = "the last state" if step is None else f"the state of step {step}"
         return NotSavedError(
             f"{what} could not be saved in {self.directory}: {self._failures[-1]}; {there}. The "
