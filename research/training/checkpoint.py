@@ -79,8 +79,7 @@ class Checkpoints:
     """The checkpoints of one run, in one folder, written in the background.
 
     What is written is read back, in the background too, before older steps are removed. A save that
-    fails, or whose arrays are not those that were saved, is told; the run goes on, and the next
-    save comes sooner (`overdue`).
+    fails, or that does not leave what was saved, is told; the next one comes sooner (`overdue`).
 
     Use as a context manager, or call `close`: leaving waits for the last save.
     """
@@ -142,8 +141,6 @@ class Checkpoints:
         if step == self._saved:
             return False
         self.wait()
-        if step == self._saved:
-            return False
         latest = self.latest()
         if latest is not None and latest >= step:
             raise UserError(
