@@ -257,7 +257,7 @@ def _interrupted_again(unraisable: Any) -> None:
         again = threading.Timer(SECONDS_AFTER, os.kill, (os.getpid(), signal.SIGINT))
         again.daemon = True
         again.start()
-    else:
+    elif str(unraisable.exc_value) != "Event loop is closed":  # so ends what a failed save left
         sys.__unraisablehook__(unraisable)
 
 

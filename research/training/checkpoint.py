@@ -89,18 +89,13 @@ class Checkpoints:
     """The checkpoints of one run, in one folder, written in the background.
 
     What is written is read back, in the background too, before older steps are removed. A save that
-    fails, or whose arrays are not those that were saved, is told; the run goes on, and the next
-    save comes sooner (`overdue`).
+    fails, or that does not leave what was saved, is told; the next one comes sooner (`overdue`).
 
     Use as a context manager, or call `close`: leaving waits for the last save.
     """
 
     def __init__(
-        self,
-        directory: str,
-        keep: int | None = 2,
-        read_only: bool = False,
-        check: bool = True,
+        self, directory: str, keep: int | None = 2, read_only: bool = False, check: bool = True
     ):
         """Opens `directory`, making it if needed and clearing what a killed save left there.
 
@@ -156,8 +151,6 @@ class Checkpoints:
         if step == self._saved:
             return False
         self.wait()
-        if step == self._saved:
-            return False
         latest = self.latest()
         if latest is not None and latest >= step:
             raise UserError(
@@ -167,11 +160,8 @@ class Checkpoints:
         trees = {"params": named(params), "opt_state": named(opt_state)}
         arrays = {item: checkpoint_arrays.describe(leaves) for item, leaves in trees.items()}
         about = TextSave(texts_of(config, tokenizer_json, meta, arrays))
-        items = {
-            k: ocp.args.PyTreeSave(checkpoint_arrays.nest(leaves))
-            for k, leaves in trees.items()
-            if leaves
-        }
+        nested = {item: checkpoint_arrays.nest(leaves) for item, leaves in trees.items() if leaves}
+        items = {item: ocp.args.PyTreeSave(tree) for item, tree in nested.items()}
         args = ocp.args.Composite(about=about, **items)
         reason = ""
         try:
@@ -275,8 +265,9 @@ class Checkpoints:
             self._open()
 
     def _not_saved(self, step: int | None) -> NotSavedError:
-        latest = self.latest()
-        there = "there is none" if latest is None else f"the newest is of step {latest}"
+        there = (
+            "there is none" if self.latest() is None else f"the newest is of step {self.latest()}"
+        )
         what = "the last state" if step is None else f"the state of step {step}"
         return NotSavedError(
             f"{what} could not be saved in {self.directory}: {self._failures[-1]}; {there}. The "
