@@ -128,9 +128,9 @@ def _give_up(place: Place) -> None:
         )
     except socket.gaierror as error:
         reason = (
-            f"the name {host!r} does not resolve on {socket.gethostname()} ({error.strerror}): give "
-            "process 0's address, --coordinator=ADDRESS:PORT. Slurm's name of a node (NodeName) need "
-            "not be one that the others can resolve"
+            f"the name {host!r} does not resolve on {socket.gethostname()} ({error.strerror}): "
+            "give process 0's address, --coordinator=ADDRESS:PORT. Slurm's name of a node "
+            "(NodeName) need not be one that the others can resolve"
         )
     except OSError as error:
         reason = (
