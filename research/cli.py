@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from research import huge_pages
-from research.errors import NOT_SAVED, Diverged, NotSavedError, UserError, nearest
+from research.errors import DIVERGED, NOT_SAVED, Diverged, NotSavedError, UserError, nearest
 from research.verbs import PROCESSES, VERBS, Verb
 
 PATHS = (
@@ -212,7 +212,7 @@ def guarded(run: Callable[[], int]) -> int:
         return 2
     except Diverged as error:
         print(f"error: {error}", file=sys.stderr)
-        return 3
+        return DIVERGED
     except NotSavedError as error:
         print(f"error: {error}", file=sys.stderr)
         return NOT_SAVED

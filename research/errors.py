@@ -3,7 +3,8 @@
 import difflib
 from collections.abc import Iterable
 
-HUNG = 4  # the exit code of a run whose step did not end
+# Exit codes beside 0 (done), 1 (an error of ours), 2 (wrong input) and 130 (stopped).
+DIVERGED, HUNG, NOT_SAVED = 3, 4, 5
 
 
 class UserError(Exception):
@@ -15,7 +16,8 @@ class UserError(Exception):
 
 class Diverged(Exception):
     """Training has left what it can come back from, or what it left is measured: the message says
-    at which step, and what to try. `launch.py` exits with code 3, and nothing starts it again."""
+    at which step, and what to try. `launch.py` exits with code `DIVERGED`, and nothing starts it
+    again."""
 
 
 class NotSavedError(Exception):
@@ -23,9 +25,6 @@ class NotSavedError(Exception):
 
     `launch.py` prints the message without a traceback and exits with code `NOT_SAVED`.
     """
-
-
-NOT_SAVED = 5
 
 
 def nearest(name: str, valid: Iterable[str], shown: int = 100) -> str:

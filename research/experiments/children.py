@@ -17,6 +17,7 @@ from pathlib import Path
 
 import research
 from research import bucket
+from research.errors import DIVERGED
 from research.experiments import lanes as sharing
 from research.monitoring import starts
 
@@ -74,7 +75,8 @@ def as_child(cores: str) -> None:
 
 def failed(child: Child, code: int, say: Callable[[str], None]) -> None:
     """Tells that a run has failed, with the end of its log."""
-    say(f"{child.name}: FAILED, exit code {code}; the end of {child.workdir / LOG}:")
+    what = "DIVERGED" if code == DIVERGED else "FAILED"
+    say(f"{child.name}: {what}, exit code {code}; the end of {child.workdir / LOG}:")
     for line in last_lines(child.workdir, SHOWN_LINES):
         say(f"    {line}")
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from research import bucket, lock
+from research.errors import DIVERGED
 from research.experiments import children, lanes
 from research.experiments import search as searches
 from research.experiments.children import Child
@@ -170,8 +171,10 @@ class _Searcher:
         else:
             self.study.tell(running.trial, state=TrialState.FAIL)
             self.outcome.failed.append(child.name)
-            # Without one evaluation it is the input that is wrong, not the values.
-            self.hopeless |= not found or len(self.outcome.failed) >= HOPELESS
+            # Without one evaluation it is the input that is wrong, not the values, unless these
+            # have made it diverge.
+            wrong_input = not found and code != DIVERGED
+            self.hopeless |= wrong_input or len(self.outcome.failed) >= HOPELESS
             children.failed(child, code, self.view.say)
 
 

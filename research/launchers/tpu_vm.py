@@ -12,7 +12,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from research.errors import UserError
+from research.errors import DIVERGED, UserError
 from research.launchers import google, programs, snapshot
 from research.launchers.options import fill
 from research.launchers.request import (
@@ -26,7 +26,7 @@ from research.monitoring import starts
 LONGEST = 60  # characters of a name
 SECONDS_BETWEEN_LOOKS = 30
 # launch.py's exit codes after which it would be the same the next time: done, wrong input, diverged
-FINAL = (0, 2, 3)
+FINAL = (0, 2, DIVERGED)
 GONE = (None, "SUSPENDING", "SUSPENDED", "DELETING")  # states of a slice that was taken away
 FAILED = "FAILED"
 ARCHIVE = "code.tar.gz"  # stands for the archive's path in a dry run

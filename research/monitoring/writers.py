@@ -24,9 +24,15 @@ from research.monitoring import wandb_run
 from research.monitoring.appended import Appended, warn
 
 METRICS, TIMING, EVENTS = "metrics.jsonl", "timing.jsonl", "tensorboard"
+GOODPUT = "goodput.jsonl"  # where the time of each start went
 TEXTS = "texts.jsonl"  # only where there are any
 # What each line of a file has, whatever else is in it.
-FILES = {METRICS: ("step",), TIMING: ("step",), TEXTS: ("name", "step", "text")}
+FILES = {
+    METRICS: ("step",),
+    TIMING: ("step",),
+    GOODPUT: ("step",),
+    TEXTS: ("name", "step", "text"),
+}
 SECONDS_BETWEEN_UPLOADS = 30
 EVENTS_VERSION = "brain.Event:2"  # TensorBoard's, in the first event of a file
 _EVENT_FILES = itertools.count()
@@ -102,6 +108,10 @@ class MetricWriter:
     def timing(self, step: int, values: Mapping[str, Any]) -> None:
         """Adds a line of numbers that differ from run to run: seconds, tokens per second."""
         self._write(TIMING, step, values, tag="timing/")
+
+    def goodput(self, step: int, seconds: Mapping[str, float]) -> None:
+        """Adds a line of where the time of this start of the run went."""
+        self._write(GOODPUT, step, seconds, tag="goodput/")
 
     def text(self, step: int, name: str, text: str) -> None:
         """Adds a text (Markdown): predictions, a continuation."""

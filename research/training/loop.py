@@ -114,7 +114,7 @@ def train(
             with clock.span("saving"):
                 checkpoints.wait()
             spent = clock.spent()
-            writer.timing(done.step, {f"spent/{name}": value for name, value in spent.items()})
+            writer.goodput(done.step, spent)
         if not quiet:
             print(told(spent), flush=True)
         return Result(str(folder), done.step, done.metrics, done.best)

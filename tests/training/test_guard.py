@@ -215,7 +215,7 @@ def test_checkpoints_by_the_clock_and_what_no_checkpoint_holds(tmp_path, capsys)
 def test_the_end_of_a_run_says_how_its_time_was_spent(tmp_path, capsys):
     loop.train(config(tmp_path, eval_every=2), str(tmp_path / "run"))
     assert "first step (compiling)" in capsys.readouterr().out.splitlines()[-1]
-    last = json.loads((tmp_path / "run/timing.jsonl").read_text().splitlines()[-1])
-    whole = last.pop("spent/all")
-    parts = sum(value for name, value in last.items() if name.startswith("spent/"))
+    last = json.loads((tmp_path / "run/goodput.jsonl").read_text())
+    whole = last.pop("all")
+    parts = sum(last.values()) - last["step"]
     assert 0.98 * whole <= parts <= whole
