@@ -19,7 +19,7 @@ from research.evaluation.metrics import total
 from research.sharding import mesh as meshes
 from research.tasks.protocol import Example, Prediction
 from research.training import checkpoint_folder
-from research.training.checkpoint import read_info
+from research.training.checkpoint_reading import read_info
 from research.training.inference import Loaded, load_model, with_config
 from research.training.run import check_length
 from research.training.step import make_eval_step

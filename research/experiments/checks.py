@@ -23,7 +23,7 @@ from research.sharding import mesh as meshes
 from research.tasks.protocol import Task
 from research.training import best, optimizer
 from research.training import run as runs
-from research.training.checkpoint import Info, read_info
+from research.training.checkpoint_reading import Info, read_info
 from research.training.inference import objectives_of
 
 # What an encoder and a decoder have to be trained with, so that a report can show its examples.

@@ -20,7 +20,7 @@ from research.errors import UserError, nearest
 from research.experiments import declared
 from research.experiments import table as tables
 from research.experiments.table import Table
-from research.training.checkpoint import read_info
+from research.training.checkpoint_reading import read_info
 
 PUBLIC = ".cache/public/"  # where the Makefile puts public weights
 

@@ -24,7 +24,7 @@ from research.experiments.experiment import Job, Run, fingerprint, jobs, load
 from research.monitoring import starts
 from research.monitoring.writers import json_object, lines
 from research.training import loop
-from research.training.checkpoint import read_info
+from research.training.checkpoint_reading import read_info
 from research.training.inference import Loaded, load_model, with_config
 
 BEGUN = "begun.json"

@@ -15,7 +15,7 @@ from research.experiments.curves import Drawn
 from research.experiments.experiment import Job
 from research.experiments.results import Results
 from research.tasks import multi_label, sequence_classification
-from research.training.checkpoint import read_info
+from research.training.checkpoint_reading import read_info
 
 VALIDATION, CHANCE = "validation/", "chance"
 COIN, PAIRS = "coin", ("next_sentence_accuracy", "sentence_order_accuracy")

@@ -23,7 +23,7 @@ from research.experiments.table import METHODS, Column, Table
 from research.tasks import make_task
 from research.tasks.protocol import Example, Task
 from research.training.best import LOWER_IS_BETTER
-from research.training.checkpoint import read_info
+from research.training.checkpoint_reading import read_info
 
 Place = tuple[str, str]  # row and column
 

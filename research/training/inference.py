@@ -18,8 +18,8 @@ from research.sharding import rules
 from research.sharding.mesh import MeshConfig
 from research.tasks import make_task
 from research.tasks.protocol import Task
-from research.training import checkpoint
-from research.training.checkpoint import Info
+from research.training import checkpoint_reading
+from research.training.checkpoint_reading import Info
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,7 +61,7 @@ def load_model(path: str, mesh: MeshConfig | None = None) -> Loaded:
         UserError: no checkpoint there, or a damaged one; or one whose parameters are not those of
             its config, each named.
     """
-    info = checkpoint.read_info(path)
+    info = checkpoint_reading.read_info(path)
     config = of_checkpoint(info.config, path)
     tokenizer = Tokenizer.from_json(info.tokenizer_json)
     # Which kernel training took says nothing of this machine.
@@ -81,7 +81,7 @@ def load_model(path: str, mesh: MeshConfig | None = None) -> Loaded:
         shapes,
         placed,
     )
-    info, params = checkpoint.restore_params(path, wanted)
+    info, params = checkpoint_reading.restore_params(path, wanted)
     return Loaded(params, model, tokenizer, config, info, objectives, task, devices, mesh)
 
 

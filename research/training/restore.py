@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from research.errors import UserError
 from research.models import lora
 from research.models import params as parameters
-from research.training import checkpoint
+from research.training import checkpoint_reading
 from research.training.run import Run
 
 VOCABULARY_LEAVES = ("embedding/word", "masked_lm/bias", "causal_lm/table")  # rows are entries
@@ -46,12 +46,12 @@ def initial_params(run: Run) -> tuple[Any, Table]:
     config = run.config
     if not config.init_from or config.init == "fresh":
         return fresh(run), Table({name: "new" for name in ("backbone", *run.param_shapes["heads"])})
-    info = checkpoint.read_info(config.init_from)
+    info = checkpoint_reading.read_info(config.init_from)
     if "backbone" not in info.shapes:
         raise UserError(f"the checkpoint {config.init_from} has no backbone to put a head on")
     theirs = info.shapes
     wanted, resized = _wanted(run, theirs, info.config["model"]["vocab_size"])
-    info, params = checkpoint.restore_params(config.init_from, wanted)
+    info, params = checkpoint_reading.restore_params(config.init_from, wanted)
     restored = parameters.by_path(params)
     shapes = parameters.by_path(run.param_shapes)
     new = _new_leaves(run, [path for path in shapes if path not in restored or path in resized])

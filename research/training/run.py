@@ -24,7 +24,7 @@ from research.objectives.protocol import Objective, heads_of
 from research.sharding import mesh as meshes
 from research.sharding import rules
 from research.tasks.protocol import Example, Task
-from research.training import checkpoint, groups, optimizer
+from research.training import checkpoint_reading, groups, optimizer
 from research.training import step as steps
 from research.training.guard import Guard
 from research.training.inference import objectives_of
@@ -59,7 +59,7 @@ class Run:
     def start_key(self) -> str:
         """The fingerprint of the checkpoint that it starts from; "" without one."""
         start = self.config.init_from
-        return checkpoint.read_info(start).fingerprint if start else ""
+        return checkpoint_reading.read_info(start).fingerprint if start else ""
 
     @functools.cached_property
     def heads(self) -> dict[str, nn.Module]:
@@ -186,7 +186,7 @@ def resolve(config: Config) -> tuple[Config, Tokenizer]:
 
     Raises UserError where they do not fit the checkpoint or each other.
     """
-    info = checkpoint.read_info(config.init_from) if config.init_from else None
+    info = checkpoint_reading.read_info(config.init_from) if config.init_from else None
     theirs = of_checkpoint(info.config, config.init_from).model if info else None
     tokenizer = _tokenizer(config, info.tokenizer_json if info else None)
     model = shape(config, theirs, tokenizer.vocab_size)

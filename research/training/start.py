@@ -10,8 +10,9 @@ from research.config import flat, is_free, of_checkpoint, to_values
 from research.errors import UserError
 from research.sharding import processes
 from research.training import averaging, restore, watch
-from research.training.checkpoint import Checkpoints, read_info
+from research.training.checkpoint import Checkpoints
 from research.training.checkpoint_folder import absolute, steps_in
+from research.training.checkpoint_reading import read_info
 from research.training.run import Run
 from research.training.step import State
 

@@ -14,7 +14,7 @@ from research.experiments.sheets import Sheet, latex
 from research.monitoring import starts
 from research.tasks.sequence_classification import SequenceClassificationConfig
 from research.training import loop
-from research.training.checkpoint import read_info
+from research.training.checkpoint_reading import read_info
 from research.training.inference import load_model, with_config
 from tests import helpers
 

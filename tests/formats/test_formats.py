@@ -10,7 +10,7 @@ from research import cli
 from research.errors import UserError
 from research.evaluation import splits
 from research.training import checkpoint_folder
-from research.training.checkpoint import read_info
+from research.training.checkpoint_reading import read_info
 from research.training.inference import load_model
 from tests.formats import make
 

@@ -10,7 +10,7 @@ from research.errors import UserError
 from research.evaluation import splits
 from research.models import params as parameters
 from research.training import loop
-from research.training.checkpoint import read_info
+from research.training.checkpoint_reading import read_info
 from research.training.inference import load_model
 from tests import helpers
 

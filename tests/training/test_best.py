@@ -10,7 +10,7 @@ from research import config as configs
 from research.errors import UserError
 from research.training import loop
 from research.training.best import Best, check, from_meta
-from research.training.checkpoint import read_info
+from research.training.checkpoint_reading import read_info
 from research.training.run import build
 from tests import helpers
 

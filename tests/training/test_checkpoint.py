@@ -14,11 +14,8 @@ from research.errors import UserError
 from research.sharding.mesh import MeshConfig, make_mesh
 from research.sharding.rules import like_params, shardings
 from research.training import checkpoint, checkpoint_arrays
-from research.training.checkpoint import (
-    Checkpoints,
-    restore_params,
-    write_checkpoint,
-)
+from research.training.checkpoint import Checkpoints, write_checkpoint
+from research.training.checkpoint_reading import restore_params
 from research.training.integrity import named
 from tests.training.checkpoint_samples import (
     AXES,

@@ -16,8 +16,9 @@ import pytest
 
 from research.errors import UserError
 from research.training import checkpoint
-from research.training.checkpoint import Checkpoints, read_info, restore_params
+from research.training.checkpoint import Checkpoints
 from research.training.checkpoint_folder import DamagedError, read_by_all
+from research.training.checkpoint_reading import read_info, restore_params
 from tests.training.checkpoint_samples import (
     CONFIG,
     META,
@@ -200,7 +201,8 @@ import jax.numpy as jnp, numpy as np, pathlib
 from jax.experimental.multihost_utils import sync_global_devices
 from jax.sharding import NamedSharding, PartitionSpec
 from research.sharding.mesh import MeshConfig, make_mesh
-from research.training.checkpoint import Checkpoints, read_info
+from research.training.checkpoint import Checkpoints
+from research.training.checkpoint_reading import read_info
 
 assert jax.process_count() == 2 and jax.device_count() == 4
 split = NamedSharding(make_mesh(MeshConfig(data=1, fsdp=4)), PartitionSpec("fsdp"))

@@ -10,8 +10,8 @@ from research import cli
 from research.config import from_values
 from research.evaluation import evaluator
 from research.training import loop, stop
-from research.training.checkpoint import read_info
 from research.training.checkpoint_folder import absolute, steps_in
+from research.training.checkpoint_reading import read_info
 from tests import helpers
 
 
