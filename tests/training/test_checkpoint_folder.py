@@ -89,9 +89,9 @@ DAMAGES = {
     "truncated file": (cut, "params"),
     "no params": (remove("params"), "params"),
     "no optimizer": (remove("opt_state"), "opt_state"),
-    "no texts": (remove("about"), "config.json is missing"),
+    "no texts": (remove("about"), "SHA256SUMS is missing"),
     "no manifest": (remove("params/manifest.ocdbt"), "params"),
-    "empty folder": (empty, "config.json is missing"),
+    "empty folder": (empty, "SHA256SUMS is missing"),
     "changed meta": (change_meta, "meta.json does not match"),
     "cut tokenizer": (cut_tokenizer, "tokenizer.json does not match"),
 }
@@ -121,7 +121,7 @@ def test_no_good_step_lists_every_reason(two_steps):
     with pytest.raises(UserError) as error:
         restore(two_steps)
     lines = str(error.value).splitlines()
-    assert lines[1].startswith("  step 8: ") and "config.json is missing" in lines[1]
+    assert lines[1].startswith("  step 8: ") and "SHA256SUMS is missing" in lines[1]
     assert lines[2].startswith("  step 4: ") and "meta.json does not match" in lines[2]
 
 

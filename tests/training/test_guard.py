@@ -84,7 +84,7 @@ def test_a_run_stops_and_the_last_good_checkpoint_stays(tmp_path, poisoned):
     poisoned(wanted, WRONG - 1)
     with pytest.raises(Diverged, match=rf"at step {WRONG} .*on_bad_step=skip.*--rewind=STEP"):
         loop.train(wanted, str(tmp_path / "run"), quiet=True)
-    assert saved(tmp_path / "run") == [WRONG - 1]
+    assert max(saved(tmp_path / "run")) == WRONG - 1
     assert trained(tmp_path / "run") == list(range(1, WRONG))
 
 

@@ -1,4 +1,4 @@
-"""What the loop says of itself: speeds."""
+"""What a run says of its speed, and who may train in a workdir."""
 
 import types
 
@@ -7,17 +7,18 @@ from etils import epath
 
 from research import lock
 from research.errors import UserError
-from research.training import loop
+from research.training import flops, loop
+from research.training.clock import Clock
 from tests import helpers
 
 
 @pytest.mark.parametrize("peak,shown", [(1e12, True), (1e-3, False)])
 def test_a_share_of_the_peak_above_one_is_left_out(monkeypatch, peak, shown):
-    monkeypatch.setattr(loop.flops, "matmul_peak", lambda dtype: peak)
+    monkeypatch.setattr(flops, "matmul_peak", lambda dtype: peak)
     run = types.SimpleNamespace(
         model=types.SimpleNamespace(dtype="float32"), mesh=types.SimpleNamespace(size=1)
     )
-    clock = loop._Clock(run)
+    clock = Clock(run, 0.0)
     clock._flops = 1.0
     assert ("mfu" in clock.read()) == shown
 
