@@ -1,16 +1,23 @@
 """Runs a tiny training in a process of its own, which may kill itself.
 
-    python -m tests.training.killed_run KILL_AT KIND FOLDER/WORKDIR [KIND FOLDER/WORKDIR ...]
+    python -m tests.training.killed_run MOMENT KIND FOLDER/WORKDIR [KIND FOLDER/WORKDIR ...]
 
 Each WORKDIR is trained to the end (or resumed), one after the other, on the data that lies in
-FOLDER, and the digest of every batch goes to WORKDIR/batches.txt. With KILL_AT > 0 the process
-ends by SIGKILL when the batch of step KILL_AT is asked for, once the first checkpoint is on disk.
+FOLDER, and the digest of every batch goes to WORKDIR/batches.txt. The process ends by SIGKILL at
+MOMENT:
+
+    never
+    step N            when the batch of step N is asked for, once the first checkpoint is on disk
+    batch N           when the N-th batch after the start is asked for
+    evaluation N      in the midst of the N-th evaluation after the start
+    save MILLISECONDS so long after the first save after the start has begun
 """
 
 import hashlib
 import os
 import signal
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -19,19 +26,24 @@ import numpy as np
 
 from research.config import Config, from_values
 from research.data.loader import Ahead
+from research.evaluation import evaluator
 from research.training import loop
+from research.training.checkpoint import Checkpoints
 from tests import helpers
 from tests.integration.conftest import TASKS, write_lines
 
-STEPS, CHECKPOINT = 8, 3  # an epoch is two batches
+# An epoch is two batches. A run that is killed many times is longer, and slow enough that saves end
+# between its steps.
+STEPS, CHECKPOINT = int(os.environ.get("KILLED_RUN_STEPS", "8")), 3
+PAUSE = 0.1 if STEPS > 8 else 0.0
 
 
-def config(kind: str, folder: Path) -> Config:
+def config(kind: str, folder: Path, steps: int = STEPS) -> Config:
     """The run that is killed: dropout and accumulation on, two devices, parameters sharded.
 
     Kinds are those of the helpers, and the tasks that the tests of the command line know.
     """
-    changes = {"steps": STEPS, "checkpoint_every": CHECKPOINT, "log_every": 3, "eval_every": 2}
+    changes = {"steps": steps, "checkpoint_every": CHECKPOINT, "log_every": 3, "eval_every": 2}
     family, rows, task = TASKS.get(kind, (kind, [], {}))
     values = helpers.run_values(family, folder, **changes)
     if task:
@@ -43,25 +55,27 @@ def config(kind: str, folder: Path) -> Config:
     return from_values(values | {"mesh": {"data": 1, "fsdp": 2}})
 
 
-def watched(workdir: Path, kill_at: int) -> type[Ahead]:
+def die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def watched(workdir: Path, moment: str, number: int) -> type[Ahead]:
     """An `Ahead` that notes every batch of the training, or ends the process at one of them."""
 
     class Watched(Ahead):
-        training = True  # the first one of a run; those of its evaluations follow
-
         def __init__(self, data, start, *rest):
             super().__init__(data, start, *rest)
-            self.step = start if Watched.training else None
-            Watched.training = False
+            self.start = self.step = start
 
         def __next__(self):
-            if self.step is None:
-                return super().__next__()
             self.step += 1
-            if self.step == kill_at:
+            if (moment, number) == ("batch", self.step - self.start):
+                die()
+            if (moment, number) == ("step", self.step):
                 while not (workdir / "checkpoints" / str(CHECKPOINT)).is_dir():
                     time.sleep(0.01)
-                os.kill(os.getpid(), signal.SIGKILL)
+                die()
+            time.sleep(PAUSE)
             batch = super().__next__()
             digest = hashlib.sha256()
             for name, array in sorted(jax.device_get(batch).items()):
@@ -73,10 +87,44 @@ def watched(workdir: Path, kill_at: int) -> type[Ahead]:
     return Watched
 
 
-def main(kill_at: str, *runs: str) -> None:
+def deadly_evaluation(number: int) -> type[Ahead]:
+    """An `Ahead` that ends the process when the evaluation of this number asks for a batch."""
+
+    class Deadly(Ahead):
+        evaluations = 0
+
+        def __init__(self, *arguments):
+            super().__init__(*arguments)
+            Deadly.evaluations += 1
+
+        def __next__(self):
+            if Deadly.evaluations == number:
+                die()
+            return super().__next__()
+
+    return Deadly
+
+
+def deadly_save(milliseconds: int) -> type[Checkpoints]:
+    """`Checkpoints` whose first save ends the process a while after it has begun."""
+
+    class Deadly(Checkpoints):
+        def save(self, *arguments):
+            threading.Timer(milliseconds / 1000, die).start()
+            return super().save(*arguments)
+
+    return Deadly
+
+
+def main(moment: str, *runs: str) -> None:
     """See the module's text."""
+    name, _, number = moment.partition(" ")
+    if name == "evaluation":
+        evaluator.Ahead = deadly_evaluation(int(number))
+    if name == "save":
+        loop.Checkpoints = deadly_save(int(number))
     for kind, workdir in zip(runs[::2], map(Path, runs[1::2]), strict=True):
-        loop.Ahead = watched(workdir, int(kill_at))
+        loop.Ahead = watched(workdir, name, int(number or 0))
         loop.train(config(kind, workdir.parent), str(workdir), quiet=True)
 
 

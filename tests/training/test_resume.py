@@ -3,6 +3,7 @@
 import itertools
 import json
 import os
+import random
 import re
 import shutil
 import signal
@@ -25,12 +26,14 @@ KINDS = ["bert", "sentiment"]
 MORE = [pytest.param(kind, marks=pytest.mark.long) for kind in ("gpt", "mixture", *TASKS)]
 
 
-def child(compiled: Path, kill_at: int, *runs: str | Path) -> subprocess.Popen:
+def child(
+    compiled: Path, moment: str, *runs: str | Path, steps: int = killed_run.STEPS
+) -> subprocess.Popen:
     """A process with these runs, on two devices; `compiled` keeps its programs for the next."""
     flags = re.sub(r"device_count=\d+", "device_count=2", os.environ["XLA_FLAGS"])
-    env = os.environ | {"XLA_FLAGS": flags}
+    env = os.environ | {"XLA_FLAGS": flags, "KILLED_RUN_STEPS": str(steps)}
     env.setdefault("JAX_COMPILATION_CACHE_DIR", str(compiled))
-    command = [sys.executable, "-m", "tests.training.killed_run", str(kill_at), *map(str, runs)]
+    command = [sys.executable, "-m", "tests.training.killed_run", moment, *map(str, runs)]
     return subprocess.Popen(command, cwd=ROOT, env=env, stderr=subprocess.PIPE, text=True)
 
 
@@ -42,13 +45,13 @@ def kill_and_resume(kinds: list[str], folder: Path) -> dict[str, tuple[str, Path
     for kind, place in places.items():
         place.mkdir()
         killed_run.config(kind, place)  # writes the data, once for all processes
-        killed[kind] = child(folder / "compiled", 6, kind, place / "killed")
+        killed[kind] = child(folder / "compiled", "step 6", kind, place / "killed")
     for kind, process in killed.items():
         _, errors = process.communicate(timeout=300)
         assert process.returncode == -signal.SIGKILL, errors
         shutil.copy(places[kind] / "killed" / "metrics.jsonl", places[kind] / "before.jsonl")
     both = [(k, place / name) for k, place in places.items() for name in ("whole", "killed")]
-    process = child(folder / "compiled", 0, *itertools.chain(*both))
+    process = child(folder / "compiled", "never", *itertools.chain(*both))
     _, errors = process.communicate(timeout=300)
     assert process.returncode == 0, errors
     return {kind: (kind, place) for kind, place in places.items()}
@@ -102,6 +105,56 @@ def test_the_batches_after_the_kill_are_those_of_the_whole_run(runs):
     # A pass of the mixture is one batch; what it is made of has epochs of its own.
     place = (3, 0) if kind == "mixture" else (1, 1)
     assert (meta["epoch"], meta["batch"]) == place, "the checkpoint is to be inside epoch two"
+
+
+KILLS, LONGER = 20, 100  # kills of a run, and its steps
+
+
+def moment(draw: random.Random) -> tuple[str, float | None]:
+    """(a moment of `killed_run`, None), or ("never", seconds after which it is killed)."""
+    return draw.choice(
+        [
+            ("never", draw.uniform(0, 12)),
+            (f"batch {draw.randint(1, 12)}", None),
+            (f"evaluation {draw.randint(1, 6)}", None),
+            (f"save {draw.randint(0, 1000)}", None),
+        ]
+    )
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("kind", ["bert", "gpt", "mixture", "sentiment", *TASKS])
+def test_twenty_random_kills_change_no_bit(kind, tmp_path):
+    draw = random.Random(kind)
+    killed_run.config(kind, tmp_path)
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    process = child(tmp_path / "compiled", "never", kind, whole, steps=LONGER)
+    _, errors = process.communicate(timeout=300)
+    assert process.returncode == 0, errors
+    log = []
+    for _ in range(KILLS):
+        when, seconds = moment(draw)
+        process = child(tmp_path / "compiled", when, kind, killed, steps=LONGER)
+        try:
+            _, errors = process.communicate(timeout=seconds or 300)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            _, errors = process.communicate()
+        log.append((when, max(steps_in(absolute(str(killed / "checkpoints"))), default=0)))
+        assert process.returncode == -signal.SIGKILL, (log, errors)
+    process = child(tmp_path / "compiled", "never", kind, killed, steps=LONGER)
+    _, errors = process.communicate(timeout=300)
+    assert process.returncode == 0, (log, errors)
+    assert len({step for _, step in log}) > 5, f"the run went on between kills: {log}"
+    ours, theirs = (
+        read_about(absolute(str(folder / "checkpoints" / str(LONGER))))
+        for folder in (killed, whole)
+    )
+    assert ours.arrays == theirs.arrays, log
+    assert ours.meta == theirs.meta
+    assert (killed / "metrics.jsonl").read_bytes() == (whole / "metrics.jsonl").read_bytes(), log
+    batches = set((whole / "batches.txt").read_text().splitlines())
+    assert set((killed / "batches.txt").read_text().splitlines()) == batches
 
 
 CHANGES = [
