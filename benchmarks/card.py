@@ -20,9 +20,8 @@ from typing import Any
 
 from tabulate import tabulate
 
-from research import cli
+from research import bucket, cli
 from research.data import jsonl
-from research.data.store import replace
 from research.errors import UserError, nearest
 from research.verbs import Verb
 
@@ -91,7 +90,7 @@ def read(path: str) -> Report:
 
 def _write(path: str, report: Report) -> None:
     text = json.dumps(report, indent=1) + "\n"
-    replace(Path(path), lambda file: file.write_text(text, encoding="utf-8"))
+    bucket.write_whole(Path(path), text)
 
 
 def _measure(part: str, output: str, texts: str, tiny: bool) -> None:

@@ -68,8 +68,11 @@ class _Lock:
         """Raises UserError where another process has it."""
         doubtful = bucket.is_remote(self._file)
         while not self._create():
-            self._wait_until_stale()
-            self._file.unlink(missing_ok=True)
+            stale = self._wait_until_stale()
+            with _turn(self._file.parent):
+                if self._read() == stale:  # nobody else has taken it over since
+                    self._file.unlink(missing_ok=True)
+                    print(f"{self._file}: taken over from {_who(stale)}, dead", file=sys.stderr)
             doubtful = True
         if doubtful:
             time.sleep(PAUSE)
@@ -109,11 +112,11 @@ class _Lock:
         except (OSError, ValueError):
             return {}
 
-    def _wait_until_stale(self) -> None:
-        """Returns when who wrote it is dead. Raises UserError when it is not."""
+    def _wait_until_stale(self) -> dict[str, Any]:
+        """Returns what it says when who wrote it is dead. Raises UserError when it is not."""
         first = self._read()
         if not self._file.exists():  # it has just ended
-            return
+            return first
         if first.get("place") == self._text["place"]:
             if _started(first["pid"]) == first["started"]:
                 raise self._refusal(first)
@@ -124,7 +127,7 @@ class _Lock:
                 time.sleep(min(1, STALE / 10))
                 if self._read() != first:
                     raise self._refusal(self._read() or first)
-        print(f"{self._file}: taken over from {_who(first)}: it is dead", file=sys.stderr)
+        return first
 
     def _check_ours(self) -> None:
         other = self._read()
@@ -148,6 +151,19 @@ class _Lock:
                     print(f"error: {self._refusal(other)}", file=sys.stderr, flush=True)
                     os._exit(2)
                 self._write(beat)
+
+
+@contextlib.contextmanager
+def _turn(folder: epath.Path | Path) -> Iterator[None]:
+    """One process after the other on this machine, and on others where the disk can do that."""
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(OSError, ImportError):  # a bucket, another system
+            import fcntl
+
+            handle = os.open(folder, os.O_RDONLY)
+            stack.callback(os.close, handle)
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
 
 
 def _me() -> dict[str, Any]:

@@ -76,7 +76,7 @@ def told(spent: Mapping[str, float]) -> str:
     """How a run's time was spent, in a line."""
     whole = max(spent["all"], 1e-9)
     shares = {words: spent[name] / whole for name, words in SPENT.items()}
-    shares["other"] = max(0.0, 1 - sum(shares.values()))
+    shares["the rest"] = max(0.0, 1 - sum(shares.values()))
     parts = [f"{words} {share:.1%}" for words, share in shares.items() if share >= 0.0005]
     return f"time: {_duration(whole)}: {', '.join(parts)}"
 
