@@ -33,6 +33,9 @@ def child(
     flags = re.sub(r"device_count=\d+", "device_count=2", os.environ["XLA_FLAGS"])
     env = os.environ | {"XLA_FLAGS": flags, "KILLED_RUN_STEPS": str(steps)}
     env.setdefault("JAX_COMPILATION_CACHE_DIR", str(compiled))
+    if steps > killed_run.STEPS:  # started many times: each program is compiled once
+        env["JAX_COMPILATION_CACHE_DIR"] = str(compiled)
+        env["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
     command = [sys.executable, "-m", "tests.training.killed_run", moment, *map(str, runs)]
     return subprocess.Popen(command, cwd=ROOT, env=env, stderr=subprocess.PIPE, text=True)
 
