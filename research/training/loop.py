@@ -224,6 +224,8 @@ class _Loop:
                 self._one_step(ahead)
                 last = self.step == run.steps
                 if self.step % train.log_every == 0 or last or self.step == 1:
+                    with self._clock.span("steps"):
+                        jax.block_until_ready(self._found)
                     with self._clock.span("writing"):
                         self._log()
                 evaluating = run.eval_every and self.step % run.eval_every == 0
