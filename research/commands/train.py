@@ -21,20 +21,20 @@ def run(
     **options: str,
 ) -> int:
     """Trains here or elsewhere, as `on` and its options ("on.zone", …) say."""
-    back = numbers.whole("rewind", rewind, least=0) if rewind else None
+    step = numbers.whole("rewind", rewind, least=0) if rewind else None
     chosen = launch.check(on, options)
     loaded = configs.load(config, overrides)
     flags = tuple(f"--config.{k}={v}" for k, v in overrides.items())
     if on == launch.LOCAL and not dry_run:
-        return _train(loaded, config, workdir, flags, back)
-    if back is not None:
+        return _train(loaded, config, workdir, flags, step)
+    if step is not None:
         raise UserError("train: --rewind is for a run that goes on here, without --on")
     request = Request("train", config, workdir, flags, (loaded,))
     return launch.launch(request, on, chosen, bool(dry_run))
 
 
 def _train(
-    loaded: Config, config: str, workdir: str, flags: tuple[str, ...], back: int | None
+    loaded: Config, config: str, workdir: str, flags: tuple[str, ...], rewind: int | None
 ) -> int:
     """Trains, and says where the checkpoint is and what can be done with it."""
     # jax: not needed to launch elsewhere
@@ -43,7 +43,7 @@ def _train(
 
     try:
         result = loop.train(
-            loaded, workdir, label="pretrain" if loaded.objective else "finetune", rewind=back
+            loaded, workdir, label="pretrain" if loaded.objective else "finetune", rewind=rewind
         )
     except loop.Interrupted as stopped:
         processes.together("the end")

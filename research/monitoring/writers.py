@@ -139,13 +139,13 @@ class MetricWriter:
         if not self._active:
             return 0
         self._close_files()
-        last = [_keep_until(self._workdir / name, step) for name in FILES][0]
+        last = {name: _keep_until(self._workdir / name, step) for name in FILES}
         self._open()
         # Tells TensorBoard that what it has read of later steps is void.
         start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
         self._add_event(event_pb2.Event(wall_time=time.time(), step=step + 1, session_log=start))
         self.upload()
-        return last
+        return last[METRICS]
 
     def upload(self) -> None:
         """Copies the files to the bucket, if the workdir is there. Where it cannot, that is told

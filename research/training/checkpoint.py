@@ -30,6 +30,7 @@ from research.training.checkpoint_folder import (
     first_good,
     quiet,
     read_about,
+    rename,
     settle,
     steps_in,
     texts_of,
@@ -309,10 +310,7 @@ class Checkpoints:
     def _set_aside(self, damaged: list[int]) -> None:
         for step in damaged:
             if jax.process_index() == 0:
-                aside = self.directory / f"{step}.damaged"
-                if aside.exists():
-                    aside.rmtree()
-                (self.directory / str(step)).rename(aside)
+                rename(self.directory, step, "damaged")
         if damaged:
             agreed(True)  # nobody lists the folder before the first process has renamed
             self._manager.reload()

@@ -142,20 +142,27 @@ def steps_in(directory: epath.Path) -> list[int]:
     return sorted(int(name) for name in names if name.isdecimal() and name == str(int(name)))
 
 
-def set_aside(directory: epath.Path, step: int) -> None:
+def rewind(directory: epath.Path, step: int) -> None:
     """Renames the steps after `step` to "STEP.rewound", in which nothing looks for a step.
 
     Raises UserError where there is no such step; 0 is before the first one.
     """
     steps = steps_in(directory)
     if step and step not in steps:
-        raise UserError(f"--rewind={step}: no step {step} in {directory}{nearest(step, steps)}")
-    for later in (s for s in steps if s > step):
-        place, number = directory / f"{later}.rewound", 1
-        while place.exists():
-            number += 1
-            place = directory / f"{later}.rewound{number}"
-        (directory / str(later)).rename(place)
+        hint = nearest(str(step), steps)
+        raise UserError(f"--rewind={step}: {directory} does not hold this step{hint}")
+    for later in steps:
+        if later > step:
+            rename(directory, later, "rewound")
+
+
+def rename(directory: epath.Path, step: int, why: str) -> None:
+    """Gives a step the name "STEP.WHY", or "STEP.WHY2" and so on: it is kept, but not taken."""
+    place, number = directory / f"{step}.{why}", 1
+    while place.exists():
+        number += 1
+        place = directory / f"{step}.{why}{number}"
+    (directory / str(step)).rename(place)
 
 
 def locate(path: str, step: int | None) -> tuple[epath.Path, int | None]:

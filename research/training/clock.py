@@ -19,7 +19,7 @@ SPENT = {
     "saving": "saving",
     "writing": "writing metrics",
 }
-WITHIN = ("steps", "waiting", "writing")  # what counts for the speed of training
+WITHIN = ("first_step", "steps", "waiting", "writing")  # what counts for the speed of training
 
 
 class Clock:
@@ -57,15 +57,14 @@ class Clock:
         """Speeds since the last reading; the caller has waited for the device."""
         since = {name: self._spent[name] - self._at[name] for name in SPENT}
         idle = sum(seconds for name, seconds in since.items() if name not in WITHIN)
-        idle -= since["first_step"]
         seconds = max(time.perf_counter() - self._since - idle, 1e-9)
-        found = {"seconds": seconds, "tokens_per_second": self._tokens / seconds}
+        speed = {"seconds": seconds, "tokens_per_second": self._tokens / seconds}
         share = self._flops / seconds / self._peak
         # A peak that was measured while other work ran is too low: the share would be wrong too.
-        found |= {"mfu": share} if share <= 1 else {}
-        found["waiting"] = since["waiting"] / seconds
+        speed |= {"mfu": share} if share <= 1 else {}
+        speed["waiting"] = since["waiting"] / seconds
         self._begin()
-        return found
+        return speed
 
     def spent(self) -> dict[str, float]:
         """Seconds since the start of the run, by `SPENT`, and "all"."""

@@ -21,10 +21,10 @@ from research.monitoring.progress import Progress
 from research.monitoring.writers import MetricWriter
 from research.sharding import mesh as meshes
 from research.sharding import processes
-from research.training import averaging, faults, start
+from research.training import averaging, checkpoint_folder, faults, start
 from research.training.best import Best, from_meta
 from research.training.checkpoint import Checkpoints
-from research.training.checkpoint_folder import absolute, set_aside
+from research.training.checkpoint_folder import absolute
 from research.training.clock import Clock, told
 from research.training.run import Run, build, describe
 from research.training.step import State
@@ -87,7 +87,9 @@ def train(
         validation.check(run)
         if rewind is not None:
             steps = absolute(str(folder / "checkpoints"))
-            processes.by_first("the step to go back to", lambda: set_aside(steps, rewind))
+            processes.by_first(
+                "the step to go back to", lambda: checkpoint_folder.rewind(steps, rewind)
+            )
         if jax.process_count() > 1:
             start.check_shared(run, folder)
         stack.enter_context(meshes.use(run.mesh, run.config.mesh))
@@ -110,14 +112,17 @@ def train(
             if shown:
                 print(shown, flush=True)
             clock = Clock(run, began)
-            done = _with_returns(run, folder, begin, checkpoints, writer, progress, stop, clock)
-            with clock.span("saving"):
-                checkpoints.wait()
-            spent = clock.spent()
-            writer.goodput(done.step, spent)
-        if not quiet:
-            print(told(spent), flush=True)
-        return Result(str(folder), done.step, done.metrics, done.best)
+            loop = _Loop(run, folder, checkpoints, writer, progress, stop, clock)
+            try:
+                loop.train(*begin)
+                with clock.span("saving"):
+                    checkpoints.wait()
+            finally:  # of a run that was stopped too
+                spent = clock.spent()
+                writer.goodput(loop.step, spent)
+                if not quiet:
+                    print(told(spent), flush=True)
+        return Result(str(folder), loop.step, loop.metrics, loop.best)
 
 
 def _note_start(run: Run, folder: epath.Path, step: int, rewind: int | None) -> None:
@@ -146,39 +151,6 @@ def _cut(writer: MetricWriter, folder: epath.Path, step: int, quiet: bool) -> No
         )
 
 
-def _with_returns(
-    run: Run,
-    folder: epath.Path,
-    begin: tuple[State, dict[str, Any]],
-    checkpoints: Checkpoints,
-    writer: MetricWriter,
-    progress: Progress,
-    stop: Stop,
-    clock: Clock,
-) -> "_Loop":
-    """Trains to the end, going back to the last checkpoint as often as a bad step asks for it."""
-    train = run.config.train
-    with progress, Watchdog(train.watchdog_seconds, train.watchdog_factor) as watchdog:
-        while True:
-            loop = _Loop(run, folder, begin, checkpoints, writer, progress, stop, watchdog, clock)
-            try:
-                loop.run()
-                return loop
-            except RolledBack as bad:
-                checkpoints.wait()
-                if checkpoints.latest() is None:
-                    raise Diverged(f"{bad}, and there is no checkpoint to go back to") from bad
-                state, meta = start.start(run, checkpoints, quiet=True)
-                step = int(state.step)
-                begin = state, meta | {"watch": loop.watch.after_return(bad, step, meta)}
-                writer.cut(step)
-                stop.done = stop.saved = step
-                progress.note(
-                    f"{bad}: back at step {step:,}, without the batches since; now "
-                    f"{begin[1]['watch']['offset']:,} are left out"
-                )
-
-
 class _Loop:
     """The steps of a run, from a state to its end or to where it is stopped."""
 
@@ -186,46 +158,80 @@ class _Loop:
         self,
         run: Run,
         folder: epath.Path,
-        begin: tuple[State, dict[str, Any]],
         checkpoints: Checkpoints,
         writer: MetricWriter,
         progress: Progress,
         stop: Stop,
-        watchdog: Watchdog,
         clock: Clock,
     ):
-        self.state, meta = begin
-        self.start = int(self.state.step)
-        self.step = self.start
-        self.metrics: dict[str, float] = meta["metrics"]
-        self.best = from_meta(run.config.train.best, meta)
-        self.watch = Watch(run, folder, meta)
-        self._due = bool(meta.get("evaluation_due"))  # that of `start` was broken off
-        self._run, self._checkpoints, self._writer = run, checkpoints, writer
-        self._progress, self._stop, self._watchdog, self._clock = progress, stop, watchdog, clock
-        self._found: dict[str, jax.Array] = {}  # what the last step says of itself
-        self._saved = time.monotonic()
-        checkpoints.best = self.best.step or None
+        self._run, self._folder = run, folder
+        self._checkpoints, self._writer, self._progress = checkpoints, writer, progress
+        self._stop, self._clock = stop, clock
+        train = run.config.train
+        self._watchdog = Watchdog(train.watchdog_seconds, train.watchdog_factor)
+        self.step, self.metrics, self.best = 0, {}, Best(train.best)
 
-    def run(self) -> None:
-        """Raises:
-        Interrupted: the run was asked to stop; the step's checkpoint is saved.
-        Diverged, RolledBack: as in `Watch.read`.
+    def train(self, state: State, meta: dict[str, Any]) -> None:
+        """Trains to the end, going back to the last checkpoint as often as a bad step asks for it.
+
+        Raises:
+            Interrupted: the run was asked to stop; the step's checkpoint is saved.
+            Diverged: as in `Watch.read`.
         """
+        with self._progress, self._watchdog:
+            while True:
+                self._begin(state, meta)
+                try:
+                    self._to_the_end()
+                    return
+                except RolledBack as bad:
+                    state, meta = self._back(bad)
+
+    def _begin(self, state: State, meta: dict[str, Any]) -> None:
+        self._state = state
+        self.step = self._start = int(state.step)
+        self.metrics = meta["metrics"]
+        self.best = from_meta(self._run.config.train.best, meta)
+        self._checkpoints.best = self.best.step or None
+        self._watch = Watch(self._run, self._folder, meta)
+        self._due = bool(meta.get("evaluation_due"))  # that of `start` was broken off
+        self._of_step: dict[str, jax.Array] = {}  # what the last step says of itself
+        self._saved = time.monotonic()
+
+    def _back(self, bad: RolledBack) -> tuple[State, dict[str, Any]]:
+        """The last checkpoint, from which the batches up to the bad step are left out.
+
+        Raises Diverged where there is none, or after too many returns.
+        """
+        self._checkpoints.wait()
+        if self._checkpoints.latest() is None:
+            raise Diverged(f"{bad}, and there is no checkpoint to go back to") from bad
+        state, meta = start.start(self._run, self._checkpoints, quiet=True)
+        step = int(state.step)
+        meta |= {"watch": self._watch.after_return(bad, step, meta)}
+        self._writer.cut(step)
+        self._stop.done = self._stop.saved = step
+        self._progress.note(
+            f"{bad}: back at step {step:,}, without the batches since; now "
+            f"{meta['watch']['offset']:,} are left out"
+        )
+        return state, meta
+
+    def _to_the_end(self) -> None:
         run, train = self._run, self._run.config.train
         if _has_waited(self.best, train.patience):
             return
         if self._due:
             self._after_step(evaluating=True)
-        offset = self.watch.offset
-        ahead = Ahead(run.train, self.start + offset, run.steps + offset, run.batch_sharding)
+        offset = self._watch.offset
+        ahead = Ahead(run.train, self._start + offset, run.steps + offset, run.batch_sharding)
         try:
             while self.step < run.steps and not _has_waited(self.best, train.patience):
                 self._one_step(ahead)
                 last = self.step == run.steps
                 if self.step % train.log_every == 0 or last or self.step == 1:
                     with self._clock.span("steps"):
-                        jax.block_until_ready(self._found)
+                        jax.block_until_ready(self._of_step)
                     with self._clock.span("writing"):
                         self._log()
                 evaluating = run.eval_every and self.step % run.eval_every == 0
@@ -239,16 +245,16 @@ class _Loop:
         clock = self._clock
         with clock.span("waiting"):
             batch = next(ahead)
-        with clock.span("steps" if self.step > self.start else "first_step"):
-            before = self._found
-            self.state, self._found = self._run.train_step(self.state, batch)
+        with clock.span("steps" if self.step > self._start else "first_step"):
+            before = self._of_step
+            self._state, self._of_step = self._run.train_step(self._state, batch)
             # A stop waits for one step, not for a queue of them.
-            jax.block_until_ready(before if self.step > self.start else self._found)
+            jax.block_until_ready(before if self.step > self._start else self._of_step)
         self.step = number
         self._stop.done = number
         self._watchdog.ended(number)
-        self.watch.add(number, self._found)
-        self.watch.read(self.state.params, newest=False)
+        self._watch.add(number, self._of_step)
+        self._watch.read(self._state.params, newest=False)
         clock.add(batch)
 
     def _after_step(self, evaluating: bool) -> None:
@@ -269,12 +275,12 @@ class _Loop:
         last = enough or step == run.steps
         periodic = train.checkpoint_every and step % train.checkpoint_every == 0
         periodic = periodic or self._checkpoints.overdue() or self._is_time()
-        found_best = train.best and evaluating and self.best.step == step
+        is_best = train.best and evaluating and self.best.step == step
         stopping = self._stop.reached()  # once, or what is asked after the save would not be saved
         if last:
-            self.watch.read(self.state.params)
-            self.watch.end(step)
-        if last or periodic or stopping or found_best or step == self.start:
+            self._watch.read(self._state.params)
+            self._watch.end(step)
+        if last or periodic or stopping or is_best or step == self._start:
             # Who stops us may not wait until it is read back.
             self._save(surely=last or stopping, check=not stopping)
         if stopping and not last:
@@ -286,8 +292,8 @@ class _Loop:
             self._clock.span("evaluation"),
             self._watchdog.slow(f"the evaluation of step {step:,}"),
         ):
-            self.watch.read(self.state.params)
-            params = averaging.exchanged(self.state.params, self.state.opt_state)[0]
+            self._watch.read(self._state.params)
+            params = averaging.exchanged(self._state.params, self._state.opt_state)[0]
             self.metrics = validation.metrics(run, params, self._stop.check)
             texts = samples.shown(run, params) if run.config.train.samples else ""
         self._writer.metrics(step, {f"validation/{k}": v for k, v in self.metrics.items()})
@@ -314,22 +320,22 @@ class _Loop:
         """surely, check: as in `Checkpoints.save_surely`; due: the evaluation of this step is still
         to be made."""
         with self._clock.span("saving"), self._watchdog.slow(f"the save of step {self.step:,}"):
-            self.watch.read(self.state.params)
+            self._watch.read(self._state.params)
             self._writer.upload()  # a run that goes on from this step finds the lines up to it
-            epoch, batch = self._run.train.locate(self.step + self.watch.offset)
+            epoch, batch = self._run.train.locate(self.step + self._watch.offset)
             meta = {
                 "metrics": self.metrics,
                 "data": self._run.data_key,
                 "epoch": epoch,
                 "batch": batch,
-                "watch": self.watch.to_json(self.state.losses),
+                "watch": self._watch.to_json(self._state.losses),
             }
             meta |= {"best": self.best.to_json()} if self._run.config.train.best else {}
             meta |= {"evaluation_due": True} if due else {}
-            params, opt_state = averaging.exchanged(self.state.params, self.state.opt_state)
+            params, opt_state = averaging.exchanged(self._state.params, self._state.opt_state)
             config, tokenizer = to_values(self._run.config), self._run.tokenizer.to_json()
             save = (self.step, params, opt_state, meta, tokenizer, config)
-            if self.step == self.start:  # its arrays are there
+            if self.step == self._start:  # its arrays are there
                 self._checkpoints.amend(self.step, meta)
             elif surely:
                 self._checkpoints.save_surely(*save, check=check)
@@ -340,17 +346,17 @@ class _Loop:
     def _log(self) -> None:
         """Writes the numbers of this step; those of speed are since the line before."""
         run, step, writer = self._run, self.step, self._writer
-        self.watch.read(self.state.params)
-        found = {k: float(v) for k, v in jax.device_get(self._found).items()}
+        self._watch.read(self._state.params)
+        counts = {k: float(v) for k, v in jax.device_get(self._of_step).items()}
         learning_rate = float(run.schedule(step - 1))
-        loss, norm = found.pop("loss"), found.pop("gradient_norm")
+        loss, norm = counts["loss"], counts["gradient_norm"]
         means = {
-            f"{o.name}/loss": found[f"{o.name}/loss"] / max(found[f"{o.name}/count"], 1.0)
+            f"{o.name}/loss": counts[f"{o.name}/loss"] / max(counts[f"{o.name}/count"], 1.0)
             for o in run.objectives
         }
         numbers = {"loss": loss, "learning_rate": learning_rate, "gradient_norm": norm}
         more = means if len(means) > 1 else {}
-        more |= {"skipped": self.watch.skipped} if self.watch.skipped else {}
+        more |= {"skipped": self._watch.skipped} if self._watch.skipped else {}
         writer.metrics(step, numbers | more)
         speed = self._clock.read()
         writer.timing(step, speed)

@@ -23,9 +23,8 @@ from research.training.run import Run
 
 # A loss of so many times that of guessing, or of the first step, is one of a run that has diverged
 # though its numbers are finite: at the end, or so many times in a row.
-DIVERGED, LOST = 10.0, 20
+FAR_WORSE, IN_A_ROW = 10.0, 20
 FOLDER = "bad_batches"
-FEWER = "Try a lower config.optimizer.learning_rate than {rate} or more config.optimizer.warmup"
 
 
 class RolledBack(Exception):
@@ -48,7 +47,7 @@ class Watch:
         self._returns: int = known.get("returns", 0)
         self._in_a_row: int = known.get("in_a_row", 0)
         self._first_loss: float = known.get("first_loss", 0.0)
-        self._lost, self._loss = 0, 0.0
+        self._far_worse, self._loss = 0, 0.0
         self._run, self._folder = run, folder
         self._unread: list[tuple[int, jax.Array, jax.Array]] = []
 
@@ -85,7 +84,7 @@ class Watch:
 
     def end(self, step: int) -> None:
         """Raises Diverged where the last loss is far worse than guessing."""
-        if self._lost:
+        if self._far_worse:
             raise self._diverged(step, "it ends with a loss that is far worse than guessing")
 
     def after_return(self, bad: RolledBack, step: int, meta: Mapping[str, Any]) -> dict[str, Any]:
@@ -110,10 +109,10 @@ class Watch:
             first = next(iter(not_finite(params)), "their norm")
             raise self._diverged(step, f"the parameters that it leaves are not finite: {first}")
         self._in_a_row = 0
-        limit = DIVERGED * max(math.log(self._run.model.vocab_size), self._first_loss)
-        self._lost = self._lost + 1 if loss > limit else 0
-        if self._lost >= LOST:
-            raise self._diverged(step, f"{LOST} losses in a row are above {limit:.4g}")
+        limit = FAR_WORSE * max(math.log(self._run.model.vocab_size), self._first_loss)
+        self._far_worse = self._far_worse + 1 if loss > limit else 0
+        if self._far_worse >= IN_A_ROW:
+            raise self._diverged(step, f"{IN_A_ROW} losses in a row are above {limit:.4g}")
 
     def _bad(self, step: int, params: Any) -> None:
         train = self._run.config.train
@@ -150,10 +149,11 @@ class Watch:
         return f"its batch is in {place}"
 
     def _diverged(self, step: int, what: str) -> Diverged:
-        advice = FEWER.format(rate=self._run.config.optimizer.learning_rate)
+        rate = self._run.config.optimizer.learning_rate
         return Diverged(
             f"training has diverged at step {step:,} (loss {self._loss:.4g}): {what}. Nothing of "
-            f"it is saved. {advice}; from an earlier checkpoint with --rewind=STEP"
+            f"it is saved. Try a lower config.optimizer.learning_rate than {rate} or more "
+            "config.optimizer.warmup; --rewind=STEP goes back to an earlier checkpoint for it"
         )
 
 
@@ -178,12 +178,12 @@ def not_finite(tree: Any) -> list[str]:
             for path, x in parameters.by_path(tree).items()
         }
 
-    found = []
+    odd = []
     for path, good in sorted(jax.device_get(finite(tree)).items()):
         wrong = np.flatnonzero(~np.atleast_1d(good))
         if wrong.size:
-            found.append(f"{path}, layer {wrong[0]}" if stacked(path) else path)
-    return found
+            odd.append(f"{path}, layer {wrong[0]}" if stacked(path) else path)
+    return odd
 
 
 def first_layer(run: Run, params: Any, batch: Batch) -> str:
