@@ -6,6 +6,10 @@ from pathlib import Path
 
 import pytest
 
+# First of all: on import it closes the handlers of logging, and absl's closes its stream with it
+# where that is not the stderr of the moment, as within a test.
+import submitit  # noqa: F401
+
 from tests.engines import slurm
 from tests.launchers.conftest import git, project  # noqa: F401  (fixtures)
 
