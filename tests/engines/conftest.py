@@ -6,14 +6,17 @@ from pathlib import Path
 
 import pytest
 
-# First of all: on import it closes the handlers of logging, and absl's closes its stream with it
-# where that is not the stderr of the moment, as within a test.
-import submitit  # noqa: F401
-
 from tests.engines import slurm
 from tests.launchers.conftest import git, project  # noqa: F401  (fixtures)
 
 ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(autouse=True, scope="session")
+def submitit_is_there():
+    """On its first import it closes the handlers of logging, and absl's closes its stream with it
+    where that is not the stderr of the moment, as while a test captures it."""
+    import submitit  # noqa: F401
 
 
 @pytest.fixture(autouse=True, scope="session")
