@@ -1,5 +1,7 @@
 """`launch.py evaluate`."""
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from research.data import jsonl
@@ -50,6 +52,8 @@ def _tell(
     width = max(map(len, found.metrics))
     for name, value in found.metrics.items():
         print(f"  {name:<{width}}  {value:.4f}")
+    if found.sources:
+        print("\n".join(_table(found.sources)))
     if loaded.task is not None and loaded.task.name == sequence_classification.NAME:
         counts = total(evaluator.task_counts(loaded.task, found.examples, found.predictions))
         print("\n".join(_matrix(*classification.confusion(counts, loaded.config.task.labels))))
@@ -59,6 +63,18 @@ def _tell(
         jsonl.write(output, ({"id": e["id"]} | p for e, p in pairs))
         written.append(output)
     print(f"written: {', '.join(written)}")
+
+
+def _table(sources: Mapping[str, Mapping[str, float]]) -> list[str]:
+    """A row of metrics for each source of a corpus; a dash for what one has nothing of."""
+    names = list(dict.fromkeys(name for metrics in sources.values() for name in metrics))
+    width = max(map(len, (*sources, "of each source alone")))
+    lines = [f"{'of each source alone':<{width}}  {'  '.join(names)}"]
+    for source, metrics in sources.items():
+        shown = [f"{metrics[n]:.4f}" if n in metrics else "-" for n in names]
+        cells = "  ".join(f"{cell:>{len(n)}}" for n, cell in zip(names, shown, strict=True))
+        lines.append(f"{source:<{width}}  {cells}")
+    return [f"  {line}" for line in lines]
 
 
 def _matrix(labels: list[str], cells: np.ndarray) -> list[str]:

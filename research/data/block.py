@@ -1,17 +1,18 @@
 """One block of a token store: some documents as arrays, written once, then memory-mapped."""
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from research.data import checksums
+from research.data import checksums, plan
 from research.data.encoding import Encoding
 from research.data.sentences import split_sentences
 from research.data.tokenizer import Tokenizer
 
-ARRAYS = ("tokens", "word_starts", "documents", "sentences", "document_sentences")
+OFFSETS = ("documents", "sentences", "document_sentences")
+ARRAYS = ("tokens", "word_starts", *OFFSETS, "sources")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,7 +20,8 @@ class Block:
     """Documents of one block, memory-mapped.
 
     tokens: uint32 [T]; word_starts: bool [T]; documents: int64 [n + 1] token offsets;
-    sentences: int64 [m + 1] token offsets; document_sentences: int64 [n + 1] sentence offsets.
+    sentences: int64 [m + 1] token offsets; document_sentences: int64 [n + 1] sentence offsets;
+    sources: int32 [n], the number of each document's source.
     """
 
     tokens: np.ndarray
@@ -27,6 +29,7 @@ class Block:
     documents: np.ndarray
     sentences: np.ndarray
     document_sentences: np.ndarray
+    sources: np.ndarray
 
     @property
     def lengths(self) -> np.ndarray:
@@ -48,11 +51,13 @@ class Block:
 
     @property
     def counts(self) -> dict[str, int]:
-        """Documents, sentences and tokens."""
+        """Documents, sentences and tokens, and documents that make pairs (`plan.paired`)."""
+        paired = plan.paired(np.diff(self.document_sentences), self.sources)
         return {
             "documents": len(self.documents) - 1,
             "sentences": len(self.sentences) - 1,
             "tokens": int(self.documents[-1]),
+            "paired_documents": int(paired.sum()),
         }
 
 
@@ -66,13 +71,15 @@ def fault(folder: Path, tokenizer: Tokenizer) -> str:
     block = load(folder)
     ends = [block.documents, block.sentences, block.document_sentences]
     last = [len(block.tokens), len(block.tokens), len(block.sentences) - 1]
-    for name, offsets, end in zip(ARRAYS[2:], ends, last, strict=True):
+    for name, offsets, end in zip(OFFSETS, ends, last, strict=True):
         grows = (np.diff(offsets) > 0).all()
         if offsets.dtype != np.int64 or not grows or (offsets[0], offsets[-1]) != (0, end):
             return f"{name} are not the offsets of {end:,}"
     tokens, words = block.tokens, block.word_starts
     if (tokens.dtype, words.dtype, words.shape) != (np.uint32, np.bool_, tokens.shape):
         return "tokens and word_starts do not belong together"
+    if (block.sources.dtype, len(block.sources)) != (np.int32, len(block.documents) - 1):
+        return "sources are not those of its documents"
     if len(tokens) and tokens.max() >= tokenizer.vocab_size:
         return f"it has the id {tokens.max()}, and the vocabulary {tokenizer.vocab_size:,} entries"
     special = () if tokenizer.parse_special else tokenizer.parsed_only
@@ -81,17 +88,25 @@ def fault(folder: Path, tokenizer: Tokenizer) -> str:
     return ""
 
 
-def write(folder: Path, texts: Iterable[str], tokenizer: Tokenizer) -> None:
-    """Tokenises texts into a folder, which appears when it is whole; it may be there already."""
-    arrays = dict(zip(ARRAYS, _arrays(list(texts), tokenizer), strict=True))
+def write(
+    folder: Path, texts: Sequence[str], sources: Sequence[int], tokenizer: Tokenizer
+) -> None:
+    """Tokenises texts into a folder, which appears when it is whole; it may be there already.
+
+    sources: the number of each text's source.
+    """
+    arrays = dict(zip(ARRAYS, _arrays(texts, sources, tokenizer), strict=True))
     checksums.save_arrays(folder, arrays)
 
 
-def _arrays(texts: list[str], tokenizer: Tokenizer) -> tuple[np.ndarray, ...]:
+def _arrays(
+    texts: Sequence[str], sources: Sequence[int], tokenizer: Tokenizer
+) -> tuple[np.ndarray, ...]:
     """The arrays of a block, in the order of ARRAYS."""
-    tokens, words = [], []
+    tokens, words, numbers = [], [], []
     documents, sentences, document_sentences = [0], [], [0]
-    for text, encoding in zip(texts, tokenizer.encode_batch(texts), strict=True):
+    encodings = tokenizer.encode_batch(texts)
+    for text, source, encoding in zip(texts, sources, encodings, strict=True):
         if not len(encoding.ids):
             continue
         starts = np.diff(encoding.words, prepend=-1) != 0
@@ -100,6 +115,7 @@ def _arrays(texts: list[str], tokenizer: Tokenizer) -> tuple[np.ndarray, ...]:
         sentences.extend((documents[-1] + _sentence_starts(text, encoding)).tolist())
         documents.append(documents[-1] + len(encoding.ids))
         document_sentences.append(len(sentences))
+        numbers.append(source)
     sentences.append(documents[-1])
     return (
         np.concatenate(tokens) if tokens else np.zeros(0, np.uint32),
@@ -107,6 +123,7 @@ def _arrays(texts: list[str], tokenizer: Tokenizer) -> tuple[np.ndarray, ...]:
         np.array(documents, np.int64),
         np.array(sentences, np.int64),
         np.array(document_sentences, np.int64),
+        np.array(numbers, np.int32),
     )
 
 

@@ -211,11 +211,17 @@ def jobs(data: DataConfig, tokenizer: Tokenizer) -> list[store.Job]:
 
 
 def evaluation_batches(
-    config: "Config", tokenizer: Tokenizer, corpus: store.Store, mesh_rows: int
+    config: "Config",
+    tokenizer: Tokenizer,
+    corpus: store.Store,
+    mesh_rows: int,
+    source: int | None = None,
 ) -> PretrainingBatches | ObjectiveMixture:
     """A split as it is measured: in order, with masks that no run's seed changes.
 
     Its batches are of a micro-batch's rows: what fits in training fits in evaluation.
+
+    source: the number of the one source that is measured; default: all of them.
     """
     goal, data, train = objectives.for_evaluation(config.objective), config.data, config.train
     multiple = mesh_rows * _cycle(config)
@@ -224,7 +230,7 @@ def evaluation_batches(
 
     def split(goal: ObjectivesConfig, rows: int) -> PretrainingBatches:
         shape = (goal, data.length, data.slots, rows, EVAL_SEED)
-        return PretrainingBatches(corpus, tokenizer, *shape, shuffle=False)
+        return PretrainingBatches(corpus, tokenizer, *shape, shuffle=False, source=source)
 
     if len(objectives.patterns(goal)) == 1:
         return split(goal, rows)

@@ -247,8 +247,8 @@ def _slot_label(batch: Batch, row: int, s: int, run: "Run") -> str:
         if "prefix" in batch and batch["prefix"][row, first]:
             place = slice(first, batch["last"][row, s] + 1)
             return f": the first {batch['prefix'][row, place].sum()} tokens see each other"
-        paired = (batch["token_types"][row] * (batch["slots"][row] == s + 1)).any()
-        found = [PAIRS[name][batch[name][row, s]] for name in PAIRS if name in batch and paired]
+        labels = [(PAIRS[name], batch[name][row, s]) for name in PAIRS if name in batch]
+        found = [meanings[label] for meanings, label in labels if label >= 0]
         return "".join(f": {meaning}" for meaning in found)
     label = f": example {batch['example'][row, s]}"
     if "label" in batch:

@@ -37,9 +37,8 @@ def arrange(
 ) -> dict[str, np.ndarray]:
     """Where the documents of a split lie, one of each source in turn.
 
-    So a block has documents of all sources, and a random next sentence is one from anywhere. Of
-    equal documents the first in this order stays, whichever split it belongs to: none is both
-    learnt and held out.
+    So a block has documents of all sources. Of equal documents the first in this order stays,
+    whichever split it belongs to: none is both learnt and held out.
 
     Args:
         outlines: for each source those of its pieces.
@@ -68,8 +67,6 @@ def arrange(
     while blocks[-1] < len(ends):
         before = ends[blocks[-1] - 1] if blocks[-1] else 0
         blocks.append(min(len(ends), int(np.searchsorted(ends, before + block_bytes)) + 1))
-    if len(blocks) > 2 and blocks[-1] - blocks[-2] == 1:
-        del blocks[-2]  # alone, the last document would have no other for a random next sentence
     most = max(map(len, outlines))
     pieces = [np.cumsum([0, *map(len, s), *[0] * (most - len(s))]) for s in outlines]
     return {

@@ -12,7 +12,8 @@ import numpy as np
 from research.errors import UserError
 
 # One slot of a row. A pair has a second slice; a single slice has doc_b = -1. `label` is 1 where
-# the second slice comes from another document (next sentence), or stood before the first (order).
+# the second slice comes from another document (next sentence), or stood before the first (order),
+# and NO_PAIR for a slice among pairs.
 SLOT = np.dtype(
     [
         ("row", np.int32),
@@ -25,8 +26,10 @@ SLOT = np.dtype(
         ("label", np.int32),
     ]
 )
-FORMAT = 1  # raise it when the same lengths and draws would give other rows
-PAIR_SPECIALS = 3  # [CLS] A [SEP] B [SEP]
+FORMAT = 2  # raise it when the same lengths and draws would give other rows
+SPECIALS = (2, 3)  # [CLS] A [SEP], [CLS] A [SEP] B [SEP]
+NO_PAIR = -1  # the label of a slice among pairs
+DRAWS = 4  # random sentences of which one is taken
 
 
 class _Rows:
@@ -83,15 +86,19 @@ def plan_slices(
     Returns: slots [N] of dtype SLOT; every token is in exactly one slice.
     """
     rows = _Rows(length, slots, predictions, predicted_of)
-    least = specials + max(1, min(16, length // 8))
     for doc in rng.permutation(len(lengths)):
-        start, size = 0, int(lengths[doc])
-        while start < size:
-            room = rows.room(min(least, specials + size - start))
-            end = min(size, start + room - specials)
-            rows.add(end - start + specials, (int(doc), start, end, -1, 0, 0, 0))
-            start = end
+        _slices(rows, int(doc), 0, int(lengths[doc]), specials)
     return rows.array()
+
+
+def _slices(rows: _Rows, doc: int, start: int, end: int, specials: int, label: int = 0) -> None:
+    """Puts the tokens from `start` to `end` of a document into slots of one slice."""
+    least = specials + max(1, min(16, rows.length // 8))
+    while start < end:
+        room = rows.room(min(least, specials + end - start))
+        stop = min(end, start + room - specials)
+        rows.add(stop - start + specials, (doc, start, stop, -1, 0, 0, label))
+        start = stop
 
 
 def _truncate(a: int, b: int, room: int, rng: np.random.Generator) -> tuple[int, int, int, int]:
@@ -108,74 +115,131 @@ def _truncate(a: int, b: int, room: int, rng: np.random.Generator) -> tuple[int,
     return front_a, from_a - front_a, front_b, from_b - front_b
 
 
+class _Sentences:
+    """The sentences that a random B may begin with: of one source's documents that have a second
+    one, all but the first of each, which never follows anything and so would give B away."""
+
+    def __init__(self, sentences: Sequence[Sequence[int]], documents: Sequence[int]):
+        self.documents, self._sentences = list(documents), sentences
+        self._ends = np.cumsum([len(sentences[d]) - 2 for d in documents])
+        self._place = {d: n for n, d in enumerate(documents)}
+
+    def draw(self, doc: int, wanted: int, rng: np.random.Generator) -> tuple[int, int, int]:
+        """(document, first token, end) of about `wanted` tokens, whole sentences of another one.
+
+        Of DRAWS beginnings, each sentence as likely as any other, it is the one that comes nearest
+        to `wanted`: a B at the end of a short document would be short, and so random.
+        """
+        own = self._place[doc]
+        before, end = int(self._ends[own - 1]) if own else 0, int(self._ends[own])
+        drawn = []
+        for number in rng.integers(int(self._ends[-1]) - (end - before), size=DRAWS).tolist():
+            number += (end - before) * (number >= before)
+            n = int(np.searchsorted(self._ends, number, side="right"))
+            offsets = self._sentences[self.documents[n]]
+            at = 1 + number - (int(self._ends[n - 1]) if n else 0)
+            last = min(len(offsets) - 1, max(at + 1, bisect_left(offsets, offsets[at] + wanted)))
+            if last - 1 > at and wanted - (offsets[last - 1] - offsets[at]) < (
+                offsets[last] - offsets[at] - wanted
+            ):
+                last -= 1
+            drawn.append((self.documents[n], offsets[at], offsets[last]))
+        return min(drawn, key=lambda b: abs(b[2] - b[1] - wanted))
+
+
+def paired(sentences: Sequence[int], sources: Sequence[int]) -> np.ndarray:
+    """Which documents of a block make pairs: those of two sentences or more, of whose source there
+    is another one in the block.
+
+    Args:
+        sentences: how many each document has; sources: the number of each one's source.
+
+    Returns: bool [documents].
+    """
+    several = np.asarray(sentences) > 1
+    _, place, counts = np.unique(
+        np.asarray(sources)[several], return_inverse=True, return_counts=True
+    )
+    found = np.zeros(len(several), bool)
+    found[several] = counts[place] > 1
+    return found
+
+
 def check_pairs(documents: int) -> None:
-    """Raises UserError for a block of fewer than two documents: whence would a random B come?"""
-    if documents < 2:
+    """Raises UserError for a split of which no document makes pairs (see `paired`)."""
+    if not documents:
         raise UserError(
-            "next sentence prediction needs at least two documents in each block of a split; give "
-            "config.data.corpus as several documents, hold out fewer of them "
-            "(config.data.held_out_percent), or leave it out: --config.objective.next_sentence=None"
+            "next sentence prediction needs a source with two documents of two sentences or more "
+            "in one block of a split: a random next sentence is one of another document of the "
+            "same source. Give config.data.corpus as several documents, hold out more of "
+            "them (config.data.held_out_percent), or leave it out: "
+            "--config.objective.next_sentence=None"
         )
 
 
 def plan_pairs(
     sentences: Sequence[Sequence[int]],
+    sources: Sequence[int],
     length: int,
     slots: int,
     rng: np.random.Generator,
     short: float = 0.1,
     predictions: int = 0,
     predicted_of=lambda n: 0,
-    specials: int = PAIR_SPECIALS,
+    specials: tuple[int, int] = SPECIALS,
 ) -> np.ndarray:
     """Sentence pairs for next sentence prediction (Devlin et al. 2018, appendix A.2).
 
-    A is one or more sentences; B is what follows, or, half the time, the beginning of a random
-    sentence of another document of the block. A pair fills what the row has left, or, with
-    probability `short`, a random part of it. A lonely last sentence can only have a random B;
-    such forced draws are paid back, so that half of all pairs are true ones.
+    A is one or more sentences; B is what follows, or, in half of the pairs, about as much of
+    another document. A pair fills what the row has left, or, with probability `short`, a random
+    part of it.
+
+    Nothing but reading tells the two kinds apart: a random B comes from a document of the same
+    source in the block, any of its sentences being as likely as any other; it is as long as the
+    true one would be; of two pairs of a source, one after the other, one is random.
+    What cannot be told from its kind makes no pair: documents of one sentence, those that are
+    alone of their source, and a last sentence that is left over are slices, as in `plan_slices`.
 
     Args:
         sentences: for each document its sentences' token offsets, the end last.
-        specials: positions that a slot needs beside its two slices.
+        sources: for each document the number of its source.
+        specials: positions that a slot of one text needs beside it, and a slot of two.
 
-    Returns: slots [N] of dtype SLOT. Raises UserError for a block of a single document.
+    Returns: slots [N] of dtype SLOT; the label of a slice is NO_PAIR.
     """
-    usable = [d for d, offsets in enumerate(sentences) if len(offsets) > 1]
-    check_pairs(len(usable))
     rows = _Rows(length, slots, predictions, predicted_of)
-    least = specials + max(2, min(16, length // 8))
-    owed = 0
-    for doc in rng.permutation(usable):
-        doc = int(doc)
-        offsets = sentences[doc]
+    single, double = specials
+    least = double + max(2, min(16, length // 8))
+    pairs = paired([len(offsets) - 1 for offsets in sentences], sources)
+    others = {
+        source: _Sentences(sentences, [d for d in np.flatnonzero(pairs) if sources[d] == source])
+        for source in set(np.asarray(sources)[pairs].tolist())
+    }
+    owed: dict[int, bool] = {}  # source -> what the second of two pairs has to be
+    for doc in rng.permutation(len(sentences)):
+        doc, source, offsets = int(doc), int(sources[doc]), sentences[doc]
         last = len(offsets) - 1
         i = 0
         while i < last:
-            room = rows.room(least) - specials
+            if last - i < 2 or not pairs[doc]:
+                _slices(rows, doc, offsets[i], offsets[-1], single, NO_PAIR)
+                break
+            room = rows.room(least) - double
             target = room if rng.random() >= short else int(rng.integers(2, room + 1))
             j = min(last, max(i + 2, bisect_left(offsets, offsets[i] + target)))
-            random_next = bool(rng.random() < 0.5)
-            if j - i < 2 and not random_next:
-                random_next, owed = True, owed + 1
-            elif random_next and owed and j - i >= 2:
-                random_next, owed = False, owed - 1
-            middle = int(rng.integers(i + 1, j)) if j - i >= 2 else j
-            a = (offsets[i], offsets[middle])
+            middle = int(rng.integers(i + 1, j))
+            random_next = owed.pop(source, None)
+            if random_next is None:
+                random_next = bool(rng.random() < 0.5)
+                owed[source] = not random_next
+            a, b, other = (offsets[i], offsets[middle]), (offsets[middle], offsets[j]), doc
+            i = j
             if random_next:
-                other = usable[int(rng.integers(len(usable) - 1))]
-                other = usable[-1] if other == doc else other
-                theirs = sentences[other]
-                at = int(rng.integers(len(theirs) - 1))
-                wanted = theirs[at] + max(1, target - (a[1] - a[0]))
-                end = min(len(theirs) - 1, max(at + 1, bisect_left(theirs, wanted)))
-                b = (theirs[at], theirs[end])
+                other, *b = others[source].draw(doc, b[1] - b[0], rng)
                 i = middle
-            else:
-                other, b, i = doc, (offsets[middle], offsets[j]), j
             cut = _truncate(a[1] - a[0], b[1] - b[0], target, rng)
             a, b = (a[0] + cut[0], a[1] - cut[1]), (b[0] + cut[2], b[1] - cut[3])
-            tokens = a[1] - a[0] + b[1] - b[0] + specials
+            tokens = a[1] - a[0] + b[1] - b[0] + double
             rows.add(tokens, (doc, *a, other, *b, int(random_next)))
     return rows.array()
 
@@ -188,7 +252,7 @@ def plan_ordered_pairs(
     short: float = 0.1,
     predictions: int = 0,
     predicted_of=lambda n: 0,
-    specials: int = PAIR_SPECIALS,
+    specials: int = SPECIALS[1],
 ) -> np.ndarray:
     """Pairs of neighbours for sentence order prediction (Lan et al. 2019, section 3.1).
 
@@ -197,7 +261,7 @@ def plan_ordered_pairs(
     of it; a last sentence that would be left alone goes into the pair before it. The one sentence
     of a document is cut in two, and where it is a single token there is no order: it is left out.
 
-    Args and returns: as in `plan_pairs`.
+    Args and returns: as in `plan_pairs`; `specials` of a slot of two texts.
     """
     rows = _Rows(length, slots, predictions, predicted_of)
     least = specials + max(2, min(16, length // 8))

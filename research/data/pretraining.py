@@ -59,6 +59,7 @@ class PretrainingBatches:
         rows: rows of a batch; the last batch of an epoch is filled with rows of weight 0.
         seed: of everything drawn. In evaluation a constant of the project.
         shuffle: False reads the blocks in order (evaluation; one epoch).
+        source: the number of the one source that is read; default: all of the store.
     """
 
     def __init__(
@@ -71,9 +72,10 @@ class PretrainingBatches:
         rows: int,
         seed: int | str,
         shuffle: bool = True,
+        source: int | None = None,
     ):
         self.store, self.tokenizer, self.objectives = store, tokenizer, objectives
-        self.rows, self.seed, self.shuffle = rows, seed, shuffle
+        self.rows, self.seed, self.shuffle, self.source = rows, seed, shuffle, source
         self.pairs = objectives.next_sentence or objectives.sentence_order
         self.rate = objectives.masked_lm.rate if objectives.masked_lm else 0.0
         self.causal = bool(objectives.causal_lm or objectives.prefix_lm)
@@ -83,7 +85,7 @@ class PretrainingBatches:
         )
         self._special = np.array(sorted(tokenizer.special_ids))
         if objectives.next_sentence:  # now, not when such a block's turn comes
-            plan.check_pairs(store.counts["fewest_documents"])
+            plan.check_pairs(store.counts["paired_documents"])
         self._lock = threading.RLock()  # the loader's thread and the loop's ask where a step is
         self._epochs: list[int] = [0]  # first batch of each epoch known so far
         # First row of each window of an epoch known so far, and of the next one.
@@ -97,10 +99,11 @@ class PretrainingBatches:
         self._order = functools.lru_cache(2)(self._block_order)
         check_tokenizer(objectives, tokenizer)
         self._begin = tokenizer.begin("it begins every document") if self.causal else ()
-        # Positions that a slot needs beside its text or texts.
-        self.specials = len(tokenizer.frame(2 if self.pairs else 1)) if not self.causal else 0
+        # Positions that a slot needs beside its text, and beside its two texts.
+        framed = [len(tokenizer.frame(n)) for n in (1, 2)] if not self.causal else (0, 0)
+        self.specials = (framed[0], framed[1])
         # All that a block's plan depends on.
-        key = (plan.FORMAT, self.pairs, self.rate, self.causal, self.layout, seed)
+        key = (plan.FORMAT, self.pairs, self.rate, self.causal, self.layout, seed, source)
         self._counts = RowCounts(store.path, store.blocks, key, keep=store.blocks > WINDOW)
 
     # -- the plan ---------------------------------------------------------------------------
@@ -111,16 +114,19 @@ class PretrainingBatches:
         data, layout = self.block(block), self.layout
         predicted = functools.partial(masking.predicted_count, rate=self.rate)
         limits = (layout.predictions, predicted if self.rate else lambda n: 0)
-        if self.pairs:
-            make = plan.plan_pairs if self.objectives.next_sentence else plan.plan_ordered_pairs
-            sizes = (layout.length, layout.slots, rng, self.pairs.short)
-            return make(data.sentence_offsets(), *sizes, *limits, self.specials)
+        read = np.ones(len(data.sources), bool)
+        if self.source is not None:
+            read = data.sources == self.source
+        lengths, sizes = data.lengths * read, (layout.length, layout.slots, rng)
         if self.causal:  # more inputs: what begins the document
-            lengths = data.lengths + len(self._begin)
-            return plan.plan_slices(lengths, layout.length, layout.slots, rng, 0)
-        return plan.plan_slices(
-            data.lengths, layout.length, layout.slots, rng, self.specials, *limits
-        )
+            return plan.plan_slices(lengths + len(self._begin) * read, *sizes, 0)
+        if not self.pairs:
+            return plan.plan_slices(lengths, *sizes, self.specials[0], *limits)
+        offsets = [o if r else [0] for o, r in zip(data.sentence_offsets(), read, strict=True)]
+        sizes += (self.pairs.short, *limits)
+        if self.objectives.next_sentence:
+            return plan.plan_pairs(offsets, data.sources, *sizes, self.specials)
+        return plan.plan_ordered_pairs(offsets, *sizes, self.specials[1])
 
     def _block_order(self, epoch: int) -> np.ndarray:
         order = np.arange(self.store.blocks)
@@ -307,7 +313,7 @@ def fill(data: PretrainingBatches, epoch: int = 0) -> dict[str, float]:
     for block in sample.tolist():
         planned = data.block_plan(epoch, block)
         sizes = planned["end"] - planned["start"] + planned["end_b"] - planned["start_b"]
-        sizes = sizes + data.specials
+        sizes = sizes + np.take(data.specials, planned["doc_b"] >= 0)
         rows += _rows(planned)
         tokens += int(sizes.sum())
         slots += len(sizes)

@@ -26,7 +26,7 @@ from research.data.tokenizer import Tokenizer
 from research.errors import UserError
 from research.monitoring.progress import Progress
 
-FORMAT = 2  # raise it when the content for the same source and tokenizer changes
+FORMAT = 3  # raise it when the content for the same source and tokenizer changes
 BLOCK_BYTES = 4 << 20  # UTF-8 bytes of text in a block, the last document in whole
 ARRANGED = ("source", "index", "blocks", "bytes", "pieces", "duplicates")
 SHOWN = 5  # missing blocks that an error names
@@ -39,7 +39,7 @@ class Store:
 
     path: Path
     key: str
-    # documents, sentences, tokens, bytes, blocks; duplicates left out; fewest_documents of a block
+    # documents, sentences, tokens, bytes, blocks; duplicates left out; paired_documents
     counts: dict[str, int]
     job: "Job | None" = dataclasses.field(default=None, compare=False, repr=False)
 
@@ -225,9 +225,9 @@ class Job:
             found = self.arrangement
             read = texts or outline.Texts(self._readers, found["pieces"])
             span = slice(*found["blocks"][number : number + 2])
-            places = zip(found["source"][span], found["index"][span], strict=True)
-            content = [read(int(source), int(index)) for source, index in places]
-            blocks.write(folder, content, self.tokenizer)
+            numbers = found["source"][span].tolist()
+            content = list(map(read, numbers, found["index"][span].tolist()))
+            blocks.write(folder, content, numbers, self.tokenizer)
 
         if not folder.is_dir() and not self._done.exists():
             write()
@@ -241,7 +241,6 @@ class Job:
         counts = {name: sum(c[name] for c in each) for name in each[0]}
         counts |= {"bytes": int(found["bytes"].sum()), "blocks": len(each)}
         counts |= {"duplicates": int(found["duplicates"])}
-        counts |= {"fewest_documents": min(c["documents"] for c in each)}
         checksums.save(self._done, lambda part: part.write_text(json.dumps(counts)))
         for left in self.path.glob(f"*{checksums.PART}*"):  # of processes that were killed
             shutil.rmtree(left, ignore_errors=True)

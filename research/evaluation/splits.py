@@ -3,7 +3,7 @@
 import dataclasses
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -36,12 +36,14 @@ DECISIONS = (
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
     """metrics: of the whole split. examples, predictions: a task's; empty for a pre-training.
-    left_out: what is said of the rows that were not used."""
+    left_out: what is said of the rows that were not used. sources: the metrics of each source of
+    a pre-training's corpus alone, by its name."""
 
     metrics: dict[str, float]
     examples: list[Example]
     predictions: list[Prediction]
     left_out: Sequence[str] = ()
+    sources: Mapping[str, dict[str, float]] = dataclasses.field(default_factory=dict)
 
 
 def load(
@@ -81,7 +83,12 @@ def evaluate(loaded: Loaded, split: str, quiet: bool = False) -> Evaluation:
     if split not in SPLITS:
         raise UserError(f"no split {split!r}{nearest(split, SPLITS)}")
     if loaded.task is None:
-        return Evaluation(_losses(loaded, split, quiet), [], [])
+        if split != "validation":
+            raise UserError(
+                f"a pre-training holds out one split of its corpus: validation, not {split!r}"
+            )
+        (metrics,) = _losses(loaded, [None], quiet)
+        return Evaluation(metrics, [], [], sources=of_sources(loaded, quiet))
     task, config = loaded.task, loaded.config
     if getattr(config.data, split) is None:
         raise UserError(
@@ -98,32 +105,46 @@ def evaluate(loaded: Loaded, split: str, quiet: bool = False) -> Evaluation:
     return Evaluation(metrics, read.examples, found, read.left_out.lines())
 
 
-def _losses(loaded: Loaded, split: str, quiet: bool) -> dict[str, float]:
+def of_sources(loaded: Loaded, quiet: bool = False) -> dict[str, dict[str, float]]:
+    """A pre-training's metrics on what is held out of each source of its corpus alone.
+
+    None where the corpus is a single source; without those of which nothing is held out, and
+    without the metrics of which a source has nothing to measure (pairs of sentences).
+    """
+    names = [source.name for source in loaded.config.data.corpus]
+    if len(names) == 1:
+        return {}
+    found = zip(names, _losses(loaded, range(len(names)), quiet), strict=True)
+    return {name: metrics for name, metrics in found if metrics}
+
+
+def _losses(loaded: Loaded, wanted: Iterable[int | None], quiet: bool) -> Iterator[dict]:
+    """Metrics of the held-out text of single sources by their numbers; None: of the whole corpus."""
     config, mesh = loaded.config, loaded.mesh
-    if split != "validation":
-        raise UserError(
-            f"a pre-training holds out one split of its corpus: validation, not {split!r}"
-        )
     config_check.check_corpus(config)
     data = config.data
     held_out = store.build(
-        data.corpus, split, data.held_out_percent, loaded.tokenizer, data.cache, quiet
-    )
-    batches = corpus.evaluation_batches(
-        config, loaded.tokenizer, held_out, meshes.row_multiple(mesh)
+        data.corpus, "validation", data.held_out_percent, loaded.tokenizer, data.cache, quiet
     )
     step = jax.jit(
         make_eval_step(loaded.model, loaded.objectives), out_shardings=meshes.replicated(mesh)
     )
-    with meshes.use(mesh, loaded.placement):
-        return evaluator.losses(
-            step,
-            loaded.params,
-            batches,
-            loaded.objectives,
-            meshes.batch_sharding(mesh),
-            config.train.eval_steps,
+    for source in wanted:
+        batches = corpus.evaluation_batches(
+            config, loaded.tokenizer, held_out, meshes.row_multiple(mesh), source
         )
+        if not batches.epoch_batches(0, most=1):
+            yield {}
+            continue
+        with meshes.use(mesh, loaded.placement):
+            yield evaluator.losses(
+                step,
+                loaded.params,
+                batches,
+                loaded.objectives,
+                meshes.batch_sharding(mesh),
+                config.train.eval_steps,
+            )
 
 
 def record(path: str, split: str, loaded: Loaded, found: Evaluation, overrides: Any) -> str:
@@ -136,11 +157,17 @@ def record(path: str, split: str, loaded: Loaded, found: Evaluation, overrides: 
         "split": split,
         "config": dict(overrides),
         "examples": len(found.examples),
-        # JSON has no word for the infinite, which a perplexity may be.
-        "metrics": {k: v if math.isfinite(v) else None for k, v in found.metrics.items()},
+        "metrics": _finite(found.metrics),
     }
+    if found.sources:
+        content["sources"] = {name: _finite(metrics) for name, metrics in found.sources.items()}
     file = _folder(path) / f"evaluation_{split}.json"
     return _write(file, json.dumps(content, indent=1, allow_nan=False) + "\n")
+
+
+def _finite(metrics: Mapping[str, float]) -> dict[str, float | None]:
+    """JSON has no word for the infinite, which a perplexity may be."""
+    return {name: value if math.isfinite(value) else None for name, value in metrics.items()}
 
 
 def records(path: str, step: int) -> list[dict[str, Any]]:

@@ -18,7 +18,7 @@ from research.cli import guarded
 from research.config import to_values
 from research.data import sources
 from research.errors import UserError
-from research.evaluation import predictor
+from research.evaluation import predictor, splits
 from research.experiments import children
 from research.experiments.experiment import Job, Run, fingerprint, jobs, load
 from research.monitoring import starts
@@ -50,7 +50,7 @@ def make(job: Job, made_from: Run) -> None:
         return begun["seconds"] + time.perf_counter() - start
 
     _note(job, BEGUN, begun)
-    step, metrics, loaded = 0, {}, None
+    step, metrics, by_source, loaded = 0, {}, {}, None
     if job.train:
         label = job.workdir.name
         try:
@@ -61,6 +61,8 @@ def make(job: Job, made_from: Run) -> None:
         step, metrics = result.step, result.metrics
         if job.config.task is not None:
             loaded = load_model(str(job.workdir))
+        else:
+            by_source = splits.of_sources(load_model(str(job.workdir)), quiet=True)
     else:
         loaded = with_config(load_model(job.config.init_from), job.config)
         text = json.dumps(to_values(job.config), indent=1)
@@ -75,6 +77,7 @@ def make(job: Job, made_from: Run) -> None:
         "commit": starts.commit(),
         "step": step,
         "metrics": metrics,
+        "sources": by_source,
         "seconds": seconds(),
     }
     _note(job, DONE, record)

@@ -19,7 +19,7 @@ def make(
 ) -> Objective:
     """A classifier on the pooled first token of each pair.
 
-    label: the batch's array [R, S] of classes.
+    label: the batch's array [R, S] of classes; below 0 for a slot that is not a pair.
 
     Raises UserError where the backbone has no pooler.
     """
@@ -36,7 +36,7 @@ def make(
 
     def loss(params, config, hidden, batch, row_keys):
         scores = logits(params, config, hidden, batch)
-        classes, weights = batch[label], batch["slot_weights"]
+        classes, weights = jnp.maximum(batch[label], 0), paired(batch)
         logp = jax.nn.log_softmax(scores)
         losses = -jnp.take_along_axis(logp, classes[..., None], -1)[..., 0]
         correct = (jnp.argmax(scores, -1) == classes).astype(jnp.float32)
@@ -44,11 +44,17 @@ def make(
         counts = {"loss": total, "correct": jnp.sum(correct * weights), "count": weight(batch)}
         return total, counts
 
+    def paired(batch):
+        return batch["slot_weights"] * (batch[label] >= 0)
+
     def weight(batch):
-        return jnp.sum(batch["slot_weights"])
+        return jnp.sum(paired(batch))
 
     def outputs(params, config, hidden, batch):
         probability = jax.nn.softmax(logits(params, config, hidden, batch))
         return {"slot": {"probability": probability}}
 
-    return Objective(name, "full", head, weight, loss, finish, outputs)
+    def finished(counts):
+        return finish(counts) if counts["count"] else {}  # a source, or a batch, without a pair
+
+    return Objective(name, "full", head, weight, loss, finished, outputs)

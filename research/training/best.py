@@ -25,9 +25,17 @@ class Best:
     since: int = 0
 
     def after(self, step: int, metrics: Mapping[str, float]) -> "Best":
-        """What it is when the evaluation after `step` gave these metrics."""
+        """What it is when the evaluation after `step` gave these metrics.
+
+        Raises UserError where it had nothing to measure the metric on.
+        """
         if not self.metric:
             return self
+        if self.metric not in metrics:
+            raise UserError(
+                f"config.train.best={self.metric!r}: what was evaluated after step {step} has "
+                "nothing to measure it on; evaluate more (config.train.eval_batches)"
+            )
         value = metrics[self.metric]
         if self.value is None or is_better(self.metric, value, self.value):
             return Best(self.metric, value, step)

@@ -84,8 +84,8 @@ def test_blocks_end_with_the_document_that_fills_them():
     assert exact["blocks"].tolist() == [0, 2, 4]
 
 
-def test_the_last_document_is_in_no_block_of_its_own():
-    assert arranged(["aa", "bbb", "c"], size=5)["blocks"].tolist() == [0, 3]
+def test_a_block_ends_with_the_document_that_fills_it():
+    assert arranged(["aa", "bbb", "c"], size=5)["blocks"].tolist() == [0, 2, 3]
     assert arranged(["aaaaa"], size=5)["blocks"].tolist() == [0, 1]
     assert arranged([""], size=5)["blocks"].tolist() == [0, 1]
 

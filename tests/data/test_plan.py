@@ -27,10 +27,10 @@ def sizes(slots: np.ndarray) -> np.ndarray:
     return slots["end"] - slots["start"] + slots["end_b"] - slots["start_b"]
 
 
-def assert_rows_hold(slots, specials: int, length: int, most: int, predictions: int) -> None:
+def assert_rows_hold(slots, length: int, most: int, predictions: int, specials=plan.SPECIALS):
     rows = slots["row"]
     assert set(np.diff(rows)) <= {0, 1} and rows[0] == 0
-    tokens = sizes(slots) + specials
+    tokens = sizes(slots) + np.take(specials, slots["doc_b"] >= 0)
     assert np.bincount(rows, tokens).max() <= length
     assert np.bincount(rows).max() <= most
     if predictions:
@@ -49,7 +49,7 @@ def test_every_token_is_in_exactly_one_slice(specials, length, most, predictions
         seen[slot["doc"]][slot["start"] : slot["end"]] += 1
     assert all((count == 1).all() for count in seen)
     assert (slots["end"] > slots["start"]).all() and (slots["doc_b"] == -1).all()
-    assert_rows_hold(slots, specials, length, most, predictions)
+    assert_rows_hold(slots, length, most, predictions, (specials, 0))
 
 
 @pytest.mark.parametrize(
@@ -58,14 +58,19 @@ def test_every_token_is_in_exactly_one_slice(specials, length, most, predictions
 def test_pairs_keep_to_rows_documents_and_sentence_order(length, most, predictions):
     draw = generator("pairs", length)
     sentences = sentence_offsets(draw, 80)
-    slots = plan.plan_pairs(sentences, length, most, draw, 0.1, predictions, PREDICTED)
-    assert_rows_hold(slots, plan.PAIR_SPECIALS, length, most, predictions)
+    sources = draw.integers(0, 3, 80)
+    slots = plan.plan_pairs(sentences, sources, length, most, draw, 0.1, predictions, PREDICTED)
+    assert_rows_hold(slots, length, most, predictions)
+    slots = slots[slots["label"] != plan.NO_PAIR]
     ends = np.array([offsets[-1] for offsets in sentences])
     for doc, start, end in (("doc", "start", "end"), ("doc_b", "start_b", "end_b")):
         assert (slots[start] >= 0).all() and (slots[start] < slots[end]).all()
         assert (slots[end] <= ends[slots[doc]]).all()
     random = slots["label"] == 1
     assert (slots["doc_b"][random] != slots["doc"][random]).all()
+    assert (sources[slots["doc_b"]] == sources[slots["doc"]]).all()
+    firsts = [sentences[slot["doc_b"]][1] for slot in slots]
+    assert (slots["start_b"] >= firsts).all()  # the first sentence of a document follows nothing
     true = slots[~random]
     assert (true["doc_b"] == true["doc"]).all()
     # B follows A: between them lies only what was cut off A's end and B's front.
@@ -78,7 +83,7 @@ def test_pairs_keep_to_rows_documents_and_sentence_order(length, most, predictio
 
 def test_every_document_is_read_to_its_end():
     draw = generator("to the end")
-    slots = plan.plan_pairs(sentence_offsets(draw, 50), 64, 4, draw, 0.0)
+    slots = plan.plan_pairs(sentence_offsets(draw, 50), [0] * 50, 64, 4, draw, 0.0)
     assert set(slots["doc"]) == set(range(50))
     for doc in range(50):
         own = slots[slots["doc"] == doc]
@@ -86,25 +91,67 @@ def test_every_document_is_read_to_its_end():
 
 
 @pytest.mark.parametrize("longest", [30, 3], ids=["long documents", "many lonely sentences"])
-def test_half_of_the_pairs_are_true_within_four_standard_errors(longest):
+def test_one_of_two_pairs_of_a_source_is_random(longest):
     draw = generator("half", longest)
-    slots = plan.plan_pairs(sentence_offsets(draw, 1500, longest), 128, 16, draw)
-    n = len(slots)
-    assert n > 1000
-    assert abs(slots["label"].mean() - 0.5) < 4 * 0.5 / math.sqrt(n)
+    sources = draw.integers(0, 4, 1500)
+    slots = plan.plan_pairs(sentence_offsets(draw, 1500, longest), sources, 128, 16, draw)
+    for source in range(4):
+        labels = slots["label"][sources[slots["doc"]] == source]
+        labels = labels[labels != plan.NO_PAIR]
+        assert len(labels) > 100
+        assert (labels[: len(labels) // 2 * 2].reshape(-1, 2).sum(1) == 1).all()
 
 
-def test_the_random_sentence_comes_from_every_other_document():
+def test_what_cannot_be_told_from_its_kind_makes_no_pair():
+    """One-sentence documents, one that is alone of its source, a last sentence that is left."""
+    sentences = [[0, 9], [0, 4, 9, 15], [0, 5, 6], [0, 3, 7], [0, 30], [0]]
+    sources = [0, 1, 0, 0, 0, 0]
+    assert plan.paired([len(s) - 1 for s in sentences], sources).tolist() == [
+        *[False, False, True, True, False, False]
+    ]
+    seen = set()
+    for seed in range(20):
+        slots = plan.plan_pairs(sentences, sources, 24, 4, generator("alone", seed))
+        assert_rows_hold(slots, 24, 4, 0)
+        alone = slots[slots["label"] == plan.NO_PAIR]
+        assert (alone["doc_b"] == -1).all()
+        for doc in (0, 1, 4):
+            own = slots[slots["doc"] == doc]
+            assert (own["label"] == plan.NO_PAIR).all()
+            assert sizes(own).sum() == sentences[doc][-1]
+        seen |= {(int(s["doc"]), int(s["start"])) for s in alone} - {(0, 0), (1, 0), (4, 0)}
+        assert set(slots["doc"][slots["label"] >= 0]) == {2, 3}
+    assert {(2, 5), (3, 3)} <= seen  # behind an A whose B was random
+
+
+def test_a_random_sentence_is_any_of_the_other_documents_of_its_source():
+    """Each as likely as any other, so that long documents give more: as they have true pairs."""
     draw = generator("others")
-    sentences = sentence_offsets(draw, 6, longest=400)
-    slots = plan.plan_pairs(sentences, 64, 1, draw)
+    sentences = [list(range(0, 9 * n + 1, 9)) for n in (4000, 1000, 1000, 500, 400)]
+    slots = plan.plan_pairs(sentences, [0, 0, 0, 0, 1], 64, 1, draw, 0.5)
     random = slots[slots["label"] == 1]
-    counts = np.zeros((6, 6))
+    counts = np.zeros((4, 4))
     np.add.at(counts, (random["doc"], random["doc_b"]), 1)
-    assert (np.diag(counts) == 0).all()
-    for row in range(6):
-        n, others = counts[row].sum(), np.delete(counts[row], row)
-        assert (np.abs(others - n / 5) < 4 * math.sqrt(n * 0.2 * 0.8)).all()
+    assert (np.diag(counts) == 0).all() and counts.sum() == len(random) > 100
+    weights = np.array([3999, 999, 999, 499])
+    for row in range(4):
+        n, share = counts[row].sum(), weights * (np.arange(4) != row)
+        share = share / share.sum()
+        assert (np.abs(counts[row] - n * share) <= 4 * np.sqrt(n * share * (1 - share))).all()
+
+
+def test_a_random_sentence_is_as_long_as_the_true_one_would_be():
+    draw = generator("as long")
+    sentences = sentence_offsets(draw, 3000, longest=6)
+    slots = plan.plan_pairs(sentences, [0] * 3000, 128, 16, draw)
+    lengths = slots["end_b"] - slots["start_b"]
+    true, random = (lengths[slots["label"] == label] for label in (0, 1))
+    assert min(len(true), len(random)) > 1000
+    assert abs(true.mean() - random.mean()) < 0.05 * true.mean()
+    # No threshold on the length tells them apart.
+    every = np.arange(lengths.max())
+    shares = [np.searchsorted(np.sort(n), every, side="right") / len(n) for n in (true, random)]
+    assert np.abs(shares[0] - shares[1]).max() < 0.1
 
 
 @pytest.mark.parametrize("short", [0.0, 0.1, 0.4])
@@ -113,15 +160,17 @@ def test_the_share_of_short_pairs_is_the_one_asked_for(short):
     # the ones that meet the end of a document.
     sentences = [list(range(40_001)) for _ in range(3)]
     length = 35
-    slots = plan.plan_pairs(sentences, length, 1, generator("short", str(short)), short)
+    sources = [0] * 3
+    slots = plan.plan_pairs(sentences, sources, length, 1, generator("short", str(short)), short)
+    slots = slots[slots["label"] != plan.NO_PAIR]
     inside = slots[(slots["end"] < 40_000 - length) & (slots["end_b"] < 40_000)]
-    drawn = sizes(inside) + plan.PAIR_SPECIALS
-    room = length - plan.PAIR_SPECIALS
+    drawn = sizes(inside) + plan.SPECIALS[1]
+    room = length - plan.SPECIALS[1]
     expected = short * (room - 2) / (room - 1)  # a "short" pair may draw the whole room
     error = math.sqrt(max(expected * (1 - expected), 1e-9) / len(inside))
     assert abs((drawn < length).mean() - expected) < 4 * error
     if short:
-        lengths = drawn[drawn < length] - plan.PAIR_SPECIALS
+        lengths = drawn[drawn < length] - plan.SPECIALS[1]
         assert lengths.min() == 2 and lengths.max() == room - 1
         middle, spread = (2 + room - 1) / 2, (room - 3) / math.sqrt(12)
         assert abs(lengths.mean() - middle) < 4 * spread / math.sqrt(len(lengths))
@@ -134,16 +183,17 @@ def test_a_plan_depends_on_its_generator_alone(pairs):
 
     def make(*key):
         if pairs:
-            return plan.plan_pairs(sentences, 64, 4, generator(*key))
+            return plan.plan_pairs(sentences, [0] * 40, 64, 4, generator(*key))
         return plan.plan_slices(lengths, 64, 4, generator(*key), 2)
 
     assert np.array_equal(make("epoch", 0), make("epoch", 0))
     assert not np.array_equal(make("epoch", 0), make("epoch", 1))
 
 
-def test_a_block_of_one_document_has_no_random_sentence():
-    with pytest.raises(UserError, match="at least two documents"):
-        plan.plan_pairs([[0, 5, 9]], 64, 4, generator("one"))
+def test_a_split_of_which_no_document_makes_pairs_is_refused():
+    plan.check_pairs(2)
+    with pytest.raises(UserError, match="two documents of two sentences or more"):
+        plan.check_pairs(0)
 
 
 @pytest.mark.parametrize(("a", "b", "room"), [(1, 100, 2), (5, 5, 3), (30, 4, 20), (7, 8, 14)])
@@ -165,14 +215,15 @@ def test_documents_follow_each_other_in_another_order_than_they_stand():
 
 def test_the_plans_have_not_changed():
     """When this fails, raise plan.FORMAT, or counts of rows that were kept are of other plans."""
-    assert plan.FORMAT == 1
+    assert plan.FORMAT == 2
     lengths = [40, 7, 300, 64, 1, 90]
     offsets = [list(range(0, n, 9)) + [n] for n in lengths]
     slices = plan.plan_slices(lengths, 64, 4, generator("golden"), 2, 10, lambda n: n // 6)
-    pairs = plan.plan_pairs(offsets, 64, 4, generator("golden"), 0.1, 10, lambda n: n // 6)
+    sources = [0, 1, 0, 0, 0, 1]
+    pairs = plan.plan_pairs(offsets, sources, 64, 4, generator("golden"), 0.1, 10, lambda n: n // 6)
     assert [hashlib.sha256(p.tobytes()).hexdigest()[:12] for p in (slices, pairs)] == [
         "73947a4ba3c1",
-        "33951ba663df",
+        "4dad722e9eb1",
     ]
 
 
@@ -183,7 +234,7 @@ def test_ordered_pairs_are_neighbours_that_change_places_half_the_time(length, m
     draw = generator("ordered", length)
     sentences = [*sentence_offsets(draw, 300), [0, 1], [0, 9]]
     slots = plan.plan_ordered_pairs(sentences, length, most, draw, 0.1, predictions, PREDICTED)
-    assert_rows_hold(slots, plan.PAIR_SPECIALS, length, most, predictions)
+    assert_rows_hold(slots, length, most, predictions)
     assert (slots["doc"] == slots["doc_b"]).all()
     swapped = slots["label"] == 1
     assert abs(swapped.mean() - 0.5) < 4 * 0.5 / math.sqrt(len(slots))

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import tokenizers as library
 
-from research.data import checksums, corpus, pretraining, store
+from research.data import checksums, corpus, jsonl, plan, pretraining, store
 from research.data.block import write as write_block
 from research.data.config import DataConfig, TokenizerConfig
 from research.data.pretraining import PretrainingBatches
@@ -122,24 +122,47 @@ def test_every_token_is_a_causal_target_once_an_epoch(stores):
     assert found == expected
 
 
-def test_a_pair_has_special_tokens_types_and_its_label(stores):
+def test_a_slot_has_special_tokens_types_and_its_label(stores):
+    """One of two texts, a pair; one of a text, what makes none."""
     data, tokens = make(stores, "nsp"), helpers.word_pieces()
-    plans = {0: 0, 1: 0}
+    plans = Counter()
     for step in range(data.epoch_batches(0)):
         batch = data.batch(step)
         for row, slot in zip(*np.nonzero(batch["slot_weights"]), strict=True):
             here = slice(batch["first"][row, slot], batch["last"][row, slot] + 1)
             ids, types = batch["tokens"][row, here], batch["token_types"][row, here]
+            label = int(batch["random_next"][row, slot])
             assert ids[0] == tokens.cls and ids[-1] == tokens.sep
             separators = np.flatnonzero(ids == tokens.sep)
-            assert len(separators) == 2
+            assert len(separators) == (1 if label == plan.NO_PAIR else 2)
             assert types.tolist() == [0] * (separators[0] + 1) + [1] * (
                 len(ids) - separators[0] - 1
             )
             assert batch["positions"][row, here].tolist() == list(range(len(ids)))
-            plans[int(batch["random_next"][row, slot])] += 1
+            plans[label] += 1
     drawn = np.concatenate([data.block_plan(0, b)["label"] for b in range(data.store.blocks)])
-    assert plans == {0: int((drawn == 0).sum()), 1: int((drawn == 1).sum())}
+    assert plans == Counter(drawn.tolist()) and plans.keys() == {0, 1, plan.NO_PAIR}
+    assert abs(plans[0] - plans[1]) <= data.store.blocks
+
+
+def test_one_source_of_a_store_is_read_alone(tmp_path):
+    """Its pairs too: a random sentence is one of the same source anyway."""
+    texts, draw = [[], []], np.random.default_rng(5)
+    for number, name in enumerate("ab"):
+        texts[number] = [helpers.document(draw, 6) for _ in range(9)]
+        jsonl.write(str(tmp_path / f"{name}.jsonl"), ({"text": t} for t in texts[number]))
+    corpora = tuple(SourceConfig(f"files:{tmp_path}/{name}.jsonl") for name in "ab")
+    tokens = helpers.word_pieces()
+    made = store.build(corpora, "train", 0.0, tokens, str(tmp_path / "cache"))
+    for goal in (MASKED, helpers.MASKED_AND_NEXT):
+        whole = helpers.batches(made, goal).block_plan(0, 0)
+        for number in (0, 1):
+            data = helpers.batches(made, goal, source=number)
+            planned, block = data.block_plan(0, 0), made.block(0)
+            assert set(block.sources[planned["doc"]]) == {number}
+            assert len(set(planned["doc"])) == 9
+            assert len(planned) < len(whole)
+            assert same(data.batch(0), helpers.batches(made, goal, source=number).batch(0))
 
 
 def clean(batch) -> np.ndarray:
@@ -213,11 +236,11 @@ def test_a_block_is_planned_and_masked_without_the_others(tmp_path, name):
         folder = tmp_path / f"store{number}"
         folder.mkdir()
         for b in range(2):
-            write_block(folder / f"block_{b:05d}", version[b * 10 : b * 10 + 10], tokens)
+            write_block(folder / f"block_{b:05d}", version[b * 10 : b * 10 + 10], [0] * 10, tokens)
         (folder / "arrangement").mkdir()
         sizes = [sum(len(t.encode()) for t in version[b : b + 10]) for b in (0, 10)]
         np.save(folder / "arrangement" / "bytes.npy", sizes)
-        made = store.Store(folder, "", {"blocks": 2, "fewest_documents": 10})
+        made = store.Store(folder, "", {"blocks": 2, "paired_documents": 20})
         data = helpers.batches(made, OBJECTIVES[name])
         planned = data.block_plan(0, 1)
         found.append((data.block_plan(0, 0), planned, data._slot(0, 1, 0, planned[0])))
@@ -433,14 +456,13 @@ def test_damaged_counts_are_counted_again(stores, narrow, tmp_path, capsys):
         assert capsys.readouterr().err.count("rows are counted again") == 1
 
 
-def test_a_block_without_a_second_document_is_refused_at_once(stores):
+def test_a_split_without_a_pair_is_refused_at_once(stores):
     made = stores[False]
-    lonely = store.Store(made.path, made.key, made.counts | {"fewest_documents": 1})
-    with pytest.raises(UserError, match="two documents in each block"):
+    lonely = store.Store(made.path, made.key, made.counts | {"paired_documents": 0})
+    with pytest.raises(UserError, match="two documents of two sentences or more"):
         helpers.batches(lonely, helpers.MASKED_AND_NEXT)
     helpers.batches(lonely, MASKED)
-    fewest = min(len(made.block(b).lengths) for b in range(made.blocks))
-    assert made.counts["fewest_documents"] == fewest
+    assert 0 < made.counts["paired_documents"] <= made.counts["documents"]
 
 
 # A tokenizer with a frame of its own

@@ -92,17 +92,19 @@ def test_the_format_has_not_changed(tmp_path):
     """When this fails, raise store.FORMAT and write the new numbers here."""
     made = build(tmp_path, write(tmp_path))
     block = made.block(0)
-    assert store.FORMAT == 2
+    assert store.FORMAT == 3
     assert {name: getattr(block, name).dtype.name for name in blocks.ARRAYS} == {
         "tokens": "uint32",
         "word_starts": "bool",
         "documents": "int64",
         "sentences": "int64",
         "document_sentences": "int64",
+        "sources": "int32",
     }
     assert block.documents.tolist() == [0, 72, 82, 129]
     assert block.sentences.tolist() == [0, 11, 34, 68, 72, 82, 110, 129]
     assert block.document_sentences.tolist() == [0, 4, 5, 7]
+    assert block.sources.tolist() == [0, 0, 0]
     assert int((block.tokens * np.arange(1, 130)).sum()) == 896_218
     assert np.flatnonzero(block.word_starts)[:11].tolist() == [
         0,
@@ -173,10 +175,10 @@ def test_a_build_that_another_process_finished_first_is_taken_over(tmp_path, mon
     source = write(tmp_path)
     write_block = blocks.write
 
-    def slow(folder, texts, tokens):
+    def slow(*wanted):
         monkeypatch.setattr(blocks, "write", write_block)
         build(tmp_path, source)  # the other process
-        return write_block(folder, texts, tokens)
+        return write_block(*wanted)
 
     monkeypatch.setattr(blocks, "write", slow)
     made = build(tmp_path, source)
@@ -381,7 +383,7 @@ def test_special_tokens_in_a_corpus_are_text_in_a_store_of_an_earlier_version_to
     right = tokens_of(made)
     shutil.rmtree(made.path / "block_00000")
     tokens = tokenizer.byte_tokenizer().parsing_special()
-    blocks.write(made.path / "block_00000", ["First <|endoftext|> one.", "Second."], tokens)
+    blocks.write(made.path / "block_00000", ["First <|endoftext|> one.", "Second."], [0, 0], tokens)
     assert 1 in blocks.load(made.path / "block_00000").tokens
     (made.path / "block_00000" / checksums.NAME).unlink()
     assert tokens_of(build(tmp_path, source)) == right
