@@ -22,7 +22,8 @@ from research.evaluation.embedding import recipe_of
 from research.models import lora
 from research.models import params as parameters
 from research.models.config import SHAPE_KEYS, ModelConfig
-from research.tasks import chat, turns
+from research.objectives import next_sentence, sentence_order
+from research.tasks import chat, sequence_classification, turns
 from research.training.inference import Loaded, load_model
 
 
@@ -47,8 +48,10 @@ def export(path: str, output: str) -> Exported:
     params = parameters.by_path(loaded.params)
     pooler = [p for p in params if p.startswith("backbone/pooler/")]
     left_out = tuple(pooler) if name not in family.pooled else ()
+    for head in _PAIRS - set(family.classes[name]):
+        left_out += tuple(p for p in params if p.startswith(f"heads/{head}/"))
     kept = {p: np.asarray(jax.device_get(x)) for p, x in params.items() if p not in left_out}
-    model = dataclasses.replace(loaded.model, pooler=bool(pooler) and not left_out)
+    model = dataclasses.replace(loaded.model, pooler=bool(pooler) and name in family.pooled)
     rules = mapping.active(family.rules(model, name), kept)
     tensors = mapping.write(
         kept, rules, model.layers, lambda path, layer: family.skip(model, path, layer)
@@ -127,7 +130,8 @@ def find_class(loaded: Loaded) -> tuple[Family, str]:
     heads = [o.name for o in loaded.objectives]
     heads = ["causal_lm" if name == "text_generation" else name for name in heads]
     for family in fitting:
-        name = family.class_with(heads)
+        # The head that tells pairs of sentences is left out where no class has both.
+        name = family.class_with(heads) or family.class_with([h for h in heads if h not in _PAIRS])
         if name is not None:
             _check_pooling(loaded, family, name)
             return family, name
@@ -163,14 +167,18 @@ def _differences(model: ModelConfig, family: Family) -> list[str]:
 
 
 def _check_pooling(loaded: Loaded, family: Family, name: str) -> None:
-    pooling = getattr(loaded.config.task, "pooling", None)
-    if pooling is not None and pooling not in family.poolings:
+    task = loaded.config.task
+    if not hasattr(task, "pooling"):
+        return
+    pooling = sequence_classification.chosen(task.pooling, loaded.model)
+    if pooling not in family.poolings:
         raise UserError(
             f"{name} has no pooling {pooling!r}; it has {', '.join(map(repr, family.poolings))} "
             "(config.task.pooling)"
         )
 
 
+_PAIRS = {next_sentence.NAME, sentence_order.NAME}
 PROBLEMS = {"regression": "regression", "multi_label": "multi_label_classification"}
 
 
@@ -187,7 +195,8 @@ def _labels(loaded: Loaded, family: Family) -> dict[str, Any]:
     if loaded.task.name in PROBLEMS:
         found["problem_type"] = PROBLEMS[loaded.task.name]
     if family.model_type == "modernbert" and hasattr(task, "pooling"):
-        found["classifier_pooling"] = family.poolings[task.pooling]
+        pooling = sequence_classification.chosen(task.pooling, loaded.model)
+        found["classifier_pooling"] = family.poolings[pooling]
     return found
 
 

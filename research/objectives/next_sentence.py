@@ -24,7 +24,7 @@ class NextSentenceConfig:
 
 
 def make(model: ModelConfig) -> Objective:
-    """A classifier on the pooled first token of each pair. Raises UserError without a pooler."""
+    """A classifier on the first token of each pair. Raises UserError as `pairs.make`."""
     return pairs.make(NAME, LABEL, model, finish)
 
 

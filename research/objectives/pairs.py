@@ -17,13 +17,14 @@ def make(
     model: ModelConfig,
     finish: Callable[[Mapping[str, float]], dict[str, float]],
 ) -> Objective:
-    """A classifier on the pooled first token of each pair.
+    """A classifier on the first token of each pair, through the backbone's pooler or, where heads
+    have one, through the head's own transform.
 
     label: the batch's array [R, S] of classes; below 0 for a slot that is not a pair.
 
-    Raises UserError where the backbone has no pooler.
+    Raises UserError where there is neither.
     """
-    if not model.pooler:
+    if not (model.pooler or model.head_transform):
         raise UserError(
             f"config.objective.{name} reads the pooler, which the backbone lacks; set "
             f"config.model.pooler=true, or config.objective.{name}=none"
@@ -31,8 +32,11 @@ def make(
     head = heads.Classifier(model, classes=2)
 
     def logits(params, config, hidden, batch):
-        pooled = transformer.pool(params["backbone"], config, hidden, batch["first"])
-        return head.apply({"params": params["heads"][name]}, pooled)
+        if config.pooler:
+            first = transformer.pool(params["backbone"], config, hidden, batch["first"])
+        else:
+            first = transformer.gather(hidden, batch["first"])
+        return head.apply({"params": params["heads"][name]}, first)
 
     def loss(params, config, hidden, batch, row_keys):
         scores = logits(params, config, hidden, batch)

@@ -28,7 +28,7 @@ class SentenceOrderConfig:
 
 
 def make(model: ModelConfig) -> Objective:
-    """A classifier on the pooled first token of each pair. Raises UserError without a pooler."""
+    """A classifier on the first token of each pair. Raises UserError as `pairs.make`."""
     return pairs.make(NAME, LABEL, model, finish)
 
 

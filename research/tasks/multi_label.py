@@ -32,7 +32,7 @@ class MultiLabelConfig:
     """
 
     labels: tuple[str, ...] | Literal["auto"]
-    pooling: sequences.Pooling = "pooler"
+    pooling: sequences.Pooling = "auto"
     dropout: float = 0.1
     threshold: float = 0.5
 

@@ -37,7 +37,7 @@ class MultipleChoiceConfig:
     """
 
     choices: int
-    pooling: sequences.Pooling = "pooler"
+    pooling: sequences.Pooling = "auto"
     dropout: float = 0.1
 
 

@@ -27,7 +27,7 @@ class RegressionConfig:
       dropout: of what the head sees.
     """
 
-    pooling: sequences.Pooling = "pooler"
+    pooling: sequences.Pooling = "auto"
     dropout: float = 0.1
 
 

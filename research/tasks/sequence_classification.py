@@ -20,7 +20,7 @@ from research.tasks.protocol import Example, Outputs, Prediction, Task
 NAME = "sequence_classification"
 
 
-Pooling = Literal["pooler", "first", "mean", "last"]
+Pooling = Literal["auto", "pooler", "first", "mean", "last"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,9 +30,9 @@ class SequenceClassificationConfig:
     Attributes:
       labels: in the order of the head's outputs.
       pooling: what the head sees of a slot: "pooler" is BERT's ([CLS] through the pooler), "first"
-        that token as it is, "mean" the mean over the slot's tokens, "last" its last token (the
-        choice for a causal backbone, which the attention then is too; the head has no bias then,
-        as GPT-2's and Llama's).
+        that token as it is, "auto" the one that fits the backbone, "mean" the mean over the slot's
+        tokens, "last" its last token (the choice for a causal backbone, which the attention then
+        is too; the head has no bias then, as GPT-2's and Llama's).
       dropout: of what the head sees.
       class_weights: one for each label: what an example of it counts in the loss; (): 1 for all.
       label_smoothing: share of the target that goes to all labels alike.
@@ -41,7 +41,7 @@ class SequenceClassificationConfig:
     """
 
     labels: tuple[str, ...] | Literal["auto"]
-    pooling: Pooling = "pooler"
+    pooling: Pooling = "auto"
     dropout: float = 0.1
     class_weights: tuple[float, ...] = ()
     label_smoothing: float = 0.0
@@ -64,6 +64,7 @@ def pooled(
     params: Any, model: ModelConfig, hidden: jax.Array, batch: Mapping, pooling: str
 ) -> jax.Array:
     """One vector for each slot, [R, S, D]."""
+    pooling = chosen(pooling, model)
     if pooling == "pooler":
         return transformer.pool(params["backbone"], model, hidden, batch["first"])
     if pooling in ("first", "last"):
@@ -74,12 +75,17 @@ def pooled(
     return sums / jnp.maximum(member.sum(1)[..., None], 1)
 
 
+def chosen(pooling: Pooling, model: ModelConfig) -> Pooling:
+    """What "auto" stands for: the pooler where the backbone has one, or else the first token."""
+    return ("pooler" if model.pooler else "first") if pooling == "auto" else pooling
+
+
 def classifier(model: ModelConfig, pooling: Pooling, classes: int) -> heads.Classifier:
     """The head on one vector for each slot. Raises UserError for a pooler that is not there."""
     if pooling == "pooler" and not model.pooler:
         raise UserError(
-            "config.task.pooling='pooler' but the backbone has no pooler; valid: 'first', 'mean', "
-            "'last', or a new one: --config.model.pooler=true"
+            "config.task.pooling='pooler' but the backbone has no pooler; valid: 'auto', 'first', "
+            "'mean', 'last', or a new one: --config.model.pooler=true"
         )
     return heads.Classifier(model, classes, bias=pooling != "last")
 
