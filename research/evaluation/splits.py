@@ -119,7 +119,7 @@ def of_sources(loaded: Loaded, quiet: bool = False) -> dict[str, dict[str, float
 
 
 def _losses(loaded: Loaded, wanted: Iterable[int | None], quiet: bool) -> Iterator[dict]:
-    """Metrics of the held-out text of single sources by their numbers; None: of the whole corpus."""
+    """Metrics of the held-out text of sources, by their numbers; None: of the whole corpus."""
     config, mesh = loaded.config, loaded.mesh
     config_check.check_corpus(config)
     data = config.data

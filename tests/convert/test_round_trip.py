@@ -13,12 +13,15 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from research import cli
+from research.config import from_values
 from research.convert import exporter, importer
 from research.convert.families import family_of
 from research.errors import UserError
 from research.evaluation import splits
 from research.models import params as parameters
+from research.training import loop
 from research.training.inference import load_model
+from tests import helpers
 from tests.convert.test_parity import CLASSES, GOLDEN
 
 
@@ -352,6 +355,21 @@ def test_a_shape_that_the_library_does_not_have(tmp_path):
     with pytest.raises(UserError, match="no public architecture has this shape; nearest: "):
         exporter.export("research/pretrained/gpt", str(tmp_path / "out"))
     assert not list(tmp_path.iterdir())
+
+
+def test_the_head_that_tells_pairs_is_left_out_where_no_class_has_both(tmp_path):
+    """An encoder of ModernBERT's shape that was pre-trained with next sentence prediction."""
+    values = helpers.run_values("bert", tmp_path, steps=1)
+    values["model"] |= {"preset": "modernbert_base", "layers": 2, "heads": 2}
+    loop.train(from_values(values), str(tmp_path / "run"))
+    done = exporter.export(str(tmp_path / "run"), str(tmp_path / "out"))
+    assert done.architecture == "ModernBertForMaskedLM"
+    assert {path.split("/")[1] for path in done.left_out} == {"next_sentence"}
+    assert len(done.left_out) == 4
+    ours, theirs = load_model(str(tmp_path / "run")), importer.read(str(tmp_path / "out"))
+    heads = {"masked_lm": ours.params["heads"]["masked_lm"]}
+    kept = {"backbone": ours.params["backbone"], "heads": heads}
+    assert parameters.by_path(theirs.params).keys() == parameters.by_path(kept).keys()
 
 
 def test_a_loaded_import_computes_in_float32(imported):

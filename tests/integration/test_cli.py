@@ -155,6 +155,25 @@ def test_evaluate_repeats_the_losses_of_the_training(tiny, capsys):
     assert all(name in shown for name in trained)
 
 
+def test_evaluate_measures_each_source_of_a_corpus_alone(tiny, tmp_path, capsys):
+    """One of them has a sentence in each document, so no pair of them."""
+    run = tiny("bert")
+    lines = [json.dumps({"text": f"Nam ite {n} mol."}) for n in range(30)]
+    (tmp_path / "short.jsonl").write_text("\n".join(lines))
+    own = run.values["data"]["corpus"][0]
+    corpora = json.dumps([own, f"files:{tmp_path}/short.jsonl"])
+    call("evaluate", f"--checkpoint={run.checkpoint}", f"--config.data.corpus={corpora}",
+         f"--config.data.cache={tmp_path}/cache")  # fmt: skip
+    written = json.loads((Path(run.checkpoint) / "evaluation_validation.json").read_text())
+    (long, first), (short, second) = written["sources"].items()
+    assert first.keys() == written["metrics"].keys()
+    assert set(second) == {"masked_loss", "masked_perplexity", "masked_accuracy"}
+    losses = [m["masked_loss"] for m in (first, written["metrics"], second)]
+    assert losses == sorted(losses) or losses == sorted(losses, reverse=True)
+    row = next(line for line in reversed(capsys.readouterr().out.splitlines()) if short in line)
+    assert row.split()[-1] == "-" and long != short
+
+
 @pytest.mark.parametrize("kind", ["sentiment", "entities", "answers", "story", "document"])
 def test_evaluate_scores_the_predictions_that_it_writes(tiny, tmp_path, kind):
     run, out = tiny(kind), tmp_path / "predictions.jsonl"

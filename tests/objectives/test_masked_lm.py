@@ -134,6 +134,10 @@ def test_objectives_come_in_a_fixed_order_with_their_heads():
     assert isinstance(untied[0].head, heads.OutputTable)
 
 
-def test_next_sentence_prediction_needs_a_pooler():
+def test_next_sentence_prediction_needs_a_pooler_or_a_head_with_a_transform():
+    chosen = make_objectives(
+        helpers.MASKED_AND_NEXT, helpers.bert(pooler=False, head_transform=True)
+    )
+    assert [o.name for o in chosen] == ["masked_lm", "next_sentence"]
     with pytest.raises(UserError, match="config.model.pooler=true"):
         make_objectives(helpers.MASKED_AND_NEXT, helpers.bert(pooler=False))

@@ -96,6 +96,21 @@ def test_dropout_before_the_head_keeps_the_mean_of_its_outputs():
     assert float(with_keys) != float(without)
 
 
+@pytest.mark.parametrize(("has_pooler", "stands_for"), [(True, "pooler"), (False, "first")])
+def test_pooling_is_by_the_backbone_where_nothing_is_said(has_pooler, stands_for):
+    model = helpers.bert(pooler=has_pooler)
+    hidden = jax.random.normal(jax.random.key(0), (1, 6, model.width))
+    batch = {"first": jnp.array([[0, 3]]), "last": jnp.array([[2, 5]])}
+    pooler = transformer.Pooler(model).init(jax.random.key(1), hidden)["params"]
+    params = {"backbone": {"pooler": pooler}}
+    auto, named, other = (
+        sequence_classification.pooled(params, model, hidden, batch, pooling)
+        for pooling in ("auto", stands_for, "last")
+    )
+    np.testing.assert_array_equal(auto, named)
+    assert not np.array_equal(auto, other)
+
+
 def test_class_weights_are_those_of_torch():
     """torch.nn.CrossEntropyLoss(weight=w): sum of w[y] * nll over the sum of w[y]."""
     task, model, params = made("sequence_classification", labels=LABELS, class_weights=(1, 2, 0.5))
@@ -261,7 +276,7 @@ def test_a_pooler_that_is_not_there(name):
     options = {} if name == "regression" else {"labels": LABELS}
     model = helpers.gpt()
     with pytest.raises(UserError, match="config.model.pooler=true"):
-        make_task(TASKS[name](**options), model, helpers.byte_pairs(), 48, 4)
+        make_task(TASKS[name](pooling="pooler", **options), model, helpers.byte_pairs(), 48, 4)
     last = make_task(TASKS[name](pooling="last", **options), model, helpers.byte_pairs(), 48, 4)
     assert last.objective.pattern == "causal" and not last.objective.head.bias
 
