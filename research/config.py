@@ -62,7 +62,7 @@ class TrainConfig:
       eval_epochs: the same as eval_every, in epochs.
       eval_batches: batches of an evaluation; 0: the whole split.
       samples: texts of the validation split that are written down, with what the model makes of
-        them, at each evaluation.
+        them, at each evaluation; where a task generates, its metrics are measured on these.
       best: metric of the validation split by which the best checkpoint is kept beside the newest
         ones; "": none is.
       patience: evaluations without a better one that end the run; 0: none do.

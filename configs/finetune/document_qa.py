@@ -35,6 +35,6 @@ def get_config(arg: str = "") -> ConfigDict:
                 max_new_tokens=48,
             ),
             optimizer=dict(learning_rate=5e-4),
-            train=dict(batch_size=16, epochs=2.0),
+            train=dict(batch_size=16, epochs=2.0, samples=16),
         )
     )

@@ -2,8 +2,13 @@
 
 from typing import Any
 
+from research import tasks
+from research.config import Config
 from research.data import store
-from research.evaluation import predictor, pretrained
+from research.evaluation import evaluator, predictor, pretrained
+from research.evaluation.metrics import total
+from research.tasks.chat import ChatConfig
+from research.tasks.text_generation import TextGenerationConfig
 from research.training.inference import Loaded
 from research.training.run import Run
 
@@ -11,8 +16,9 @@ TOKENS = 32  # of a held-out document, of which a pre-training is asked
 WORDS = 4  # at least, in what is left of them as text
 
 
-def shown(run: Run, params: Any) -> str:
-    """A Markdown list: the first `config.train.samples` texts, each with a prediction.
+def shown(run: Run, params: Any) -> tuple[str, dict[str, float]]:
+    """A Markdown list: the first `config.train.samples` texts, each with a prediction; and the
+    metrics of these where the task generates, "sampled_f1" and so on.
 
     Of a pre-training that fills masks, a word in the middle of the beginning of a held-out document
     is masked; another one goes on from the first half of it. Where the task generates, texts are
@@ -29,18 +35,31 @@ def shown(run: Run, params: Any) -> str:
         mesh=run.mesh,
         placement=run.config.mesh,
     )
-    count = run.config.train.samples
+    count, measured = run.config.train.samples, {}
     if run.task is not None:
         examples = run.validation_examples[:count]
         predicted = predictor.predict(loaded, examples)
         lines = map(run.task.show, examples, predicted)
+        if run.task.prompt is not None:
+            sums = total(evaluator.task_counts(run.task, examples, predicted))
+            found = run.task.finish(sums)
+            measured = {name: found[key] for name, key in names(run.config).items()}
     elif any(o.name == "masked_lm" for o in run.objectives):
         lines = [_filled(loaded, words) for words in _held_out(run, count)]
     elif any(o.pattern != "full" for o in run.objectives):
         lines = [_continued(loaded, words) for words in _held_out(run, count)]
     else:
         lines = [_followed(loaded, words) for words in _held_out(run, count)]
-    return "".join(f"- {' '.join(line.split())}\n" for line in lines)
+    return "".join(f"- {' '.join(line.split())}\n" for line in lines), measured
+
+
+def names(config: Config) -> dict[str, str]:
+    """The metrics of the samples of a task that generates -> their names in the task: those that
+    its loss does not give."""
+    if not (config.train.samples and isinstance(config.task, TextGenerationConfig | ChatConfig)):
+        return {}
+    known = tasks.measures(config.task)
+    return {f"sampled_{name}": name for name in tasks.metrics(config.task) if name not in known}
 
 
 def _held_out(run: Run, count: int) -> list[list[str]]:

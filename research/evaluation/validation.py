@@ -7,7 +7,7 @@ import jax
 
 from research import tasks
 from research.config import Config
-from research.evaluation import evaluator
+from research.evaluation import evaluator, samples
 from research.objectives import measures
 from research.sharding import mesh as meshes
 from research.tasks.chat import ChatConfig
@@ -26,10 +26,12 @@ def check(run: Run) -> None:
 
 def names(run: Run) -> set[str]:
     """The metrics of an evaluation: those of the losses, and those of a task that is read from the
-    model's outputs alone. One that has to be generated takes too long to do again and again."""
+    model's outputs alone. What has to be generated is measured on the run's samples, if there are
+    any: of all of the split it takes too long to do again and again."""
     with meshes.use(run.mesh, run.config.mesh):
         shapes = jax.eval_shape(run.eval_step, run.param_shapes, run.validation.batch(0))
     found = set(evaluator.finish({name: 1.0 for name in shapes}, run.objectives))
+    found |= samples.names(run.config).keys()
     return found | (set(tasks.metrics(run.config.task)) if _is_read(run) else set())
 
 
@@ -44,7 +46,8 @@ def known(config: Config) -> list[str]:
     if config.task is None:
         return measures(config.objective)
     generated = isinstance(config.task, TextGenerationConfig | ChatConfig)
-    return [*tasks.measures(config.task), *(() if generated else tasks.metrics(config.task))]
+    own = samples.names(config) if generated else tasks.metrics(config.task)
+    return [*tasks.measures(config.task), *own]
 
 
 def metrics(run: Run, params: Any, between: Callable[[], None] = lambda: None) -> dict[str, float]:

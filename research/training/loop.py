@@ -295,7 +295,10 @@ class _Loop:
             self._watch.read(self._state.params)
             params = averaging.exchanged(self._state.params, self._state.opt_state)[0]
             self.metrics = validation.metrics(run, params, self._stop.check)
-            texts = samples.shown(run, params) if run.config.train.samples else ""
+            texts = ""
+            if run.config.train.samples:
+                texts, sampled = samples.shown(run, params)
+                self.metrics |= sampled
         self._writer.metrics(step, {f"validation/{k}": v for k, v in self.metrics.items()})
         if texts:
             self._writer.text(step, "samples", texts)

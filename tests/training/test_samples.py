@@ -1,13 +1,18 @@
 """Texts that a run writes down with what its weights make of them."""
 
+import dataclasses
 import json
 
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from research.config import from_values
+from research.evaluation import predictor, validation
+from research.evaluation.metrics import total
 from research.training import loop
+from research.training.inference import load_model
 from tests import helpers
+from tests.integration.conftest import make
 
 STEPS = 4
 # kind -> what each line has, whatever the weights
@@ -40,6 +45,24 @@ def test_each_evaluation_writes_what_the_weights_make_of_held_out_texts(kind, tm
     events.Reload()
     shown = [e.tensor_proto.string_val[0].decode() for e in events.Tensors("samples")]
     assert shown == [line["text"] for line in found]
+
+
+@pytest.mark.long
+def test_metrics_of_a_task_that_generates_are_those_of_its_samples(tmp_path):
+    """Of the texts that `predict` writes for the same examples with the same weights."""
+    values = make(tmp_path, "document").values
+    values["train"] |= {"samples": 2, "steps": 2, "eval_every": 1}
+    config, workdir = from_values(values, "test"), str(tmp_path / "trained")
+    result = loop.train(config, workdir, quiet=True)
+    loaded = load_model(workdir)
+    examples = predictor.split_examples(loaded.config, loaded.task, "validation")[:2]
+    counts = total(map(loaded.task.counts, examples, predictor.predict(loaded, examples)))
+    right = {f"sampled_{name}": value for name, value in loaded.task.finish(counts).items()}
+    sampled = {name: v for name, v in result.metrics.items() if name.startswith("sampled_")}
+    assert sampled == pytest.approx(right) and "sampled_exact_match" in sampled
+    assert set(validation.known(config)) >= sampled.keys()
+    config = dataclasses.replace(config, train=dataclasses.replace(config.train, samples=0))
+    assert not set(validation.known(config)) & sampled.keys()
 
 
 @pytest.mark.long
