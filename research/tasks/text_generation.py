@@ -119,6 +119,24 @@ def metrics(config: TextGenerationConfig) -> tuple[str, ...]:
     return names if story else ("exact_match", "f1", "rouge_l", "bleu")
 
 
+def _behind(
+    tokenizer: Tokenizer, prompt: str, begin: np.ndarray, completion: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """Ids of a completion as it stands behind its prompt, whose ids are `begin`, and their bytes.
+
+    Alone it may have others: a tokenizer of SentencePiece's kind puts a blank before what begins a
+    text. Where a token would reach over from the prompt it is encoded alone: the prompt that is
+    generated from ends there too.
+    """
+    text = prompt + completion
+    whole = tokenizer.encode(text)
+    n = len(begin)
+    if np.array_equal(whole.ids[:n], begin) and (whole.starts[n:] >= len(prompt)).all():
+        return whole.ids[n:], bytes_of(text, whole)[n:]
+    alone = tokenizer.encode(completion)
+    return alone.ids, bytes_of(completion, alone)
+
+
 finish_loss = causal_lm.finish  # its loss is that of the objective
 
 
@@ -147,13 +165,12 @@ def make(
 
     def make_slots(example: Example, number: int, labelled: bool) -> list[Slot]:
         known = fields(example, config)
-        begin = tokenizer.encode(config.prompt.format(**known)).ids
+        asking = config.prompt.format(**known)
+        begin = tokenizer.encode(asking).ids
         end, bytes_ = np.zeros(0, np.int32), np.zeros(0)
         complete = labelled or bool(known.get(COMPLETION_FIELDS[config.kind][0]))
         if complete:
-            completion = config.completion.format(**known)
-            encoding = tokenizer.encode(completion)
-            end, bytes_ = encoding.ids, bytes_of(completion, encoding)
+            end, bytes_ = _behind(tokenizer, asking, begin, config.completion.format(**known))
         begin = begin[-max(length - len(start) - len(end), length // 2) :]
         text = np.concatenate([start, begin, end, [end_of_text]]).astype(np.int32)
         asked = len(start) + len(begin)

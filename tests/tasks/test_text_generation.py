@@ -2,7 +2,9 @@ import math
 
 import numpy as np
 import pytest
+import tokenizers
 
+from research.data.tokenizer import Tokenizer
 from research.errors import UserError
 from research.objectives import causal_lm
 from research.tasks.protocol import Task
@@ -67,6 +69,42 @@ def test_only_the_completion_and_its_end_count(options, example, prompt, complet
     assert tokenizer.decode(slot.targets[slot.target_weights == 0]) == prompt
     assert made.prompt(example) == prompt
     assert made.layout.targets and made.kind == options["kind"]
+
+
+def sentence_pieces() -> Tokenizer:
+    """As in Llama 2: a text gets a blank before it, blanks are ▁."""
+    merges = [("y", "e"), ("ye", "s"), ("▁", "yes"), ("▁", "?"), ("▁", "▁")]
+    names = ["<unk>", "<s>", "</s>", *"▁?yes", *("".join(pair) for pair in merges)]
+    vocab = {name: number for number, name in enumerate(names)}
+    inner = tokenizers.Tokenizer(tokenizers.models.BPE(vocab, merges, unk_token="<unk>"))
+    blanks = [tokenizers.normalizers.Prepend("▁"), tokenizers.normalizers.Replace(" ", "▁")]
+    inner.normalizer = tokenizers.normalizers.Sequence(blanks)
+    inner.add_special_tokens(["<unk>", "<s>", "</s>"])
+    return Tokenizer(inner)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "completion", "asked", "counted", "sizes"),
+    [
+        ("{question}", " {answer}", "▁?", ["▁yes"], [4]),
+        ("{question}", "{answer}", "▁?", ["yes"], [3]),
+        ("{question} ", "{answer}", "▁? ▁", ["▁yes"], [3]),  # "▁yes" would reach over
+    ],
+)
+def test_a_completion_has_the_tokens_that_it_has_behind_its_prompt(
+    prompt, completion, asked, counted, sizes
+):
+    """As TRL and transformers have them: the ids of both as one text, the prompt's cut off."""
+    tokenizer = sentence_pieces()
+    config = TextGenerationConfig("question", prompt, completion, overlap=8, max_new_tokens=4)
+    made = make(config, small.decoder(tokenizer, 32), tokenizer, 32, 2)
+    example = ASKED | {"question": "?", "answers": {"text": ["yes"], "answer_start": [0]}}
+    (slot,) = made.slots(example, 0, True)
+    here = slot.target_weights > 0
+    named = [tokenizer.token(int(i)) for i in slot.targets[here]]
+    assert named == [*counted, "</s>"] and slot.target_bytes[here].tolist() == [*sizes, 0]
+    before = [tokenizer.token(int(i)) for i in slot.tokens[: -len(counted)]]
+    assert before[1:] == asked.split()
 
 
 def test_an_opening_is_cut_between_words():
