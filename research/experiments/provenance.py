@@ -196,9 +196,9 @@ def _chosen_on_test(folders: Sequence[Path]) -> list[str]:
     if not runs:
         return []
     return [
-        f"Chosen on what they are measured on: {', '.join(runs)}. There is no test split beside the "
-        f"validation split, whose {', '.join(dict.fromkeys(runs.values()))} chose the checkpoint, so "
-        "these values are better than those of new examples would be."
+        f"Chosen on what they are measured on: {', '.join(runs)}. There is no test split beside "
+        f"the validation split, whose {', '.join(dict.fromkeys(runs.values()))} chose the "
+        "checkpoint, so these values are better than those of new examples would be."
     ]
 
 
