@@ -10,21 +10,14 @@ products with weights again in the backward pass, and lies split over all device
 from ml_collections import ConfigDict
 
 from research.config import arguments
+from research.data import bundled
 
-CORPUS = (
-    # The documents that the bundled entity set is tested on are never pre-trained on.
-    dict(
-        name="bundled:corpus/brown",
-        exclude=(
-            "bundled:named_entities/brown_validation",
-            "bundled:named_entities/brown_test",
-        ),
-    ),
-    dict(name="bundled:corpus/state_of_the_union"),
-    dict(name="bundled:corpus/jane_austen"),
-    dict(name="bundled:corpus/moby_dick"),
-    dict(name="bundled:corpus/factbook_background"),
+BOOKS = ("brown", "state_of_the_union", "jane_austen", "moby_dick", "factbook_background")
+# What the bundled tasks are measured on is never pre-trained on, wherever it stands.
+HELD_OUT = tuple(
+    f"bundled:{name}" for name in bundled.names() if name.endswith(("_validation", "_test"))
 )
+CORPUS = tuple(dict(name=f"bundled:corpus/{book}", exclude=HELD_OUT) for book in BOOKS)
 
 
 def get_config(arg: str = "") -> ConfigDict:

@@ -10,11 +10,11 @@ and a next sentence accuracy of 0.904.
 
 from ml_collections import ConfigDict
 
-from configs.pretrain.bert import CORPUS
+from configs.pretrain.bert import CORPUS, HELD_OUT
 from research.config import arguments
 
 # The reviews' training sentences, without their labels: the only opinions among the texts.
-REVIEWS = dict(name="bundled:sentiment/customer_reviews_train")
+REVIEWS = dict(name="bundled:sentiment/customer_reviews_train", exclude=HELD_OUT)
 
 
 def get_config(arg: str = "") -> ConfigDict:

@@ -1,16 +1,23 @@
 """`launch.py data`."""
 
+import itertools
 import re
+from collections.abc import Iterator
+
+import numpy as np
 
 from research import config as configs
 from research.commands.numbers import whole
 from research.config import Config
-from research.data import corpus, inspect
+from research.data import corpus, inspect, kinds, overlap
+from research.data.overlap import Grams
 from research.data.store import Job
 from research.errors import UserError
-from research.training.run import build, resolve
+from research.training import lineage
+from research.training.run import Run, build, resolve
 
 ROWS = 3  # that are shown where nothing else is asked
+COMPARED = 1 << 28  # characters of a source, in a minute or two
 
 
 def run(
@@ -30,7 +37,8 @@ def run(
     part = None if shard is None else parsed(shard)
     loaded = configs.load(config, overrides)
     if part is None and beam is None:
-        for line in inspect.report(build(loaded), count):
+        built = build(loaded)
+        for line in itertools.chain(inspect.report(built, count), overlaps(built)):
             print(line)
         return 0
     if loaded.task is not None:
@@ -42,6 +50,55 @@ def run(
 
         on_beam.make(_jobs(loaded), beam)
     return 0
+
+
+def overlaps(run: Run) -> Iterator[str]:
+    """How much of what a task is measured on stands in its training split, and in what the weights
+    that it starts from have read."""
+    if run.task is None:
+        return
+    data, start, notes = run.config.data, run.config.init_from, []
+    texts = {}
+    for split in ("validation", *["test"] * (data.test not in (None, data.validation))):
+        try:
+            texts[split] = _texts(run, split)
+        except UserError as error:
+            notes.append(f"{split}: {error}")
+    grams = Grams.of(text for split in texts.values() for example in split for text in example)
+    train = grams.seen(text for example in _texts(run, "train") for text in example)
+    elsewhere = {"the training split": [train]}
+    for entry in lineage.of_start(run.config):
+        try:
+            seen = grams.seen(_first(lineage.texts(entry), notes))
+            elsewhere.setdefault(f"what {start} has read", []).append(seen)
+        except UserError as error:
+            notes.append(f"{error}")
+    yield f"overlap of held-out examples, in {overlap.WORDS}-grams of words"
+    for split, examples in texts.items():
+        for place, each in elsewhere.items():
+            found = overlap.count(grams, examples, np.any(each, axis=0))
+            yield f"  {split} and {place}: {found}"
+            if found.percent > overlap.WARNED:
+                yield (
+                    f"  warning: that is more than {overlap.WARNED} % of the examples; a score on "
+                    "them may be of what was read, not of what was learnt"
+                )
+    yield from (f"  not compared: {note}" for note in notes)
+
+
+def _texts(run: Run, split: str) -> list[list[str]]:
+    return [list(kinds.texts(example)) for example in corpus.split(run.config, split).examples]
+
+
+def _first(texts: Iterator[str], notes: list[str]) -> Iterator[str]:
+    """The texts of a source until they are long enough to say something; the rest is noted."""
+    size = 0
+    for text in texts:
+        if size > COMPARED:
+            notes.append(f"what a source has behind its first {size:,} characters")
+            return
+        size += len(text)
+        yield text
 
 
 def parsed(shard: str) -> tuple[int, int]:

@@ -18,7 +18,7 @@ None for an answer whose place is not told and that the context does not have ex
 import ast
 import dataclasses
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from research.data import chats
 from research.data.row import Row
@@ -41,6 +41,7 @@ OR_TEXT = {"tokens": "tokens", "chat": "messages"}  # to predict, a raw text may
 PAIR = ("text_a", "text_b")
 _MADE_UP = ("id", "title")  # what a row may lack: an id is made from its place, a title is empty
 _NEEDED = ("text", *PAIR, "question")  # texts without which there is nothing to learn
+_READ = (*_NEEDED, "context", "choices", "tokens", "messages")
 _WANTED = {
     "label": "a text, a number, true or false",
     "labels": "a list of labels",
@@ -147,6 +148,22 @@ def emptiness(example: Example) -> str:
         if not str(example.get(name, "-")).strip():
             return f"{name} is empty"
     return "" if example.get("tokens", True) else "no tokens"
+
+
+def texts(example: Example) -> Iterator[str]:
+    """What is to be read in an example, text by text; words in a list are one."""
+    return strings([example[name] for name in _READ if name in example])
+
+
+def strings(value: object) -> Iterator[str]:
+    """All texts in a value of JSON, of a row, say."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, list) and value and all(isinstance(part, str) for part in value):
+        yield " ".join(value)
+    elif isinstance(value, list | dict):
+        for part in value.values() if isinstance(value, dict) else value:
+            yield from strings(part)
 
 
 def labels_in(example: Example) -> Sequence[str]:

@@ -8,9 +8,10 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from research.data import bundled, files, formats, kinds, texts, tfds_source
+from research.data import bundled, files, formats, kinds, overlap, texts, tfds_source
 from research.data.kinds import Columns, Example
 from research.data.left_out import LeftOut
+from research.data.overlap import Grams
 from research.data.row import Row
 from research.errors import UserError, nearest
 
@@ -26,8 +27,8 @@ class SourceConfig:
       name: "bundled:corpus/brown", "files:/data/*.jsonl.gz" or "tfds:imdb_reviews".
       split: of a TFDS set ("train" when empty); slices such as "train[:1%]" are understood.
       fields: our field name -> theirs, such as {"text": "review", "label": "stars"}.
-      exclude: names of other sources whose ids are left out. Only the part of an id after its
-        last "/" is compared: "brown/ca02" and "ca02" are the same document.
+      exclude: names of other sources, such as the test sets of tasks. What shares 13 words on end
+        with a text of theirs is left out whole (see `overlap.Grams.copied`).
       percent: the share of the examples that is kept, chosen by a hash of their ids; a set that is
         sorted by something stays representative, which `take` does not promise.
       take: the first n examples, 0 for all.
@@ -146,6 +147,7 @@ def fingerprint(config: SourceConfig) -> str:
         "take": config.take,
     }
     # What is not used does not count, so that what was made before it existed stays known.
+    whole |= {"excluded by": overlap.RULE} if config.exclude else {}
     whole |= {key: v for key in ("part", "label_names") if (v := getattr(config, key))}
     if prefix == "files":
         whole |= {"format": config.format, "document": config.document, "read": FILES_READ}
@@ -221,18 +223,29 @@ def _rows(config: SourceConfig, kind: str) -> Iterator[Row]:
     return tfds_source.rows(rest, config.split, config.data_dir)
 
 
-def _excluded(config: SourceConfig) -> set[str]:
-    return {key for name in config.exclude for key in _ids(name)}
+def _excluded(config: SourceConfig) -> Grams:
+    """Of the texts that may not be shared."""
+    prints = tuple(fingerprint(SourceConfig(name)) for name in config.exclude)
+    return _held_out(config.exclude, prints)
 
 
-def _ids(name: str) -> Iterator[str]:
-    """The last parts of the ids of a source."""
+@functools.lru_cache(2)  # the sources of a corpus leave out the same, most of the time
+def _held_out(names: tuple[str, ...], _: tuple[str, ...]) -> Grams:
+    """Raises UserError for a source that can leave nothing out."""
+    return Grams.of(text for name in names for text in _texts(name))
+
+
+def _texts(name: str) -> Iterator[str]:
+    longest = 0
     for row in files.rows(_paths(SourceConfig(name))):
-        yield _last_part(kinds.example_id(row, "id"))
-
-
-def _last_part(example_id: str) -> str:
-    return example_id.rpartition("/")[2]
+        for text in kinds.strings(row.fields):
+            longest = max(longest, len(text.split()))
+            yield text
+    if longest < overlap.WORDS:
+        raise UserError(
+            f"exclude names {name}, whose longest text has {longest} words; texts are compared, "
+            f"not ids, and by {overlap.WORDS} words at least"
+        )
 
 
 def _examples(
@@ -240,7 +253,7 @@ def _examples(
     kind: str,
     columns: Columns,
     rows: Iterator[Row],
-    excluded: set[str],
+    excluded: Grams,
     left_out: LeftOut,
     whole: bool = True,
 ) -> Iterator[tuple[Row, Example]]:
@@ -249,7 +262,10 @@ def _examples(
     for row in rows:
         seen += 1
         example = {} if row.left_out else kinds.example(row, kind, columns)
-        if not _is_chosen(config, example.get("id", row.fallback_id), excluded):
+        if not _is_chosen(config, example.get("id", row.fallback_id)):
+            continue
+        if config.exclude and any(map(excluded.copied, kinds.texts(example))):
+            left_out.add(row, f"shares {overlap.RULE} with a text that exclude names")
             continue
         reason = row.left_out or kinds.emptiness(example)
         # Of a corpus blanks are text too, and a document without any is left out by its outline.
@@ -265,16 +281,13 @@ def _examples(
     if whole and not seen:
         raise UserError(f"source {config.name} is empty: there is not one example in it")
     if whole and not count:
-        why = [f"exclude ({', '.join(config.exclude)})"] if config.exclude else []
-        why += [f"percent ({config.percent:g})"] if config.percent < 100 else []
+        why = [f"percent ({config.percent:g})"] if config.percent < 100 else []
         why += [f"part ({list(config.part)})"] if config.part else []
         reasons = "; ".join([*([" and ".join(why)] if why else []), *left_out.lines()])
         raise UserError(f"source {config.name}: of its {seen} examples none is left: {reasons}")
 
 
-def _is_chosen(config: SourceConfig, example_id: str, excluded: set[str]) -> bool:
-    if _last_part(example_id) in excluded:
-        return False
+def _is_chosen(config: SourceConfig, example_id: str) -> bool:
     if config.part and not config.part[0] <= percentile(example_id) < config.part[1]:
         return False
     # Salted: the share must not be the one that `held_out` takes.

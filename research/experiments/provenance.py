@@ -157,7 +157,7 @@ def _devices(folder: Path) -> int:
 
 
 def about(folders: Sequence[Path]) -> list[str]:
-    """Data, commits, versions, machines and commands of the runs."""
+    """Data, commits, versions, machines and commands of the runs, and what was chosen on a test."""
     found = [start for folder in folders for start in starts.read(folder)]
     if not found:
         return []
@@ -181,7 +181,25 @@ def about(folders: Sequence[Path]) -> list[str]:
     commands = dict.fromkeys(shlex.join(s["command"]) for s in found)
     if len(commands) <= 3:
         lines += [f"Command: {command}" for command in commands]
-    return lines
+    return [*_chosen_on_test(folders), *lines]
+
+
+def _chosen_on_test(folders: Sequence[Path]) -> list[str]:
+    """That the best checkpoints of some runs, those of a search among them, were chosen on the
+    examples that they are measured on."""
+    runs = {}
+    for folder in folders:
+        values = config_of(folder) if (folder / starts.CONFIG).exists() else {}
+        best, data = values.get("train", {}).get("best"), values.get("data", {})
+        if values.get("task") and best and data.get("test") in (None, data.get("validation")):
+            runs[SEED.sub("", folder.name)] = best.replace("_", " ")
+    if not runs:
+        return []
+    return [
+        f"Chosen on what they are measured on: {', '.join(runs)}. There is no test split beside "
+        f"the validation split, whose {', '.join(dict.fromkeys(runs.values()))} chose the "
+        "checkpoint, so these values are better than those of new examples would be."
+    ]
 
 
 def _of_model(machine: Mapping[str, Any]) -> str:

@@ -21,7 +21,7 @@ from research.monitoring.progress import Progress
 from research.monitoring.writers import MetricWriter
 from research.sharding import mesh as meshes
 from research.sharding import processes
-from research.training import averaging, checkpoint_folder, faults, start
+from research.training import averaging, checkpoint_folder, faults, lineage, start
 from research.training.best import Best, from_meta
 from research.training.checkpoint import Checkpoints
 from research.training.checkpoint_folder import absolute
@@ -191,6 +191,7 @@ class _Loop:
         self._state = state
         self.step = self._start = int(state.step)
         self.metrics = meta["metrics"]
+        self._read = meta.get(lineage.READ) or lineage.of_run(self._run.config)
         self.best = from_meta(self._run.config.train.best, meta)
         self._checkpoints.best = self.best.step or None
         self._watch = Watch(self._run, self._folder, meta)
@@ -332,6 +333,7 @@ class _Loop:
                 "epoch": epoch,
                 "batch": batch,
                 "watch": self._watch.to_json(self._state.losses),
+                lineage.READ: self._read,
             }
             meta |= {"best": self.best.to_json()} if self._run.config.train.best else {}
             meta |= {"evaluation_due": True} if due else {}

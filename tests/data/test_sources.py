@@ -5,6 +5,7 @@ import json
 
 import pytest
 
+from configs.pretrain import bert
 from research.data import bundled, kinds, sources
 from research.data.kinds import Columns
 from research.data.left_out import LeftOut
@@ -77,24 +78,61 @@ def test_take_gives_the_first_examples():
     assert len(listed("bundled:corpus/moby_dick", "document", take=10_000)) == len(whole)
 
 
-def test_exclude_compares_the_last_part_of_ids(tmp_path):
-    texts = write(tmp_path / "a.jsonl", *({"id": f"brown/c{i}", "text": "t"} for i in range(4)))
-    other = write(tmp_path / "b.jsonl", {"id": "c1"}, {"id": "x/c2"}, {"id": "c2"}, {"id": "c9"})
-    left = listed(texts, "document", exclude=(other,))
-    assert [e["id"] for e in left] == ["brown/c0", "brown/c3"]
-    # take counts what is left
-    assert [e["id"] for e in listed(texts, "document", exclude=(other,), take=2)] == [
-        "brown/c0",
-        "brown/c3",
+def counted(start, end):
+    """Words that no other text has."""
+    return " ".join(f"word{number}" for number in range(start, end))
+
+
+def test_exclude_leaves_out_what_shares_words_on_end_whatever_the_ids_are(tmp_path):
+    held_out = write(tmp_path / "test.jsonl", {"id": "1", "tokens": counted(0, 40).split()})
+    texts = {
+        "copy": f"At first: {counted(5, 18).upper()}, and so on",
+        "too little": f"{counted(5, 17)} and {counted(20, 32)}",
+        "same id": "another text",
+    }
+    rows = [{"id": name if name != "same id" else "1", "text": t} for name, t in texts.items()]
+    corpus = write(tmp_path / "corpus.jsonl", *rows)
+    left_out, config = LeftOut(), SourceConfig(corpus, exclude=(held_out,))
+    found = [e["id"] for _, e in sources.placed(config, "document", left_out=left_out)]
+    assert found == ["too little", "1"]
+    assert left_out.lines() == [
+        "left out: 1 row, shares 13 words on end with a text that exclude names "
+        f"({tmp_path}/corpus.jsonl, line 1)"
     ]
+    # take counts what is left
+    assert [e["id"] for e in listed(corpus, "document", exclude=(held_out,), take=1)] == found[:1]
 
 
-def test_excluding_the_entity_test_set_leaves_its_documents_out():
-    parts = [f"bundled:named_entities/brown_{split}" for split in ("validation", "test")]
-    tested = {e["id"] for name in parts for e in listed(name, "tokens")}
-    left = listed("bundled:corpus/brown", "document", exclude=tuple(parts))
-    assert len(left) == 500 - len(tested)
-    assert not tested & {e["id"].split("/")[-1] for e in left}
+def test_exclude_looks_at_every_text_of_an_example(tmp_path):
+    text = counted(0, 20)
+    held_out = write(tmp_path / "test.jsonl", {"context": "c", "question": text})
+    pairs = [{"text_a": "a", "text_b": b, "label": "x"} for b in ("b", f"so {text}")]
+    name = write(tmp_path / "train.jsonl", *pairs)
+    assert [e["text_b"] for e in listed(name, "classification", exclude=(held_out,))] == ["b"]
+
+
+def test_an_exclude_whose_texts_are_too_short_is_an_error(tmp_path):
+    ids = write(tmp_path / "ids.jsonl", {"id": "c1"}, {"id": "c2"})
+    texts = write(tmp_path / "a.jsonl", {"id": "c1", "text": "t"})
+    assert "longest text has 1 words; texts are compared, not ids" in fault(texts, exclude=(ids,))
+
+
+@pytest.mark.long
+def test_the_pre_training_leaves_out_what_the_entities_are_tested_on():
+    tested = {
+        e["id"]
+        for split in ("validation", "test")
+        for e in listed(f"bundled:named_entities/brown_{split}", "tokens")
+    }
+    of_brown, of_addresses = (SourceConfig(**source) for source in bert.CORPUS[:2])
+    left = {e["id"] for e in read(of_brown, "document")}
+    gone = {e["id"] for e in read(SourceConfig(of_brown.name), "document")} - left
+    # One more quotes the name and titles of a man who is in the news that are tested on.
+    assert gone == {f"brown/{name}" for name in tested} | {"brown/ch06"}
+    left = {e["id"] for e in read(of_addresses, "document")}
+    gone = {e["id"] for e in read(SourceConfig(of_addresses.name), "document")} - left
+    # cg35 is the first of them. The second has the formula by which Congress resolves.
+    assert gone == {"1960_dwight_d_eisenhower_r", "1862_abraham_lincoln_r"}
 
 
 def test_fields_rename_and_numbers_become_labels(tmp_path):
@@ -423,9 +461,9 @@ def test_an_empty_source_is_an_error(tmp_path, name):
 
 
 def test_excluding_everything_is_an_error(tmp_path):
-    name = write(tmp_path / "a.jsonl", {"id": "1", "text": "t"})
+    name = write(tmp_path / "a.jsonl", {"id": "1", "text": counted(0, 20)})
     message = fault(name, exclude=(name,))
-    assert f"of its 1 examples none is left: exclude ({name})" in message
+    assert "of its 1 examples none is left: left out: 1 row, shares 13 words" in message
 
 
 def test_missing_files_are_named_with_the_nearest(tmp_path):
@@ -500,13 +538,14 @@ def test_a_percent_out_of_range_is_refused(percent):
 
 def test_pieces_in_order_are_what_is_read(tmp_path):
     (tmp_path / "in").mkdir()
-    texts = [{"text": f"text {i}"} for i in range(9)]  # ids are made from names and lines
+    # Ids are made from names and lines.
+    texts = [{"text": counted(20 * i, 20 * i + 20)} for i in range(9)]
     write(tmp_path / "a.jsonl", *texts)
     write(tmp_path / "b.csv", "text,id\nx,7\ny,8\n")
     write(tmp_path / "c.jsonl", "\n")  # an empty file among others
     write(tmp_path / "in" / "d.txt", "a document")
     write(tmp_path / "in" / "e.jsonl.gz", *texts, compressed=True)
-    left_out = write(tmp_path / "in" / "x.csv", "id\n8\n")
+    left_out = write(tmp_path / "in" / "x.csv", f"text\n{counted(21, 39)}\n")
     name = f"files:{tmp_path}/**/[a-e].*"
     for more in ({}, {"exclude": (left_out,)}, {"percent": 40.0}):
         source = SourceConfig(name, **more)

@@ -222,6 +222,17 @@ def test_data_shows_every_kind(tiny, capsys, kind, marks):
     assert len(re.findall(r"^row \d+: ", shown, re.MULTILINE)) >= 1
 
 
+def test_data_compares_what_is_measured_with_what_the_start_has_read(tiny, capsys):
+    start, config = tiny("bert").checkpoint, tiny("sentiment").config
+    flags = ["--config.model.preset=checkpoint", "--config.tokenizer.kind=checkpoint"]
+    call("data", f"--config={config}", f"--config.init_from={start}", *flags, "--rows=0")
+    shown = capsys.readouterr().out
+    assert re.search(
+        rf"\n  validation and what {start} has read: \d+\.\d\d % of the examples", shown
+    )
+    assert "not compared" not in shown
+
+
 def test_a_store_is_made_in_shards_and_then_read(tiny, tmp_path, capsys):
     config, cache = f"--config={tiny('bert').config}", f"--config.data.cache={tmp_path}"
     call("data", config, cache, "--shard=1/2")

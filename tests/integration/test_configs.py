@@ -39,6 +39,15 @@ def test_there_are_config_files():
     assert {"sentiment", "question_answering", "story"} <= {f.stem for f in FINETUNE}
 
 
+def test_no_tale_is_in_two_splits_of_the_stories():
+    config = configs.load(str(ROOT / "configs/finetune/story.py"), {"init_from": "gpt"})
+    splits = ("train", "validation", "test")
+    titles = [[e["title"] for e in corpus.split(config, name).examples] for name in splits]
+    assert [len(each) for each in titles] == [43, 5, 6]
+    assert len({title for each in titles for title in each}) == 54
+    assert titles[1][:2] == ["Cinderella", "Clever Gretel"]  # the same five, whoever asks
+
+
 def shrunk(values: dict, folder: Path) -> dict:
     """The same run on little text, with short rows and a narrow model."""
     values["data"] |= {"length": LENGTH, "slots": 4, "cache": str(folder / "cache")}
