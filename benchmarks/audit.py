@@ -24,7 +24,7 @@ from research.data.overlap import Grams
 from research.data.pretraining import PretrainingBatches
 from research.data.sources import SourceConfig
 from research.errors import UserError
-from research.experiments.pair_rules import Pair, pair_rules
+from research.experiments.pair_rules import Pair, pair_rules, pairs
 from research.training.run import Run, build
 from research.verbs import Verb
 
@@ -142,25 +142,6 @@ def _pairs(built: Run) -> Iterator[str]:
             + "  ".join(cells)
         )
     yield "  (of other: of the random ones, those whose B is of another source than A)"
-
-
-def pairs(batches: PretrainingBatches, names: Sequence[str]) -> Iterator[tuple[int, Pair]]:
-    """The block and the content of each pair of the first epoch.
-
-    names: of the corpus's sources.
-    """
-    placed = batches.store.job.arrangement
-    for number in range(batches.store.blocks):
-        block = batches.block(number)
-        of = placed["source"][slice(*placed["blocks"][number : number + 2])]
-        if len(of) != len(block.documents) - 1:
-            raise UserError(f"block {number} lacks documents without a token; their sources shift")
-        for slot in batches.block_plan(0, number):
-            if slot["doc_b"] >= 0:
-                a = block.slice(*(int(slot[key]) for key in ("doc", "start", "end")))[0]
-                b = block.slice(*(int(slot[key]) for key in ("doc_b", "start_b", "end_b")))[0]
-                where = (names[of[slot["doc"]]], names[of[slot["doc_b"]]])
-                yield number, Pair(*where, a, b, int(slot["label"]))
 
 
 def _by(values: Sequence, keys: Sequence) -> dict:

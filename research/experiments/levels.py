@@ -1,16 +1,20 @@
 """What curves are seen beside: the level of chance, and that of simple methods."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from research.data import store
+from research import objectives
+from research.config import Config
+from research.data import corpus, store
+from research.data.block import Block
+from research.data.pretraining import PretrainingBatches
 from research.data.tokenizer import Tokenizer
 from research.evaluation import language
-from research.evaluation.metrics import total
-from research.experiments import baselines, curves, provenance
+from research.evaluation.metrics import Counts, total
+from research.experiments import baselines, curves, pair_rules, provenance
 from research.experiments.curves import Drawn
 from research.experiments.experiment import Job
 from research.experiments.results import Results
@@ -19,6 +23,7 @@ from research.training.checkpoint_reading import read_info
 
 VALIDATION, CHANCE = "validation/", "chance"
 COIN, PAIRS = "coin", ("next_sentence_accuracy", "sentence_order_accuracy")
+ALL = ""  # all sources of a corpus together
 Reached = Mapping[str, tuple[str, float]]  # metric -> a simple method and its value
 
 
@@ -27,7 +32,7 @@ def drawn(
 ) -> dict[str, Any]:
     """The curves of an experiment's trained runs, as `curves.of_runs` makes them.
 
-    simple: of some workdirs' names, what `language_baselines` yields.
+    simple: of some workdirs' names, what `language_baselines` yields of the whole corpus.
     """
     jobs = [job for job in jobs if job.train]
     configs = {job.run: provenance.config_of(job.workdir) for job in jobs}
@@ -82,8 +87,12 @@ def chance(values: Mapping[str, Any]) -> dict[str, dict[str, float]]:
 # Pre-training
 
 
-def language_baselines(job: Job) -> Reached:
-    """What n-gram models over the same tokens, trained on the training split, and a coin reach."""
+def language_baselines(job: Job) -> dict[str, Reached]:
+    """What simple methods reach on the held-out text: n-gram models over the same tokens, trained
+    on the training split, the best rule that tells pairs without reading, and a coin.
+
+    Returns it for each source of the corpus, by its name, and under ALL for all of them.
+    """
     tokenizer = Tokenizer.from_json(read_info(str(job.workdir)).tokenizer_json)
     data, goal = job.config.data, job.config.objective
     stores = [
@@ -91,25 +100,74 @@ def language_baselines(job: Job) -> Reached:
         for s in ("train", "validation")
     ]
     train, held_out = map(_documents, stores)
-    reached = dict.fromkeys(PAIRS, (COIN, 0.5))
+    names = [source.name for source in data.corpus]
+    of = np.concatenate([np.zeros(0, int), *(b.sources for b in _blocks(stores[1]))])
+    parts = {ALL: np.arange(len(of))}
+    parts |= {name: np.flatnonzero(of == number) for number, name in enumerate(names)}
+    found: dict[str, dict[str, tuple[str, float]]] = {
+        part: dict.fromkeys(PAIRS, (COIN, 0.5)) for part, rows in parts.items() if len(rows)
+    }
+
+    def add(method: str, counts: Sequence[Counts]) -> None:
+        for part, reached in found.items():
+            numbers = language.finish(total(counts[row] for row in parts[part]))
+            reached |= {metric: (method, value) for metric, value in numbers.items()}
+
     if goal.masked_lm:
         rows, test = _framed(train, 0), _framed(held_out, 0)
         counts = baselines.frequent_token(rows, test, tokenizer.vocab_size).counts
-        numbers = language.finish(total(counts))
-        reached |= {metric: ("most frequent token", value) for metric, value in numbers.items()}
+        add("most frequent token", counts)
     if goal.causal_lm:
         rows, test = _framed(train, tokenizer.eos), _framed(held_out, tokenizer.eos)
         sizes = _bytes(stores[1], tokenizer)
-        counts = baselines.bigram(rows, test, sizes, tokenizer.vocab_size).counts
-        numbers = language.finish(total(counts))
-        reached |= {metric: ("bigram", value) for metric, value in numbers.items()}
-    return reached
+        add("bigram", baselines.bigram(rows, test, sizes, tokenizer.vocab_size).counts)
+    if goal.next_sentence:
+        for part, rule in _best_rules(job.config, tokenizer, stores).items():
+            found[part][PAIRS[0]] = rule
+    return found
+
+
+def _best_rules(
+    config: Config, tokenizer: Tokenizer, stores: Sequence[store.Store]
+) -> dict[str, tuple[str, float]]:
+    """The rule without reading that is right most often, and how often, of the pairs of the whole
+    held-out text and of those of each source that has any."""
+    data, goal = config.data, objectives.only(config.objective, "full")
+    names = [source.name for source in data.corpus]
+    train, test = (
+        [
+            pair
+            for _, pair in pair_rules.pairs(
+                PretrainingBatches(made, tokenizer, goal, data.length, data.slots, 1, seed), names
+            )
+        ]
+        for made, seed in zip(stores, (config.seed, corpus.EVAL_SEED), strict=True)
+    )
+    if len({pair.label for pair in train}) < 2 or not test:
+        return {}
+    labels = np.array([pair.label for pair in test])
+    right = {
+        rule: labels == said
+        for rule, said in pair_rules.pair_rules(train, test, tokenizer.vocab_size).items()
+    }
+    of = np.array([pair.source_a for pair in test])
+    parts = {ALL: np.ones(len(test), bool)} | {name: of == name for name in names}
+    best = {}
+    for part, here in parts.items():
+        if here.any():
+            reached = {rule: float(hits[here].mean()) for rule, hits in right.items()}
+            best[part] = max(reached.items(), key=lambda found: found[1])
+    return best
+
+
+def _blocks(found: store.Store) -> Iterator[Block]:
+    return map(found.block, range(found.blocks))
 
 
 def _documents(found: store.Store) -> list[np.ndarray]:
     return [
         np.asarray(block.slice(d, 0, int(length))[0]).astype(np.int64)
-        for block in map(found.block, range(found.blocks))
+        for block in _blocks(found)
         for d, length in enumerate(block.lengths)
     ]
 

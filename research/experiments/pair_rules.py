@@ -3,11 +3,13 @@ sentence accuracy has to be shown beside. What such a rule gets right is how the
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Int
+
+from research.data.pretraining import PretrainingBatches
 
 FITTED = 20_000  # training pairs that a rule is fitted to, at most
 
@@ -46,6 +48,21 @@ def pair_rules(
         "lengths": lengths.predict(_lengths(test)),
         "bag of words": words.predict(_bags(test, vocab_size)),
     }
+
+
+def pairs(batches: PretrainingBatches, names: Sequence[str]) -> Iterator[tuple[int, Pair]]:
+    """The block and the content of each pair of the first epoch.
+
+    names: of the corpus's sources.
+    """
+    for number in range(batches.store.blocks):
+        block = batches.block(number)
+        for slot in batches.block_plan(0, number):
+            if slot["doc_b"] >= 0:
+                a = block.slice(*(int(slot[key]) for key in ("doc", "start", "end")))[0]
+                b = block.slice(*(int(slot[key]) for key in ("doc_b", "start_b", "end_b")))[0]
+                where = (names[block.sources[slot[key]]] for key in ("doc", "doc_b"))
+                yield number, Pair(*where, a, b, int(slot["label"]))
 
 
 def _one_source(train: Sequence[Pair], test: Sequence[Pair]) -> Int[np.ndarray, " P"]:

@@ -148,6 +148,19 @@ def test_what_n_grams_reach_is_a_level_of_the_pretraining(made):
     assert reached["validation/next_sentence_accuracy"] == {"chance": 0.5}
 
 
+def test_each_source_of_a_pretraining_is_shown_beside_what_is_simple_there(made, monkeypatch):
+    experiment_, planned, folder = made
+    (source,) = {s.name for job in planned if job.run == "base" for s in job.config.data.corpus}
+    alone = {source: {"bits_per_byte": 2.5}}
+    read = report.finished
+    monkeypatch.setattr(report, "finished", lambda job: read(job) | {"sources": alone})
+    chosen = dataclasses.replace(experiment_, pretraining=("base",))
+    sheets = {sheet.name: sheet for sheet in report.make(chosen, planned, folder).sheets}
+    (row,) = {tuple(row[1:]) for row in sheets["sources"].rows}
+    whole = {row[2]: row[3] for row in sheets["pretraining"].rows}
+    assert row == (source, "bits per byte", whole["bits per byte"], "2.5")  # there is no other
+
+
 def test_the_report_is_written_in_all_formats(made, tmp_path):
     found = report.make(*made)
     text = page.render(found)
