@@ -1,13 +1,58 @@
-"""A real Slurm: requests that it refuses, or would let wait for ever."""
+"""A real Slurm: jobs of two nodes that are stopped and go on, and requests that it refuses."""
 
+import json
+import re
+import time
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
 import pytest
 
 from research import cli
 from tests.engines.slurm import answer
 
 pytestmark = pytest.mark.engines
+STEPS = 400
 TRAIN = ("train", "--config=configs/tiny.py")
 JOB = ("--on=slurm", "--on.time=5", "--on.nodes=2")
+
+
+def submit(capsys, workdir: str) -> str:
+    """The number of the job."""
+    length = f"--config.train.steps={STEPS}"
+    assert cli.main([*TRAIN, length, f"--workdir={workdir}", *JOB]) == 0
+    return re.search(r"job (\d+):", capsys.readouterr().out).group(1)
+
+
+def wait_for(log, pattern: str, seconds: float = 300) -> re.Match:
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        match = re.search(pattern, log.read_text()) if log.exists() else None
+        if match:
+            return match
+        time.sleep(0.1)
+    pytest.fail(f"no {pattern!r} in {log.read_text() if log.exists() else log}")
+
+
+def state(env: dict[str, str], job: str) -> str:
+    return answer(env, "squeue", "--noheader", f"--jobs={job}", "--format=%T").strip()
+
+
+def arrays(workdir) -> dict[str, np.ndarray]:
+    """The last checkpoint's, optimizer and all."""
+    (folder,) = workdir.glob(f"checkpoints/{STEPS}")
+    tree = {}
+    for item in sorted(p for p in folder.iterdir() if (p / "_METADATA").exists()):
+        tree[item.name] = ocp.PyTreeCheckpointer().restore(item)
+    return {
+        jax.tree_util.keystr(path): np.asarray(leaf)
+        for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
+    }
+
+
+def numbers(workdir) -> list[dict[str, float]]:
+    return [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
 
 
 @pytest.mark.parametrize(
@@ -26,3 +71,33 @@ def test_what_the_cluster_has_not_is_refused(on_cluster, cluster, capsys, option
     error = capsys.readouterr().err
     assert error.startswith("error: ") and said in error and "main* 2 nodes, each 4 cores" in error
     assert not answer(cluster, "squeue", "--noheader")
+
+
+@pytest.mark.parametrize("notice", ["end of time", "preemption"])
+def test_a_job_of_two_nodes_is_stopped_goes_on_and_ends_like_one_that_is_not(
+    on_cluster, cluster, capsys, notice
+):
+    """What Slurm does at the end of a job's time and at a preemption, done at once."""
+    whole, stopped = on_cluster / "runs/whole", on_cluster / "runs/stopped"
+    job = submit(capsys, "runs/whole")
+    wait_for(whole / "launch" / f"{job}_0_log.out", f"done: step {STEPS}")
+    job = submit(capsys, "runs/stopped")
+    log = stopped / "launch" / f"{job}_0_log.out"
+    wait_for(log, rf"process 0/2, coordinator 127\.0\.0\.1:\d+(.|\n)*step \d+/{STEPS}")
+    if notice == "end of time":
+        answer(cluster, "scancel", "--signal=USR2", job)
+        wait_for(log, f"Requeued job {job}")
+    else:
+        answer(cluster, "scontrol", "requeue", job)
+        wait_for(log, r"stopped at step \d+")
+    until = time.monotonic() + 60
+    while state(cluster, job) != "PENDING":
+        assert time.monotonic() < until, state(cluster, job)
+        time.sleep(0.2)
+    answer(cluster, "scontrol", "update", f"jobid={job}", "starttime=now")
+    resumed = wait_for(log, rf"resuming \S+ at step (\d+)(.|\n)*done: step {STEPS}")
+    assert 0 < int(resumed.group(1)) < STEPS
+    assert numbers(stopped) == numbers(whole)
+    ours, theirs = arrays(stopped), arrays(whole)
+    assert ours.keys() == theirs.keys() and len(ours) > 10
+    assert all(ours[name].tobytes() == theirs[name].tobytes() for name in ours)
