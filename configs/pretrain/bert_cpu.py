@@ -3,9 +3,9 @@
     python launch.py train --config=configs/pretrain/bert_cpu.py --workdir=runs/bert_cpu
 
 BERT's objectives on a body that learns more from few tokens: norms before the layers, rotary
-positions, no dropout, 30 % of the tokens masked, small batches. 4,500 steps took 77
-minutes of a core that did other work too, and reached a held-out masked accuracy of 0.343 (at 15 %);
-what it knows of next sentences: docs/results.md.
+positions, no dropout, 30 % of the tokens masked, small batches. 4,500 steps took 77 minutes of a
+core that did other work too, and reached a held-out masked accuracy of 0.343 (at 15 %); what it
+knows of next sentences: docs/results.md.
 """
 
 from ml_collections import ConfigDict
