@@ -5,7 +5,7 @@ are made with.
 
 Two pre-trainings of 77 and 102 minutes of one core and 30 fine-tunings, most of them of 5 to 13: 8
 hours of cores, added up, on a machine that did other work too; on 2 cores two runs go at a time.
-Found: the checkpoint is ahead on all five tasks (docs/results.md).
+What it found, and what of it is more than these two checkpoints: docs/results.md.
 """
 
 from research.config import arguments

@@ -4,7 +4,7 @@ import dataclasses
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -269,9 +269,11 @@ def label_counts(examples: Iterable[Example]) -> Counter[str]:
     return Counter(label for example in examples for label in kinds.labels_in(example))
 
 
-def with_labels(config: "Config") -> "Config":
+def with_labels(config: "Config", before: Sequence[str] = ()) -> "Config":
     """The config with the labels that its training examples have, in the order of the alphabet,
     where it asks for them; or with all that have names in the source, in their order.
+
+    before: those of the checkpoint that it starts from: the same ones keep their order.
 
     Raises UserError where nearly every example has its own: that is not a label.
     """
@@ -288,6 +290,7 @@ def with_labels(config: "Config") -> "Config":
                 "another "
                 'column may be meant: --config.data.train.fields=\'{"label": "…"}\''
             )
+    names = tuple(before) if sorted(before) == sorted(names) else names
     return dataclasses.replace(config, task=dataclasses.replace(config.task, labels=names))
 
 

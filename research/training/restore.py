@@ -1,6 +1,8 @@
 """Where a run's parameters come from, fresh or from another run's checkpoint, and a table of it."""
 
 import dataclasses
+import json
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -41,7 +43,7 @@ def initial_params(run: Run) -> tuple[Any, Table]:
     the same name; a task's head is new where the checkpoint's has another shape (other labels).
 
     Raises UserError that names every parameter of the backbone, or of the head of a pre-training,
-    that is missing or of another shape.
+    that is missing or of another shape; and for the labels of a head in another order.
     """
     config = run.config
     if not config.init_from or config.init == "fresh":
@@ -51,6 +53,9 @@ def initial_params(run: Run) -> tuple[Any, Table]:
         raise UserError(f"the checkpoint {config.init_from} has no backbone to put a head on")
     theirs = info.shapes
     wanted, resized = _wanted(run, theirs, info.config["model"]["vocab_size"])
+    renamed = (
+        _other_labels(run, info.config.get("task") or {}) if run.task and wanted["heads"] else ""
+    )
     info, params = checkpoint_reading.restore_params(config.init_from, wanted)
     restored = parameters.by_path(params)
     shapes = parameters.by_path(run.param_shapes)
@@ -65,7 +70,7 @@ def initial_params(run: Run) -> tuple[Any, Table]:
     parts = {"backbone": f"restored from {config.init_from}, step {info.step}"}
     parts |= {path: "new" for path in new if path.startswith("backbone/") and path not in resized}
     for name in run.param_shapes["heads"]:
-        parts[f"head {name}"] = "restored" if name in wanted["heads"] else "new"
+        parts[f"head {name}"] = f"restored{renamed}" if name in wanted["heads"] else "new"
         if name in theirs.get("heads", {}) and name not in wanted["heads"]:
             parts[f"head {name}"] += f": {_odd_shapes(run, theirs, name)[0]}"
     for name in theirs.get("heads", {}):
@@ -74,6 +79,26 @@ def initial_params(run: Run) -> tuple[Any, Table]:
     for path, (before, after) in resized.items():
         parts[path] = f"resized from {before} to {after} rows for the tokens added"
     return params, Table(parts)
+
+
+def _other_labels(run: Run, theirs: Mapping[str, Any]) -> str:
+    """What is said of a restored head whose outputs had other names.
+
+    theirs: the task in the checkpoint's config.
+
+    Raises UserError where they had the same names in another order.
+    """
+    ours, names = (list(task.get("labels") or ()) for task in (vars(run.config.task), theirs))
+    if ours == names or not ours or not names:
+        return ""
+    if sorted(ours) == sorted(names):
+        raise UserError(
+            f"config.task.labels are {ours}, and {names} in {run.config.init_from}, whose head is "
+            "restored: its outputs would change their meaning; give them in its order, "
+            f"'--config.task.labels={json.dumps(names)}', or take new weights "
+            "(--config.init=fresh)"
+        )
+    return f"; what was {', '.join(names)} is now {', '.join(ours)}"
 
 
 def _wanted(run: Run, theirs: Any, entries: int) -> tuple[Any, dict[str, tuple[int, int]]]:

@@ -210,7 +210,8 @@ def resolve(config: Config) -> tuple[Config, Tokenizer]:
     if model.lora_rank and lora.FREEZE not in frozen:
         changed = dataclasses.replace(config.optimizer, freeze=(*frozen, lora.FREEZE))
         config = dataclasses.replace(config, optimizer=changed)
-    return corpus.with_labels(dataclasses.replace(config, model=model)), tokenizer
+    before = (info.config.get("task") or {}).get("labels") or () if info else ()
+    return corpus.with_labels(dataclasses.replace(config, model=model), before), tokenizer
 
 
 def shape(config: Config, theirs: ModelConfig | None, entries: int) -> ModelConfig:

@@ -1,6 +1,7 @@
 """Starting from a checkpoint: what is restored, new, left, resized, and refused."""
 
 import dataclasses
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -111,6 +112,30 @@ def test_a_classifier_of_other_labels_gives_its_backbone_and_not_its_head(folder
     assert params["heads"]["sequence_classification"]["output"]["kernel"].shape == (16, 5)
     assert table.parts["head sequence_classification"] == (
         "new: its output/bias is [3] in the checkpoint, [5] here"
+    )
+
+
+def test_outputs_of_a_restored_head_keep_their_meaning(folder, tmp_path):
+    labelled = values_of("sentiment", folder)
+    run = built(labelled)
+    write(tmp_path / "three", run, helpers.new_params(run.model, run.objectives))
+    again = labelled | {"init_from": str(tmp_path / "three")}
+    turned = list(reversed(helpers.LABELS))
+    with pytest.raises(UserError, match=r"in its order, '--config.task.labels=\[.good"):
+        restore.initial_params(built(again | {"task": labelled["task"] | {"labels": turned}}))
+    fresh = again | {"init": "fresh", "task": labelled["task"] | {"labels": turned}}
+    assert restore.initial_params(built(fresh))[1].parts["sequence_classification"] == "new"
+    # Those of the examples are in the checkpoint's order, not in the alphabet's.
+    named = built(again | {"task": labelled["task"] | {"labels": "auto"}})
+    assert named.config.task.labels == helpers.LABELS != tuple(sorted(helpers.LABELS))
+    others = [*helpers.LABELS[:2], "neither"]
+    for split in ("train", "validation"):
+        text = Path(labelled["data"][split].removeprefix("files:")).read_text()
+        (tmp_path / f"{split}.jsonl").write_text(text.replace('"plain"', '"neither"'))
+        again = again | {"data": again["data"] | {split: f"files:{tmp_path}/{split}.jsonl"}}
+    renamed = again | {"task": labelled["task"] | {"labels": others}}
+    assert restore.initial_params(built(renamed))[1].parts["head sequence_classification"] == (
+        "restored; what was good, bad, plain is now good, bad, neither"
     )
 
 
