@@ -149,7 +149,7 @@ def test_twenty_random_kills_change_no_bit(kind, tmp_path):
     _, errors = process.communicate(timeout=300)
     assert process.returncode == 0, (log, errors)
     # How many depends on how fast it compiles: some kills are by the clock.
-    assert len({step for _, step in log}) > 3, f"the run went on between kills: {log}"
+    assert len({step for _, step in log}) > 2, f"the run went on between kills: {log}"
     ours, theirs = (
         read_about(absolute(str(folder / "checkpoints" / str(LONGER))))
         for folder in (killed, whole)
