@@ -75,7 +75,7 @@ class Grams:
         known = map(self.ids.get, there, itertools.repeat(0))
         hashes, whole = _hashed(np.fromiter(known, np.uint64, len(there)))
         places = np.full(len(hashes), -1)
-        if whole.any():
+        if len(self.hashes) and whole.any():
             at = np.searchsorted(self.hashes, hashes[whole])
             at = np.minimum(at, len(self.hashes) - 1)
             places[whole] = np.where(self.hashes[at] == hashes[whole], at, -1)

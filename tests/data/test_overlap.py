@@ -77,7 +77,8 @@ def test_a_document_that_is_tested_on_is_a_copy_in_another_corpus():
 
 
 def test_nothing_is_a_copy_of_nothing():
-    assert not Grams.of([]).copied(numbered(0, 30))
+    for nothing in ([], [""], ["a b c"]):
+        assert not Grams.of(nothing).copied(f"{numbered(0, 30)} {'a b c ' * 9}")
 
 
 def test_the_overlap_of_an_example_that_is_counted_by_hand():
