@@ -65,6 +65,7 @@ def overlaps(run: Run) -> Iterator[str]:
         except UserError as error:
             notes.append(f"{split}: {error}")
     grams = Grams.of(text for split in texts.values() for example in split for text in example)
+    located = {split: list(map(grams.places_of, found)) for split, found in texts.items()}
     train = grams.seen(text for example in _texts(run, "train") for text in example)
     elsewhere = {"the training split": [train]}
     for entry in lineage.of_start(run.config):
@@ -74,9 +75,9 @@ def overlaps(run: Run) -> Iterator[str]:
         except UserError as error:
             notes.append(f"{error}")
     yield f"overlap of held-out examples, in {overlap.WORDS}-grams of words"
-    for split, examples in texts.items():
+    for split, examples in located.items():
         for place, each in elsewhere.items():
-            found = overlap.count(grams, examples, np.any(each, axis=0))
+            found = overlap.count(examples, np.any(each, axis=0))
             yield f"  {split} and {place}: {found}"
             if found.percent > overlap.WARNED:
                 yield (

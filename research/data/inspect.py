@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from research.config import Config
-from research.data import mixture, overlap, pretraining, sources
+from research.data import mixture, pretraining, sources
 from research.data.batch import Batch
 from research.data.left_out import LeftOut
 from research.data.loader import Batches
@@ -101,11 +101,7 @@ def _named(source: SourceConfig) -> str:
     more = [f"split {source.split}"] if source.split else []
     more += [f"the first {source.take:,}"] if source.take else []
     more += [f"{source.part[0]:g} to {source.part[1]:g} % by hash"] if source.part else []
-    more += (
-        [f"without what shares {overlap.RULE} with {', '.join(source.exclude)}"]
-        if source.exclude
-        else []
-    )
+    more += [f"without texts of {', '.join(source.exclude)}"] if source.exclude else []
     return f"{source.name}{' (' if more else ''}{'; '.join(more)}{')' if more else ''}"
 
 

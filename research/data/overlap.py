@@ -14,7 +14,7 @@ import dataclasses
 import hashlib
 import itertools
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 import numpy as np
 from jaxtyping import Bool, Int, UInt64
@@ -24,12 +24,16 @@ COPY = 13  # words on end that make a copy
 RULE = f"{COPY} words on end"  # what a fingerprint says of how documents are left out
 WARNED = 0.5  # percent of held-out examples with a shared gram, above which it is a warning
 _WORD = re.compile(r"[^\W_]+")
+_BLANKS = {code: code if chr(code).isalnum() else " " for code in range(128)}
 _BASE = np.uint64(0x9E3779B97F4A7C15)  # odd, so that no word is lost in products modulo 2^64
 
 
 def words(text: str) -> list[str]:
     """The words of a text as they are compared."""
-    return _WORD.findall(text.lower())
+    lower = text.lower()
+    if lower.isascii():  # the same, five times as fast
+        return lower.translate(_BLANKS).split()
+    return _WORD.findall(lower)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,11 +75,15 @@ class Grams:
         known = map(self.ids.get, there, itertools.repeat(0))
         hashes, whole = _hashed(np.fromiter(known, np.uint64, len(there)))
         places = np.full(len(hashes), -1)
-        if whole.any():
+        if len(self.hashes) and whole.any():
             at = np.searchsorted(self.hashes, hashes[whole])
             at = np.minimum(at, len(self.hashes) - 1)
             places[whole] = np.where(self.hashes[at] == hashes[whole], at, -1)
         return places
+
+    def places_of(self, texts: Iterable[str]) -> Int[np.ndarray, " M"]:
+        """`places` of several texts, one after the other."""
+        return np.concatenate([np.zeros(0, int), *map(self.places, texts)])
 
     def copied(self, text: str) -> bool:
         """Whether a text has COPY words on end out of one of these texts; or the whole of one of
@@ -121,18 +129,13 @@ class Overlap:
         )
 
 
-def count(grams: Grams, examples: Iterable[Sequence[str]], seen: Bool[np.ndarray, " G"]) -> Overlap:
-    """The overlap of examples, each as its texts, with what `Grams.seen` has looked at.
-
-    Args:
-        grams: those of the examples, and maybe of others.
-    """
+def count(examples: Iterable[Int[np.ndarray, " M"]], seen: Bool[np.ndarray, " G"]) -> Overlap:
+    """The overlap of examples, each as its `Grams.places`, with what `Grams.seen` has looked at."""
     number = short = touched = total = shared = 0
-    for texts in examples:
-        own = np.concatenate([np.zeros(0, int), *map(grams.places, texts)])
-        hits = int(seen[own].sum())
-        number, short, touched = number + 1, short + (not len(own)), touched + (hits > 0)
-        total, shared = total + len(own), shared + hits
+    for places in examples:
+        hits = int(seen[places].sum())
+        number, short, touched = number + 1, short + (not len(places)), touched + (hits > 0)
+        total, shared = total + len(places), shared + hits
     return Overlap(number, short, touched, total, shared)
 
 

@@ -1,7 +1,9 @@
 """The token store: content, keys, and builds that fail."""
 
+import dataclasses
 import json
 import os
+import pickle
 import shutil
 import signal
 import subprocess
@@ -48,6 +50,23 @@ def test_documents_without_text_are_told(tmp_path, capsys):
     assert made.block(0).lengths.tolist() == [72, 10, 47, 2], "blanks are text"
     told = f"left out: 1 row, text is empty ({tmp_path}/corpus.jsonl, line 3)"
     assert capsys.readouterr().out == f"{source.name}: {told}\n"
+
+
+def test_what_is_excluded_is_left_out_by_every_worker_and_counts_in_the_key(tmp_path, capsys):
+    held_out = " ".join(f"word{number}" for number in range(13))
+    source = write(tmp_path, (*TEXTS[:2], f"It says: {held_out}.", TEXTS[3]))
+    (tmp_path / "test.jsonl").write_text(json.dumps({"context": held_out}) + "\n")
+    excluding = dataclasses.replace(source, exclude=(f"files:{tmp_path / 'test.jsonl'}",))
+
+    def made(source):
+        return store.Job((source,), "train", 0.001, tokenizer.byte_tokenizer(), str(tmp_path))
+
+    sent = pickle.loads(pickle.dumps(made(excluding)))  # as Beam sends it
+    assert sent.build(quiet=True).block(0).lengths.tolist() == [72, 10, 47]
+    assert "left out: 1 row, shares 13 words on end" in capsys.readouterr().out
+    keys = {made(source).key, sent.key}
+    (tmp_path / "test.jsonl").write_text(json.dumps({"context": f"{held_out} more"}) + "\n")
+    assert len(keys | {made(excluding).key}) == 3
 
 
 def test_a_block_gives_back_documents_sentences_and_words(tmp_path):
