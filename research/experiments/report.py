@@ -133,10 +133,10 @@ def write(report: Report, folder: Path, page: str) -> list[Path]:
 def _pretraining(jobs: Sequence[Job], methods: Mapping[str, Reached]) -> Sheet:
     """methods: what simple ones reach, by the names of the jobs' workdirs."""
     rows, parts = [], {}
-    data = [["run", "tokens_seen", "metric", "method", "method_value", "value"]]
+    data = [["run", "positions_seen", "metric", "method", "method_value", "value"]]
     for job in jobs:
         found, simple = finished(job)["metrics"], methods[job.workdir.name]
-        tokens = finished(job)["step"] * job.config.train.batch_size
+        seen = finished(job)["step"] * job.config.train.batch_size
         if batches := job.config.train.eval_batches:
             parts[job.run] = f"{job.run} on the first {batches:,} batches"
         shown = [
@@ -151,9 +151,9 @@ def _pretraining(jobs: Sequence[Job], methods: Mapping[str, Reached]) -> Sheet:
             if key in found:
                 method, reached = simple.get(key, (None, None))
                 value = f"{reached:.4g} ({method})" if method else ""
-                rows.append([job.workdir.name, f"{tokens:,}", name, value, f"{found[key]:.4g}"])
-                data.append([job.workdir.name, tokens, key, method, reached, found[key]])
-    header = ["run", "tokens seen", "metric", "baseline", "model"]
+                rows.append([job.workdir.name, f"{seen:,}", name, value, f"{found[key]:.4g}"])
+                data.append([job.workdir.name, seen, key, method, reached, found[key]])
+    header = ["run", "positions seen", "metric", "baseline", "model"]
     note = f"Simple methods on all held-out text, {', '.join(parts.values())}." if parts else ""
     return Sheet("Pre-training, on held-out text", header, rows, note, "pretraining", data)
 

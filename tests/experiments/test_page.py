@@ -268,8 +268,8 @@ def test_a_metric_and_what_it_is_drawn_by_are_chosen(browser, made):
     assert count(browser, ".stage .errorbars .yerror") == 1, "the band of a point"
     x = browser.execute_script("return document.querySelector('.stage .plot').data[0].x")
     assert x == [pytest.approx(4 * 36 / 3600)]
-    choose(browser, "by", "tokens")
-    wait(lambda: title(browser, "x") == "tokens")
+    choose(browser, "by", "positions")
+    wait(lambda: title(browser, "x") == "positions")
     x = browser.execute_script("return document.querySelector('.stage .plot').data[0].x")
     assert x == [4 * 3600]
 

@@ -287,11 +287,11 @@ def columns(folders):
 @pytest.mark.parametrize(
     ("ours", "theirs", "said"),
     [
-        ({"eval_batches": 2, "batch_size": 64}, {"eval_batches": 0}, "first 128 tokens"),
+        ({"eval_batches": 2, "batch_size": 64}, {"eval_batches": 0}, "first 128 positions"),
         (
             {"eval_batches": 2, "batch_size": 64},
             {"eval_batches": 2, "batch_size": 32},
-            "128 tokens",
+            "128 positions",
         ),
     ],
 )
