@@ -12,7 +12,7 @@ from research.evaluation.metrics import Counts, Finish, total
 Run = Sequence[Counts]
 
 LEVEL = 0.95  # of intervals
-GROUPS = 1000  # of units, at most: each is left out once, which bounds the time
+GROUPS = 200  # of units, at most: each is left out once, which bounds the time
 
 
 @dataclass(frozen=True)

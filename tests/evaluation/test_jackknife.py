@@ -101,6 +101,7 @@ def test_many_units_are_left_out_in_groups(monkeypatch):
     draw = np.random.default_rng(0)
     sorted_gains = np.sort(draw.normal(0.1, 0.2, 1000))
     runs = scored(sorted_gains), scored(np.zeros(1000))
+    monkeypatch.setattr(jackknife, "GROUPS", 1000)
     each = paired_jackknife([runs[0]], [runs[1]], answers.finish, "f1")
     assert each.error == pytest.approx(stats.sem(sorted_gains))
     monkeypatch.setattr(jackknife, "GROUPS", 150)
