@@ -10,8 +10,9 @@ accumulation. Its batch lies on the device already, so reading data is not in th
 has full rows of random tokens; with --data=real, which tasks always have, it is the first batch.
 
 Times are the median of the repeats, each of at least a second of steps. Tokens are positions of
-rows. MFU is after Kaplan et al. 2020 (see research/training/flops.py): 3 x the forward pass's
-matrix products, over the time and over what a large matrix product reaches on the same devices.
+rows, padding included. MFU is after Kaplan et al. 2020 (see research/training/flops.py): 3 x the
+forward pass's matrix products, with the whole square of attention's scores, whatever a mask spares,
+over the time and over what a large matrix product reaches on the same devices.
 """
 
 import dataclasses

@@ -50,11 +50,12 @@ class TrainConfig:
     others are 0.
 
     Attributes:
-      batch_size: tokens of a batch in pre-training, examples in tasks.
+      batch_size: positions of a batch (of its rows, padding included) in pre-training, examples in
+        tasks.
       steps: the run's length in steps.
       epochs: the run's length in epochs.
       examples: the run's length in examples, of a task.
-      tokens: the run's length in tokens, of a pre-training.
+      tokens: the run's length in positions of rows, of a pre-training.
       accumulation: micro-batches of a step, and parts of an evaluation's batch; the result does not
         depend on it.
       log_every: steps between two lines of metrics.

@@ -35,18 +35,19 @@ def confusion(
 def finish(counts: Mapping[str, float]) -> dict[str, float]:
     """accuracy, macro_f1, macro_recall.
 
-    Macro means the plain average over the labels that occur in the gold labels or in the
-    predictions, which is scikit-learn's reading; a label that is only predicted has recall 0.
+    macro_recall is the plain average over the gold labels, as in SemEval and TweetEval: a label
+    that is only predicted has no recall (scikit-learn's balanced_accuracy_score). macro_f1 is that
+    over gold and predicted labels, where such a label has 0 (scikit-learn's f1_score).
     """
     _, matrix = confusion({key: value for key, value in counts.items() if value})
     hits, gold, predicted = matrix.diagonal(), matrix.sum(axis=1), matrix.sum(axis=0)
-    recall = [ratio(h, g) for h, g in zip(hits, gold, strict=True)]
+    recall = [ratio(h, g) for h, g in zip(hits, gold, strict=True)]  # 0 without gold labels
     precision = [ratio(h, p) for h, p in zip(hits, predicted, strict=True)]
     f1 = [harmonic(p, r) for p, r in zip(precision, recall, strict=True)]
     return {
         "accuracy": float(ratio(hits.sum(), matrix.sum())),
         "macro_f1": float(ratio(sum(f1), len(f1))),
-        "macro_recall": float(ratio(sum(recall), len(recall))),
+        "macro_recall": float(ratio(sum(recall), np.count_nonzero(gold))),
     }
 
 

@@ -3,8 +3,8 @@
 A family of metrics is a module beside this one, `classification`, `entities`, `answers` or
 `language`. It says which counts one example gives (a plain dict of floats) and has a function
 `finish(counts)` that turns summed counts into numbers. Because only sums are carried from batch to
-batch, a number over a whole split is exact however the split was cut into batches, and a bootstrap
-can resample the examples of any of them (see `bootstrap`).
+batch, a number over a whole split is exact however the split was cut into batches, and a jackknife
+can leave out examples of any of them (see `jackknife`).
 
 All shares (accuracy, F1, recall, exact match) are between 0 and 1.
 """

@@ -1,7 +1,7 @@
 """Simple systems that every model is shown beside: what can be had without a neural network.
 
 Each takes training and test data and returns its predictions with the counts of every test example
-(see `research.evaluation.metrics`), so that a bootstrap can pair them with a model's. All are
+(see `research.evaluation.metrics`), so that they can be paired with a model's. All are
 deterministic and take seconds on the bundled data.
 """
 

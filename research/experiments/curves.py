@@ -1,4 +1,4 @@
-"""Losses and metrics of runs along their steps, tokens and hours, as a page draws them."""
+"""Losses and metrics of runs along their steps, positions and hours, as a page draws them."""
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -13,7 +13,7 @@ from research.monitoring.writers import METRICS, TIMING, lines
 FIRST = ("loss",)  # of the metrics that can be chosen
 LAST = ("gradient_norm", "learning_rate")
 SPEED = ("seconds", "tokens_per_second")  # of each line of the times
-BY = ("step", "tokens", "hours")
+BY = ("step", "positions", "hours")
 DIGITS = 6  # of a number on the page
 # Of a stage, metric -> what reaches that value without a neural network -> the value.
 Levels = Mapping[str, Mapping[str, float]]
@@ -49,15 +49,15 @@ def of_runs(runs: Sequence[Drawn], levels: Mapping[str, Levels] | None = None) -
 
 
 def _of_run(folder: Path) -> dict[str, dict[int, dict[str, float]]]:
-    """metric -> step -> {"step", "tokens", "hours", "value"}.
+    """metric -> step -> {"step", "positions", "hours", "value"}.
 
-    Tokens are positions of rows, padding included. Hours are those of training, without evaluations
+    Positions are those of rows, padding included. Hours are those of training, without evaluations
     and what was lost by a kill.
     """
     measured, times = lines(folder / METRICS), lines(folder / TIMING, SPEED)
     steps = np.array([0, *(line["step"] for line in times)])
     seconds = np.array([0.0, *(line["seconds"] for line in times)])
-    tokens = np.array([0.0, *(line["seconds"] * line["tokens_per_second"] for line in times)])
+    positions = np.array([0.0, *(line["seconds"] * line["tokens_per_second"] for line in times)])
     metrics: dict[str, dict[int, dict[str, float]]] = defaultdict(dict)
     for line in measured:
         at = line["step"]
@@ -66,7 +66,7 @@ def _of_run(folder: Path) -> dict[str, dict[int, dict[str, float]]]:
                 continue
             metrics[metric][at] = {
                 "step": at,
-                "tokens": float(np.interp(at, steps, np.cumsum(tokens))),
+                "positions": float(np.interp(at, steps, np.cumsum(positions))),
                 "hours": float(np.interp(at, steps, np.cumsum(seconds))) / 3600,
                 "value": float(value),
             }
@@ -74,9 +74,9 @@ def _of_run(folder: Path) -> dict[str, dict[int, dict[str, float]]]:
 
 
 def _joined(runs: Sequence[Mapping[str, Mapping[int, Mapping[str, float]]]]) -> dict[str, Any]:
-    """metric -> {"step", "tokens", "hours", "value"}, lists each: means over the runs of a variant
-    that have a value at a step. Of several runs with "low" and "high", the lowest and the highest
-    value, and "of", how many they are."""
+    """metric -> {"step", "positions", "hours", "value"}, lists each: means over the runs of a
+    variant that have a value at a step. Of several runs with "low" and "high", the lowest and the
+    highest value, and "of", how many they are."""
     found = {}
     for metric in dict.fromkeys(metric for run in runs for metric in run):
         by_step = defaultdict(list)

@@ -105,7 +105,7 @@ def measured_on(values: Mapping[str, Any], split: str, contents: str = "") -> tu
     if not task:
         parts.append(f"{data.get('held_out_percent', 2.0):g} % held out")
     if (batches := train.get("eval_batches", 0)) and split == "validation":
-        unit = "examples" if task else "tokens"
+        unit = "examples" if task else "positions"
         parts.append(f"the first {batches * train.get('batch_size', 0):,} {unit}")
     if contents and split == "validation":
         parts.append(contents[:12])

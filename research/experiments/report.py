@@ -1,7 +1,6 @@
 """The report of an experiment: its table, differences with their intervals, predictions, cost."""
 
 import dataclasses
-import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,13 +10,13 @@ from typing import Any
 from research import bucket
 from research.config import flat, to_values
 from research.evaluation import predictor
-from research.experiments import curves, levels, provenance, sheets
+from research.evaluation.jackknife import Gap
+from research.experiments import curves, levels, provenance, sheets, statistics
 from research.experiments.experiment import Experiment, Job, checkpoint_of
 from research.experiments.job import finished, scored
 from research.experiments.levels import Reached
 from research.experiments.results import Results, collect
 from research.experiments.sheets import Sheet, number, signed, spread
-from research.experiments.statistics import Difference, significant
 from research.monitoring import writers
 from research.training.inference import load_model
 
@@ -29,12 +28,15 @@ LEGEND = (
     "of other pre-trainings: rows from different ones are not compared over them."
 )
 INTERVALS = (
-    "95 % intervals: over seeds by Welch's t; over test examples, those of one document drawn "
-    "together, by the paired bootstrap, which says nothing of other seeds. * is significant over "
-    "at least 5 seeds (p < 0.05 after Holm's correction for all lines of this table with so many "
-    "seeds); only such a line is called better or worse. Perhaps: no interval has 0 in it, but no "
-    "star; this is not corrected, so that with several seeds up to one of twenty differences that "
-    "do not exist is read so, with one seed more. Not resolved: an interval has 0 in it."
+    "95 % intervals: over seeds by Welch's t, as if there were no other test examples; over test "
+    "examples, those of one document together, by the paired jackknife, as if there were no other "
+    "seeds; over both by the sum of the two variances. A column without test examples says nothing "
+    "of other held-out text. * is significant by all intervals of the line, with at least 5 seeds: "
+    "the largest p is below 0.05 after Holm's correction for all lines of this table with so many "
+    "seeds; only such a line is called better or worse. Perhaps: no interval has 0 in it, but no "
+    "star; this is not corrected, so that up to one of twenty differences that do not exist is "
+    "read so. Not resolved: an interval has 0 in it, or they lie on different sides of it. One "
+    "seed: nothing is known of others."
 )
 RULES = (
     "Next sentences: the baseline is the best of some rules that do not read: of the sources, the "
@@ -146,19 +148,19 @@ def write(report: Report, folder: Path, page: str) -> list[Path]:
 def _pretraining(jobs: Sequence[Job], methods: Mapping[str, Mapping[str, Reached]]) -> Sheet:
     """methods: what simple ones reach, by the names of the jobs' workdirs."""
     rows, parts = [], {}
-    data = [["run", "tokens_seen", "metric", "method", "method_value", "value"]]
+    data = [["run", "positions_seen", "metric", "method", "method_value", "value"]]
     for job in jobs:
         found, simple = finished(job)["metrics"], methods[job.workdir.name][levels.ALL]
-        tokens = finished(job)["step"] * job.config.train.batch_size
+        seen = finished(job)["step"] * job.config.train.batch_size
         if batches := job.config.train.eval_batches:
             parts[job.run] = f"{job.run} on the first {batches:,} batches"
         for key, name in METRICS.items():
             if key in found:
                 method, reached = simple.get(key, (None, None))
                 cells = [name, _beside(method, reached), f"{found[key]:.4g}"]
-                rows.append([job.workdir.name, f"{tokens:,}", *cells])
-                data.append([job.workdir.name, tokens, key, method, reached, found[key]])
-    header = ["run", "tokens seen", "metric", "baseline", "model"]
+                rows.append([job.workdir.name, f"{seen:,}", *cells])
+                data.append([job.workdir.name, seen, key, method, reached, found[key]])
+    header = ["run", "positions seen", "metric", "baseline", "model"]
     note = f"Simple methods on all held-out text, {', '.join(parts.values())}." if parts else ""
     return Sheet("Pre-training, on held-out text", header, rows, note, "pretraining", data)
 
@@ -232,20 +234,18 @@ def differences(results: Results) -> Sheet:
     rows = []
     for (row, name), found in results.differences.items():
         measure = results.measures[name]
-        sure = significant(results.ps[row, name])
-        marked = "*" if sure else ""
-        gap = found.examples
+        p = results.ps[row, name]
+        marked = "*" if statistics.significant(p) else ""
         rows.append(
             [
                 measured(name, measure.metric),
                 row,
                 signed(found.value) + marked,
-                interval(found.interval),
-                interval((gap.low, gap.high) if gap else None),
-                reading(found, measure.lower_is_better, sure),
+                *map(interval, (found.over_seeds, found.over_examples, found.over_both)),
+                statistics.reading(found, measure.lower_is_better, p),
             ]
         )
-    header = ["", "row", "difference", "over seeds", "over test examples", "reading"]
+    header = ["", "row", "difference", "over seeds", "over test examples", "over both", "reading"]
     title = f"Differences to “{results.table.baseline}”"
     note, missing = INTERVALS, ", ".join(map(readable, results.uncompared))
     if missing:
@@ -258,12 +258,13 @@ def _differences_data(results: Results) -> list[list[Any]]:
     """A line for each difference; seeds of the row and of the baseline. The difference of the
     simple method is to the baseline too."""
     header = ["column", "metric", "row", "baseline", "difference", "seeds", "baseline_seeds"]
-    header += ["seeds_low", "seeds_high", "p", "p_holm", "significant"]
-    header += ["examples_low", "examples_high", "reading", "method", "method_difference"]
+    for kind in ("seeds", "examples", "both"):
+        header += [f"{kind}_low", f"{kind}_high", f"{kind}_p"]
+    header += ["p", "p_holm", "significant", "reading", "method", "method_difference"]
     lines = [header]
     for (row, name), found in results.differences.items():
         measure, p = results.measures[name], results.ps[row, name]
-        gap, sure = found.examples, significant(p)
+        gaps = (found.over_seeds, found.over_examples, found.over_both)
         method = (None, None)
         if measure.method:
             baseline = mean(results.cells[results.table.baseline, name].units)
@@ -271,39 +272,17 @@ def _differences_data(results: Results) -> list[list[Any]]:
         lines.append(
             [
                 *(name, measure.metric, row, results.table.baseline, found.value, *found.seeds),
-                *(found.interval or (None, None)),
-                *(found.p, p, sure),
-                *((gap.low, gap.high) if gap else (None, None)),
-                *(reading(found, measure.lower_is_better, sure), *method),
+                *(n for gap in gaps for n in ((*gap.interval, gap.p) if gap else [None] * 3)),
+                *(found.p, p, statistics.significant(p)),
+                *(statistics.reading(found, measure.lower_is_better, p), *method),
             ]
         )
     return lines
 
 
-def interval(bounds: tuple[float, float] | None) -> str:
+def interval(gap: Gap | None) -> str:
     """ "[+0.010, +0.020]", or nothing."""
-    return f"[{signed(bounds[0])}, {signed(bounds[1])}]" if bounds else ""
-
-
-def reading(found: Difference, lower_is_better: bool, sure: bool | None) -> str:
-    """ "better" or "worse" where no interval has 0 in it; "perhaps" so where it is not significant.
-
-    sure: whether it is, None where there are too few seeds to say.
-    """
-    gap = found.examples
-    bounds = [found.interval, (gap.low, gap.high) if gap else None]
-    known = [b for b in bounds if b is not None]
-    if not math.isfinite(found.value):
-        return "not finite"
-    unsure = "one seed" if min(found.seeds) < 2 else "no variation"
-    if not known or (found.interval is None and not any(map(any, known))):
-        return unsure
-    if any(low <= 0 <= high for low, high in known):
-        return "not resolved"
-    word = "better" if (found.value < 0) == lower_is_better else "worse"
-    if not found.interval:
-        return f"perhaps {word} ({unsure})"
-    return word if sure else f"perhaps {word}"
+    return f"[{', '.join(map(signed, gap.interval))}]" if gap else ""
 
 
 def measured(column: str, metric: str) -> str:

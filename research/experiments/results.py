@@ -13,7 +13,7 @@ from research.data import corpus
 from research.data.tokenizer import Tokenizer
 from research.errors import UserError
 from research.evaluation import predictor
-from research.evaluation.bootstrap import paired_bootstrap
+from research.evaluation.jackknife import paired_jackknife
 from research.evaluation.metrics import Counts, total
 from research.experiments import baselines, statistics
 from research.experiments.experiment import Job
@@ -171,7 +171,7 @@ def _difference(
         ours, theirs = (
             [by_document(counts, examples) for counts in c.counts] for c in (cell, baseline)
         )
-        gap = paired_bootstrap(ours, theirs, task.finish, measure.metric)
+        gap = paired_jackknife(ours, theirs, task.finish, measure.metric)
     return statistics.difference(cell.beside(baseline), baseline.beside(cell), gap)
 
 

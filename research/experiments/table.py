@@ -105,7 +105,7 @@ def _check_alike(column: str, measured: list[Config]) -> None:
         tests = {
             f"{c.data.held_out_percent:g} % of {', '.join(s.name for s in c.data.corpus)}, "
             f"config.train.eval_batches={c.train.eval_batches}"
-            + (f" of {c.train.batch_size} tokens" if c.train.eval_batches else "")
+            + (f" of {c.train.batch_size} positions" if c.train.eval_batches else "")
             for c in measured
         }
     else:

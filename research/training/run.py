@@ -353,7 +353,7 @@ def describe(run: Run) -> str:
     layout = run.config.data
     lines = [
         f"parameters: backbone {count:,}, heads {heads:,} ({', '.join(run.heads) or 'tied'})",
-        f"rows of {layout.length} tokens, {run.steps:,} steps, about "
+        f"rows of {layout.length} positions, {run.steps:,} steps, about "
         f"{run.train.about_epoch_batches():,} a pass over the data; mesh {dict(run.mesh.shape)}, "
         f"attention {run.attention}",
     ]

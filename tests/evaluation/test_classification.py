@@ -1,4 +1,5 @@
 import random
+import warnings
 
 import numpy as np
 import pytest
@@ -35,11 +36,19 @@ def test_equals_scikit_learn(seed):
     options = {"average": "macro", "zero_division": 0}
     assert numbers["accuracy"] == pytest.approx(sklearn.accuracy_score(golds, predicted))
     assert numbers["macro_f1"] == pytest.approx(sklearn.f1_score(golds, predicted, **options))
-    assert numbers["macro_recall"] == pytest.approx(
-        sklearn.recall_score(golds, predicted, **options)
-    )
+    with warnings.catch_warnings(action="ignore"):  # of labels that are only predicted
+        recall = sklearn.balanced_accuracy_score(golds, predicted)
+    assert numbers["macro_recall"] == pytest.approx(recall)
     names, matrix = classification.confusion(counts)
     np.testing.assert_array_equal(matrix, sklearn.confusion_matrix(golds, predicted, labels=names))
+
+
+def test_a_label_that_is_only_predicted_has_no_recall():
+    golds, predicted = ["a", "a", "b", "b"], ["a", "c", "b", "b"]
+    numbers = classification.finish(total(map(classification.count, golds, predicted)))
+    assert numbers["macro_recall"] == (1 / 2 + 1) / 2
+    # It has a precision of 0, and with it an F1.
+    assert numbers["macro_f1"] == pytest.approx((2 / 3 + 1 + 0) / 3)
 
 
 def test_cells_that_sum_to_zero_are_no_labels():

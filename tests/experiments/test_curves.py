@@ -34,7 +34,7 @@ def test_seeds_are_joined_and_stages_are_apart(tmp_path):
     assert variant["metrics"] == {
         "loss": {
             "step": [10, 20],
-            "tokens": [3600, 10800],
+            "positions": [3600, 10800],
             "hours": [0.01, 0.03],
             "value": [4, 2],
             "low": [3, 2],
@@ -43,7 +43,7 @@ def test_seeds_are_joined_and_stages_are_apart(tmp_path):
         }
     }
     assert other["name"] == "a task" and other["levels"] == {"loss": {"chance": 0.7}}
-    assert set(other["variants"][0]["metrics"]["loss"]) == {"step", "tokens", "hours", "value"}
+    assert set(other["variants"][0]["metrics"]["loss"]) == {"step", "positions", "hours", "value"}
 
 
 def test_without_a_run_nothing_is_drawn():

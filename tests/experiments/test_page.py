@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from research.evaluation.bootstrap import Gap
+from research.evaluation.jackknife import Gap
 from research.experiments import curves, page, provenance, report
 from research.experiments.report import Report
 from research.experiments.results import Cell, Measure, Results
@@ -79,11 +79,11 @@ def differences():
     """A table of differences in two columns: one that is sure, one not resolved, one of a single
     seed whose metric is not finite, and one without an interval."""
     found = {
-        ("b", "f1"): Difference(0.3, (5, 5), (0.2, 0.4), 0.001, Gap(0.3, 0.1, 0.1, 0.5)),
-        (ODD, "f1"): Difference(-0.1, (2, 2), (-0.3, 0.1), None, Gap(-0.1, 0.1, -0.2, -0.01)),
-        ("d", "f1"): Difference(0.05, (1, 1), None, None),
-        ("b", "perplexity"): Difference(math.inf, (1, 1), None, None),
-        ("d", "perplexity"): Difference(-2.0, (2, 2), (-3.0, -1.0), None),
+        ("b", "f1"): Difference(0.3, (5, 5), Gap(0.3, 0.04, 8), Gap(0.3, 0.05, 20)),
+        (ODD, "f1"): Difference(-0.1, (2, 2), Gap(-0.1, 0.1, 2), Gap(-0.1, 0.04, 20)),
+        ("d", "f1"): Difference(0.05, (1, 1), None),
+        ("b", "perplexity"): Difference(math.inf, (1, 1), None),
+        ("d", "perplexity"): Difference(-2.0, (2, 2), Gap(-2.0, 0.2, 2)),
     }
     rows = {"a": {}, "b": {}, ODD: {}, "d": {}}
     columns = {metric: Column() for metric in ("f1", "perplexity")}
@@ -210,15 +210,16 @@ def test_differences_are_intervals_beside_zero(browser, made):
         opened(browser, made, width)
         panels = browser.find_elements("css selector", ".forest .plot")
         assert len(panels) == 2
-        for panel, intervals in zip(panels, (4, 1), strict=True):
+        for panel, intervals in zip(panels, (6, 1), strict=True):
             assert len(panel.find_elements("css selector", ".zl")) == 1, "the line of zero"
             assert len(panel.find_elements("css selector", ".errorbars .xerror")) == intervals
             low, high = browser.execute_script("return arguments[0].layout.xaxis.range", panel)
             assert low < 0 < high
         symbols = "return arguments[0].data.map(t => t.marker.symbol)"
-        over_seeds, over_examples, without = browser.execute_script(symbols, panels[0])
+        over_seeds, over_examples, over_both, without = browser.execute_script(symbols, panels[0])
         assert over_seeds == ["circle", "circle-open"], "hollow: 0 is in it"
-        assert over_examples == ["square", "square"] and without == "diamond-open"
+        assert over_examples == ["square", "square"]
+        assert over_both == ["triangle-up", "triangle-up-open"] and without == "diamond-open"
         labels = [t.text for t in panels[0].find_elements("css selector", ".ytick")]
         assert labels[0] == "b*better" and labels[1].endswith("not resolved")
         assert "<b>" in labels[1] and labels[2] == "done seed"
@@ -267,8 +268,8 @@ def test_a_metric_and_what_it_is_drawn_by_are_chosen(browser, made):
     assert count(browser, ".stage .errorbars .yerror") == 1, "the band of a point"
     x = browser.execute_script("return document.querySelector('.stage .plot').data[0].x")
     assert x == [pytest.approx(4 * 36 / 3600)]
-    choose(browser, "by", "tokens")
-    wait(lambda: title(browser, "x") == "tokens")
+    choose(browser, "by", "positions")
+    wait(lambda: title(browser, "x") == "positions")
     x = browser.execute_script("return document.querySelector('.stage .plot').data[0].x")
     assert x == [4 * 3600]
 

@@ -10,7 +10,7 @@ import pytest
 from research.data import sources
 from research.data.sources import SourceConfig
 from research.evaluation import answers
-from research.evaluation.bootstrap import paired_bootstrap
+from research.evaluation.jackknife import paired_jackknife
 from research.experiments import report
 from research.experiments.results import Cell, Measure, by_document, compare, document_of
 from research.experiments.sheets import text_csv
@@ -62,8 +62,9 @@ def test_the_csv_of_the_differences_has_what_a_star_is_made_of():
             str(expected.seeds[0]),
         )
         assert float(line["difference"]) == expected.value
-        assert (float(line["seeds_low"]), float(line["seeds_high"])) == expected.interval
-        assert line["examples_low"] == line["examples_high"] == ""
+        assert (float(line["seeds_low"]), float(line["seeds_high"])) == expected.over_seeds.interval
+        assert float(line["seeds_p"]) == expected.over_seeds.p
+        assert line["examples_low"] == line["examples_p"] == line["both_high"] == ""
     ps = sorted(float(line["p"]) for line in (b, c))
     assert sorted(float(line["p_holm"]) for line in (b, c)) == pytest.approx([2 * ps[0], ps[1]])
     assert c["significant"] == "True" and c["reading"] == "worse"
@@ -113,12 +114,18 @@ def test_examples_of_a_document_are_drawn_together():
         for values in (gains, np.zeros(400))
     ]
     cells = {
-        (row, "x"): Cell("run", {(0,): 0.0}, [run])
-        for row, run in zip(("b", "a"), runs, strict=True)
+        (row, "x"): Cell("run", {(s,): value + s / 100 for s in range(5)}, [run])
+        for row, run, value in zip(("b", "a"), runs, (gains.mean(), 0.0), strict=True)
     }
     table = Table({"a": {"x": "run"}, "b": {"x": "run"}}, {"x": Column()}, "a")
     tasks = {"x": (None, SimpleNamespace(finish=answers.finish), examples)}
-    together = compare(table, cells, {"x": F1}, tasks).differences["b", "x"].examples
-    alone = paired_bootstrap([runs[0]], [runs[1]], answers.finish, "f1")
+    results = compare(table, cells, {"x": F1}, tasks)
+    together = results.differences["b", "x"].over_examples
+    alone = paired_jackknife([runs[0]], [runs[1]], answers.finish, "f1")
     assert together.difference == pytest.approx(alone.difference)
     assert together.error > 4 * alone.error
+    (line,), (read_line,) = report.differences(results).rows, read(report.differences(results))
+    assert line[3:6] == [report.interval(g) for g in results.differences["b", "x"].gaps]
+    ps = [float(read_line[f"{kind}_p"]) for kind in ("seeds", "examples", "both")]
+    assert float(read_line["p"]) == float(read_line["p_holm"]) == max(ps) == ps[2]
+    assert line[6] == read_line["reading"] == "not resolved"

@@ -66,7 +66,7 @@ def test_fine_tunings_from_two_pretrainings_are_not_compared_over_their_seeds(tm
     made = runs.of_folders(folders)
     assert made.sheets[0].rows[0][1] == "0.200 ± 0.158 (5)"
     (line,) = made.sheets[1].rows
-    assert line[2:] == ["+0.500", "", "", "one seed"]
+    assert line[2:] == ["+0.500", "", "", "", "one seed"]
 
 
 def test_each_column_is_compared_with_the_first_row_that_has_it(tmp_path):
@@ -234,7 +234,7 @@ def test_rows_are_compared_with_the_first_ones(tmp_path):
     differences = made.sheets[1]
     assert differences.title == "Differences to “first”"
     (line,) = differences.rows
-    assert line[:3] == ["accuracy", "second", "+0.300"] and line[5] == "perhaps better"
+    assert line[:3] == ["accuracy", "second", "+0.300"] and line[6] == "perhaps better"
     low, high = map(float, line[3].strip("[]").split(", "))
     # Welch's t: 0.3 ± t(0.975, 4) · sqrt(2 · 0.1² / 3)
     assert (low, high) == pytest.approx((0.3 - 0.2267, 0.3 + 0.2267), abs=1e-3)
@@ -287,11 +287,11 @@ def columns(folders):
 @pytest.mark.parametrize(
     ("ours", "theirs", "said"),
     [
-        ({"eval_batches": 2, "batch_size": 64}, {"eval_batches": 0}, "first 128 tokens"),
+        ({"eval_batches": 2, "batch_size": 64}, {"eval_batches": 0}, "first 128 positions"),
         (
             {"eval_batches": 2, "batch_size": 64},
             {"eval_batches": 2, "batch_size": 32},
-            "128 tokens",
+            "128 positions",
         ),
     ],
 )

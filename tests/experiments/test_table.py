@@ -3,17 +3,12 @@
 import math
 from pathlib import Path
 
-import numpy as np
 import pytest
-from statsmodels.stats.multitest import multipletests
-from statsmodels.stats.weightstats import CompareMeans, DescrStatsW
 
 from research.errors import UserError
-from research.evaluation.bootstrap import Gap
-from research.experiments import experiment, report, statistics
+from research.experiments import experiment, statistics
 from research.experiments.experiment import Experiment, Run, product
 from research.experiments.results import Cell
-from research.experiments.statistics import Difference
 from research.experiments.table import Column, Table
 from tests import helpers
 
@@ -172,66 +167,11 @@ def test_seeds_of_fine_tunings_do_not_tell_two_pretrainings_apart():
     fresh, several = Cell("4", values, []), Cell("5", values, [], frozenset("cdefg"))
     assert one.beside(same) == same.beside(one) == list(values.values())
     assert one.beside(other) == other.beside(one) == [pytest.approx(0.2)]
-    assert statistics.difference(one.beside(other), other.beside(one)).interval is None
+    assert statistics.difference(one.beside(other), other.beside(one)).over_seeds is None
     # New weights are drawn by the seed; several pre-trainings are what is counted.
     assert one.beside(fresh) == fresh.beside(one) == list(values.values())
     assert one.beside(several) == [pytest.approx(0.2)]
     assert several.beside(one) == list(values.values())
-
-
-def test_intervals_and_marks_are_those_of_the_library():
-    draw = np.random.default_rng(0)
-    samples = [(draw.normal(m, 0.1, 5), draw.normal(0, 0.3, 6)) for m in (0.0, 0.3, 1.0)]
-    found = [statistics.difference(ours, theirs) for ours, theirs in samples]
-    ps = []
-    for (ours, theirs), one in zip(samples, found, strict=True):
-        other = CompareMeans(DescrStatsW(ours), DescrStatsW(theirs))
-        assert one.interval == pytest.approx(other.tconfint_diff(usevar="unequal"))
-        ps.append(other.ttest_ind(usevar="unequal")[1])
-        assert one.p == pytest.approx(ps[-1]) and one.value == ours.mean() - theirs.mean()
-    holm = statistics.corrected([*found, Difference(1.0, (4, 5), (0.9, 1.1), None)])
-    assert holm == [*map(pytest.approx, multipletests(ps, method="holm")[1]), None]
-    marks = [statistics.significant(p) for p in holm]
-    assert marks == [*multipletests(ps, method="holm")[0].tolist(), None]
-    assert True in marks and False in marks
-
-
-def test_few_seeds_have_no_mark_and_one_no_interval():
-    assert statistics.difference([1, 2, 3, 4], [2, 3, 4, 5, 6]).p is None
-    assert statistics.difference([1.0], [2.0, 3.0]).interval is None
-    assert statistics.difference([1.0, 1.0], [2.0, 2.0]).interval is None
-
-
-def test_what_is_not_finite_has_no_interval_and_spoils_no_mark():
-    broken = statistics.difference([0.1, float("nan"), 0.3, 0.2, 0.1], [0.0] * 5)
-    assert broken.interval is None and broken.p is None
-    clear = statistics.difference([1.0, 1.1, 0.9, 1.0, 1.2], [0.0, 0.1, 0.2, 0.0, 0.1])
-    assert statistics.corrected([broken, clear]) == [None, clear.p] and clear.p < 0.05
-    assert report.reading(broken, False, None) == "not finite"
-    assert math.isnan(Cell("r", {(0,): math.inf, (1,): 1.0}, []).deviation)
-
-
-GAP = Gap(0.2, 0.05, 0.1, 0.3)
-WIDE = Gap(0.2, 0.2, -0.2, 0.6)
-
-
-@pytest.mark.parametrize(
-    ("found", "lower", "sure", "text"),
-    [
-        (Difference(0.2, (5, 5), (0.1, 0.3), 0.01, GAP), False, True, "better"),
-        (Difference(0.2, (5, 5), (0.1, 0.3), 0.01, GAP), True, True, "worse"),
-        (Difference(-0.2, (5, 5), (-0.3, -0.1), 0.01), True, True, "better"),
-        (Difference(0.2, (5, 5), (0.1, 0.3), 0.04, GAP), False, False, "perhaps better"),
-        (Difference(0.2, (3, 3), (0.1, 0.3), None, GAP), True, None, "perhaps worse"),
-        (Difference(0.2, (5, 5), (-0.1, 0.5), 0.3, GAP), False, False, "not resolved"),
-        (Difference(0.2, (5, 5), (0.1, 0.3), 0.01, WIDE), False, True, "not resolved"),
-        (Difference(0.2, (1, 1), None, None, GAP), False, None, "perhaps better (one seed)"),
-        (Difference(0.2, (1, 1), None, None), False, None, "one seed"),
-        (Difference(0.2, (5, 5), None, None), False, None, "no variation"),
-    ],
-)
-def test_a_difference_is_read_by_its_intervals(found, lower, sure, text):
-    assert report.reading(found, lower, sure) == text
 
 
 def test_parts_of_a_metric(files):

@@ -138,8 +138,9 @@ function drawCurves() {
 }
 
 const KINDS = [
-  { name: "over seeds", low: "seeds_low", high: "seeds_high", symbol: "circle", shift: -0.16 },
-  { name: "over test examples", low: "examples_low", high: "examples_high", symbol: "square", shift: 0.16 },
+  { name: "over seeds", low: "seeds_low", high: "seeds_high", symbol: "circle", shift: -0.24 },
+  { name: "over test examples", low: "examples_low", high: "examples_high", symbol: "square", shift: 0 },
+  { name: "over both", low: "both_low", high: "both_high", symbol: "triangle-up", shift: 0.24 },
 ];
 
 // Points with their intervals; a hollow one where the interval has 0 in it, or there is none.

@@ -1,0 +1,251 @@
+"""Do intervals and readings of reports hold what they promise: by simulation.
+
+    python -m benchmarks.coverage
+
+Coverage: how often the 95 % interval over test examples has the true difference of two systems in
+it. The test set is 6 to 200 documents, whose numbers of examples are lognormal. With --tail=0.8
+they vary as much as those of the bundled sets do (standard deviation over mean 0.95; entities of
+the tagged test documents 0.98, words of the tales 0.58); 1.0 is a heavier tail than theirs.
+
+False readings: how many tables call a line better or worse though no difference exists. A table is
+six rows beside a baseline, each of 5 seeds, all measured on the same 44 documents.
+"""
+
+import math
+import sys
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import numpy as np
+
+from research import cli
+from research.data.draws import generator
+from research.errors import UserError
+from research.evaluation import answers, classification, entities, language
+from research.evaluation.jackknife import Gap, spread
+from research.evaluation.metrics import Finish
+from research.experiments import statistics
+from research.experiments.statistics import Difference
+from research.verbs import Verb
+
+VERB = Verb(
+    "benchmarks.coverage:run",
+    "coverage of intervals and false readings of tables, by simulation",
+    optional={"tail": "deviation of the logarithm of the documents' sizes (0.8)"},
+)
+DOCUMENTS, TAIL, REPEATS, TABLES = (6, 21, 44, 200), 0.8, 10_000, 1000
+LINES, SEEDS, TESTED, POPULATION = 6, 5, 44, 200_000
+CLASSES = ("negative", "neutral", "positive")
+
+Counts = dict[str, np.ndarray]  # of a system: count -> [repeats, documents]
+
+
+class Metric(NamedTuple):
+    """counts: of documents with so many examples of each class [..., 3], by the skill of a system
+    in each [...]; formula: the metric of summed counts, as the name of `finish` has it."""
+
+    counts: Callable[[np.random.Generator, np.ndarray, np.ndarray], Counts]
+    formula: Callable[[Mapping[str, np.ndarray]], np.ndarray]
+    finish: Finish
+    name: str
+
+
+def _accuracy(draw: np.random.Generator, classes: np.ndarray, skill: np.ndarray) -> Counts:
+    size = classes.sum(-1)
+    right = draw.binomial(size, _sigmoid(0.8 + skill))
+    return {"questions": size, "exact_match": right, "f1": right}
+
+
+def _f1(draw: np.random.Generator, classes: np.ndarray, skill: np.ndarray) -> Counts:
+    size = classes.sum(-1)
+    right = draw.binomial(size, _sigmoid(0.6 + skill))
+    wrong = draw.poisson(size * np.exp(-1.2 - 0.4 * skill))
+    return {"gold/PER": size, "predicted/PER": right + wrong, "correct/PER": right}
+
+
+def _recall(draw: np.random.Generator, classes: np.ndarray, skill: np.ndarray) -> Counts:
+    counts = {}
+    for number, (gold, ease) in enumerate(zip(CLASSES, (0.8, -0.5, 0.8), strict=True)):
+        right = draw.binomial(classes[..., number], _sigmoid(ease + skill))
+        (hit,) = classification.count(gold, gold)
+        (miss,) = classification.count(gold, CLASSES[number - 1])
+        counts |= {hit: right, miss: classes[..., number] - right}
+    return counts
+
+
+def _macro_recall(sums: Mapping[str, np.ndarray]) -> np.ndarray:
+    hits, misses = list(sums.values())[::2], list(sums.values())[1::2]
+    gold = np.array([h + m for h, m in zip(hits, misses, strict=True)])
+    recall = np.array(hits) / np.maximum(gold, 1)
+    return recall.sum(0) / (gold > 0).sum(0)
+
+
+def _loss(draw: np.random.Generator, classes: np.ndarray, skill: np.ndarray) -> Counts:
+    tokens = 20.0 * classes.sum(-1)
+    noise = 2 * np.sqrt(tokens) * draw.standard_normal(tokens.shape)
+    return {"tokens": tokens, "loss": tokens * (4 - 0.3 * skill) + noise}
+
+
+METRICS = {
+    "accuracy": Metric(
+        _accuracy, lambda s: s["exact_match"] / s["questions"], answers.finish, "exact_match"
+    ),
+    "F1": Metric(
+        _f1,
+        lambda s: 2 * s["correct/PER"] / np.maximum(s["gold/PER"] + s["predicted/PER"], 1),
+        entities.finish,
+        "f1",
+    ),
+    "macro-recall": Metric(_recall, _macro_recall, classification.finish, "macro_recall"),
+    "perplexity": Metric(
+        _loss, lambda s: np.exp(s["loss"] / s["tokens"]), language.finish, "perplexity"
+    ),
+}
+
+
+def _sigmoid(x: np.ndarray) -> np.ndarray:
+    return 1 / (1 + np.exp(-x))
+
+
+def documents(draw: np.random.Generator, shape: tuple[int, ...], tail: float) -> np.ndarray:
+    """Their examples of each class, [*shape, 3]; about 40 of a document, the middle class rare."""
+    size = np.maximum(1, np.rint(40 * np.exp(tail * draw.standard_normal(shape)))).astype(int)
+    return draw.multinomial(size, draw.dirichlet((3, 0.8, 3), shape))
+
+
+def systems(
+    metric: Metric, draw: np.random.Generator, shape: tuple[int, ...], tail: float
+) -> tuple[Counts, Counts]:
+    """The counts of two systems, of which the first is better, on the same documents."""
+    classes, hard = documents(draw, shape, tail), draw.normal(0, 0.5, shape)
+    skills = (draw.normal(more, 0.3, shape) - hard for more in (0.15, 0.0))
+    ours, theirs = (metric.counts(draw, classes, skill) for skill in skills)
+    return ours, theirs
+
+
+def gap(metric: Metric, ours: Counts, theirs: Counts) -> Gap:
+    """The gaps of all repeats, as `paired_jackknife` has each."""
+    whole, without = (
+        [metric.formula({name: rest(n) for name, n in counts.items()}) for counts in (ours, theirs)]
+        for rest in (lambda n: n.sum(-1), lambda n: n.sum(-1, keepdims=True) - n)
+    )
+    return Gap(whole[0] - whole[1], *spread(without[0] - without[1]))
+
+
+def coverage(name: str, number: int, repeats: int = REPEATS, tail: float = TAIL) -> float:
+    """The share of repeats whose interval over `number` documents has the true difference in it."""
+    metric, draw = METRICS[name], generator("coverage", name, number)
+    truth = gap(metric, *systems(metric, draw, (1, POPULATION), tail)).difference
+    low, high = gap(metric, *systems(metric, draw, (repeats, number), tail)).interval
+    return float(np.mean((low <= truth) & (truth <= high)))
+
+
+def percentile(name: str, number: int, repeats: int, tail: float = TAIL) -> float:
+    """The same by the 2.5th and 97.5th percentiles of 400 bootstrap resamples, to compare with."""
+    metric, draw = METRICS[name], generator("coverage", name, number)
+    truth = gap(metric, *systems(metric, draw, (1, POPULATION), tail)).difference
+    both = systems(metric, draw, (repeats, number), tail)
+    resampled = []
+    for _ in range(400):
+        times = draw.multinomial(number, np.full(number, 1 / number), repeats)
+        ours, theirs = (
+            metric.formula({name: (times * n).sum(-1) for name, n in counts.items()})
+            for counts in both
+        )
+        resampled.append(ours - theirs)
+    low, high = np.percentile(resampled, [2.5, 97.5], axis=0)
+    return float(np.mean((low <= truth) & (truth <= high)))
+
+
+class Variation(NamedTuple):
+    """How much a system differs from another one, though none is better: in all documents, by its
+    seed; in each document, whatever the seed; and in each by its seed (deviations in logits)."""
+
+    seeds: float
+    documents: float
+    rest: float = 0.1
+
+
+# Where both vary, they make about as much of the error.
+VARIATIONS = {
+    "seeds": Variation(0.2, 0.02),
+    "documents": Variation(0.02, 0.4),
+    "both": Variation(0.15, 0.25),
+    "neither": Variation(0.0, 0.0),
+}
+
+
+class Readings(NamedTuple):
+    """The shares of tables and of lines that are read as better or worse, of lines as perhaps so,
+    and of tables that would have been so over seeds alone."""
+
+    tables: float
+    lines: float
+    perhaps: float
+    seeds_alone: float
+
+
+def readings(
+    variation: Variation, tables: int = TABLES, seeds: int = SEEDS, tail: float = TAIL
+) -> Readings:
+    """What tables without any true difference are read as."""
+    draw, metric = generator("readings", seeds, *variation), METRICS["accuracy"]
+    rows = (tables, LINES + 1)
+    classes = documents(draw, (tables, 1, 1, TESTED), tail)
+    skill = (
+        draw.normal(0, 0.5, (tables, 1, 1, TESTED))
+        + draw.normal(0, variation.seeds, (*rows, seeds, 1))
+        + draw.normal(0, variation.documents, (*rows, 1, TESTED))
+        + draw.normal(0, variation.rest, (*rows, seeds, TESTED))
+    )
+    counts = metric.counts(draw, np.broadcast_to(classes, (*skill.shape, 3)), skill)
+    values = metric.formula({name: n.sum(-1) for name, n in counts.items()})
+    without = metric.formula({k: n.sum(-1, keepdims=True) - n for k, n in counts.items()}).mean(2)
+    error, freedom = spread(without[:, 1:] - without[:, :1])
+    read, alone = [], []
+    for i in range(tables):
+        pairs = [(values[i, k + 1], values[i, 0], error[i, k], freedom[i, k]) for k in range(LINES)]
+        lines = [
+            statistics.difference(ours, theirs, Gap(ours.mean() - theirs.mean(), e, f))
+            for ours, theirs, e, f in pairs
+        ]
+        read.append(_read(lines))
+        alone.append(_read([Difference(d.value, d.seeds, d.over_seeds) for d in lines]))
+    sure, either = (np.array([[r in words for r in t] for t in read]) for words in (SURE, PERHAPS))
+    false = np.mean([any(r in SURE for r in table) for table in alone])
+    return Readings(*map(float, (sure.any(1).mean(), sure.mean(), either.mean(), false)))
+
+
+SURE, PERHAPS = ("better", "worse"), ("perhaps better", "perhaps worse")
+
+
+def _read(lines: list[Difference]) -> list[str]:
+    ps = statistics.corrected(lines)
+    return [statistics.reading(d, False, p) for d, p in zip(lines, ps, strict=True)]
+
+
+def run(tail: str = str(TAIL)) -> int:
+    """Simulates, and prints the shares."""
+    try:
+        deviation = float(tail)
+    except ValueError:
+        deviation = math.nan
+    if not 0 <= deviation <= 2:
+        raise UserError(f"--tail={tail} must be a number from 0 to 2, such as {TAIL}")
+    print("| documents | metric | percentile bootstrap | jackknife |\n| --- | --- | --- | --- |")
+    for number in DOCUMENTS:
+        for name in METRICS:
+            old = percentile(name, number, REPEATS // 5, deviation)
+            new = coverage(name, number, tail=deviation)
+            print(f"| {number} | {name} | {old:.3f} | {new:.3f} |", flush=True)
+    print("\n| varies | seeds | tables | lines | perhaps, lines | tables, over seeds alone |")
+    print("| --- | --- | --- | --- | --- | --- |")
+    for name, variation in VARIATIONS.items():
+        for seeds in (SEEDS, 3):
+            shares = readings(variation, seeds=seeds, tail=deviation)
+            print(f"| {name} | {seeds} | {' | '.join(f'{s:.3f}' for s in shares)} |", flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(cli.program("benchmarks.coverage", VERB))
