@@ -6,8 +6,8 @@ reading.
 
 Of each task's validation and test split the 8-grams that stand in the corpora of a pre-training, as
 they lie there and without what its config excludes; of a next sentence prediction how many pairs
-are random in each block, and how many are told right by rules that do not read. For the bundled
-data two minutes on two cores, most of them for the token store, if there is none yet.
+are random in each block, and how many are told right by rules that do not read. The bundled data
+takes 57 s of a busy core, and 168 s where it has no token store yet.
 """
 
 import dataclasses
