@@ -29,7 +29,7 @@ SLOT = np.dtype(
 FORMAT = 2  # raise it when the same lengths and draws would give other rows
 SPECIALS = (2, 3)  # [CLS] A [SEP], [CLS] A [SEP] B [SEP]
 NO_PAIR = -1  # the label of a slice among pairs
-DRAWS = 4  # random sentences of which one is taken
+DRAWS = 4  # of a random sentence, at most
 
 
 class _Rows:
@@ -115,35 +115,41 @@ def _truncate(a: int, b: int, room: int, rng: np.random.Generator) -> tuple[int,
     return front_a, from_a - front_a, front_b, from_b - front_b
 
 
-class _Sentences:
-    """The sentences that a random B may begin with: of one source's documents that have a second
-    one, all but the first of each, which never follows anything and so would give B away."""
+class _Others:
+    """What a random B may come from: the documents of one source that make pairs."""
 
     def __init__(self, sentences: Sequence[Sequence[int]], documents: Sequence[int]):
-        self.documents, self._sentences = list(documents), sentences
-        self._ends = np.cumsum([len(sentences[d]) - 2 for d in documents])
+        self._sentences, self._documents = sentences, list(documents)
+        self._ends = np.cumsum([sentences[d][-1] for d in documents])
         self._place = {d: n for n, d in enumerate(documents)}
 
-    def draw(self, doc: int, wanted: int, rng: np.random.Generator) -> tuple[int, int, int]:
-        """(document, first token, end) of about `wanted` tokens, whole sentences of another one.
+    def draw(
+        self, doc: int, wanted: int, full: bool, rng: np.random.Generator
+    ) -> tuple[int, int, int]:
+        """(document, first token, end) of whole sentences of another document.
 
-        Of DRAWS beginnings, each sentence as likely as any other, it is the one that comes nearest
-        to `wanted`: a B at the end of a short document would be short, and so random.
+        The document is drawn by its tokens, as true pairs are by theirs; the beginning is any of
+        its sentences but the first, which follows nothing. Where the pair fills its room (`full`)
+        it is the first of DRAWS that has `wanted` tokens or more, as a document may end too soon;
+        else the one of DRAWS that comes nearest to them.
         """
         own = self._place[doc]
-        before, end = int(self._ends[own - 1]) if own else 0, int(self._ends[own])
+        end = int(self._ends[own])
+        size = self._sentences[doc][-1]
         drawn = []
-        for number in rng.integers(int(self._ends[-1]) - (end - before), size=DRAWS).tolist():
-            number += (end - before) * (number >= before)
-            n = int(np.searchsorted(self._ends, number, side="right"))
-            offsets = self._sentences[self.documents[n]]
-            at = 1 + number - (int(self._ends[n - 1]) if n else 0)
-            last = min(len(offsets) - 1, max(at + 1, bisect_left(offsets, offsets[at] + wanted)))
-            if last - 1 > at and wanted - (offsets[last - 1] - offsets[at]) < (
-                offsets[last] - offsets[at] - wanted
-            ):
-                last -= 1
-            drawn.append((self.documents[n], offsets[at], offsets[last]))
+        for _ in range(DRAWS):
+            token = int(rng.integers(int(self._ends[-1]) - size))
+            token += size * (token >= end - size)
+            other = self._documents[int(np.searchsorted(self._ends, token, side="right"))]
+            offsets = self._sentences[other]
+            at = int(rng.integers(1, len(offsets) - 1))
+            last = min(len(offsets) - 1, bisect_left(offsets, offsets[at] + wanted, at + 1))
+            if not full and last > at + 1:
+                over = offsets[last] - offsets[at] - wanted
+                last -= over > wanted - (offsets[last - 1] - offsets[at])
+            drawn.append((other, offsets[at], offsets[last]))
+            if full and drawn[-1][2] - drawn[-1][1] >= wanted:
+                return drawn[-1]
         return min(drawn, key=lambda b: abs(b[2] - b[1] - wanted))
 
 
@@ -194,9 +200,9 @@ def plan_pairs(
     another document. A pair fills what the row has left, or, with probability `short`, a random
     part of it.
 
-    Nothing but reading tells the two kinds apart: a random B comes from a document of the same
-    source in the block, any of its sentences being as likely as any other; it is as long as the
-    true one would be; of two pairs of a source, one after the other, one is random.
+    Nothing but reading tells the two kinds apart: a random B comes from another document of the
+    same source in the block, and is as long as the true one would be (see `_Others.draw`); of two
+    pairs of a source, one after the other, one is random.
     What cannot be told from its kind makes no pair: documents of one sentence, those that are
     alone of their source, and a last sentence that is left over are slices, as in `plan_slices`.
 
@@ -212,7 +218,7 @@ def plan_pairs(
     least = double + max(2, min(16, length // 8))
     pairs = paired([len(offsets) - 1 for offsets in sentences], sources)
     others = {
-        source: _Sentences(sentences, [d for d in np.flatnonzero(pairs) if sources[d] == source])
+        source: _Others(sentences, [d for d in np.flatnonzero(pairs) if sources[d] == source])
         for source in set(np.asarray(sources)[pairs].tolist())
     }
     owed: dict[int, bool] = {}  # source -> what the second of two pairs has to be
@@ -233,9 +239,11 @@ def plan_pairs(
                 random_next = bool(rng.random() < 0.5)
                 owed[source] = not random_next
             a, b, other = (offsets[i], offsets[middle]), (offsets[middle], offsets[j]), doc
-            i = j
+            start, i = i, j
             if random_next:
-                other, *b = others[source].draw(doc, b[1] - b[0], rng)
+                full = b[1] - offsets[start] >= target
+                wanted = target - (a[1] - a[0]) if full else b[1] - b[0]
+                other, *b = others[source].draw(doc, wanted, full, rng)
                 i = middle
             cut = _truncate(a[1] - a[0], b[1] - b[0], target, rng)
             a, b = (a[0] + cut[0], a[1] - cut[1]), (b[0] + cut[2], b[1] - cut[3])

@@ -124,20 +124,23 @@ def test_what_cannot_be_told_from_its_kind_makes_no_pair():
     assert {(2, 5), (3, 3)} <= seen  # behind an A whose B was random
 
 
-def test_a_random_sentence_is_any_of_the_other_documents_of_its_source():
-    """Each as likely as any other, so that long documents give more: as they have true pairs."""
+def test_a_random_sentence_comes_from_other_documents_by_their_tokens():
+    """As true ones do, however long a document's sentences are; and within it from anywhere."""
     draw = generator("others")
-    sentences = [list(range(0, 9 * n + 1, 9)) for n in (4000, 1000, 1000, 500, 400)]
+    each = [(4000, 9), (3000, 3), (600, 15), (500, 9), (400, 9)]  # sentences, and their tokens
+    sentences = [list(range(0, n * size + 1, size)) for n, size in each]
     slots = plan.plan_pairs(sentences, [0, 0, 0, 0, 1], 64, 1, draw, 0.5)
     random = slots[slots["label"] == 1]
     counts = np.zeros((4, 4))
     np.add.at(counts, (random["doc"], random["doc_b"]), 1)
-    assert (np.diag(counts) == 0).all() and counts.sum() == len(random) > 100
-    weights = np.array([3999, 999, 999, 499])
+    assert (np.diag(counts) == 0).all() and counts.sum() == len(random) > 500
+    weights = np.array([n * size for n, size in each[:4]])
     for row in range(4):
         n, share = counts[row].sum(), weights * (np.arange(4) != row)
         share = share / share.sum()
         assert (np.abs(counts[row] - n * share) <= 4 * np.sqrt(n * share * (1 - share))).all()
+    places = random["start_b"][random["doc_b"] == 0] / sentences[0][-1]
+    assert abs(places.mean() - 0.5) < 4 / math.sqrt(12 * len(places))
 
 
 def test_a_random_sentence_is_as_long_as_the_true_one_would_be():
@@ -223,7 +226,7 @@ def test_the_plans_have_not_changed():
     pairs = plan.plan_pairs(offsets, sources, 64, 4, generator("golden"), 0.1, 10, lambda n: n // 6)
     assert [hashlib.sha256(p.tobytes()).hexdigest()[:12] for p in (slices, pairs)] == [
         "73947a4ba3c1",
-        "4dad722e9eb1",
+        "3ac3c8ae1021",
     ]
 
 
