@@ -70,3 +70,9 @@ def test_the_bundled_tasks_are_not_in_what_the_pre_training_reads(tmp_path, caps
     assert "    bundled:corpus/state_of_the_union: 44 examples" in shown
     after = re.findall(r"what is excluded: (\S+) % of the examples", shown)
     assert len(after) == 4 and max(map(float, after)) < 0.5
+    blocks = [float(share) for share in re.findall(r"block \d+: (\S+) random of", shown)]
+    assert len(blocks) == 6 and all(abs(share - 0.5) <= 0.03 for share in blocks)
+    (every,) = [line.split()[1:] for line in shown.splitlines() if line.startswith("  all  ")]
+    pairs, random, other, *rules = (float(cell.replace(",", "")) for cell in every)
+    assert pairs > 900 and abs(random - 0.5) <= 0.03 and other == 0
+    assert len(rules) == 4 and max(rules) < 0.6
