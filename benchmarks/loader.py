@@ -82,11 +82,14 @@ def write(folder: Path, size: float) -> Store:
             documents,
             documents,
             np.arange(len(documents)),
+            np.zeros(len(documents) - 1, np.int32),
         )
         checksums.save_arrays(
             folder / f"block_{count:05d}", dict(zip(blocks.ARRAYS, arrays, strict=True))
         )
         count, stored = count + 1, stored + sum(array.nbytes for array in arrays)
+    (folder / "arrangement").mkdir()
+    np.save(folder / "arrangement" / "bytes.npy", np.full(count, TOKENS))  # a token is a byte
     counts = {"blocks": count, "tokens": count * TOKENS, "bytes": stored}
     return Store(folder, "", counts)
 
