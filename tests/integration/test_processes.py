@@ -270,7 +270,9 @@ def test_one_of_four_dies_the_others_say_which_and_the_run_goes_on_with_less(
             assert "died without a word: killed (SIGKILL" in line
     assert max(steps_in(absolute(str(workdir / "checkpoints")))) >= 4
     again = together(tmp_path / "log", 2, *command)
-    assert "taken over from the process" in again[0]
+    if killed == 0:  # it held the lock; where it outlives another one it may still give it back
+        assert "taken over from the process" in again[0]
+    assert "at step 4" in again[0]
     assert_same_numbers(workdir, one)
 
 
