@@ -281,7 +281,7 @@ def _task(values: Any) -> Any:
 
 
 def _literal(text: str) -> Any:
-    """A command line's text as a Python value; what is no literal is a string."""
+    """A command line's text as a Python value; what is not a literal is a string."""
     words = {"true": True, "false": False, "none": None}
     if text.lower() in words:
         return words[text.lower()]

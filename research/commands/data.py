@@ -42,7 +42,7 @@ def run(
             print(line)
         return 0
     if loaded.task is not None:
-        raise UserError("data: --shard and --beam tokenise a corpus; a task's examples are no one")
+        raise UserError("data: --shard and --beam tokenise a corpus; a task has examples instead")
     if part is not None:
         make_shard(loaded, *part)
     else:

@@ -93,7 +93,7 @@ def _every(hf: HfConfig) -> int:
     places = [i for i, kind in enumerate(kinds) if kind == "full_attention"]
     every = places[1] if len(places) > 1 else len(kinds)
     if places != list(range(0, len(kinds), every)):
-        raise UserError(f"config.json: layer_types with full attention in {places} is no pattern")
+        raise UserError(f"config.json: layer_types with full attention in {places}: not a pattern")
     return every
 
 

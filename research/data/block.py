@@ -88,9 +88,7 @@ def fault(folder: Path, tokenizer: Tokenizer) -> str:
     return ""
 
 
-def write(
-    folder: Path, texts: Sequence[str], sources: Sequence[int], tokenizer: Tokenizer
-) -> None:
+def write(folder: Path, texts: Sequence[str], sources: Sequence[int], tokenizer: Tokenizer) -> None:
     """Tokenises texts into a folder, which appears when it is whole; it may be there already.
 
     sources: the number of each text's source.

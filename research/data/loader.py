@@ -90,5 +90,5 @@ class Ahead:
 
 
 def real_tokens(batch: Batch) -> int:
-    """Tokens of a batch that are no padding."""
+    """Tokens of a batch that are not padding."""
     return int(np.count_nonzero(batch["slots"]))

@@ -3,8 +3,9 @@
 BIO is read as conlleval and seqeval's default mode do, which is lenient about how an entity begins:
 an I- tag after O, or after an entity of another type, starts a new entity, as a B- tag does. BIOES
 is read as seqeval's scheme IOBES, which is strict: S-TYPE, or B-TYPE, any number of I-TYPE, and
-E-TYPE; whatever else the tags say is no entity. An entity counts as found if its first token, its
-last token and its type are all right (Tjong Kim Sang and De Meulder 2003, CoNLL-2003 shared task).
+E-TYPE; whatever else the tags say is not an entity. An entity counts as found if its first token,
+its last token and its type are all right (Tjong Kim Sang and De Meulder 2003, CoNLL-2003 shared
+task).
 """
 
 from collections.abc import Iterable, Mapping, Sequence

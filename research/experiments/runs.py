@@ -64,7 +64,7 @@ def of_folders(folders: Sequence[str], price: float = 0.0) -> Report:
     Args:
         price: of a device for an hour.
 
-    Raises UserError for a folder that is no run's.
+    Raises UserError for a folder that is not a run's.
     """
     runs, repeated = _without_repeats(_read_all(folders))
     paths = [run.path for run in runs]

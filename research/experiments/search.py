@@ -148,7 +148,7 @@ def trial_config(search: Search, parameters: Mapping[str, Value]) -> Config:
     given = {**run.overrides, **parameters, "seed": run.seeds[0], "train.best": search.metric}
     if run.start:
         if not bucket.path(run.start).is_dir():
-            raise UserError(f"search {search.name!r} starts from {run.start!r}, which is no folder")
+            raise UserError(f"search {search.name!r} starts from {run.start!r}: not a folder")
         given |= {"init_from": run.start, "init": "fresh" if run.fresh else "restore"}
     try:
         return config.load(run.config, given)

@@ -185,7 +185,7 @@ def values(workdir: Path, metric: str) -> list[float]:
 
 
 def best(metric: str, found: list[float]) -> float:
-    """The best of several values, those that are no numbers left out."""
+    """The best of several values, without those that are not numbers."""
     chosen, *others = filter(math.isfinite, found)
     for value in others:
         chosen = value if is_better(metric, value, chosen) else chosen

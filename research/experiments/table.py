@@ -69,7 +69,7 @@ def check(table: Table, configs: Mapping[str, Config]) -> None:
     """
     if table.baseline and table.baseline not in table.rows:
         raise UserError(
-            f"the table compares with {table.baseline!r}, which is no row"
+            f"the table compares with {table.baseline!r}, which is not a row"
             f"{nearest(table.baseline, table.rows)}"
         )
     for name, column in table.columns.items():

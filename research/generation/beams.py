@@ -19,7 +19,7 @@ from research.models.config import ModelConfig
 from research.sharding.constrain import constrain
 
 MOST = 1024  # each is a row of the cache
-STEEPEST = 10.0  # a length to a power far beyond is no float32
+STEEPEST = 10.0  # a length to a power far beyond overflows float32
 
 
 @dataclasses.dataclass(frozen=True)

@@ -37,10 +37,10 @@ def family(flag: str, tpu: str) -> str:
         if name == "v5e":  # its name everywhere else
             raise UserError(f"--on.{flag}={tpu}: write v5litepod-{size}")
         known = [f"{n}-{sizes[-1]}" for n, sizes in SIZES.items()]
-        raise UserError(f"--on.{flag}={tpu} is no type of TPU{nearest(tpu, known)}")
+        raise UserError(f"--on.{flag}={tpu} is not a type of TPU{nearest(tpu, known)}")
     if size not in map(str, SIZES[name]):
         valid = ", ".join(map(str, SIZES[name][:12]))
-        raise UserError(f"--on.{flag}={tpu} is no size of {name}; valid: {valid} …")
+        raise UserError(f"--on.{flag}={tpu} is not a size of {name}; valid: {valid} …")
     return name
 
 
@@ -54,12 +54,12 @@ def check_place(project: str, zone: str) -> None:
     """Raises UserError for what cannot be a project's id or a zone."""
     if not PROJECT.fullmatch(project):
         raise UserError(
-            f"--on.project={project} is no project id: 6 to 30 lower-case letters, digits and "
+            f"--on.project={project} is not a project id: 6 to 30 lower-case letters, digits and "
             "hyphens, a letter first; `gcloud projects list` shows yours"
         )
     if not ZONE.fullmatch(zone):
         raise UserError(
-            f"--on.zone={zone} is no zone, such as us-west4-a; "
+            f"--on.zone={zone} is not a zone, such as us-west4-a; "
             "`gcloud compute tpus locations list` shows those with TPUs"
         )
 

@@ -20,7 +20,7 @@ def fill(kind: type[T], given: Mapping[str, str], target: str) -> T:
     kinds = typing.get_type_hints(kind)
     for name in given:
         if name not in fields:
-            raise UserError(f"--on.{name} is no option of --on={target}{nearest(name, fields)}")
+            raise UserError(f"--on.{name} is not an option of --on={target}{nearest(name, fields)}")
     for name, field in fields.items():
         if field.default is dataclasses.MISSING and name not in given:
             raise UserError(f"--on={target} needs --on.{name}=…; docs/launching.md lists them")

@@ -33,7 +33,7 @@ def slot_mask(
 
 def alibi_slopes(heads: int) -> Float[np.ndarray, " H"]:
     """What a head takes off a score for each position of distance (Press et al. 2021, ALiBi,
-    arXiv:2108.12409): powers of 2 ** (-8 / heads), and for a number of heads that is no power of
+    arXiv:2108.12409): powers of 2 ** (-8 / heads), and for a number of heads that is not a power of
     two those of the next lower one, then every other one of the next higher.
     """
 

@@ -49,7 +49,7 @@ def check(config: ModelConfig) -> None:
             fits = any(re.search(pattern, name) for name in names)
         except re.error as error:
             raise UserError(
-                f"config.model.lora: {pattern!r} is no regular expression ({error})"
+                f"config.model.lora: {pattern!r} is not a regular expression ({error})"
             ) from error
         if not fits:
             raise UserError(

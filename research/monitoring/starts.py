@@ -139,7 +139,7 @@ def no_run(folder: epath.Path | Path) -> UserError:
     within, beside = _runs_in(folder), _runs_in(folder.parent)
     more = f"; its folders {within[0]}, … are" if within else ""
     more = more or (nearest(str(folder), beside) if beside else "")
-    return UserError(f"{folder} is no run's folder: it has no {CONFIG}{more}")
+    return UserError(f"{folder} is not a run's folder: it has no {CONFIG}{more}")
 
 
 def _runs_in(folder: epath.Path | Path) -> list[str]:

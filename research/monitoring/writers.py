@@ -251,10 +251,10 @@ def json_object(content: bytes, where: str, keys: Sequence[str] = ()) -> dict[st
     """What stands in a file of a run, or in a line of it. Raises UserError where it is damaged."""
     try:
         found = json.loads(content.decode("utf-8"))
-    except ValueError as error:  # bytes that are no text, a text that is no JSON
+    except ValueError as error:  # bytes that are not text, a text that is not JSON
         raise UserError(f"{where} is damaged: {error}") from error
     if not isinstance(found, dict):
-        raise UserError(f"{where} is damaged: it is no JSON object")
+        raise UserError(f"{where} is damaged: it is not a JSON object")
     for key in keys:
         group: Any = found
         for name in key.split("."):

@@ -115,7 +115,7 @@ def _closing(line: str, opening: int) -> int:
 
 def size(shape: str, hbm_only: bool = False) -> float:
     """Bytes of a shape, or of all in a tuple, in HBM and, unless `hbm_only`, in the memory on the
-    chip (S(1)); flags of synchronisation (S(2) and above) are no data."""
+    chip (S(1)); flags of synchronisation (S(2) and above) are not data."""
     total = 0.0
     for kind, dims, layout in ARRAY.findall(shape):
         if re.search(r"S\([1-9]" if hbm_only else r"S\([2-9]", layout):
@@ -208,7 +208,7 @@ def costs(program: Program) -> Costs:
 
 def _is_free(instruction: Instruction) -> bool:
     """Whether it moves nothing: what ends an asynchronous operation was counted at its start, and a
-    custom call that is no kernel only tells the compiler something."""
+    custom call that is not a kernel only tells the compiler something."""
     if instruction.opcode == "custom-call":
         return KERNEL not in instruction.rest
     return instruction.opcode in FREE or instruction.opcode.endswith("-done")

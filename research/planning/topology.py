@@ -32,7 +32,7 @@ def devices(name: str, slices: int = 1) -> Sequence[jax.Device]:
         )
     pattern = r"[1-9]\d*" if kind == "cpu" else r"[1-9]\d*(x[1-9]\d*){1,2}"
     if not re.fullmatch(pattern, shape):
-        raise UserError(f"--topology={name}: {shape!r} is no shape; written like {EXAMPLES}")
+        raise UserError(f"--topology={name}: {shape!r} is not a shape; written like {EXAMPLES}")
     if kind != "cpu":
         return _slices(name, slices)
     if slices != 1:

@@ -54,7 +54,7 @@ def table(changes: Mapping[str, str | None]) -> dict[str, str | None]:
     changes = dict(changes)
     for axis, target in changes.items():
         if axis not in RULES:
-            raise UserError(f"config.mesh.rules.{axis} is no logical axis{nearest(axis, RULES)}")
+            raise UserError(f"config.mesh.rules.{axis} is not a logical axis{nearest(axis, RULES)}")
         if axis == SCANNED and target is not None:
             raise UserError(
                 f"config.mesh.rules.{axis}={target!r}: layers run one after the other, a split "

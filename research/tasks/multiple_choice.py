@@ -22,7 +22,7 @@ from research.tasks.protocol import Example, Outputs, Prediction, Task
 
 NAME = "multiple_choice"
 SPECIALS = 3
-FAR = -1e30  # the score of what is no choice of an example
+FAR = -1e30  # the score of what is not a choice of an example
 
 
 @dataclasses.dataclass(frozen=True)

@@ -100,5 +100,5 @@ def _value(example: Example) -> float:
     except ValueError:
         value = math.nan
     if not math.isfinite(value):
-        raise UserError(f"example {example['id']!r}: label {example['label']!r} is no number")
+        raise UserError(f"example {example['id']!r}: label {example['label']!r} is not a number")
     return value

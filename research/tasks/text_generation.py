@@ -217,7 +217,7 @@ def make(
 def finish_question(counts: Mapping[str, float]) -> dict[str, float]:
     """exact_match, f1, rouge_l and bleu of the generated answers, from 0 to 1.
 
-    Stories have none of them: one true ending is no measure of another.
+    Stories have none of them: one true ending does not measure another.
     """
     return answers.finish(counts) | rouge.finish(counts) | bleu.finish(counts)
 

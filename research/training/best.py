@@ -71,7 +71,8 @@ def check(metric: str, patience: int, evaluates: bool, known: Collection[str]) -
     if not metric:
         return
     if metric not in known:
-        raise UserError(f"config.train.best={metric!r} is no metric here{nearest(metric, known)}")
+        message = f"config.train.best={metric!r} is not a metric here"
+        raise UserError(f"{message}{nearest(metric, known)}")
     if not evaluates:
         raise UserError(
             f"config.train.best={metric!r} needs evaluations to choose from: give "

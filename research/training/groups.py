@@ -39,14 +39,14 @@ def virtual(path: str, shape: tuple[int, ...]) -> list[str]:
 
 
 def check(rates: Mapping[str, float], freeze: tuple[str, ...], layer_decay: float) -> None:
-    """Raises UserError for a pattern that is no regular expression, or a rate out of range."""
+    """Raises UserError for a pattern that is not a regular expression, or a rate out of range."""
     for key, patterns in (("rates", rates or ()), ("freeze", freeze)):
         for pattern in patterns:
             try:
                 re.compile(pattern)
             except re.error as error:
                 raise UserError(
-                    f"config.optimizer.{key}: {pattern!r} is no regular expression ({error})"
+                    f"config.optimizer.{key}: {pattern!r} is not a regular expression ({error})"
                 ) from error
     for pattern, rate in (rates or {}).items():
         if not 0.0 <= rate < math.inf:

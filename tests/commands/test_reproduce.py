@@ -124,7 +124,7 @@ def test_another_checkpoint_to_start_from_is_found_before_training(made, tmp_pat
 @pytest.mark.parametrize(
     ("file", "content", "message"),
     [
-        ("config.json", b"[1]", "config.json is damaged: it is no JSON object"),
+        ("config.json", b"[1]", "config.json is damaged: it is not a JSON object"),
         ("metrics.jsonl", b"{}\n", "metrics.jsonl, line 1 is damaged: it has no 'step'"),
         ("starts.jsonl", b"{}\n", "starts.jsonl, line 1 is damaged: it has no 'command'"),
     ],
@@ -154,7 +154,7 @@ def test_lines_with_other_spaces_are_the_same():
     [
         ((), "reproduce: which run?"),
         (("a", "b"), "one run at a time"),
-        (("nothing",), "nothing is no run's folder: it has no config.json"),
+        (("nothing",), "nothing is not a run's folder: it has no config.json"),
     ],
 )
 def test_what_is_no_run(arguments, message, capsys):

@@ -71,7 +71,7 @@ BOTH = {"masked_lm": {}, "causal_lm": {"chunk": 8}, "rows": {"full": 2, "causal"
         ("task", {"data.test": NOWHERE}, "/nowhere/to.jsonl"),
         ("task", {"model.width": 32}, "another model shape"),
         ("task", {"data.length": 64}, "beyond the model's 48 positions"),
-        ("task", {"train.best": "f2", "train.eval_every": 1}, "'f2' is no metric here"),
+        ("task", {"train.best": "f2", "train.eval_every": 1}, "'f2' is not a metric here"),
     ],
 )
 def test_what_does_not_fit_is_named_with_its_run(files, tmp_path, run, overrides, message):

@@ -114,7 +114,7 @@ def test_another_start_is_another_row(tmp_path):
 
 def test_what_is_no_run_or_damaged_is_named(tmp_path, capsys):
     good = write(tmp_path / "good", [0.1])
-    with pytest.raises(UserError, match="goood is no run's folder: it has no config.json; did"):
+    with pytest.raises(UserError, match="goood is not a run's folder: it has no config.json; did"):
         runs.of_folders([str(tmp_path / "goood")])
     with open(tmp_path / "good" / "metrics.jsonl", "a") as file:
         file.write("{damaged")
@@ -141,7 +141,7 @@ TIME = b'{"step": 1, "seconds": 1.0, "tokens_per_second": 1.0}\n'
     ("file", "content", "message"),
     [
         ("metrics.jsonl", b"\xff\xfe\n", ", line 1 is damaged: 'utf-8' codec can't decode"),
-        ("metrics.jsonl", b"[1]\n", ", line 1 is damaged: it is no JSON object"),
+        ("metrics.jsonl", b"[1]\n", ", line 1 is damaged: it is not a JSON object"),
         ("metrics.jsonl", b'{"step": 1}\n{}\n', ", line 2 is damaged: it has no 'step'"),
         (
             "metrics.jsonl",
@@ -149,7 +149,7 @@ TIME = b'{"step": 1, "seconds": 1.0, "tokens_per_second": 1.0}\n'
             ", line 1 is damaged: 'validation/f1' is \\[2\\], not a number",
         ),
         ("timing.jsonl", TIME + b'{"step": 2}\n', ", line 2 is damaged: it has no 'seconds'"),
-        ("timing.jsonl", TIME + b"3\n", ", line 2 is damaged: it is no JSON object"),
+        ("timing.jsonl", TIME + b"3\n", ", line 2 is damaged: it is not a JSON object"),
         ("texts.jsonl", b'{"name": "a", "step": 1}\n', ", line 1 is damaged: it has no 'text'"),
         ("starts.jsonl", b"{}\n", ", line 1 is damaged: it has no 'command'"),
         (
@@ -162,13 +162,13 @@ TIME = b'{"step": 1, "seconds": 1.0, "tokens_per_second": 1.0}\n'
             json.dumps(START | {"versions": "1"}).encode() + b"\n",
             ", line 1 is damaged: it has no 'versions.jax'",
         ),
-        ("config.json", b"[1]", " is damaged: it is no JSON object"),
+        ("config.json", b"[1]", " is damaged: it is not a JSON object"),
         ("config.json", b"\xff", " is damaged: 'utf-8' codec"),
         ("config.json", b'{"data": [1]}', " is damaged: no run's data or task"),
         ("config.json", b'{"data": {"train": {"nam": 1}}}', " is damaged: no run's data .*'name'"),
         ("config.json", b'{"task": "a"}', " is damaged: no run's data or task"),
         ("done.json", b"{}", " is damaged: it has no 'fingerprint'; remove it"),
-        ("done.json", b"[1]", " is damaged: it is no JSON object; remove it, and the run goes on"),
+        ("done.json", b"[1]", " is damaged: it is not a JSON object; remove it, and"),
         ("done.json", b"\xff", " is damaged: 'utf-8' codec .*; remove it"),
         (
             "done.json",
@@ -213,7 +213,7 @@ def test_a_folder_of_runs_stands_for_them(tmp_path, capsys):
     shown = [line for line in capsys.readouterr().out.splitlines() if line.startswith("| ")]
     names = [line.split("|")[1].strip() for line in shown[1:5]]
     assert names == ["a", "b", "c.before-ish", "alone"]
-    with pytest.raises(UserError, match="notes is no run's folder"):
+    with pytest.raises(UserError, match="notes is not a run's folder"):
         command.run([f"{tmp_path}/made/notes"], str(tmp_path / "out"))
 
 

@@ -62,7 +62,7 @@ GOOD = {"rows": {"a": {"x": "mlm-task"}}, "columns": {"x": Column()}, "baseline"
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"baseline": "b"}, "compares with 'b', which is no row"),
+        ({"baseline": "b"}, "compares with 'b', which is not a row"),
         ({"columns": {"x": Column(), "y": Column()}}, "column 'y': no row has a run there"),
         (
             {

@@ -144,8 +144,8 @@ def test_what_cannot_be_provided_ends_with_the_reason(project, cloud, capsys):
         ((*SLICE[1:], "--on.name=" + "a" * 61), "at most 60 characters"),
         ((*SLICE[1:], "--on.spot=yes"), "--on.spot=yes must be true or false"),
         ((*SLICE[1:], "--on.sport=true"), "did you mean 'spot'"),
-        ((*SLICE[2:], "--on.project=P"), "--on.project=P is no project id"),
-        ((*SLICE[1:2], *SLICE[3:], "--on.zone=us-west4"), "--on.zone=us-west4 is no zone"),
+        ((*SLICE[2:], "--on.project=P"), "--on.project=P is not a project id"),
+        ((*SLICE[1:2], *SLICE[3:], "--on.zone=us-west4"), "--on.zone=us-west4 is not a zone"),
     ],
 )
 def test_what_the_cloud_would_refuse_is_found_here(project, cloud, capsys, given, message):

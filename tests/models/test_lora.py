@@ -78,7 +78,7 @@ def test_only_what_the_patterns_fit_is_adapted():
     [
         ({"lora": ("attention/qerry",)}, "'attention/qerry' fits no linear layer; .*query"),
         ({"lora": ("mlp/gate",)}, "'mlp/gate' fits no linear layer"),
-        ({"lora": ("(",)}, "is no regular expression"),
+        ({"lora": ("(",)}, "is not a regular expression"),
         ({"lora_rank": -1}, "lora_rank=-1"),
         ({"lora_dropout": 1.0}, "lora_dropout=1.0"),
     ],

@@ -196,7 +196,7 @@ def test_a_config_changes_the_table():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"haeds": None}, "config.mesh.rules.haeds is no logical axis; did you mean 'heads'"),
+        ({"haeds": None}, "config.mesh.rules.haeds is not a logical axis; did you mean 'heads'"),
         ({"heads": "tensro"}, "'tensro'.*did you mean 'tensor'"),
         ({"mlp": "data"}, "'data': that axis has copies"),
         ({"layers": "fsdp"}, "layers run one after the other"),

@@ -286,7 +286,7 @@ def test_labels_that_are_not_known():
     with pytest.raises(UserError, match="'yess' is not one of config.task.labels; did you mean"):
         task.slots({"id": "a", "text": "Nam.", "labels": ["yess"]}, 0, True)
     task = made("regression")[0]
-    with pytest.raises(UserError, match="example 'a': label 'good' is no number"):
+    with pytest.raises(UserError, match="example 'a': label 'good' is not a number"):
         task.slots({"id": "a", "text": "Nam.", "label": "good"}, 0, True)
 
 

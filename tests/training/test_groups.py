@@ -109,8 +109,8 @@ def test_a_pattern_that_fits_nothing_is_an_error_that_names_it(changes):
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"rates": {"a(": 1.0}}, r"config.optimizer.rates: 'a\(' is no regular expression"),
-        ({"freeze": ("[",)}, r"config.optimizer.freeze: '\[' is no regular expression"),
+        ({"rates": {"a(": 1.0}}, r"config.optimizer.rates: 'a\(' is not a regular expression"),
+        ({"freeze": ("[",)}, r"config.optimizer.freeze: '\[' is not a regular expression"),
         ({"rates": {"a": -1.0}}, "must be at least 0"),
         ({"layer_decay": 0.0}, "config.optimizer.layer_decay=0.0"),
         ({"average": 1.0}, "config.optimizer.average=1.0"),
