@@ -58,25 +58,25 @@ DEFAULT = dict(
     strip_accents=None,
     lowercase=True,
 )
-# Values with which a setting changes nothing; any other one is not followed.
-ONLY = {"split_special_tokens": (False, None)}
-# The same, but transformers does not follow it either, or not where it changes ids.
+# Values with which a setting changes nothing; any other one is not followed, as transformers does
+# not follow it either, or not where it changes ids.
 NOT_FOLLOWED = {
     "do_basic_tokenize": (True, None),
     "never_split": (None, []),
     "truncation_side": ("right", None),
     "sp_model_kwargs": ({}, None),
 }
-# Without influence on ids.
+# Without influence on ids. (Whether a text that spells a special token becomes it is for
+# config.tokenizer.parse_special to say: split_special_tokens=true is the default here.)
 SILENT = frozenset(
     "added_tokens_decoder additional_special_tokens auto_map backend chat_template "
     "clean_up_tokenization_spaces errors extra_special_tokens from_slow full_tokenizer_file "
     "is_local legacy local_files_only max_len max_length model_input_names model_max_length "
     "model_specific_special_tokens name_or_path pad_to_multiple_of pad_token_type_id "
     "pad_token_type padding padding_side processor_class return_tensors "
-    "spaces_between_special_tokens special_tokens_map_file stride tokenizer_class tokenizer_file "
-    "transformers_version trim_offsets truncation truncation_strategy use_default_system_prompt "
-    "use_fast vocab_file merges_file".split()
+    "spaces_between_special_tokens special_tokens_map_file split_special_tokens stride "
+    "tokenizer_class tokenizer_file transformers_version trim_offsets truncation "
+    "truncation_strategy use_default_system_prompt use_fast vocab_file merges_file".split()
 )
 FOLLOWED = frozenset({*NORMALIZER, "add_prefix_space", "add_bos_token", "add_eos_token"})
 
@@ -333,13 +333,10 @@ def _as_decoder(added: Mapping[str, int], values: Mapping[str, Any]) -> dict[int
 
 def _check(settings: Settings) -> None:
     values, where = settings.values, settings.folder / CONFIG
-    for key, allowed in ONLY.items():
-        if key in values and values[key] not in allowed:
-            raise UserError(f"{where}: {key}={values[key]!r} is not supported")
     for key, allowed in NOT_FOLLOWED.items():
         if key in values and values[key] not in allowed:
             tell(f"{where}: {key}={values[key]!r} is not followed")
-    known = {*SILENT, *FOLLOWED, *ONLY, *NOT_FOLLOWED}
+    known = {*SILENT, *FOLLOWED, *NOT_FOLLOWED}
     unknown = [k for k in values if k not in known and not k.endswith("_token")]
     if unknown:
         tell(f"{where}: not known here, and not followed: {', '.join(sorted(unknown))}")
