@@ -54,7 +54,7 @@ def make(
         raise UserError(f"config.task.labels={list(config.labels)} needs different ones")
     if not 0.0 < config.threshold < 1.0:
         raise UserError(f"config.task.threshold={config.threshold} must be in (0, 1)")
-    head = sequences.classifier(model, config.pooling, len(config.labels))
+    head = sequences.classifier(model, tokenizer, config.pooling, len(config.labels))
     columns = tuple(f"label_{i}" for i in range(len(config.labels)))
 
     def logits(params, model, hidden, batch, row_keys=None):

@@ -58,7 +58,7 @@ def make(
             f"config.task.choices={config.choices} must be from 2 to config.data.slots={slots}, "
             f"and config.data.length={length} at least {2 * SPECIALS} tokens for each"
         )
-    head = sequences.classifier(model, config.pooling, 1)
+    head = sequences.classifier(model, tokenizer, config.pooling, 1)
     room = length // config.choices
 
     def scores(params, model, hidden, batch, row_keys=None):

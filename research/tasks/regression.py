@@ -44,7 +44,7 @@ def make(
     An example's label is a number, or a text that is one. Raises UserError as a sequence
     classification, whose head this is with one output.
     """
-    head = sequences.classifier(model, config.pooling, 1)
+    head = sequences.classifier(model, tokenizer, config.pooling, 1)
 
     def values(params, model, hidden, batch, row_keys=None):
         return sequences.scores_of(params, model, hidden, batch, head, config, row_keys)[..., 0]

@@ -80,12 +80,20 @@ def chosen(pooling: Pooling, model: ModelConfig) -> Pooling:
     return ("pooler" if model.pooler else "first") if pooling == "auto" else pooling
 
 
-def classifier(model: ModelConfig, pooling: Pooling, classes: int) -> heads.Classifier:
-    """The head on one vector for each slot. Raises UserError for a pooler that is not there."""
-    if pooling == "pooler" and not model.pooler:
+def classifier(
+    model: ModelConfig, tokenizer: Tokenizer, pooling: Pooling, classes: int
+) -> heads.Classifier:
+    """The head on one vector for each slot.
+
+    Raises UserError for a pooler that is not there; with "auto" where the tokenizer has no [CLS]
+    either, from which all of a text could be read.
+    """
+    headless = pooling == "auto" and tokenizer.cls is None
+    if (pooling == "pooler" or headless) and not model.pooler:
         raise UserError(
-            "config.task.pooling='pooler' but the backbone has no pooler; valid: 'auto', 'first', "
-            "'mean', 'last', or a new one: --config.model.pooler=true"
+            f"config.task.pooling={pooling!r} but the backbone has no pooler"
+            f"{' and the tokenizer no [CLS]' if headless else ''}; valid: 'first', 'mean', "
+            "'last', or a new one: --config.model.pooler=true"
         )
     return heads.Classifier(model, classes, bias=pooling != "last")
 
@@ -142,7 +150,7 @@ def make(
     Raises UserError where the backbone has no pooler but it is asked for.
     """
     _check(config)
-    head = classifier(model, config.pooling, len(config.labels))
+    head = classifier(model, tokenizer, config.pooling, len(config.labels))
     index = {label: i for i, label in enumerate(config.labels)}
     class_weights = jnp.asarray(config.class_weights or [1.0] * len(config.labels), jnp.float32)
 

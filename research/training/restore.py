@@ -2,12 +2,12 @@
 
 import dataclasses
 import json
-from collections.abc import Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
+from research.config import Config, of_checkpoint
 from research.errors import UserError
 from research.models import lora
 from research.models import params as parameters
@@ -53,9 +53,7 @@ def initial_params(run: Run) -> tuple[Any, Table]:
         raise UserError(f"the checkpoint {config.init_from} has no backbone to put a head on")
     theirs = info.shapes
     wanted, resized = _wanted(run, theirs, info.config["model"]["vocab_size"])
-    renamed = (
-        _other_labels(run, info.config.get("task") or {}) if run.task and wanted["heads"] else ""
-    )
+    renamed = _other_labels(run, of_checkpoint(info.config, config.init_from))
     info, params = checkpoint_reading.restore_params(config.init_from, wanted)
     restored = parameters.by_path(params)
     shapes = parameters.by_path(run.param_shapes)
@@ -81,15 +79,15 @@ def initial_params(run: Run) -> tuple[Any, Table]:
     return params, Table(parts)
 
 
-def _other_labels(run: Run, theirs: Mapping[str, Any]) -> str:
+def _other_labels(run: Run, theirs: Config) -> str:
     """What is said of a restored head whose outputs had other names.
 
-    theirs: the task in the checkpoint's config.
+    theirs: the checkpoint's config.
 
     Raises UserError where they had the same names in another order.
     """
-    ours, names = (list(task.get("labels") or ()) for task in (vars(run.config.task), theirs))
-    if ours == names or not ours or not names:
+    ours, names = (list(getattr(c.task, "labels", ())) for c in (run.config, theirs))
+    if ours == names or not ours or type(run.config.task) is not type(theirs.task):
         return ""
     if sorted(ours) == sorted(names):
         raise UserError(

@@ -187,7 +187,8 @@ def resolve(config: Config) -> tuple[Config, Tokenizer]:
     Raises UserError where they do not fit the checkpoint or each other.
     """
     info = checkpoint_reading.read_info(config.init_from) if config.init_from else None
-    theirs = of_checkpoint(info.config, config.init_from).model if info else None
+    start = of_checkpoint(info.config, config.init_from) if info else None
+    theirs = start.model if start else None
     tokenizer = _tokenizer(config, info.tokenizer_json if info else None)
     model = shape(config, theirs, tokenizer.vocab_size)
     if theirs is not None:
@@ -210,7 +211,7 @@ def resolve(config: Config) -> tuple[Config, Tokenizer]:
     if model.lora_rank and lora.FREEZE not in frozen:
         changed = dataclasses.replace(config.optimizer, freeze=(*frozen, lora.FREEZE))
         config = dataclasses.replace(config, optimizer=changed)
-    before = (info.config.get("task") or {}).get("labels") or () if info else ()
+    before = getattr(start.task, "labels", ()) if start else ()
     return corpus.with_labels(dataclasses.replace(config, model=model), before), tokenizer
 
 

@@ -206,7 +206,7 @@ def test_of_a_checkpoint_to_start_from(tiny, capsys, tmp_path):
 
 def test_of_a_resumption(tiny, capsys, tmp_path):
     bert = tiny("bert")
-    other = helpers.write_corpus(tmp_path / "other.jsonl", 30, seed=1)
+    other = helpers.write_corpus(tmp_path / "other.jsonl", 60, seed=1)
     for flags, names in (
         (["--config.train.batch_size=1536"], ["config.train.batch_size: 768 then, 1536 now"]),
         (["--config.optimizer.schedule=cosine"], ["config.optimizer.schedule", "'cosine' now"]),
@@ -356,7 +356,7 @@ def test_of_a_shard(tiny, capsys, shard):
 def test_of_what_makes_a_store(tiny, capsys):
     for kind, flags, names in (
         ("bert", ["--shard=0/2", "--rows=2"], ["--rows, --shard and --beam"]),
-        ("sentiment", ["--shard=0/2"], ["--shard", "a task's examples"]),
+        ("sentiment", ["--shard=0/2"], ["--shard", "a task has examples"]),
     ):
         message = refused(capsys, "data", f"--config={tiny(kind).config}", *flags)
         assert_names(message, names)

@@ -80,7 +80,7 @@ def test_dropout_before_the_head_keeps_the_mean_of_its_outputs():
     rows = [task.slots(e, i, True) for i, e in enumerate(GOLD)]
     batch = {k: jnp.asarray(v) for k, v in assemble(rows, task.layout, 0).items()}
     hidden = transformer.apply(params["backbone"], model, batch, "full")
-    head = sequence_classification.classifier(model, "pooler", len(LABELS))
+    head = sequence_classification.classifier(model, small.word_pieces(), "pooler", len(LABELS))
 
     def scores(keys, rate):
         config = TASKS["sequence_classification"](labels=LABELS, dropout=rate)
@@ -276,7 +276,10 @@ def test_a_pooler_that_is_not_there(name):
     options = {} if name == "regression" else {"labels": LABELS}
     model = helpers.gpt()
     with pytest.raises(UserError, match="config.model.pooler=true"):
-        make_task(TASKS[name](pooling="pooler", **options), model, helpers.byte_pairs(), 48, 4)
+        make_task(TASKS[name](**options), model, helpers.byte_pairs(), 48, 4)
+    with pytest.raises(UserError, match="config.model.pooler=true"):
+        make_task(TASKS[name](pooling="pooler", **options), helpers.bert(pooler=False),
+                  helpers.word_pieces(), 48, 4)  # fmt: skip
     last = make_task(TASKS[name](pooling="last", **options), model, helpers.byte_pairs(), 48, 4)
     assert last.objective.pattern == "causal" and not last.objective.head.bias
 
