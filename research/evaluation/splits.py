@@ -87,8 +87,9 @@ def evaluate(loaded: Loaded, split: str, quiet: bool = False) -> Evaluation:
             raise UserError(
                 f"a pre-training holds out one split of its corpus: validation, not {split!r}"
             )
-        (metrics,) = _losses(loaded, [None], quiet)
-        return Evaluation(metrics, [], [], sources=of_sources(loaded, quiet))
+        names = _sources(loaded)
+        whole, *each = _losses(loaded, [None, *range(len(names))], quiet)
+        return Evaluation(whole, [], [], sources=_measured(names, each))
     task, config = loaded.task, loaded.config
     if getattr(config.data, split) is None:
         raise UserError(
@@ -111,11 +112,18 @@ def of_sources(loaded: Loaded, quiet: bool = False) -> dict[str, dict[str, float
     None where the corpus is a single source; without those of which nothing is held out, and
     without the metrics of which a source has nothing to measure (pairs of sentences).
     """
+    names = _sources(loaded)
+    return _measured(names, _losses(loaded, range(len(names)), quiet)) if names else {}
+
+
+def _sources(loaded: Loaded) -> list[str]:
+    """The names of a corpus's sources, where it has several."""
     names = [source.name for source in loaded.config.data.corpus]
-    if len(names) == 1:
-        return {}
-    found = zip(names, _losses(loaded, range(len(names)), quiet), strict=True)
-    return {name: metrics for name, metrics in found if metrics}
+    return names if len(names) > 1 else []
+
+
+def _measured(names: Iterable[str], metrics: Iterable[dict]) -> dict[str, dict[str, float]]:
+    return {name: each for name, each in zip(names, metrics, strict=True) if each}
 
 
 def _losses(loaded: Loaded, wanted: Iterable[int | None], quiet: bool) -> Iterator[dict]:

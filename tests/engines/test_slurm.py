@@ -9,6 +9,7 @@ import pytest
 from research import cli
 from research.training.checkpoint_folder import absolute, read_about
 from tests.engines.slurm import answer
+from tests.launchers.conftest import wait_for
 
 pytestmark = pytest.mark.engines
 STEPS = 400
@@ -21,16 +22,6 @@ def submit(capsys, workdir: str) -> str:
     length = f"--config.train.steps={STEPS}"
     assert cli.main([*TRAIN, length, f"--workdir={workdir}", *JOB]) == 0
     return re.search(r"job (\d+):", capsys.readouterr().out).group(1)
-
-
-def wait_for(log, pattern: str, seconds: float = 300) -> re.Match:
-    until = time.monotonic() + seconds
-    while time.monotonic() < until:
-        match = re.search(pattern, log.read_text()) if log.exists() else None
-        if match:
-            return match
-        time.sleep(0.1)
-    pytest.fail(f"no {pattern!r} in {log.read_text() if log.exists() else log}")
 
 
 def state(env: dict[str, str], job: str) -> str:

@@ -1,9 +1,11 @@
 """A small project of its own to launch, and programs that stand in for those of the clouds."""
 
 import os
+import re
 import stat
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -29,6 +31,17 @@ def git(folder, *arguments):
         ["git", *known, *arguments], cwd=folder, capture_output=True, text=True, check=True
     )
     return done.stdout.strip()
+
+
+def wait_for(log: Path, pattern: str, seconds: float = 300) -> re.Match:
+    """The match in a log that is still written."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        match = re.search(pattern, log.read_text()) if log.exists() else None
+        if match:
+            return match
+        time.sleep(0.1)
+    pytest.fail(f"no {pattern!r} in {log.read_text() if log.exists() else log}")
 
 
 @pytest.fixture

@@ -2,10 +2,8 @@
 
 import json
 import os
-import re
 import signal
 import subprocess
-import time
 from pathlib import Path
 
 import pytest
@@ -16,6 +14,7 @@ from research import cli
 from research.experiments import job, runner
 from research.launchers import slurm
 from research.monitoring import starts
+from tests.launchers.conftest import wait_for
 
 ROOT = Path(__file__).parents[2]
 TRAIN = ("train", "--config=configs/tiny.py", "--workdir=runs/tiny")
@@ -276,13 +275,3 @@ def test_a_job_runs_is_stopped_and_goes_on_to_its_end(project, cluster, programs
     metrics = (project / "runs/tiny/metrics.jsonl").read_text().splitlines()
     steps = {json.loads(line)["step"] for line in metrics}
     assert steps == set(range(1, 1001))
-
-
-def wait_for(log, pattern):
-    until = time.monotonic() + 300
-    while time.monotonic() < until:
-        found = re.search(pattern, log.read_text()) if log.exists() else None
-        if found:
-            return found
-        time.sleep(0.1)
-    pytest.fail(f"no {pattern!r} in {log.read_text() if log.exists() else log}")
