@@ -6,6 +6,7 @@ input documents and, last, `done.json`. Any process can make any block (see `Job
 is kept, what is missing is made, and the result is the same whoever made it.
 """
 
+import contextlib
 import dataclasses
 import functools
 import hashlib
@@ -26,6 +27,7 @@ from research.data.tokenizer import Tokenizer
 from research.errors import UserError
 from research.monitoring.progress import Progress
 
+SECONDS_OF_A_PART = 3600  # after which what is being written is not being written any more
 FORMAT = 3  # raise it when the content for the same source and tokenizer changes
 BLOCK_BYTES = 4 << 20  # UTF-8 bytes of text in a block, the last document in whole
 ARRANGED = ("source", "index", "blocks", "bytes", "pieces", "duplicates")
@@ -242,8 +244,13 @@ class Job:
         counts |= {"bytes": int(found["bytes"].sum()), "blocks": len(each)}
         counts |= {"duplicates": int(found["duplicates"])}
         checksums.save(self._done, lambda part: part.write_text(json.dumps(counts)))
-        for left in self.path.glob(f"*{checksums.PART}*"):  # of processes that were killed
-            shutil.rmtree(left, ignore_errors=True)
+        # Of processes that were killed. Others may be at work on the same blocks, with young ones;
+        # ages are told by the clock of the disk, which is not that of each host.
+        now = self._done.stat().st_mtime
+        for left in self.path.glob(f"*{checksums.PART}*"):
+            with contextlib.suppress(FileNotFoundError):
+                if now - left.stat().st_mtime > SECONDS_OF_A_PART:
+                    shutil.rmtree(left) if left.is_dir() else left.unlink()
         return Store(self.path, self.key, counts, self)
 
     # -- the whole --------------------------------------------------------------------------

@@ -464,6 +464,7 @@ def test_nothing_half_written_counts_after_a_kill(tmp_path, small_blocks):
     left = list(made.path.glob(f"block_*{checksums.PART}*"))
     assert len(left) == 1
     assert made.opened() is None
+    os.utime(left[0], (0, 0))
     before = (made.path / "block_00001" / "tokens.npy").stat().st_mtime_ns
     assert job(tmp_path).build(quiet=True)  # goes on
     assert (made.path / "block_00001" / "tokens.npy").stat().st_mtime_ns == before
@@ -482,6 +483,24 @@ def test_two_processes_that_make_the_same_shard_do_not_disturb_each_other(tmp_pa
     whole.make(quiet=True)
     assert content(jobs[0].path) == content(whole.path)
     assert not list(jobs[0].path.glob(f"*{checksums.PART}*"))
+
+
+def test_what_another_process_is_writing_stays(tmp_path, small_blocks, monkeypatch):
+    """One that makes the same block is over first: it takes nothing from under the other."""
+    corpus(tmp_path)
+    slow, quick = job(tmp_path), job(tmp_path)
+    add, first = checksums._add_sums, []
+
+    def overtaken(part):
+        add(part)
+        if part.name.startswith("block_") and not first:
+            first.append(part)
+            quick.make(quiet=True)
+            assert quick.opened() and part.is_dir()
+
+    monkeypatch.setattr(checksums, "_add_sums", overtaken)
+    assert slow.make(quiet=True) == [] and first
+    assert content(slow.path) == content(job(tmp_path).build(quiet=True).path)
 
 
 def test_no_more_files_are_open_than_there_are_sources(tmp_path, small_blocks, monkeypatch):
