@@ -45,6 +45,14 @@ def rows(lines: Lines) -> Iterator[Row]:
         columns = list(zip(*(cells for _, cells in table), strict=True))
         if counted is None:
             counted = len(columns) > 2 and _counts(columns[0])
+        if counted and wide < 2:
+            lines.malformed(
+                UserError(
+                    f"{lines.where(table[0][0])}: one column, where the words of the sentences "
+                    "before stand in the second one, behind their numbers"
+                )
+            )
+            continue
         if counted:  # words of several parts (1-2) and words that are not in the text (8.1)
             kept = [place for place, mark in enumerate(columns[0]) if mark.isdecimal()]
             columns = [[column[place] for place in kept] for column in columns]

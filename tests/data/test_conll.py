@@ -146,3 +146,9 @@ def test_a_line_that_lacks_a_column_is_named(tmp_path):
     errors = []
     assert [row.fields["tokens"] for row in files.rows([path], errors.append)] == [["in"]]
     assert len(errors) == 1
+
+
+def test_a_sentence_of_nothing_but_the_numbers_of_its_words_is_named(tmp_path):
+    path = put(tmp_path / "a.conll", "1 Ada B-PER\n2 wrote O\n\n1\n2\n")
+    with pytest.raises(UserError, match="a.conll, line 4: one column.* the second one"):
+        listed(path)
