@@ -139,6 +139,7 @@ smoke: $(DEV_SETUP)  ## run the few tests that stand for all on another Python
 
 lint: $(DEV_SETUP)  ## check the style
 	$(BIN)/ruff check .
+	$(BIN)/lint-imports --no-logo --no-cache
 
 format: $(DEV_SETUP)  ## mend what the linter can mend, and lay out the code
 	$(BIN)/ruff check --fix .

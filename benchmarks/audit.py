@@ -19,14 +19,15 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from research import cli, config
-from research.data import corpus, kinds, overlap, sources
+from research.data import kinds, overlap, sources
 from research.data.config import DataConfig
 from research.data.overlap import Grams
-from research.data.pretraining import PretrainingBatches
 from research.data.sources import SourceConfig
 from research.errors import UserError
 from research.experiments.pair_rules import Pair, pair_rules, pairs
-from research.training.run import Run, build
+from research.objectives.batches import PretrainingBatches
+from research.run import corpus
+from research.run.run import Run, build
 from research.verbs import Verb
 
 VERB = Verb(

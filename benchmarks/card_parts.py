@@ -20,9 +20,9 @@ from research import config as configs
 from research.generation import decode
 from research.generation.samplers import Sampling
 from research.models import attention
+from research.run import flops, restore
+from research.run.synthetic import synthetic_run
 from research.sharding import mesh as meshes
-from research.training import flops, restore
-from research.training.synthetic import synthetic_run
 
 Case = dict[str, Any]
 

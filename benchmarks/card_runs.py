@@ -17,10 +17,10 @@ from tensorboard.backend.event_processing.event_file_loader import EventFileLoad
 from tensorboard.util import tensor_util
 
 from research import config as configs
+from research.checkpoints.folder import absolute, read_about
 from research.config import Config
 from research.data import jsonl, sources
 from research.training import loop
-from research.training.checkpoint_folder import absolute, read_about
 
 Case = dict[str, Any]
 

@@ -19,13 +19,13 @@ from typing import NamedTuple
 import numpy as np
 
 from research import cli
-from research.data.draws import generator
+from research.draws import generator
 from research.errors import UserError
-from research.evaluation import answers, classification, entities, language
-from research.evaluation.jackknife import Gap, spread
-from research.evaluation.metrics import Finish
 from research.experiments import statistics
 from research.experiments.statistics import Difference
+from research.metrics import answers, classification, entities, language
+from research.metrics.counts import Finish
+from research.metrics.jackknife import Gap, spread
 from research.verbs import Verb
 
 VERB = Verb(
@@ -98,7 +98,10 @@ METRICS = {
     ),
     "macro-recall": Metric(_recall, _macro_recall, classification.finish, "macro_recall"),
     "perplexity": Metric(
-        _loss, lambda s: np.exp(s["loss"] / s["tokens"]), language.finish, "perplexity"
+        _loss,
+        lambda s: np.exp(s["loss"] / s["tokens"]),
+        lambda s: language.of_tokens(s["loss"], s["tokens"]),
+        "perplexity",
     ),
 }
 

@@ -21,14 +21,14 @@ from pathlib import Path
 from typing import Any
 
 from research import cli
-from research.data import corpus
 from research.errors import UserError
 from research.evaluation import predictor
-from research.evaluation.metrics import total
 from research.experiments import experiment, runner
 from research.experiments.experiment import Job
 from research.experiments.job import finished, scored
-from research.training.inference import Loaded, load_model
+from research.metrics.counts import total
+from research.run import corpus
+from research.run.loaded import Loaded, load_model
 from research.verbs import CONFIG, WORKDIR, Verb
 
 VERB = Verb(

@@ -29,11 +29,11 @@ from research import cli
 from research.data import block as blocks
 from research.data import checksums
 from research.data import tokenizer as tokenizers
-from research.data.draws import generator
-from research.data.pretraining import PretrainingBatches
 from research.data.store import Store
+from research.draws import generator
 from research.errors import UserError
-from research.objectives import ObjectivesConfig
+from research.objectives import ObjectivesConfig, make_objectives
+from research.objectives.batches import PretrainingBatches
 from research.objectives.causal_lm import CausalLMConfig
 from research.verbs import Verb
 
@@ -130,9 +130,9 @@ def measure(store: Store) -> list[str]:
 
 
 def opened(store: Store) -> PretrainingBatches:
-    objective = ObjectivesConfig(causal_lm=CausalLMConfig())
+    objectives = make_objectives(ObjectivesConfig(causal_lm=CausalLMConfig()))
     tokenizer = tokenizers.byte_tokenizer()
-    return PretrainingBatches(store, tokenizer, objective, LENGTH, 16, ROWS, seed=0)
+    return PretrainingBatches(store, tokenizer, objectives, LENGTH, 16, ROWS, seed=0)
 
 
 def memory() -> tuple[float, float]:

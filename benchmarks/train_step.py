@@ -10,7 +10,7 @@ accumulation. Its batch lies on the device already, so reading data is not in th
 has full rows of random tokens; with --data=real, which tasks always have, it is the first batch.
 
 Times are the median of the repeats, each of at least a second of steps. Tokens are positions of
-rows, padding included. MFU is after Kaplan et al. 2020 (see research/training/flops.py): 3 x the
+rows, padding included. MFU is after Kaplan et al. 2020 (see research/run/flops.py): 3 x the
 forward pass's matrix products, with the whole square of attention's scores, whatever a mask spares,
 over the time and over what a large matrix product reaches on the same devices.
 """
@@ -31,12 +31,12 @@ from research import cli
 from research import config as configs
 from research.data.loader import device_batch
 from research.errors import UserError, nearest
+from research.run import flops, restore
+from research.run import run as runs
+from research.run.run import Run
+from research.run.step import State
+from research.run.synthetic import synthetic_run
 from research.sharding import mesh as meshes
-from research.training import flops, restore
-from research.training import run as runs
-from research.training.run import Run
-from research.training.step import State
-from research.training.synthetic import synthetic_run
 from research.verbs import CONFIG, Verb
 
 VERB = Verb(

@@ -4,6 +4,6 @@ from research.errors import UserError
 from research.evaluation.embedding import Recipe, embed
 from research.evaluation.predictor import generate, predict
 from research.generation.decoding import DecodingConfig
-from research.training.inference import load_model
+from research.run.loaded import load_model
 
 __all__ = ["DecodingConfig", "Recipe", "UserError", "embed", "generate", "load_model", "predict"]

@@ -1,10 +1,16 @@
-"""Errors meant for the person at the keyboard."""
+"""Errors meant for the person at the keyboard, and how a program ends with them."""
 
 import difflib
-from collections.abc import Iterable
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterable
+from typing import Any
 
 # Exit codes beside 0 (done), 1 (an error of ours), 2 (wrong input) and 130 (stopped).
 DIVERGED, HUNG, NOT_SAVED = 3, 4, 5
+SECONDS_AFTER = 0.1  # until an interrupt that was swallowed comes again
 
 
 class UserError(Exception):
@@ -36,3 +42,62 @@ def nearest(name: str, valid: Iterable[str], shown: int = 100) -> str:
         return f"{hint} there are none"
     more = f" and {len(names) - shown} more" if len(names) > shown else ""
     return f"{hint} valid: {', '.join(names[:shown])}{more}"
+
+
+def guarded(run: Callable[[], int]) -> int:
+    """The exit code of `run`, what went wrong told in a few lines where users can mend it."""
+    before, sys.unraisablehook = sys.unraisablehook, _interrupted_again
+    try:
+        return run()
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except Diverged as error:
+        print(f"error: {error}", file=sys.stderr)
+        return DIVERGED
+    except NotSavedError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return NOT_SAVED
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] in ("research", ""):
+            raise
+        print(
+            f"error: the package {error.name!r} is not installed for {sys.executable}; "
+            "`make setup` installs everything into .venv: use .venv/bin/python",
+            file=sys.stderr,
+        )
+        return 2
+    except KeyboardInterrupt as error:
+        print(": ".join(filter(None, ("interrupted", str(error)))), file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # `launch.py data … | head`: nobody reads on
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except OSError as error:  # a disk that is full, a folder that may not be written to
+        if error.filename is None:
+            raise
+        print(f"error: {error.filename}: {error.strerror}", file=sys.stderr)
+        return 2
+    except RuntimeError as error:  # jax's own errors are of this kind
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        print(
+            f"error: the device is out of memory: {str(error).splitlines()[0]:.200}\n"
+            "a lower config.train.batch_size, a higher config.train.accumulation, "
+            "config.model.remat=block or more devices in config.mesh.fsdp need less",
+            file=sys.stderr,
+        )
+        return 1
+    finally:
+        sys.unraisablehook = before
+
+
+def _interrupted_again(unraisable: Any) -> None:
+    """A Ctrl-C that came while Python called back from its garbage collector, which ignores what is
+    raised there: it comes again. Anything else is told as ever."""
+    if issubclass(unraisable.exc_type, KeyboardInterrupt):
+        again = threading.Timer(SECONDS_AFTER, os.kill, (os.getpid(), signal.SIGINT))
+        again.daemon = True
+        again.start()
+    elif str(unraisable.exc_value) != "Event loop is closed":  # so ends what a failed save left
+        sys.__unraisablehook__(unraisable)

@@ -1,7 +1,10 @@
-"""The verbs of the command line, their flags and what these mean."""
+"""The verbs of the command line, their flags and what these mean; flags that are numbers."""
 
 import dataclasses
+import math
 from collections.abc import Mapping
+
+from research.errors import UserError
 
 Flags = Mapping[str, str]  # flag -> its meaning
 
@@ -215,3 +218,21 @@ VERBS: dict[str, Verb] = {
         names="runs",
     ),
 }
+
+
+def whole(flag: str, text: str, least: int = 1) -> int:
+    """Raises UserError for what is not a whole number from `least`."""
+    if not text.isdecimal() or int(text) < least:
+        raise UserError(f"--{flag}={text} must be a whole number from {least}")
+    return int(text)
+
+
+def number(flag: str, text: str) -> float:
+    """Raises UserError for what is not a finite number."""
+    try:
+        found = float(text)
+    except ValueError:
+        found = math.nan
+    if not math.isfinite(found):
+        raise UserError(f"--{flag}={text} must be a number")
+    return found

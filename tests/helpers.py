@@ -12,19 +12,19 @@ import numpy as np
 
 from research.config import Config, from_values
 from research.data import store, tokenizer
-from research.data.draws import generator
-from research.data.pretraining import PretrainingBatches
 from research.data.sources import SourceConfig
 from research.data.store import Store
 from research.data.tokenizer import Tokenizer
+from research.draws import generator
 from research.models import params as parameters
 from research.models.config import ModelConfig
 from research.objectives import ObjectivesConfig, make_objectives
+from research.objectives.batches import PretrainingBatches
 from research.objectives.causal_lm import CausalLMConfig
 from research.objectives.masked_lm import MaskedLMConfig
 from research.objectives.next_sentence import NextSentenceConfig
+from research.objectives.objective import Objective, heads_of
 from research.objectives.prefix_lm import PrefixLMConfig
-from research.objectives.protocol import Objective, heads_of
 
 LENGTH, SLOTS = 48, 4
 MASKED_AND_NEXT = ObjectivesConfig(MaskedLMConfig(), NextSentenceConfig())
@@ -120,7 +120,9 @@ def batches(
     """Rows of LENGTH tokens with the tokenizer that the objectives need."""
     tokens = byte_pairs() if objectives.causal_lm or objectives.prefix_lm else word_pieces()
     given = {"length": LENGTH, "slots": SLOTS} | changes
-    return PretrainingBatches(made, tokens, objectives, rows=rows, seed=seed, **given)
+    return PretrainingBatches(
+        made, tokens, make_objectives(objectives), rows=rows, seed=seed, **given
+    )
 
 
 def packed_and_padded(
@@ -175,7 +177,7 @@ def new_params(model: ModelConfig, objectives: tuple[Objective, ...] = (), seed:
 
     Biases and scales are drawn too, so that none of them can be forgotten unseen.
     """
-    shapes = parameters.shapes(model, heads_of(objectives))
+    shapes = parameters.shapes(model, heads_of(objectives, model))
 
     def draw(path: str, shape: tuple[int, ...]) -> np.ndarray:
         normal = generator("params", seed, path).normal(size=shape)
@@ -189,7 +191,7 @@ def pretraining_model(objectives: ObjectivesConfig, **changes: Any) -> tuple[Mod
     """(model, objectives as functions) of the family that the objectives belong to."""
     causal = objectives.causal_lm or objectives.prefix_lm
     model = gpt(**changes) if causal else bert(**changes)
-    return model, make_objectives(objectives, model)
+    return model, make_objectives(objectives)
 
 
 def run_values(kind: str, folder: Path, **train: Any) -> dict[str, Any]:

@@ -5,7 +5,7 @@ import weakref
 
 import pytest
 
-from research import cli
+from research import cli, errors
 
 
 @pytest.mark.parametrize(
@@ -107,4 +107,4 @@ def test_an_interrupt_that_the_garbage_collector_swallows_comes_again():
         time.sleep(5)
         return 0 if kept else 1
 
-    assert cli.guarded(run) == 130
+    assert errors.guarded(run) == 130

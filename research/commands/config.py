@@ -8,9 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from research import config as configs
-from research import config_check, config_file, config_keys, shipped
+from research import shipped
 from research.config import Config
-from research.config_keys import Key
+from research.config import check as config_check
+from research.config import file as config_file
+from research.config import keys as config_keys
+from research.config.keys import Key
 from research.data.sources import SourceConfig
 from research.errors import UserError
 from research.tasks import name_of

@@ -7,14 +7,16 @@ from collections.abc import Iterator
 import numpy as np
 
 from research import config as configs
-from research.commands.numbers import whole
+from research.checkpoints import lineage
 from research.config import Config
-from research.data import corpus, inspect, kinds, overlap
+from research.data import kinds, overlap
 from research.data.overlap import Grams
 from research.data.store import Job
 from research.errors import UserError
-from research.training import lineage
-from research.training.run import Run, build, resolve
+from research.run import corpus
+from research.run import preview as inspect
+from research.run.run import Run, build, resolve
+from research.verbs import whole
 
 ROWS = 3  # that are shown where nothing else is asked
 COMPARED = 1 << 28  # characters of a source, in a minute or two

@@ -6,11 +6,12 @@ import numpy as np
 
 from research.data import jsonl
 from research.errors import UserError
-from research.evaluation import classification, evaluator, splits
-from research.evaluation.metrics import total
+from research.evaluation import evaluator, splits
+from research.metrics import classification
+from research.metrics.counts import total
+from research.run.loaded import Loaded, require_head
 from research.sharding import processes
 from research.tasks import sequence_classification
-from research.training.inference import Loaded, require_head
 
 
 def run(

@@ -1,24 +1,19 @@
 """`launch.py experiment`."""
 
-from pathlib import Path
-
 from research import bucket, lock
-from research.commands.numbers import whole
 from research.errors import UserError
 from research.experiments import (
     checks,
     estimate,
     experiment,
     lanes,
-    page,
-    report,
     runner,
     sheets,
+    written,
 )
-from research.experiments.experiment import Experiment, Job
-from research.experiments.job import DONE
 from research.launchers import launch
 from research.launchers.request import Request
+from research.verbs import whole
 
 
 def run(
@@ -83,25 +78,5 @@ def run(
                 + (f"; not made: {', '.join(outcome.left)}" if outcome.left else "")
                 + ". The same command makes what is left."
             )
-        _write(loaded, outcome.jobs, folder)
+        written.write(loaded, outcome.jobs, folder)
         return 1 if outcome.failed else 0
-
-
-def write_report(config: str, workdir: str) -> int:
-    """The report of the runs that are done; none is made. 1 where some are not, which are named."""
-    loaded, folder = experiment.load(config), bucket.path(workdir)
-    planned = experiment.jobs(loaded, folder)
-    _write(loaded, planned, folder)
-    left = [job.workdir.name for job in planned if not (job.workdir / DONE).exists()]
-    if left:
-        print(f"\nnot done: {', '.join(left)}. The same launch makes what is left.")
-    return 1 if left else 0
-
-
-def _write(loaded: Experiment, planned: list[Job], folder: Path) -> None:
-    """Writes and prints the report of the runs that are done, if any is."""
-    done = [job for job in planned if (job.workdir / DONE).exists()]
-    if done:
-        made = report.make(loaded, done, folder, left=len(planned) - len(done))
-        files = report.write(made, folder, page.render(made))
-        print(f"\n{report.markdown(made)}\nwritten to {', '.join(map(str, files))}")

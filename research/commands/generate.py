@@ -4,16 +4,15 @@ import sys
 from collections.abc import Sequence
 
 from research.commands import standard_input
-from research.commands.numbers import number, whole
-from research.data.tokenizer import Tokenizer
 from research.errors import UserError
 from research.evaluation import predictor
 from research.generation import beams as searching
 from research.generation import decode, samplers, stopping
 from research.generation.beams import Beams
 from research.generation.samplers import Sampling
-from research.objectives.protocol import continues_with
-from research.training.inference import Loaded, load_model, require_head
+from research.objectives.objective import continues_with
+from research.run.loaded import Loaded, load_model, require_head
+from research.verbs import number, whole
 
 TEMPERATURE = 0.8  # where none is given; a beam search has none
 TYPED = 4  # tokens between two pieces of text on a terminal
@@ -151,19 +150,11 @@ def _instead(loaded: Loaded, checkpoint: str) -> str:
     predict = f"python launch.py predict --checkpoint={checkpoint}"
     if loaded.task is not None:
         return f"`{predict} …` shows what it makes of an example"
-    goal, mask = loaded.config.objective, _mask(loaded.tokenizer)
     lines = []
-    if goal.masked_lm:
-        lines.append(f'`{predict} --text="… {mask} …"` shows the best fillings of {mask}')
-    if goal.next_sentence or goal.sentence_order:
-        lines.append(
-            f'`{predict} --text_a="…" --text_b="…"` shows how probably B is the next sentence'
-        )
+    for objective in loaded.objectives:
+        flags = " ".join(f'--{field}="…"' for field in objective.asks)
+        lines += [f"`{predict} {flags}` shows {objective.gives}"] if flags else []
     return "; ".join(lines)
-
-
-def _mask(tokenizer: Tokenizer) -> str:
-    return "[MASK]" if tokenizer.mask is None else tokenizer.token(tokenizer.mask)
 
 
 def _warn(loaded: Loaded, length: int) -> None:

@@ -3,16 +3,16 @@
 from collections.abc import Iterator
 
 from research import config as configs
-from research.commands.numbers import number, whole
 from research.errors import UserError
 from research.models import params as parameters
+from research.optim import groups
 from research.planning import plan
 from research.planning import topology as machines
 from research.planning.chips import GIB
 from research.planning.plan import Estimate, Plan
+from research.run.synthetic import STEPS
 from research.sharding import rules
-from research.training import groups
-from research.training.synthetic import STEPS
+from research.verbs import number, whole
 
 DOES_NOT_FIT = 3  # exit code
 

@@ -10,8 +10,8 @@ from research.data.left_out import LeftOut
 from research.data.row import Row
 from research.errors import UserError
 from research.evaluation import predictor, splits
-from research.tasks.protocol import Example, Prediction
-from research.training.inference import Loaded, require_head
+from research.run.loaded import Loaded, require_head
+from research.tasks.task import Example, Prediction
 
 
 def run(

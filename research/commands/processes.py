@@ -3,11 +3,10 @@
 import os
 import sys
 
-from research.commands.numbers import whole
 from research.errors import UserError
 from research.sharding import processes
 from research.sharding.processes import Place
-from research.verbs import PROCESSES
+from research.verbs import PROCESSES, whole
 
 
 def join(coordinator: str, process_id: str, num_processes: str) -> None:

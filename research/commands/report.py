@@ -3,12 +3,12 @@
 import re
 
 from research import bucket
-from research.commands.numbers import number
 from research.errors import UserError
 from research.experiments import page, sheets
 from research.experiments import report as reports
 from research.experiments import runs as made_runs
 from research.monitoring.starts import CONFIG
+from research.verbs import number
 
 FOLDER = "runs/report"
 PUT_ASIDE = re.compile(r"\.before-\d+$")  # what an experiment has made again since

@@ -55,9 +55,9 @@ def _again(
 ) -> int:
     """Trains in `target` and compares; returns the exit code."""
     # jax: what is wrong with the folder is known without it
+    from research.checkpoints.folder import absolute, steps_in
+    from research.run.run import build
     from research.training import loop
-    from research.training.checkpoint_folder import absolute, steps_in
-    from research.training.run import build
 
     made = build(config)
     if made.steps in steps_in(absolute(str(target / "checkpoints"))):

@@ -4,13 +4,13 @@ import dataclasses
 from pathlib import Path
 
 from research import bucket
-from research.commands.numbers import whole
 from research.experiments import curves, page, provenance, report, searcher, sheets
 from research.experiments import search as searches
 from research.experiments.curves import Drawn
 from research.experiments.report import Report
 from research.experiments.search import Search
 from research.experiments.sheets import Sheet, number
+from research.verbs import whole
 
 STATES = {"COMPLETE": "", "PRUNED": "pruned", "FAIL": "failed"}
 NOTE = (

@@ -4,11 +4,11 @@ import shlex
 import sys
 
 from research import config as configs
-from research.commands import numbers
 from research.config import Config
 from research.errors import UserError
 from research.launchers import launch
 from research.launchers.request import Request
+from research.verbs import whole
 
 
 def run(
@@ -21,7 +21,7 @@ def run(
     **options: str,
 ) -> int:
     """Trains here or elsewhere, as `on` and its options ("on.zone", …) say."""
-    step = numbers.whole("rewind", rewind, least=0) if rewind else None
+    step = whole("rewind", rewind, least=0) if rewind else None
     chosen = launch.check(on, options)
     loaded = configs.load(config, overrides)
     flags = tuple(f"--config.{k}={v}" for k, v in overrides.items())

@@ -1,7 +1,7 @@
 """`launch.py verify`."""
 
-from research.training import checkpoint_arrays
-from research.training.checkpoint_folder import locate, steps_in
+from research.checkpoints import arrays as checkpoint_arrays
+from research.checkpoints.folder import locate, steps_in
 
 
 def run(checkpoint: str) -> int:

@@ -4,7 +4,7 @@ import json
 
 from research.config import to_values
 from research.evaluation import splits
-from research.training.inference import Loaded
+from research.run.loaded import Loaded
 
 
 def model_card(loaded: Loaded, architecture: str, name: str, path: str) -> str:

@@ -22,9 +22,9 @@ from research.evaluation.embedding import recipe_of
 from research.models import lora
 from research.models import params as parameters
 from research.models.config import SHAPE_KEYS, ModelConfig
-from research.objectives import next_sentence, sentence_order
-from research.tasks import chat, sequence_classification, turns
-from research.training.inference import Loaded, load_model
+from research.objectives.sentence_pairs import SentencePairs
+from research.run.loaded import Loaded, load_model
+from research.tasks import chat, pooled, turns
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,7 +48,7 @@ def export(path: str, output: str) -> Exported:
     params = parameters.by_path(loaded.params)
     pooler = [p for p in params if p.startswith("backbone/pooler/")]
     left_out = tuple(pooler) if name not in family.pooled else ()
-    for head in _PAIRS - set(family.classes[name]):
+    for head in _pairs(loaded) - set(family.classes[name]):
         left_out += tuple(p for p in params if p.startswith(f"heads/{head}/"))
     kept = {p: np.asarray(jax.device_get(x)) for p, x in params.items() if p not in left_out}
     model = dataclasses.replace(loaded.model, pooler=bool(pooler) and name in family.pooled)
@@ -127,11 +127,11 @@ def find_class(loaded: Loaded) -> tuple[Family, str]:
             "no public architecture reads a prompt in both directions and writes on from left to "
             "right (config.task.prefix, or a prefix LM)"
         )
-    heads = [o.name for o in loaded.objectives]
-    heads = ["causal_lm" if name == "text_generation" else name for name in heads]
+    heads = [o.head_name for o in loaded.objectives]
+    pairs = _pairs(loaded)
     for family in fitting:
         # The head that tells pairs of sentences is left out where no class has both.
-        name = family.class_with(heads) or family.class_with([h for h in heads if h not in _PAIRS])
+        name = family.class_with(heads) or family.class_with([h for h in heads if h not in pairs])
         if name is not None:
             _check_pooling(loaded, family, name)
             return family, name
@@ -170,7 +170,7 @@ def _check_pooling(loaded: Loaded, family: Family, name: str) -> None:
     task = loaded.config.task
     if not hasattr(task, "pooling"):
         return
-    pooling = sequence_classification.chosen(task.pooling, loaded.model)
+    pooling = pooled.chosen(task.pooling, loaded.model)
     if pooling not in family.poolings:
         raise UserError(
             f"{name} has no pooling {pooling!r}; it has {', '.join(map(repr, family.poolings))} "
@@ -178,7 +178,11 @@ def _check_pooling(loaded: Loaded, family: Family, name: str) -> None:
         )
 
 
-_PAIRS = {next_sentence.NAME, sentence_order.NAME}
+def _pairs(loaded: Loaded) -> set[str]:
+    """The heads that tell pairs of sentences."""
+    return {o.name for o in loaded.objectives if isinstance(o, SentencePairs)}
+
+
 PROBLEMS = {"regression": "regression", "multi_label": "multi_label_classification"}
 
 
@@ -195,7 +199,7 @@ def _labels(loaded: Loaded, family: Family) -> dict[str, Any]:
     if loaded.task.name in PROBLEMS:
         found["problem_type"] = PROBLEMS[loaded.task.name]
     if family.model_type == "modernbert" and hasattr(task, "pooling"):
-        pooling = sequence_classification.chosen(task.pooling, loaded.model)
+        pooling = pooled.chosen(task.pooling, loaded.model)
         found["classifier_pooling"] = family.poolings[pooling]
     return found
 

@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from research.checkpoints import checkpoint
 from research.config import Config, from_values, to_values
 from research.convert import mapping, sentence_folder
 from research.convert.families import family_of
@@ -16,19 +17,18 @@ from research.convert.family import Family
 from research.convert.folder import Public, download, read_folder, require_free
 from research.convert.mapping import Rule
 from research.errors import UserError
-from research.evaluation import entities
 from research.evaluation.embedding import Recipe
+from research.metrics import entities
 from research.models import config as model_config
 from research.models import params as parameters
 from research.models.config import ModelConfig
 from research.objectives import ObjectivesConfig
-from research.objectives.protocol import heads_of
+from research.objectives.objective import heads_of
+from research.run.loaded import objectives_of
 from research.tasks import turns
 from research.tasks.multiple_choice import MultipleChoiceConfig
 from research.tasks.span_qa import SpanQAConfig
 from research.tasks.token_classification import TokenClassificationConfig
-from research.training import checkpoint
-from research.training.inference import objectives_of
 
 ROW = 512  # tokens of a row, unless the model has fewer positions
 CHOICES = 4
@@ -289,9 +289,9 @@ def _task(
 def _heads(config: Config, public: Public) -> dict[str, Any]:
     try:
         objectives, _ = objectives_of(config, public.tokenizer)
+        return heads_of(objectives, config.model)
     except UserError as error:  # of labels that the task does not have
         raise UserError(f"{public.where}: its head is not supported: {error}") from error
-    return heads_of(objectives)
 
 
 def _limits(config: Config) -> list[str]:

@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from research.data.tokenizer import Tokenizer
+
 Batch = dict[str, np.ndarray]
 
 
@@ -39,7 +41,8 @@ class Slot:
     tokens, types: int [n]; predict_*: int, positions within the slot; targets, target_weights:
     [n], target_bytes: the UTF-8 bytes of text that each
     target stands for; prefix: so many tokens are seen by all of the slot; labels, values: one int,
-    one float for each of the layout's; weight 0 keeps the slot out of every sum.
+    one float for each of the layout's; weight 0 keeps the slot out of every sum; word_starts: bool
+    [n], true at the first token of a word, of what is masked.
     """
 
     tokens: np.ndarray
@@ -54,9 +57,22 @@ class Slot:
     target_weights: np.ndarray | None = None
     target_bytes: np.ndarray | None = None
     prefix: int = 0
+    word_starts: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.tokens)
+
+
+def framed(tokenizer: Tokenizer, parts: Sequence[np.ndarray], length: int) -> Slot:
+    """One text or two in the tokenizer's frame ([CLS] A [SEP] B [SEP]), cut to `length` tokens.
+
+    parts: the ids of each text. The longest part is cut first, at its end.
+    """
+    frame = tokenizer.frame(len(parts))
+    sizes = [len(p) for p in parts]
+    while sum(sizes) > length - len(frame):
+        sizes[int(np.argmax(sizes))] -= 1
+    return Slot(*frame.around([part[:size] for part, size in zip(parts, sizes, strict=True)]))
 
 
 def empty(rows: int, layout: Layout, pad: int | None) -> Batch:

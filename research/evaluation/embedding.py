@@ -4,20 +4,19 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from research.data.batch import Layout
 from research.errors import UserError, nearest
 from research.evaluation import evaluator
-from research.evaluation.evaluator import Reader
+from research.models.attention import Pattern
 from research.monitoring.progress import Progress
-from research.objectives.protocol import Objective
+from research.objectives.objective import Loss, Reader
+from research.run.loaded import Loaded
+from research.run.step import make_predict_step
 from research.sharding import mesh as meshes
-from research.tasks import sequence_classification as sequences
-from research.tasks.protocol import Example
-from research.training.inference import Loaded
-from research.training.step import make_predict_step
+from research.tasks import pooled as sequences
+from research.tasks.task import Example
 
 NAME = "embedding"
 KIND = "classification"  # of its examples: a text or a pair of texts
@@ -98,31 +97,31 @@ def _prompted(example: Example, before: str) -> Example:
     return {**example, first: before + example[first]}
 
 
+class _Vectors(Loss):
+    """Hidden states without a head, pooled; nothing is learnt."""
+
+    name = NAME
+
+    def __init__(self, pattern: Pattern, pooling: str):
+        self.pattern, self.pooling = pattern, pooling
+
+    def outputs(self, params, model, hidden, batch):
+        vector = sequences.pooled(params, model, hidden, batch, self.pooling)
+        return {"slot": {"vector": vector}}
+
+
 def _reader(loaded: Loaded, pooling: str) -> Reader:
     data = loaded.config.data
     # An imported backbone without a head says itself how it attends.
     patterns = [o.pattern for o in loaded.objectives] or [loaded.info.meta.get("pattern", "full")]
 
-    def outputs(params, model, hidden, batch):
-        return {"slot": {"vector": sequences.pooled(params, model, hidden, batch, pooling)}}
-
     def slots(example, number, labelled):
         slot = sequences.text_slot(loaded.tokenizer, example, data.length)
         return [dataclasses.replace(slot, example=number, weight=0.0)]
 
-    none = jnp.zeros(())
-    objective = Objective(
-        NAME,
-        patterns[0],
-        None,
-        lambda batch: none,
-        lambda params, model, hidden, batch, keys: (none, {}),
-        lambda counts: {},
-        outputs,
-    )
     return Reader(
         Layout(data.length, data.slots),
-        objective,
+        _Vectors(patterns[0], pooling),
         slots,
         lambda example, slots, outputs: {"vector": outputs[0]["vector"]},
         lambda example, prediction: "",

@@ -1,6 +1,5 @@
 """Exact metrics of a split: sums over all its batches, and predictions example by example."""
 
-import dataclasses
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -8,34 +7,23 @@ from typing import Any
 import jax
 import numpy as np
 
-from research.data.batch import Layout, Slot, assemble, pack
+from research.data.batch import Slot, assemble, pack
 from research.data.loader import Ahead, Batches
-from research.data.task_batches import TaskBatches
 from research.errors import Diverged
-from research.evaluation import answers
-from research.evaluation.metrics import Counts, total
-from research.objectives.protocol import Objective
-from research.tasks.protocol import Example, Outputs, Prediction, Task
+from research.metrics import answers
+from research.metrics.counts import Counts, total
+from research.objectives.objective import Loss, Reader
+from research.tasks.batches import TaskBatches
+from research.tasks.task import Example, Outputs, Prediction, Task
 
 TOKENS = 8192  # positions of a batch of predictions, about
-
-
-@dataclasses.dataclass(frozen=True)
-class Reader:
-    """What predictions need to know, named as in `Task`: a pre-trained checkpoint has this much."""
-
-    layout: Layout
-    objective: Objective
-    slots: Callable[[Example, int, bool], list[Slot]]
-    predict: Callable[[Example, Sequence[Slot], Sequence[Outputs]], Prediction]
-    show: Callable[[Example, Prediction], str]
 
 
 def losses(
     eval_step: Callable,
     params: Any,
     data: Batches,
-    objectives: tuple[Objective, ...],
+    objectives: tuple[Loss, ...],
     sharding: jax.sharding.NamedSharding,
     batches: int = 0,
     between: Callable[[], None] = lambda: None,
@@ -91,7 +79,7 @@ def task_metrics(
         ahead.close()
     chosen = list(examples[: count * data.examples])
     predicted = _predicted(task, chosen, data.slots, outputs)
-    return finish(_summed(found), (task.objective,)) | task.finish(
+    return finish(_summed(found), (task,)) | task.finish(
         total(task_counts(task, chosen, predicted))
     )
 
@@ -136,7 +124,7 @@ def _predicted(
     ]
 
 
-def finish(counts: Mapping[str, float], objectives: tuple[Objective, ...]) -> dict[str, float]:
+def finish(counts: Mapping[str, float], objectives: tuple[Loss, ...]) -> dict[str, float]:
     """The metrics of all objectives from counts named "objective/count".
 
     Raises Diverged where a count is not finite: no number would say anything.
@@ -151,7 +139,7 @@ def finish(counts: Mapping[str, float], objectives: tuple[Objective, ...]) -> di
     for objective in objectives:
         prefix = f"{objective.name}/"
         own = {k.removeprefix(prefix): v for k, v in counts.items() if k.startswith(prefix)}
-        metrics |= objective.finish(own)
+        metrics |= objective.metrics(own)
     return metrics
 
 

@@ -9,36 +9,27 @@ import jax
 from jax.sharding import Mesh
 
 from research.config import Config
-from research.data import corpus, kinds
+from research.data import kinds
 from research.data.batch import Layout, Slot
 from research.data.kinds import Columns
 from research.data.row import Row
 from research.errors import UserError
-from research.evaluation import evaluator, pretrained
-from research.evaluation.evaluator import Reader
+from research.evaluation import evaluator
 from research.generation import decode
 from research.generation.decoding import DecodingConfig
 from research.models.config import ModelConfig
 from research.monitoring.progress import Progress
-from research.objectives.protocol import Objective, continues_with
+from research.objectives.objective import Loss, Reader, continues_with
+from research.run import corpus
+from research.run.loaded import Loaded, require_head
+from research.run.step import make_predict_step
 from research.sharding import mesh as meshes
-from research.tasks.protocol import Example, Prediction, Task
-from research.training.inference import Loaded, require_head
-from research.training.step import make_predict_step
+from research.tasks.task import Example, Prediction, Task
 
 PROMPTS = 128  # prompts that are generated from between two lines of progress
 GREEDY = DecodingConfig()
 # Greedy texts go round in circles. The seed makes them the same every time.
 TOLD = DecodingConfig(temperature=0.8, top_p=0.9, seed=0)
-TASK_FORMS: dict[str, tuple[tuple[tuple[str, ...], str], ...]] = {
-    "classification": ((("text",), "its label"), (("text_a", "text_b"), "the label of the pair")),
-    "multi_label": ((("text",), "its labels"), (("text_a", "text_b"), "the labels of the pair")),
-    "multiple_choice": ((("text", "choices"), "the choice that fits the text"),),
-    "tokens": ((("text",), "what is named in it"), (("tokens",), "the same, for words")),
-    "question": ((("question", "context"), "the answer"),),
-    "story": ((("text",), "how the story goes on"),),
-    "chat": ((("text",), "the reply to it"), (("messages",), "the same, for a conversation")),
-}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,37 +50,15 @@ def forms(loaded: Loaded) -> tuple[Form, ...]:
     """The ways in which this checkpoint can be asked."""
     task = loaded.task
     if task is not None:
-        title = ("title",) if task.kind in ("story", "question") and task.prompt else ()
-        return tuple(
-            Form(fields, gives, lambda _: task, title) for fields, gives in TASK_FORMS[task.kind]
-        )
-    goal, tokenizer = loaded.config.objective, loaded.tokenizer
-    by_name = {o.name: o for o in loaded.objectives}
+        return tuple(Form(*form, lambda _: task, task.optional) for form in task.forms)
     layout = Layout(loaded.config.data.length, loaded.config.data.slots)
-    made = []
-    if goal.masked_lm:
-        masked = by_name["masked_lm"]
-        mask = pretrained.MASK
-        made.append(
-            Form(
-                ("text",),
-                f"the five best fillings of each {mask} in it",
-                lambda examples: pretrained.fillings(masked, tokenizer, layout, examples),
-            )
-        )
-    pair = goal.next_sentence or goal.sentence_order
-    if pair:
-        name = "next_sentence" if goal.next_sentence else "sentence_order"
-        pair = pretrained.following(by_name[name], tokenizer, layout)
-        made.append(
-            Form(("text_a", "text_b"), "how probably B is the sentence after A", lambda _: pair)
-        )
-    # One form for "text": of a mixture that fills masks, `generate` shows what comes next.
-    if (goal.causal_lm or goal.prefix_lm) and not goal.masked_lm:
-        name = "causal_lm" if goal.causal_lm else "prefix_lm"
-        following = pretrained.continuing(by_name[name], tokenizer, layout)
-        made.append(Form(("text",), "the five best next tokens", lambda _: following))
-    return tuple(made)
+    # Each fields in one way: of a mixture that fills masks, `generate` shows what comes next.
+    first = {o.asks: o for o in reversed(loaded.objectives) if o.asks}
+    return tuple(
+        Form(o.asks, o.gives, lambda examples, o=o: o.reader(loaded.tokenizer, layout, examples))
+        for o in loaded.objectives
+        if first.get(o.asks) is o
+    )
 
 
 def kind_of(loaded: Loaded) -> str:
@@ -297,7 +266,7 @@ def _read(loaded: Loaded, asked: _Asked, progress: Callable[[int], None]) -> lis
 
 
 @functools.lru_cache(maxsize=4)
-def _step(model: ModelConfig, objective: Objective, mesh: Mesh) -> Callable:
+def _step(model: ModelConfig, objective: Loss, mesh: Mesh) -> Callable:
     """Jitted once, however often a run is asked."""
     return jax.jit(make_predict_step(model, objective), out_shardings=meshes.replicated(mesh))
 

@@ -5,12 +5,11 @@ from typing import Any
 from research import tasks
 from research.config import Config
 from research.data import store
-from research.evaluation import evaluator, predictor, pretrained
-from research.evaluation.metrics import total
-from research.tasks.chat import ChatConfig
-from research.tasks.text_generation import TextGenerationConfig
-from research.training.inference import Loaded
-from research.training.run import Run
+from research.evaluation import evaluator, predictor
+from research.metrics.counts import total
+from research.objectives.objective import Objective
+from research.run.loaded import Loaded
+from research.run.run import Run
 
 TOKENS = 32  # of a held-out document, of which a pre-training is asked
 WORDS = 4  # at least, in what is left of them as text
@@ -44,19 +43,18 @@ def shown(run: Run, params: Any) -> tuple[str, dict[str, float]]:
             sums = total(evaluator.task_counts(run.task, examples, predicted))
             found = run.task.finish(sums)
             measured = {name: found[key] for name, key in names(run.config).items()}
-    elif any(o.name == "masked_lm" for o in run.objectives):
-        lines = [_filled(loaded, words) for words in _held_out(run, count)]
-    elif any(o.pattern != "full" for o in run.objectives):
-        lines = [_continued(loaded, words) for words in _held_out(run, count)]
     else:
-        lines = [_followed(loaded, words) for words in _held_out(run, count)]
+        # What reads one text, masks before what comes next, or else pairs.
+        asked = sorted((o for o in run.objectives if o.asks), key=lambda o: len(o.asks))
+        shown = _shown if asked[0].pattern == "full" else _continued
+        lines = [shown(loaded, asked[0], words) for words in _held_out(run, count)]
     return "".join(f"- {' '.join(line.split())}\n" for line in lines), measured
 
 
 def names(config: Config) -> dict[str, str]:
     """The metrics of the samples of a task that generates -> their names in the task: those that
     its loss does not give."""
-    if not (config.train.samples and isinstance(config.task, TextGenerationConfig | ChatConfig)):
+    if not (config.train.samples and config.task is not None and tasks.of(config.task).generates):
         return {}
     known = tasks.measures(config.task)
     return {f"sampled_{name}": name for name in tasks.metrics(config.task) if name not in known}
@@ -78,21 +76,14 @@ def _held_out(run: Run, count: int) -> list[list[str]]:
     return texts
 
 
-def _filled(loaded: Loaded, words: list[str]) -> str:
-    middle = len(words) // 2
-    asked = [*words[:middle], pretrained.MASK, *words[middle + 1 :]]
-    answer = predictor.show_text(loaded, {"text": " ".join(asked)})
-    return f"{answer} (it was: {words[middle]})"
+def _shown(loaded: Loaded, objective: Objective, words: list[str]) -> str:
+    example, there = objective.sample(words)
+    answer = predictor.show_text(loaded, example)
+    return f"{answer} (it was: {there})" if there else answer
 
 
-def _continued(loaded: Loaded, words: list[str]) -> str:
+def _continued(loaded: Loaded, objective: Objective, words: list[str]) -> str:
     half = len(words) // 2
     prompt = " ".join(words[:half])
     answer = predictor.continuation(loaded, prompt)
     return f"{prompt} → {answer} (it was: {' '.join(words[half:])})"
-
-
-def _followed(loaded: Loaded, words: list[str]) -> str:
-    half = len(words) // 2
-    pair = {"text_a": " ".join(words[:half]), "text_b": " ".join(words[half:])}
-    return predictor.show_text(loaded, pair)

@@ -9,20 +9,22 @@ from typing import Any
 import jax
 from etils import epath
 
-from research import bucket, config_check
+from research import bucket
 from research import config as configs
+from research.checkpoints import folder as checkpoint_folder
+from research.checkpoints.reading import read_info
 from research.config import Config
-from research.data import corpus, store
+from research.config import check as config_check
+from research.data import store
 from research.errors import UserError, nearest
 from research.evaluation import evaluator, predictor
-from research.evaluation.metrics import total
+from research.metrics.counts import total
+from research.run import corpus
+from research.run.loaded import Loaded, load_model, with_config
+from research.run.run import check_length
+from research.run.step import make_eval_step
 from research.sharding import mesh as meshes
-from research.tasks.protocol import Example, Prediction
-from research.training import checkpoint_folder
-from research.training.checkpoint_reading import read_info
-from research.training.inference import Loaded, load_model, with_config
-from research.training.run import check_length
-from research.training.step import make_eval_step
+from research.tasks.task import Example, Prediction
 
 SPLITS = ("validation", "test")
 GROUPS = ("data", "mesh", "train")  # what of a checkpoint's config may be changed to measure it

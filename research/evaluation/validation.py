@@ -9,11 +9,9 @@ from research import tasks
 from research.config import Config
 from research.evaluation import evaluator, samples
 from research.objectives import measures
+from research.run import best
+from research.run.run import Run
 from research.sharding import mesh as meshes
-from research.tasks.chat import ChatConfig
-from research.tasks.text_generation import TextGenerationConfig
-from research.training import best
-from research.training.run import Run
 
 
 def check(run: Run) -> None:
@@ -45,8 +43,8 @@ def known(config: Config) -> list[str]:
     bytes are counted."""
     if config.task is None:
         return measures(config.objective)
-    generated = isinstance(config.task, TextGenerationConfig | ChatConfig)
-    own = samples.names(config) if generated else tasks.metrics(config.task)
+    generates = tasks.of(config.task).generates
+    own = samples.names(config) if generates else tasks.metrics(config.task)
     return [*tasks.measures(config.task), *own]
 
 

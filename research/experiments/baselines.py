@@ -1,7 +1,7 @@
 """Simple systems that every model is shown beside: what can be had without a neural network.
 
 Each takes training and test data and returns its predictions with the counts of every test example
-(see `research.evaluation.metrics`), so that they can be paired with a model's. All are
+(see `research.metrics.counts`), so that they can be paired with a model's. All are
 deterministic and take seconds on the bundled data.
 """
 
@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from research.evaluation import answers, classification, entities
-from research.evaluation.metrics import Counts, total
+from research.metrics import answers, classification, entities
+from research.metrics.counts import Counts, total
 
 Example = Mapping[str, Any]
 Rows = Sequence[np.ndarray]
@@ -154,9 +154,9 @@ def frequent_token(train: Rows, test: Rows, vocab_size: int) -> Result:
     losses = [loss[row[1:]] for row in test]
     counts = [
         {
-            "masked_loss": float(nats.sum()),
-            "masked_correct": float(np.count_nonzero(row[1:] == commonest)),
-            "masked": float(len(nats)),
+            "loss": float(nats.sum()),
+            "correct": float(np.count_nonzero(row[1:] == commonest)),
+            "count": float(len(nats)),
         }
         for row, nats in zip(test, losses, strict=True)
     ]

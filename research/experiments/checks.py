@@ -8,8 +8,9 @@ import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
+from research.checkpoints.reading import Info, read_info
 from research.config import Config, of_checkpoint
-from research.data import corpus, mixture, pretraining, sources, tokenizer_files
+from research.data import sources, tokenizer_files
 from research.data.tokenizer import Tokenizer
 from research.errors import UserError
 from research.evaluation import validation
@@ -17,14 +18,14 @@ from research.experiments.experiment import Experiment, Job
 from research.experiments.job import DONE, SCORED, finished, scored
 from research.models import params as parameters
 from research.monitoring.writers import METRICS, TIMING, lines
-from research.objectives import names
-from research.objectives.protocol import heads_of
+from research.objectives import names, source_mixture
+from research.objectives.objective import heads_of
+from research.optim import optimizer
+from research.run import best, corpus
+from research.run import run as runs
+from research.run.loaded import objectives_of
 from research.sharding import mesh as meshes
-from research.tasks.protocol import Task
-from research.training import best, optimizer
-from research.training import run as runs
-from research.training.checkpoint_reading import Info, read_info
-from research.training.inference import objectives_of
+from research.tasks.task import Task
 
 # What an encoder and a decoder have to be trained with, so that a report can show its examples.
 ENCODER, DECODER = ("masked_lm", "next_sentence"), ("causal_lm",)
@@ -164,10 +165,11 @@ def _check_run(known: Known, devices: int, read: _Read) -> None:
     sizes = dict(zip(meshes.AXES, meshes.axis_sizes(config.mesh, devices), strict=True))
     meshes.check_length(config.mesh, sizes, data.length)
     if task is None:
-        pretraining.check_tokenizer(config.objective, known.tokenizer)
+        for objective in objectives:
+            objective.check_tokenizer(known.tokenizer)
         corpus.batch_rows(config, sizes["data"] * sizes["fsdp"])
         if data.weights:
-            mixture.shares(data.weights, [source.name for source in data.corpus])
+            source_mixture.shares(data.weights, [source.name for source in data.corpus])
         for source in data.corpus:
             if repr(source) not in read.fitting:
                 sources.fingerprint(source)  # raises where there is nothing to read
@@ -179,7 +181,7 @@ def _check_run(known: Known, devices: int, read: _Read) -> None:
     optimizer.check(config.optimizer)
     c = config.optimizer
     if c.freeze or c.rates or c.layer_decay != 1.0 or config.model.lora_rank:
-        shapes = parameters.shapes(config.model, heads_of(objectives))
+        shapes = parameters.shapes(config.model, heads_of(objectives, config.model))
         optimizer.make(c, train.steps or SOME_STEPS, shapes)
     evaluates = bool(train.eval_every or train.eval_epochs)
     best.check(train.best, train.patience, evaluates, validation.known(config))

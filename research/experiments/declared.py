@@ -6,17 +6,11 @@ import re
 import reprlib
 import types
 import typing
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from research.errors import UserError
 
-if TYPE_CHECKING:
-    from research.experiments.experiment import Run
-
 NAME = re.compile(r"\.*[\w+=-][\w.+=-]*")  # of a folder: neither ".." nor with a separator
-# Keys of the config -> the fields of a run that set them.
-SET_BY = {"seed": "seeds", "init_from": "start", "init": "start and fresh"}
 MEANT = {
     str: "a string",
     int: "a whole number",
@@ -55,20 +49,6 @@ def check_name(name: str, what: str) -> None:
     """Raises UserError for a name that no folder can have."""
     if not NAME.fullmatch(name):
         raise UserError(f"{what} {name!r}: a name is made of letters, digits and _ - + . =")
-
-
-def check_keys(keys: Iterable[str], where: str) -> None:
-    """Raises UserError for a key of the config that a run's own fields set."""
-    for key in keys:
-        if key in SET_BY:
-            raise UserError(f"{where}[{key!r}]: that key is set by the run's {SET_BY[key]}")
-
-
-def check_run(run: "Run", where: str) -> None:
-    """Raises UserError for what would be left aside without a word."""
-    check_keys(run.overrides, f"{where}: overrides")
-    if run.fresh and not run.start:
-        raise UserError(f"{where}: fresh=True needs a start, whose shape and tokenizer it takes")
 
 
 def _fits(value: Any, kind: Any) -> bool:

@@ -9,7 +9,6 @@ from pathlib import Path
 
 from research import tasks
 from research.config import Config
-from research.data import corpus, pretraining
 from research.data.batch import Layout
 from research.experiments import checks
 from research.experiments import lanes as sharing
@@ -18,9 +17,9 @@ from research.experiments.sheets import Sheet
 from research.models.config import ModelConfig
 from research.monitoring.progress import duration
 from research.objectives import make_objectives
-from research.tasks import chat, text_generation
-from research.tasks.protocol import Example
-from research.training import flops
+from research.objectives.objective import row_layout
+from research.run import corpus, flops
+from research.tasks.task import Example
 
 SHARES = (0.5, 0.1)  # of the peak of products; training was seen to reach 0.1 to 0.47 on CPU
 OVERHEAD = (10.0, 60.0)  # seconds that a run takes to start, compile, save and end
@@ -140,8 +139,9 @@ def _estimate(job: Job, model: ModelConfig, examples: Reader) -> Estimate:
         words = [min(_words(e) * TOKENS_OF_A_WORD, most) for e in examples(config, split)]
         return len(words), sum(words) / max(len(words), 1)
 
-    writes = tasks.name_of(config.task) in (text_generation.NAME, chat.NAME)
-    row = flops.forward_per_row(model, Layout(length, config.data.slots), writes)
+    writes = tasks.of(config.task).generates
+    places = length if writes else 0
+    row = flops.forward_per_row(model, Layout(length, config.data.slots), places)
     scored, size = tokens_of("test")
     # A token that is generated is a forward pass as one that is read.
     forward = scored * (size + (config.task.max_new_tokens if writes else 0))
@@ -164,8 +164,9 @@ def _pretraining(job: Job, model: ModelConfig) -> Estimate:
     steps = train.steps or math.ceil(train.tokens / train.batch_size) or None
     if steps is None:
         return Estimate(None, None, None)
-    layout = pretraining.row_layout(config.objective, length, config.data.slots)
-    row = flops.train_step(model, layout, 1, make_objectives(config.objective, model))
+    objectives = make_objectives(config.objective)
+    layout = row_layout(objectives, length, config.data.slots)
+    row = flops.train_step(model, layout, 1, objectives)
     tokens = steps * train.batch_size
     held_out = train.eval_batches * train.batch_size  # 0: all of it, which was not read
     forward = _evaluations(steps, train.eval_every) * held_out

@@ -8,21 +8,25 @@ import dataclasses
 import hashlib
 import itertools
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from research import bucket, config_file
+from research import bucket
 from research import config as configs
+from research.checkpoints.reading import read_info
 from research.config import Config
-from research.data import corpus, plan, sources, store
+from research.config import file as config_file
+from research.data import plan, sources, store
 from research.errors import UserError, nearest
 from research.experiments import declared
 from research.experiments import table as tables
 from research.experiments.table import Table
-from research.training.checkpoint_reading import read_info
+from research.run import corpus
 
 PUBLIC = ".cache/public/"  # where the Makefile puts public weights
+# Keys of the config -> the fields of a run that set them.
+SET_BY = {"seed": "seeds", "init_from": "start", "init": "start and fresh"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,6 +45,14 @@ class Run:
     fresh: bool = False
     seeds: tuple[int, ...] = (0,)
     train: bool = True
+
+    def check(self, where: str) -> None:
+        """Raises UserError for what would be left aside without a word."""
+        check_keys(self.overrides, f"{where}: overrides")
+        if self.fresh and not self.start:
+            raise UserError(
+                f"{where}: fresh=True needs a start, whose shape and tokenizer it takes"
+            )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,6 +121,13 @@ def product(*axes: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]
     return found
 
 
+def check_keys(keys: Iterable[str], where: str) -> None:
+    """Raises UserError for a key of the config that a run's own fields set."""
+    for key in keys:
+        if key in SET_BY:
+            raise UserError(f"{where}[{key!r}]: that key is set by the run's {SET_BY[key]}")
+
+
 def load(spec: str) -> Experiment:
     """The experiment of "FILE.py:arg". Raises UserError if it has none, or one with values of other
     types than its fields have."""
@@ -140,7 +159,7 @@ def jobs(experiment: Experiment, folder: Path) -> list[Job]:
     for name in _ordered(runs):
         declared.check_name(name, "run")
         run = runs[name]
-        declared.check_run(run, f"run {name!r}")
+        run.check(f"run {name!r}")
         if run.start in runs and not runs[run.start].train:
             scored = runs[run.start].start
             raise UserError(

@@ -14,18 +14,17 @@ from dataclasses import asdict
 from etils import epath
 
 from research import bucket
-from research.cli import guarded
+from research.checkpoints.reading import read_info
 from research.config import to_values
 from research.data import sources
-from research.errors import UserError
+from research.errors import UserError, guarded
 from research.evaluation import predictor, splits
 from research.experiments import children
 from research.experiments.experiment import Job, Run, fingerprint, jobs, load
 from research.monitoring import starts
 from research.monitoring.writers import json_object, lines
+from research.run.loaded import Loaded, load_model, with_config
 from research.training import loop
-from research.training.checkpoint_reading import read_info
-from research.training.inference import Loaded, load_model, with_config
 
 BEGUN = "begun.json"
 DONE = "done.json"

@@ -1,25 +1,29 @@
 """What curves are seen beside: the level of chance, and that of simple methods."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from research import objectives
+from research.checkpoints.reading import read_info
 from research.config import Config
-from research.data import corpus, store
+from research.data import store
 from research.data.block import Block
-from research.data.pretraining import PretrainingBatches
 from research.data.tokenizer import Tokenizer
-from research.evaluation import language
-from research.evaluation.metrics import Counts, total
 from research.experiments import baselines, curves, pair_rules, provenance
 from research.experiments.curves import Drawn
 from research.experiments.experiment import Job
 from research.experiments.results import Results
-from research.tasks import multi_label, sequence_classification
-from research.training.checkpoint_reading import read_info
+from research.metrics import language
+from research.metrics.counts import Counts, total
+from research.objectives import make_objectives
+from research.objectives.batches import PretrainingBatches
+from research.objectives.masked_lm import MaskedLM
+from research.objectives.objective import by_pattern
+from research.run import corpus
+from research.tasks.multi_label import MultiLabel
+from research.tasks.sequence_classification import SequenceClassification
 
 VALIDATION, CHANCE = "validation/", "chance"
 COIN, PAIRS = "coin", ("next_sentence_accuracy", "sentence_order_accuracy")
@@ -75,9 +79,9 @@ def chance(values: Mapping[str, Any]) -> dict[str, dict[str, float]]:
     reached: dict[str, float] = {}
     if not task:
         reached = dict.fromkeys(PAIRS, 0.5)
-    elif name == multi_label.NAME:
+    elif name == MultiLabel.name:
         reached = {"label_accuracy": 0.5}
-    elif name == sequence_classification.NAME and isinstance(labels, list | tuple):
+    elif name == SequenceClassification.name and isinstance(labels, list | tuple):
         shares = ("accuracy", "label_accuracy", "macro_recall")
         reached = dict.fromkeys(shares, 1 / len(labels)) | {"loss": math.log(len(labels))}
     found = {f"{VALIDATION}{metric}": {CHANCE: value} for metric, value in reached.items()}
@@ -108,19 +112,20 @@ def language_baselines(job: Job) -> dict[str, Reached]:
         part: dict.fromkeys(PAIRS, (COIN, 0.5)) for part, rows in parts.items() if len(rows)
     }
 
-    def add(method: str, counts: Sequence[Counts]) -> None:
+    def add(method: str, counts: Sequence[Counts], metrics: Callable[[Counts], Counts]) -> None:
         for part, reached in found.items():
-            numbers = language.finish(total(counts[row] for row in parts[part]))
+            numbers = metrics(total(counts[row] for row in parts[part]))
             reached |= {metric: (method, value) for metric, value in numbers.items()}
 
     if goal.masked_lm:
         rows, test = _framed(train, 0), _framed(held_out, 0)
         counts = baselines.frequent_token(rows, test, tokenizer.vocab_size).counts
-        add("most frequent token", counts)
+        add("most frequent token", counts, MaskedLM(goal.masked_lm).metrics)
     if goal.causal_lm:
         rows, test = _framed(train, tokenizer.eos), _framed(held_out, tokenizer.eos)
         sizes = _bytes(stores[1], tokenizer)
-        add("bigram", baselines.bigram(rows, test, sizes, tokenizer.vocab_size).counts)
+        counts = baselines.bigram(rows, test, sizes, tokenizer.vocab_size).counts
+        add("bigram", counts, lambda c: language.of_tokens(c["loss"], c["tokens"], c["bytes"]))
     if goal.next_sentence:
         for part, rule in _best_rules(job.config, tokenizer, stores).items():
             found[part][PAIRS[0]] = rule
@@ -132,7 +137,7 @@ def _best_rules(
 ) -> dict[str, tuple[str, float]]:
     """The rule without reading that is right most often, and how often, of the pairs of the whole
     held-out text and of those of each source that has any."""
-    data, goal = config.data, objectives.only(config.objective, "full")
+    data, goal = config.data, by_pattern(make_objectives(config.objective))["full"]
     names = [source.name for source in data.corpus]
     train, test = (
         [

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Int
 
-from research.data.pretraining import PretrainingBatches
+from research.objectives.batches import PretrainingBatches
 
 FITTED = 20_000  # training pairs that a rule is fitted to, at most
 

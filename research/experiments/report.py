@@ -10,15 +10,15 @@ from typing import Any
 from research import bucket
 from research.config import flat, to_values
 from research.evaluation import predictor
-from research.evaluation.jackknife import Gap
 from research.experiments import curves, levels, provenance, sheets, statistics
 from research.experiments.experiment import Experiment, Job, checkpoint_of
 from research.experiments.job import finished, scored
 from research.experiments.levels import Reached
 from research.experiments.results import Results, collect
 from research.experiments.sheets import Sheet, number, signed, spread
+from research.metrics.jackknife import Gap
 from research.monitoring import writers
-from research.training.inference import load_model
+from research.run.loaded import load_model
 
 SHOWN = 20  # test examples of which one is shown
 SIMPLE = "simple method"  # the name of its row

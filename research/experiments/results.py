@@ -8,22 +8,22 @@ from typing import Any
 
 import numpy as np
 
+from research.checkpoints.reading import read_info
 from research.config import of_checkpoint
-from research.data import corpus
 from research.data.tokenizer import Tokenizer
 from research.errors import UserError
 from research.evaluation import predictor
-from research.evaluation.jackknife import paired_jackknife
-from research.evaluation.metrics import Counts, total
 from research.experiments import baselines, statistics
 from research.experiments.experiment import Job
 from research.experiments.job import DONE, SCORED, finished, scored
 from research.experiments.statistics import Difference
 from research.experiments.table import METHODS, Column, Table
+from research.metrics.counts import Counts, total
+from research.metrics.jackknife import paired_jackknife
+from research.run import corpus
+from research.run.best import LOWER_IS_BETTER
 from research.tasks import make_task
-from research.tasks.protocol import Example, Task
-from research.training.best import LOWER_IS_BETTER
-from research.training.checkpoint_reading import read_info
+from research.tasks.task import Example, Task
 
 Place = tuple[str, str]  # row and column
 

@@ -22,7 +22,7 @@ from research.experiments.table import Column, Table
 from research.monitoring import starts
 from research.monitoring.starts import CONFIG, no_run
 from research.monitoring.writers import METRICS, lines
-from research.training.best import LOWER_IS_BETTER
+from research.run.best import LOWER_IS_BETTER
 
 VALIDATION = "validation/"
 

@@ -10,13 +10,14 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from research import bucket, config, config_file
+from research import bucket, config
 from research.config import Config
+from research.config import file as config_file
 from research.errors import UserError, nearest
 from research.evaluation import validation
 from research.experiments import declared
-from research.experiments.experiment import Job, Run, fingerprint
-from research.training.best import LOWER_IS_BETTER
+from research.experiments.experiment import Job, Run, check_keys, fingerprint
+from research.run.best import LOWER_IS_BETTER
 
 if TYPE_CHECKING:
     import optuna
@@ -84,7 +85,7 @@ def load(spec: str) -> Search:
         raise UserError(f"{spec}: get_search(arg) returns a {type(found).__name__}")
     declared.check(found, Search, f"{spec}: Search")
     declared.check_name(found.name, f"{spec}: search")
-    declared.check_run(found.run, f"{spec}: Search.run")
+    found.run.check(f"{spec}: Search.run")
     if not found.space:
         raise UserError(f"{spec}: its space is empty; give at least one key of the config")
     if len(found.run.seeds) != 1 or not found.run.train or found.trials < 1:
@@ -116,7 +117,7 @@ def load(spec: str) -> Search:
 def _check_keys(search: Search, spec: str) -> None:
     """Raises UserError for a key of the space or the run whose value another one would replace."""
     overrides = config.flat(dict(search.run.overrides))
-    declared.check_keys(search.space, f"{spec}: space")
+    check_keys(search.space, f"{spec}: space")
     if "train.best" in {**overrides, **search.space}:
         raise UserError(f"{spec}: train.best is set by the search's metric; leave it out")
     if twice := search.space.keys() & overrides.keys():

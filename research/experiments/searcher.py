@@ -19,7 +19,7 @@ from research.experiments.search import Search
 from research.experiments.view import View
 from research.monitoring.progress import duration
 from research.monitoring.writers import METRICS, lines
-from research.training.best import is_better
+from research.run.best import is_better
 
 if TYPE_CHECKING:
     import optuna

@@ -9,9 +9,9 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 
+from research.checkpoints.checkpoint import write_checkpoint
 from research.errors import UserError
-from research.training.checkpoint import write_checkpoint
-from research.training.inference import load_model
+from research.run.loaded import load_model
 
 
 def ship(source: str, target: str) -> int:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from research.evaluation.jackknife import LEVEL, Gap
+from research.metrics.jackknife import LEVEL, Gap
 
 FEWEST = 5  # seeds on both sides for a mark of significance
 

@@ -6,10 +6,10 @@ from typing import NamedTuple
 
 from research import tasks
 from research.config import Config
-from research.data import corpus
 from research.errors import UserError, nearest
 from research.experiments import baselines
 from research.objectives import measures
+from research.run import corpus
 from research.tasks import sequence_classification, text_generation, token_classification
 
 

@@ -9,7 +9,7 @@ import json
 import sys
 from pathlib import Path
 
-from research.cli import guarded
+from research.errors import guarded
 from research.experiments import children, search
 from research.experiments.searcher import PARAMETERS
 from research.training import loop

@@ -5,8 +5,8 @@ import typing
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
-from research.commands.numbers import whole
 from research.errors import UserError, nearest
+from research.verbs import whole
 
 T = TypeVar("T")
 

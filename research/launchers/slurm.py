@@ -18,7 +18,7 @@ from types import FrameType
 from typing import Any
 
 from research import cli
-from research.errors import UserError
+from research.errors import UserError, guarded
 from research.launchers import programs, snapshot
 from research.launchers.options import fill
 from research.launchers.request import Request, check_present, committed_config
@@ -178,14 +178,14 @@ def make_run(arguments: list[str]) -> int:
     """One run of an experiment; returns its exit code."""
     from research.experiments import job
 
-    return cli.guarded(lambda: job.main(*arguments))
+    return guarded(lambda: job.main(*arguments))
 
 
 def make_report(arguments: list[str]) -> int:
     """The report of the runs of an experiment that are done; returns its exit code."""
-    from research.commands import experiment
+    from research.experiments import written
 
-    return cli.guarded(lambda: experiment.write_report(*arguments))
+    return guarded(lambda: written.write_report(*arguments))
 
 
 def _submit(executor: Any, job: Planned, before: list[str]) -> Any:

@@ -10,6 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
+from research.models import dropout
+
 Pattern = Literal["full", "causal", "prefix"]
 PATTERNS: tuple[str, ...] = ("full", "causal", "prefix")
 MASKED = -1e30  # finite, so that a row of padding gives no NaN
@@ -57,19 +59,6 @@ def rotate(
     return turned.astype(x.dtype)
 
 
-def dropout_rows(
-    x: Float[Array, "B ..."], rate: float, keys: Array | None
-) -> Float[Array, "B ..."]:
-    """Inverted dropout with one key for each row (none: no dropout).
-
-    Keys by row make the drawn mask independent of micro-batches and of the mesh.
-    """
-    if keys is None or rate == 0.0:
-        return x
-    keep = jax.vmap(lambda key: jax.random.bernoulli(key, 1.0 - rate, x.shape[1:]))(keys)
-    return jnp.where(keep, x / (1.0 - rate), jnp.zeros((), x.dtype))
-
-
 def attend(
     query: Float[Array, "B L H K"],
     key: Float[Array, "B M G K"],
@@ -96,6 +85,6 @@ def attend(
         scores -= slopes * distance[:, None, None]
     scores = jnp.where(mask[:, None, None], scores, MASKED)
     weights = jax.nn.softmax(scores, axis=-1).astype(value.dtype)
-    weights = dropout_rows(weights, dropout_rate, dropout_keys)
+    weights = dropout.rows(weights, dropout_rate, dropout_keys)
     mixed = jnp.einsum("bgrlm,bmgk->blgrk", weights, value)
     return mixed.reshape(rows, queries, heads, width)

@@ -14,10 +14,10 @@ from jaxtyping import Array, Bool, Float, Int
 
 from research.models import lora
 from research.models.config import ModelConfig
+from research.models.dropout import Place
 from research.sharding.constrain import constrain
 
 Params = dict[str, Any]
-ADAPTERS = 3  # purposes of a dropout key from here on are the adapters'
 Attend = Callable[[Array, Array, Array], Array]
 Drop = Callable[[Array, int], Array]
 
@@ -66,7 +66,7 @@ def linear(
     y = dense(config, name, features, axes, contract)(x)
     if lora.adapted(config, path):
         adapter = lora.Adapter(config, features, axes, contract, name=name + lora.SUFFIX)
-        y = y + adapter(drop(x, ADAPTERS + lora.LAYERS[path]))
+        y = y + adapter(drop(x, Place.ADAPTER + lora.LAYERS[path]))
     return y
 
 
@@ -144,10 +144,10 @@ class Block(nn.Module):
             normed = attention_norm(x)
             if not c.first_attention_norm:
                 normed = jnp.where(first, x, normed)
-            x = x + drop(heads(normed, attend, drop), 0)
-            return x + drop(mlp(mlp_norm(x), drop), 1)
-        x = attention_norm(x + drop(heads(x, attend, drop), 0))
-        return mlp_norm(x + drop(mlp(x, drop), 1))
+            x = x + drop(heads(normed, attend, drop), Place.ATTENTION_OUTPUT)
+            return x + drop(mlp(mlp_norm(x), drop), Place.MLP_OUTPUT)
+        x = attention_norm(x + drop(heads(x, attend, drop), Place.ATTENTION_OUTPUT))
+        return mlp_norm(x + drop(mlp(x, drop), Place.MLP_OUTPUT))
 
 
 class Embedding(nn.Module):

@@ -17,7 +17,7 @@ from research.models import transformer
 from research.models.config import ModelConfig
 
 Params = dict[str, Any]
-STACKED = "backbone/layers/"  # paths of what has a leading axis of layers
+STACKED = "backbone/layers/"  # what `stack_of` gives for the layers of the backbone
 
 
 def _is_box(x: Any) -> bool:
@@ -56,6 +56,13 @@ def by_path(tree: Any, is_leaf: Callable[[Any], bool] | None = None) -> dict[str
     """Leaves by path, such as "backbone/layers/mlp/up/kernel"."""
     flat, _ = jax.tree_util.tree_flatten_with_path(tree, is_leaf=is_leaf)
     return {"/".join(str(getattr(k, "key", k)) for k in path): leaf for path, leaf in flat}
+
+
+def stack_of(path: str) -> str:
+    """How the path of a leaf with a leading axis of layers begins, "backbone/layers/"; "" for any
+    other. A second backbone of the tree, such as a generator, has "generator/layers/"."""
+    name, _, rest = path.partition("/")
+    return f"{name}/layers/" if rest.startswith("layers/") else ""
 
 
 def count(tree: Params, config: ModelConfig) -> int:

@@ -14,9 +14,10 @@ import jax.numpy as jnp
 from flax.linen.spmd import LogicallyPartitioned
 from jaxtyping import Array, Bool, Float, Int
 
-from research.models import attention, kernels, lora
+from research.models import attention, dropout, kernels, lora
 from research.models.config import ModelConfig
-from research.models.layers import ADAPTERS, Block, Embedding, Params, Pooler, norm
+from research.models.dropout import Place
+from research.models.layers import Block, Embedding, Params, Pooler, norm
 from research.sharding.constrain import constrain
 
 # What of a block the backward pass finds as it was and does not compute again.
@@ -132,14 +133,10 @@ def encode(
         local = is_local(config, index)
         place = position_in_attention(config, positions, local)
 
-        def keys(purpose: int) -> Array | None:
+        def keys(place: int) -> Array | None:
             if row_keys is None:
                 return None
-            if purpose >= ADAPTERS:
-                number = (1 << 21) + len(lora.LAYERS) * index + purpose - ADAPTERS
-            else:
-                number = 3 * index + purpose + 1
-            return jax.vmap(lambda k: jax.random.fold_in(k, number))(row_keys)
+            return dropout.keys(row_keys, dropout.in_block(index, place, len(lora.LAYERS)))
 
         def attend(query: Array, key: Array, value: Array) -> Array:
             query = constrain(place(query), "rows", "length", "heads", None)
@@ -148,13 +145,19 @@ def encode(
             if kernel == "splash":
                 return fused(query, key, value, local)
             mixed = attention.attend(
-                query, key, value, mask_of(local), config.attention_dropout, keys(2), distance
+                query,
+                key,
+                value,
+                mask_of(local),
+                config.attention_dropout,
+                keys(Place.ATTENTION_WEIGHTS),
+                distance,
             )
             return constrain(mixed, "rows", "length", "heads", None)
 
-        def drop(y: Array, purpose: int) -> Array:
-            rate = config.lora_dropout if purpose >= ADAPTERS else config.dropout
-            return attention.dropout_rows(y, rate, keys(purpose))
+        def drop(y: Array, place: int) -> Array:
+            rate = config.lora_dropout if place >= Place.ADAPTER else config.dropout
+            return dropout.rows(y, rate, keys(place))
 
         x = constrain(x, "rows", "stream", None)
         return Block(config).apply({"params": block}, x, attend, drop, index == 0), None
@@ -162,8 +165,7 @@ def encode(
     if config.remat != "none":
         layer = jax.checkpoint(layer, policy=REMAT[config.remat], prevent_cse=False)
     if row_keys is not None:
-        embed_keys = jax.vmap(lambda k: jax.random.fold_in(k, 0))(row_keys)
-        x = attention.dropout_rows(x, config.dropout, embed_keys)
+        x = dropout.rows(x, config.dropout, dropout.keys(row_keys, dropout.EMBEDDINGS))
     x, _ = jax.lax.scan(layer, x, (params["layers"], jnp.arange(config.layers)))
     return constrain(finish(params, config, x), "rows", "length", None)
 

@@ -1,68 +1,71 @@
-"""Pre-training objectives; which of them a run has is its config's `objective`."""
+"""Pre-training objectives; which of them a run has is its config's `objective`.
+
+A new one is a subclass of `Objective` in a file of its own, and a line in `OBJECTIVES`.
+"""
 
 import dataclasses
+import functools
 from collections.abc import Mapping
+from typing import Any
 
 from research.models.attention import Pattern
-from research.models.config import ModelConfig
-from research.objectives import causal_lm, masked_lm, next_sentence, prefix_lm, sentence_order
-from research.objectives.causal_lm import CausalLMConfig
-from research.objectives.masked_lm import MaskedLMConfig
-from research.objectives.next_sentence import NextSentenceConfig
-from research.objectives.prefix_lm import PrefixLMConfig
-from research.objectives.protocol import Objective
-from research.objectives.sentence_order import SentenceOrderConfig
+from research.objectives.causal_lm import CausalLM
+from research.objectives.masked_lm import MaskedLM
+from research.objectives.next_sentence import NextSentence
+from research.objectives.objective import Objective
+from research.objectives.prefix_lm import PrefixLM
+from research.objectives.sentence_order import SentenceOrder
 
-MODULES = {m.NAME: m for m in (masked_lm, next_sentence, sentence_order, causal_lm, prefix_lm)}
-# The attention that each objective needs; a mixture has rows of several.
-PATTERNS: dict[str, Pattern] = {
-    masked_lm.NAME: "full",
-    next_sentence.NAME: "full",
-    sentence_order.NAME: "full",
-    causal_lm.NAME: "causal",
-    prefix_lm.NAME: "prefix",
+OBJECTIVES: dict[str, type[Objective]] = {
+    kind.name: kind for kind in (MaskedLM, NextSentence, SentenceOrder, CausalLM, PrefixLM)
 }
+ABOUT = """Which losses a pre-training has; None leaves one out.
+
+Attributes:
+{}
+  rows: in a mixture, how many of some rows have which attention, such as {{"full": 1,
+    "causal": 3}}: of every four rows of a batch one is for the losses with full attention.
+"""
 
 
-@dataclasses.dataclass(frozen=True)
-class ObjectivesConfig:
-    """Which losses a pre-training has; None leaves one out.
-
-    Attributes:
-      masked_lm: hidden tokens are predicted (BERT); full attention.
-      next_sentence: whether B is the sentence after A (BERT); full attention.
-      sentence_order: whether A and B have changed places (ALBERT); full attention.
-      causal_lm: each next token is predicted (GPT).
-      prefix_lm: the same behind a prefix of random length, which sees itself in both directions.
-      rows: in a mixture, how many of some rows have which attention, such as {"full": 1,
-        "causal": 3}: of every four rows of a batch one is for the losses with full attention.
-    """
-
-    masked_lm: MaskedLMConfig | None = None
-    next_sentence: NextSentenceConfig | None = None
-    sentence_order: SentenceOrderConfig | None = None
-    causal_lm: CausalLMConfig | None = None
-    prefix_lm: PrefixLMConfig | None = None
-    rows: Mapping[str, int] | tuple[()] = ()
+def config_class() -> type:
+    """The dataclass of the keys under `config.objective`: the options of each of `OBJECTIVES`, or
+    None, and `rows`, of type Mapping[str, int]."""
+    return _config_class(tuple(OBJECTIVES.values()))
 
 
-def names(config: ObjectivesConfig) -> list[str]:
+@functools.cache
+def _config_class(kinds: tuple[type[Objective], ...]) -> type:
+    losses = [(kind.name, kind.Options | None, None) for kind in kinds]
+    made = dataclasses.make_dataclass(
+        "ObjectivesConfig",
+        [*losses, ("rows", Mapping[str, int] | tuple[()], ())],
+        frozen=True,
+    )
+    made.__module__ = __name__  # an argument from Python 3.12 on
+    made.__doc__ = ABOUT.format("\n".join(f"  {kind.name}: {kind.meaning}." for kind in kinds))
+    return made
+
+
+ObjectivesConfig = config_class()  # of the objectives above
+
+
+def names(config: Any) -> list[str]:
     """The losses that a config has."""
-    return [name for name in PATTERNS if getattr(config, name) is not None]
+    return [name for name in OBJECTIVES if getattr(config, name, None) is not None]
 
 
-def measures(config: ObjectivesConfig) -> list[str]:
+def measures(config: Any) -> list[str]:
     """The names of what an evaluation yields, of all its losses."""
-    ones = dict.fromkeys(("loss", "correct", "count", "bytes"), 1.0)
-    return [measure for name in names(config) for measure in MODULES[name].finish(ones)]
+    return [measure for name in names(config) for measure in OBJECTIVES[name].measures]
 
 
-def patterns(config: ObjectivesConfig) -> list[Pattern]:
+def patterns(config: Any) -> list[Pattern]:
     """The kinds of attention that they need, each once."""
-    return list(dict.fromkeys(PATTERNS[name] for name in names(config)))
+    return list(dict.fromkeys(OBJECTIVES[name].pattern for name in names(config)))
 
 
-def places(config: ObjectivesConfig) -> dict[Pattern, tuple[int, int, int]]:
+def places(config: Any) -> dict[Pattern, tuple[int, int, int]]:
     """Which rows of a batch have which attention, as `Objective.rows`."""
     found, at = {}, 0
     rows = dict(config.rows) or {pattern: 1 for pattern in patterns(config)}
@@ -72,31 +75,16 @@ def places(config: ObjectivesConfig) -> dict[Pattern, tuple[int, int, int]]:
     return found
 
 
-def only(config: ObjectivesConfig, pattern: Pattern) -> ObjectivesConfig:
-    """The objectives of one kind of attention."""
-    others = [name for name in names(config) if PATTERNS[name] != pattern]
-    return dataclasses.replace(config, rows=(), **dict.fromkeys(others))
+def for_evaluation(config: Any) -> Any:
+    """The same objectives with the options that they are measured with."""
+    options = {name: OBJECTIVES[name].measured(getattr(config, name)) for name in names(config)}
+    return dataclasses.replace(config, **options)
 
 
-def for_evaluation(config: ObjectivesConfig) -> ObjectivesConfig:
-    """The same objectives as they are measured: masked LM by tokens at 15 %."""
-    if config.masked_lm is None:
-        return config
-    return dataclasses.replace(config, masked_lm=MaskedLMConfig(masked_lm.EVAL_RATE, "token"))
-
-
-def make_objectives(config: ObjectivesConfig, model: ModelConfig) -> tuple[Objective, ...]:
-    """The objectives as functions, in a fixed order."""
-    made = []
-    if config.masked_lm:
-        made.append(masked_lm.make(model))
-    if config.next_sentence:
-        made.append(next_sentence.make(model))
-    if config.sentence_order:
-        made.append(sentence_order.make(model))
-    if config.causal_lm:
-        made.append(causal_lm.make(model, config.causal_lm))
-    if config.prefix_lm:
-        made.append(prefix_lm.make(model, config.prefix_lm))
+def make_objectives(config: Any) -> tuple[Objective, ...]:
+    """The objectives of a config, in the order of `OBJECTIVES`."""
     rows = places(config)
-    return tuple(dataclasses.replace(o, rows=rows[o.pattern]) for o in made)
+    return tuple(
+        OBJECTIVES[name](getattr(config, name), rows[OBJECTIVES[name].pattern])
+        for name in names(config)
+    )

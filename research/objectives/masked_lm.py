@@ -1,22 +1,34 @@
-"""Masked language modelling (Devlin et al. 2018, arXiv:1810.04805)."""
+"""Masked language modelling (Devlin et al. 2018, arXiv:1810.04805, section 3.1): all of it.
+
+Whole words are masked as in BERT's later release; spans as in SpanBERT (Joshi et al. 2020,
+arXiv:1907.10529): of 1 to 10 words, geometric with p = 0.2, 3.8 on average, each span masked,
+replaced or kept as a whole. Corruption is drawn on the host.
+"""
 
 import dataclasses
 import math
-from collections.abc import Mapping
+import re
 from typing import Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from research.evaluation import language
+from research.data.batch import framed
+from research.data.special_tokens import Templated
+from research.errors import UserError
+from research.metrics.counts import mean
+from research.metrics.language import perplexity
 from research.models import heads, transformer
-from research.models.config import ModelConfig
-from research.objectives import vocabulary
-from research.objectives.protocol import Objective
+from research.objectives import choices, vocabulary
+from research.objectives.objective import Objective, Reader
 
-NAME = "masked_lm"
-EVAL_RATE = 0.15  # always, so that runs with other rates stay comparable
-TOP = 5
+EVAL_RATE = 0.15
+MASK = "[MASK]"  # understood whatever the tokenizer calls its own
+SPAN_P, SPAN_MAX = 0.2, 10
+# Of lengths up to 1, 2, …, SPAN_MAX words: shares of a geometric distribution that ends there.
+SPAN_SHARES = np.cumsum((1 - SPAN_P) ** np.arange(SPAN_MAX))
+SPAN_SHARES /= SPAN_SHARES[-1]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,46 +44,250 @@ class MaskedLMConfig:
     unit: Literal["token", "word", "span"] = "token"
 
 
+class MaskedLM(Objective):
+    """Only the P predicted positions of a row meet the vocabulary."""
+
+    name = "masked_lm"
+    meaning = "hidden tokens are predicted (BERT); full attention"
+    measures = ("masked_loss", "masked_perplexity", "masked_accuracy")
+    asks = ("text",)
+    gives = f"the five best fillings of each {MASK} in it"
+    Options = MaskedLMConfig
+
+    def check(self):
+        rate = self.options.rate
+        if not 0.0 < rate < 1.0:
+            raise UserError(f"config.objective.masked_lm.rate={rate} must be in (0, 1)")
+
+    @classmethod
+    def measured(cls, options):
+        """Always 15 % of single tokens, so that runs with other rates stay comparable."""
+        return MaskedLMConfig(EVAL_RATE, "token")
+
+    def check_tokenizer(self, tokenizer):
+        super().check_tokenizer(tokenizer)
+        tokenizer.require("mask", "masked language modelling replaces tokens by it")
+
+    def laid(self, layout):
+        return dataclasses.replace(layout, predictions=capacity(layout.length, self.options.rate))
+
+    def predicted(self, tokens):
+        return predicted_count(tokens, self.options.rate)
+
+    def edit(self, slot, tokenizer, draw):
+        corruption = corrupt(
+            slot.tokens,
+            np.isin(slot.tokens, tokenizer.special),
+            slot.word_starts,
+            self.options.rate,
+            self.options.unit,
+            tokenizer.mask,
+            tokenizer.ordinary,
+            draw("mask"),
+        )
+        return dataclasses.replace(
+            slot,
+            tokens=corruption.tokens,
+            predict_positions=corruption.positions,
+            predict_targets=corruption.targets,
+        )
+
+    def marks(self, batch, row, tokenizer):
+        marks: dict[int, str] = {}
+        names = ("predict_positions", "predict_targets", "predict_weights")
+        for place, target, weight in zip(*(batch[name][row] for name in names), strict=True):
+            if weight:
+                now, then = (tokenizer.token(i) for i in (batch["tokens"][row, place], target))
+                marks[int(place)] = then if now == then else f"{now} → {then}"
+        return marks
+
+    def head(self, model):
+        return heads.MaskedLM(model)
+
+    def vocabulary_places(self, layout):
+        return layout.predictions
+
+    def weight(self, batch):
+        return jnp.sum(batch["predict_weights"])
+
+    def _features(self, params, model, hidden, batch):
+        x = transformer.gather(hidden, batch["predict_positions"])
+        x, bias = heads.MaskedLM(model).apply({"params": params["heads"][self.name]}, x)
+        return x, heads.output_table(params, model, self.name), bias
+
+    def loss(self, params, model, hidden, batch, row_keys):
+        features = self._features(params, model, hidden, batch)
+        targets, weights = batch["predict_targets"], batch["predict_weights"]
+        total, correct = vocabulary.sums(*features, targets, weights, model.vocab_size)
+        return total, {"loss": total, "correct": correct, "count": self.weight(batch)}
+
+    def metrics(self, counts):
+        loss = mean(counts["loss"], counts["count"])
+        accuracy = mean(counts["correct"], counts["count"])
+        return dict(zip(self.measures, (loss, perplexity(loss), accuracy), strict=True))
+
+    def outputs(self, params, model, hidden, batch):
+        features = self._features(params, model, hidden, batch)
+        logits = heads.vocabulary_logits(*features, model.vocab_size)
+        return {"predict": choices.top(jax.nn.softmax(logits))}
+
+    def reader(self, tokenizer, layout, examples):
+        """The most probable tokens for each mask token of an example's "text".
+
+        A prediction is {"masks": [[{"token", "probability"}, …], …]}, best first.
+
+        Raises UserError for a tokenizer without a mask token.
+        """
+        mask = tokenizer.require("mask", "filling it")
+        name, around = tokenizer.token(mask), len(tokenizer.frame(1))
+        # Room for the predictions of any row: as many as its slots can have. Texts that are asked
+        # one by one share a program, however many each has.
+        most = max(e["text"].replace(MASK, name).count(name) for e in examples)
+        most = max(1, most) if len(examples) > 1 else layout.length
+        predictions = min(layout.length, layout.slots * most)
+        layout = dataclasses.replace(layout, predictions=predictions)
+
+        def make_slots(example, number, labelled):
+            text = example["text"].replace(MASK, name)
+            masks = [match.span() for match in re.finditer(re.escape(name), text)]
+            ids = tokenizer.encode(Templated.of(text, masks)).ids
+            slot = framed(tokenizer, [ids], max(layout.length, len(ids) + around))
+            if len(slot) > layout.length:
+                raise UserError(
+                    f"{_place(example)} has {len(ids)} tokens, more than the "
+                    f"{layout.length - around} that this checkpoint reads at a time"
+                )
+            places = np.flatnonzero(slot.tokens == mask)
+            if not len(places):
+                raise UserError(
+                    f"{_place(example)} has no {name}; write {name} where a word is to be found"
+                )
+            targets = np.full(len(places), mask)
+            slot = dataclasses.replace(slot, predict_positions=places, predict_targets=targets)
+            return [dataclasses.replace(slot, example=number, weight=0.0)]
+
+        def predict(example, slots, outputs):
+            pairs = zip(outputs[0]["token"], outputs[0]["probability"], strict=True)
+            return {"masks": [choices.listed(tokenizer, *pair) for pair in pairs]}
+
+        def show(example, prediction):
+            filled = "; ".join(map(choices.line, prediction["masks"]))
+            return f"{example['text']} → {filled}"
+
+        return Reader(layout, self, make_slots, predict, show)
+
+    def sample(self, words):
+        middle = len(words) // 2
+        asked = [*words[:middle], MASK, *words[middle + 1 :]]
+        return {"text": " ".join(asked)}, words[middle]
+
+
+def _place(example) -> str:
+    return f"the text of example {example['id']!r}" if "id" in example else "the text"
+
+
 def capacity(length: int, rate: float) -> int:
     """P: predicted positions of a row, with room for the rounding of a few short slots."""
     return math.ceil(length * rate) + 4
 
 
-def make(model: ModelConfig) -> Objective:
-    """Only the P predicted positions of a row meet the vocabulary."""
-    head = heads.MaskedLM(model)
+@dataclasses.dataclass(frozen=True)
+class Corruption:
+    """What to predict and what to put in its place."""
 
-    def features(params, config, hidden, positions):
-        x = transformer.gather(hidden, positions)
-        return head.apply({"params": params["heads"][NAME]}, x)
-
-    def loss(params, config, hidden, batch, row_keys):
-        x, bias = features(params, config, hidden, batch["predict_positions"])
-        table = heads.output_table(params, config, NAME)
-        total, correct = vocabulary.sums(
-            x, table, bias, batch["predict_targets"], batch["predict_weights"], config.vocab_size
-        )
-        return total, {"loss": total, "correct": correct, "count": weight(batch)}
-
-    def weight(batch):
-        return jnp.sum(batch["predict_weights"])
-
-    def outputs(params, config, hidden, batch):
-        x, bias = features(params, config, hidden, batch["predict_positions"])
-        table = heads.output_table(params, config, NAME)
-        logits = heads.vocabulary_logits(x, table, bias, config.vocab_size)
-        probability, token = jax.lax.top_k(jax.nn.softmax(logits), TOP)
-        return {"predict": {"probability": probability, "token": token}}
-
-    return Objective(NAME, "full", head, weight, loss, finish, outputs)
+    tokens: np.ndarray  # [n] with the predicted positions replaced
+    positions: np.ndarray  # [p] ascending
+    targets: np.ndarray  # [p] the tokens that were there
 
 
-def finish(counts: Mapping[str, float]) -> dict[str, float]:
-    """masked_accuracy, masked_loss and masked_perplexity of a split."""
-    return language.finish(
-        {
-            "masked_loss": counts["loss"],
-            "masked_correct": counts["correct"],
-            "masked": counts["count"],
-        }
-    )
+def predicted_count(n: int, rate: float) -> int:
+    """Positions predicted in a slot of `n` tokens, specials counted: max(1, round(rate * n))."""
+    return max(1, round(rate * n))
+
+
+def _units(word_starts: np.ndarray, candidates: np.ndarray) -> list[np.ndarray]:
+    """Candidate positions grouped into whole words."""
+    group = np.cumsum(word_starts)[candidates]
+    cuts = np.flatnonzero(np.diff(group)) + 1
+    return np.split(candidates, cuts)
+
+
+def _ends(words: list[np.ndarray], candidates: np.ndarray) -> np.ndarray:
+    """Of each word the number of the first one behind it that does not follow without a gap, which
+    a special token leaves."""
+    firsts = np.cumsum([0, *map(len, words[:-1])])  # of each word, among the candidates
+    stretch = np.cumsum(np.diff(candidates, prepend=candidates[0]) > 1)[firsts]
+    return np.searchsorted(stretch, stretch, side="right")
+
+
+def choose(
+    candidates: np.ndarray,
+    count: int,
+    unit: Literal["token", "word", "span"],
+    word_starts: np.ndarray,
+    rng: np.random.Generator,
+) -> tuple[np.ndarray, np.ndarray]:
+    """`count` of the candidate positions (fewer if there are fewer), ascending, and of each the
+    number of the draw by which it is replaced: one for each token, for spans one for each span.
+
+    Whole units are taken until the count is reached; one that would exceed it is passed over, and
+    the last places are filled with parts of words, so that the number predicted is always exact.
+    """
+    count = min(count, len(candidates))
+    if unit == "token" or not count:
+        return np.sort(rng.permutation(candidates)[:count]), np.arange(count)
+    words = _units(word_starts, candidates)
+    ends = _ends(words, candidates) if unit == "span" else ()
+    chosen: dict[int, int] = {}  # position -> the first word of its unit
+    for w in rng.permutation(len(words)):
+        if len(chosen) == count:
+            break
+        end = w + 1
+        if unit == "span":
+            end = min(end + int(np.searchsorted(SPAN_SHARES, rng.random())), ends[w])
+        piece = [int(p) for word in words[w:end] for p in word if int(p) not in chosen]
+        if unit == "span":
+            piece = piece[: count - len(chosen)]
+        if len(chosen) + len(piece) <= count:
+            chosen |= dict.fromkeys(piece, int(w))
+    if len(chosen) < count:
+        left = np.array([p for p in candidates if int(p) not in chosen])
+        chosen |= dict.fromkeys(map(int, rng.permutation(left)[: count - len(chosen)]), -1)
+    positions = sorted(chosen)
+    if unit == "word":
+        return np.array(positions, np.int64), np.arange(count)
+    spans = np.unique([chosen[p] for p in positions], return_inverse=True)[1]
+    return np.array(positions, np.int64), spans
+
+
+def corrupt(
+    tokens: np.ndarray,
+    special: np.ndarray,
+    word_starts: np.ndarray,
+    rate: float,
+    unit: Literal["token", "word", "span"],
+    mask_id: int,
+    ordinary: np.ndarray,
+    rng: np.random.Generator,
+) -> Corruption:
+    """Chooses positions and replaces 80 % by [MASK], 10 % by a random token, 10 % by itself: of
+    single tokens or, where `unit` is "span", of spans.
+
+    Args:
+        tokens: int [n], with its special tokens.
+        special: bool [n], true where a token must never be predicted.
+        word_starts: bool [n], true at the first token of a word.
+        rate: share of the n tokens to predict.
+        mask_id: the id of [MASK].
+        ordinary: ids a random replacement is drawn from (no special ones).
+    """
+    candidates = np.flatnonzero(~special)
+    count = predicted_count(len(tokens), rate)
+    positions, draws = choose(candidates, count, unit, word_starts, rng)
+    targets = tokens[positions]
+    draw = rng.random(len(positions))[draws]
+    random_tokens = ordinary[rng.integers(len(ordinary), size=len(positions))]
+    replaced = np.where(draw < 0.8, mask_id, np.where(draw < 0.9, random_tokens, targets))
+    corrupted = tokens.copy()
+    corrupted[positions] = replaced
+    return Corruption(corrupted, positions, targets)

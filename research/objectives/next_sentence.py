@@ -1,15 +1,16 @@
 """Next sentence prediction (Devlin et al. 2018). Class 0: B follows A; 1: B is random."""
 
 import dataclasses
-from collections.abc import Mapping
+from bisect import bisect_left
+from collections.abc import Sequence
 
-from research.evaluation import language
-from research.models.config import ModelConfig
-from research.objectives import pairs
-from research.objectives.protocol import Objective
+import numpy as np
 
-NAME = "next_sentence"
-LABEL = "random_next"
+from research.data import plan
+from research.errors import UserError
+from research.objectives.sentence_pairs import SentencePairs, truncated
+
+DRAWS = 4  # of a random sentence, at most
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,17 +24,131 @@ class NextSentenceConfig:
     short: float = 0.1
 
 
-def make(model: ModelConfig) -> Objective:
-    """A classifier on the first token of each pair. Raises UserError as `pairs.make`."""
-    return pairs.make(NAME, LABEL, model, finish)
+class NextSentence(SentencePairs):
+    """B follows A, or comes from another document of A's source."""
+
+    name = "next_sentence"
+    meaning = "whether B is the sentence after A (BERT); full attention"
+    measures = ("next_sentence_loss", "next_sentence_accuracy")
+    label = "random_next"
+    classes = ("B is what follows A", "B is random")
+    Options = NextSentenceConfig
+
+    def check_split(self, counts):
+        if not counts["paired_documents"]:
+            raise UserError(
+                "next sentence prediction needs a source with two documents of two sentences or "
+                "more in one block of a split: a random next sentence is one of another document "
+                "of the same source. Give config.data.corpus as several documents, hold out more "
+                "of them (config.data.held_out_percent), or leave it out: "
+                "--config.objective.next_sentence=None"
+            )
+
+    def plan(self, text, rows, rng):
+        sentences, sources = self.sentences(text), text.block.sources
+        specials = self.specials(text.tokenizer)
+        return plan_pairs(sentences, sources, rows, rng, self.options.short, specials)
 
 
-def finish(counts: Mapping[str, float]) -> dict[str, float]:
-    """next_sentence_accuracy and next_sentence_loss of a split."""
-    return language.finish(
-        {
-            "next_sentence_loss": counts["loss"],
-            "next_sentence_correct": counts["correct"],
-            "pairs": counts["count"],
-        }
-    )
+class _Others:
+    """What a random B may come from: the documents of one source that make pairs."""
+
+    def __init__(self, sentences: Sequence[Sequence[int]], documents: Sequence[int]):
+        self._sentences, self._documents = sentences, list(documents)
+        self._ends = np.cumsum([sentences[d][-1] for d in documents])
+        self._place = {d: n for n, d in enumerate(documents)}
+
+    def draw(
+        self, doc: int, wanted: int, full: bool, rng: np.random.Generator
+    ) -> tuple[int, int, int]:
+        """(document, first token, end) of whole sentences of another document.
+
+        The document is drawn by its tokens, as true pairs are by theirs; the beginning is any of
+        its sentences but the first, which follows nothing. Where the pair fills its room (`full`)
+        it is the first of DRAWS that has `wanted` tokens or more, as a document may end too soon;
+        else the one of DRAWS that comes nearest to them.
+        """
+        own = self._place[doc]
+        end = int(self._ends[own])
+        size = self._sentences[doc][-1]
+        drawn = []
+        for _ in range(DRAWS):
+            token = int(rng.integers(int(self._ends[-1]) - size))
+            token += size * (token >= end - size)
+            other = self._documents[int(np.searchsorted(self._ends, token, side="right"))]
+            offsets = self._sentences[other]
+            at = int(rng.integers(1, len(offsets) - 1))
+            last = min(len(offsets) - 1, bisect_left(offsets, offsets[at] + wanted, at + 1))
+            if not full and last > at + 1:
+                over = offsets[last] - offsets[at] - wanted
+                last -= over > wanted - (offsets[last - 1] - offsets[at])
+            drawn.append((other, offsets[at], offsets[last]))
+            if full and drawn[-1][2] - drawn[-1][1] >= wanted:
+                return drawn[-1]
+        return min(drawn, key=lambda b: abs(b[2] - b[1] - wanted))
+
+
+def plan_pairs(
+    sentences: Sequence[Sequence[int]],
+    sources: Sequence[int],
+    rows: plan.Rows,
+    rng: np.random.Generator,
+    short: float = 0.1,
+    specials: tuple[int, int] = (2, 3),
+) -> np.ndarray:
+    """Sentence pairs for next sentence prediction (Devlin et al. 2018, appendix A.2).
+
+    A is one or more sentences; B is what follows, or, in half of the pairs, about as much of
+    another document. A pair fills what the row has left, or, with probability `short`, a random
+    part of it.
+
+    Nothing but reading tells the two kinds apart: a random B comes from another document of the
+    same source in the block, and is as long as the true one would be (see `_Others.draw`); of two
+    pairs of a source, one after the other, one is random.
+    What cannot be told from its kind makes no pair: documents of one sentence, those that are
+    alone of their source, and a last sentence that is left over are slices, as in
+    `plan.plan_slices`.
+
+    Args:
+        sentences: for each document its sentences' token offsets, the end last.
+        sources: for each document the number of its source.
+        specials: positions that a slot of one text needs beside it, and a slot of two.
+
+    Returns: slots [N] of dtype plan.SLOT; the label of a slice is plan.NO_PAIR.
+    """
+    single, double = specials
+    least = double + max(2, min(16, rows.length // 8))
+    pairs = plan.paired([len(offsets) - 1 for offsets in sentences], sources)
+    others = {
+        source: _Others(sentences, [d for d in np.flatnonzero(pairs) if sources[d] == source])
+        for source in set(np.asarray(sources)[pairs].tolist())
+    }
+    owed: dict[int, bool] = {}  # source -> what the second of two pairs has to be
+    for doc in rng.permutation(len(sentences)):
+        doc, source, offsets = int(doc), int(sources[doc]), sentences[doc]
+        last = len(offsets) - 1
+        i = 0
+        while i < last:
+            if last - i < 2 or not pairs[doc]:
+                plan.slices(rows, doc, offsets[i], offsets[-1], single, plan.NO_PAIR)
+                break
+            room = rows.room(least) - double
+            target = room if rng.random() >= short else int(rng.integers(2, room + 1))
+            j = min(last, max(i + 2, bisect_left(offsets, offsets[i] + target)))
+            middle = int(rng.integers(i + 1, j))
+            random_next = owed.pop(source, None)
+            if random_next is None:
+                random_next = bool(rng.random() < 0.5)
+                owed[source] = not random_next
+            a, b, other = (offsets[i], offsets[middle]), (offsets[middle], offsets[j]), doc
+            start, i = i, j
+            if random_next:
+                full = b[1] - offsets[start] >= target
+                wanted = target - (a[1] - a[0]) if full else b[1] - b[0]
+                other, *b = others[source].draw(doc, wanted, full, rng)
+                i = middle
+            cut = truncated(a[1] - a[0], b[1] - b[0], target, rng)
+            a, b = (a[0] + cut[0], a[1] - cut[1]), (b[0] + cut[2], b[1] - cut[3])
+            tokens = a[1] - a[0] + b[1] - b[0] + double
+            rows.add(tokens, (doc, *a, other, *b, int(random_next)))
+    return rows.array()

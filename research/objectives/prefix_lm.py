@@ -5,15 +5,10 @@ predicted from all before it.
 """
 
 import dataclasses
-from collections.abc import Mapping
 
-from research.evaluation import language
-from research.models.config import ModelConfig
-from research.objectives import causal_lm
-from research.objectives.causal_lm import CausalLMConfig
-from research.objectives.protocol import Objective
-
-NAME = "prefix_lm"
+from research.metrics.counts import mean
+from research.metrics.language import perplexity
+from research.objectives.causal_lm import CausalLM
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,20 +22,29 @@ class PrefixLMConfig:
     chunk: int = 128
 
 
-def make(model: ModelConfig, options: PrefixLMConfig) -> Objective:
-    """Causal language modelling behind the prefix, on causal language modelling's head."""
-    base = causal_lm.make(model, CausalLMConfig(options.chunk))
-    return dataclasses.replace(
-        base, name=NAME, pattern="prefix", finish=finish, head_name=causal_lm.NAME
-    )
+class PrefixLM(CausalLM):
+    """Causal language modelling behind a prefix, on causal language modelling's head."""
 
+    name = "prefix_lm"
+    meaning = "the same behind a prefix of random length, which sees itself in both directions"
+    pattern = "prefix"
+    measures = ("prefix_loss", "prefix_perplexity", "prefix_accuracy")
+    Options = PrefixLMConfig
 
-def finish(counts: Mapping[str, float]) -> dict[str, float]:
-    """prefix_loss, prefix_perplexity and prefix_accuracy of a split, of what follows the prefix."""
-    return language.finish(
-        {
-            "prefix_loss": counts["loss"],
-            "prefix_correct": counts["correct"],
-            "continued": counts["count"],
-        }
-    )
+    def laid(self, layout):
+        return dataclasses.replace(super().laid(layout), prefix=True)
+
+    def prefix(self, tokens, draw):
+        """At least one token is left to be predicted."""
+        return int(draw("prefix").integers(1, max(2, tokens)))
+
+    def told(self, batch, row, slot):
+        first, last = int(batch["first"][row, slot]), int(batch["last"][row, slot])
+        seen = batch["prefix"][row, first : last + 1].sum()
+        return f"the first {seen} tokens see each other" if seen else ""
+
+    def metrics(self, counts):
+        """Of what follows the prefix."""
+        loss = mean(counts["loss"], counts["count"])
+        accuracy = mean(counts["correct"], counts["count"])
+        return dict(zip(self.measures, (loss, perplexity(loss), accuracy), strict=True))

@@ -5,15 +5,13 @@ Class 0: A comes before B; 1: after it.
 """
 
 import dataclasses
-from collections.abc import Mapping
+from bisect import bisect_left
+from collections.abc import Sequence
 
-from research.evaluation import language
-from research.models.config import ModelConfig
-from research.objectives import pairs
-from research.objectives.protocol import Objective
+import numpy as np
 
-NAME = "sentence_order"
-LABEL = "swapped"
+from research.data import plan
+from research.objectives.sentence_pairs import SentencePairs, truncated
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,17 +25,59 @@ class SentenceOrderConfig:
     short: float = 0.1
 
 
-def make(model: ModelConfig) -> Objective:
-    """A classifier on the first token of each pair. Raises UserError as `pairs.make`."""
-    return pairs.make(NAME, LABEL, model, finish)
+class SentenceOrder(SentencePairs):
+    """A and B are neighbours, in their order or in the other one."""
+
+    name = "sentence_order"
+    meaning = "whether A and B have changed places (ALBERT); full attention"
+    measures = ("sentence_order_loss", "sentence_order_accuracy")
+    label = "swapped"
+    classes = ("B is what follows A", "A is what follows B")
+    Options = SentenceOrderConfig
+
+    def plan(self, text, rows, rng):
+        specials = self.specials(text.tokenizer)[1]
+        return plan_ordered_pairs(self.sentences(text), rows, rng, self.options.short, specials)
 
 
-def finish(counts: Mapping[str, float]) -> dict[str, float]:
-    """sentence_order_accuracy and sentence_order_loss of a split."""
-    return language.finish(
-        {
-            "sentence_order_loss": counts["loss"],
-            "sentence_order_correct": counts["correct"],
-            "ordered_pairs": counts["count"],
-        }
-    )
+def plan_ordered_pairs(
+    sentences: Sequence[Sequence[int]],
+    rows: plan.Rows,
+    rng: np.random.Generator,
+    short: float = 0.1,
+    specials: int = 3,
+) -> np.ndarray:
+    """Pairs of neighbours for sentence order prediction (Lan et al. 2019, section 3.1).
+
+    A and B are one or more sentences each, the second right behind the first, and change places
+    half the time. A pair fills what the row has left, or, with probability `short`, a random part
+    of it; a last sentence that would be left alone goes into the pair before it. The one sentence
+    of a document is cut in two, and where it is a single token there is no order: it is left out.
+
+    Args and returns: as in `next_sentence.plan_pairs`; `specials` of a slot of two texts.
+    """
+    least = specials + max(2, min(16, rows.length // 8))
+    for doc in rng.permutation(len(sentences)):
+        doc = int(doc)
+        offsets = sentences[doc]
+        if offsets[-1] < 2:
+            continue
+        if len(offsets) == 2:
+            offsets = [0, int(rng.integers(1, offsets[-1])), offsets[-1]]
+        last = len(offsets) - 1
+        i = 0
+        while i < last:
+            room = rows.room(least) - specials
+            target = room if rng.random() >= short else int(rng.integers(2, room + 1))
+            j = min(last, max(i + 2, bisect_left(offsets, offsets[i] + target)))
+            j = last if last - j == 1 else j
+            middle = int(rng.integers(i + 1, j))
+            a, b = (offsets[i], offsets[middle]), (offsets[middle], offsets[j])
+            i = j
+            cut = truncated(a[1] - a[0], b[1] - b[0], target, rng)
+            a, b = (a[0] + cut[0], a[1] - cut[1]), (b[0] + cut[2], b[1] - cut[3])
+            swapped = bool(rng.random() < 0.5)
+            a, b = (b, a) if swapped else (a, b)
+            tokens = a[1] - a[0] + b[1] - b[0] + specials
+            rows.add(tokens, (doc, *a, doc, *b, int(swapped)))
+    return rows.array()

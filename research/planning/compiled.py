@@ -23,9 +23,9 @@ from research.planning import hlo
 from research.planning.collectives import Collective
 from research.planning.hlo import Costs
 from research.planning.topology import quiet
+from research.run.run import Run
 from research.sharding import constrain
 from research.sharding import mesh as meshes
-from research.training.run import Run
 
 
 @dataclasses.dataclass(frozen=True)

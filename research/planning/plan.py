@@ -16,11 +16,11 @@ from research.planning import compiled
 from research.planning.chips import CHIPS, GIB, Chip
 from research.planning.collectives import SLICES
 from research.planning.compiled import Compiled
+from research.run import flops
+from research.run import run as runs
+from research.run.run import Run
+from research.run.synthetic import synthetic_run
 from research.sharding import mesh as meshes
-from research.training import flops
-from research.training import run as runs
-from research.training.run import Run
-from research.training.synthetic import synthetic_run
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,7 +99,7 @@ def estimate(plan: Plan) -> Estimate | None:
 
 
 def formula(run: Run) -> float:
-    """FLOPs of a train step of all devices by the model's formula (`research.training.flops`)."""
+    """FLOPs of a train step of all devices by the model's formula (`research.run.flops`)."""
     rows = run.train.batch_rows(0)
     return flops.train_step(run.model, run.train.layout, rows, run.objectives)
 

@@ -10,15 +10,13 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from research.data.batch import Layout, Slot
 from research.data.chats import ROLES
 from research.data.encoding import bytes_of
-from research.data.tokenizer import Tokenizer
 from research.errors import UserError, nearest
 from research.generation.decoding import DecodingConfig
-from research.models.config import ModelConfig
-from research.tasks import text_generation, turns
-from research.tasks.protocol import Example, Prediction, Task
+from research.objectives.objective import Example
+from research.tasks import turns
+from research.tasks.text_generation import Generation, in_windows
 
 NAME = "chat"
 
@@ -43,89 +41,65 @@ class ChatConfig:
     decoding: DecodingConfig = DecodingConfig()
 
 
-def metrics(config: ChatConfig) -> tuple[str, ...]:
-    """The names of what `finish` yields."""
-    return ("loss", "perplexity", "bits_per_byte")
+class Chat(Generation):
+    """A conversation longer than the row goes on in further windows, so each learnt token is
+    predicted once. To generate, the oldest turns are left out where there is no room, but not the
+    system's."""
 
+    name = NAME
+    kind = "chat"
+    forms = ((("text",), "the reply to it"), (("messages",), "the same, for a conversation"))
+    Options = ChatConfig
 
-finish_loss = text_generation.finish_loss
+    def check(self):
+        """Raises UserError for roles that do not exist, and sizes that cannot be."""
+        self._form = turns.form(self.tokenizer)
+        self._check_sizes()
+        for role in self.options.roles:
+            if role not in ROLES:
+                raise UserError(f"config.task.roles: no role {role!r}{nearest(role, ROLES)}")
+        if not self.options.roles:
+            raise UserError("config.task.roles is empty: then nothing is learnt")
 
-
-def make(
-    config: ChatConfig, model: ModelConfig, tokenizer: Tokenizer, length: int, slots: int
-) -> Task:
-    """The task on rows of `length` tokens with at most `slots` conversations or windows.
-
-    A conversation longer than the row goes on in further windows, so each learnt token is predicted
-    once. To generate, the oldest turns are left out where there is no room, but not the system's.
-
-    Raises UserError for roles that do not exist, and sizes that cannot be.
-    """
-    form = turns.form(tokenizer)
-    start = tokenizer.begin("it begins every text")
-    _check(config, length, length - 1 - len(start))
-    special = np.array(sorted(tokenizer.special_ids))
-
-    def prompt(example: Example) -> str:
+    def prompt(self, example):
         messages = _asked(example)
-        room = length - len(start) - config.max_new_tokens
-        while len((found := tokenizer.encode(turns.prompt(form, messages))).ids) > room:
+        room = self.layout.length - len(self._start()) - self.options.max_new_tokens
+        while True:
+            text = turns.prompt(self._form, messages)
+            encoding = self.tokenizer.encode(text)
+            if len(encoding.ids) <= room:
+                return text
             first = int(messages[0]["role"] == "system")
             if len(messages) <= first + 1:
-                return turns.prompt(form, messages).since(int(found.starts[-room]))
+                return text.since(int(encoding.starts[-room]))
             messages = messages[:first] + messages[first + 1 :]
-        return turns.prompt(form, messages)
 
-    def make_slots(example: Example, number: int, labelled: bool) -> list[Slot]:
-        text, spans = turns.write(form, _messages(example))
-        encoding = tokenizer.encode(text)
+    def slots(self, example, number, labelled):
+        text, spans = turns.write(self._form, _messages(example))
+        encoding, start = self.tokenizer.encode(text), self._start()
         learnt = np.zeros(len(text) + 1, np.float32)
         for role, first, end in spans:
-            learnt[first:end] = role in config.roles
+            learnt[first:end] = role in self.options.roles
         weights = learnt[encoding.starts]
         if labelled and not weights.any():
             raise UserError(
-                f"example {example['id']!r}: no turn of {' or '.join(config.roles)}, of whom "
+                f"example {example['id']!r}: no turn of {' or '.join(self.options.roles)}, of whom "
                 "config.task.roles learns"
             )
-        sizes = bytes_of(text, encoding) * ~np.isin(encoding.ids, special)
+        sizes = bytes_of(text, encoding) * ~np.isin(encoding.ids, self.tokenizer.special)
         before = np.zeros(len(start) - 1, np.float32)
-        return text_generation.in_windows(
+        return in_windows(
             np.concatenate([start, encoding.ids]).astype(np.int32),
             np.concatenate([before, weights]),
             np.concatenate([before, sizes]).astype(np.float32),
-            length,
-            config.overlap,
+            self.layout.length,
+            self.options.overlap,
             number,
             labelled,
         )
 
-    def counts(example: Example, prediction: Prediction) -> dict[str, float]:
-        return {name: prediction[name] for name in ("loss", "tokens", "bytes")}
-
-    def show(example: Example, prediction: Prediction) -> str:
-        asked = " ".join(_asked(example)[-1]["content"].split())
-        if "text" in prediction:
-            return f"{asked} → {' '.join(prediction['text'].split())}"
-        measured = text_generation.finish_story(prediction) if prediction else {}
-        return f"{asked} → (perplexity {measured.get('perplexity', float('nan')):.1f})"
-
-    return Task(
-        NAME,
-        "chat",
-        Layout(length, slots, targets=True, bytes=True),
-        text_generation.objective(model, config.chunk),
-        make_slots,
-        text_generation.measured,
-        counts,
-        text_generation.finish_story,
-        "perplexity",
-        show,
-        prompt=prompt,
-        max_new_tokens=config.max_new_tokens,
-        decoding=config.decoding,
-        higher_is_better=False,
-    )
+    def asked(self, example):
+        return _asked(example)[-1]["content"]
 
 
 def _messages(example: Example) -> Sequence[Mapping[str, str]]:
@@ -139,12 +113,3 @@ def _asked(example: Example) -> Sequence[Mapping[str, str]]:
     """The turns that the assistant is to answer: those before its last one."""
     messages = _messages(example)
     return messages[:-1] if len(messages) > 1 and messages[-1]["role"] == "assistant" else messages
-
-
-def _check(config: ChatConfig, length: int, most: int) -> None:
-    text_generation.check_sizes(config, length, most)
-    for role in config.roles:
-        if role not in ROLES:
-            raise UserError(f"config.task.roles: no role {role!r}{nearest(role, ROLES)}")
-    if not config.roles:
-        raise UserError("config.task.roles is empty: then nothing is learnt")

@@ -5,24 +5,19 @@ example share a row, and the softmax goes over them (Zellers et al. 2018, arXiv:
 """
 
 import dataclasses
-from collections.abc import Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from research.data.batch import Layout, Slot
-from research.data.tokenizer import Tokenizer
+from research.data.batch import framed
 from research.errors import UserError, nearest
-from research.evaluation.metrics import ratio
-from research.models.config import ModelConfig
-from research.objectives.protocol import Objective
-from research.tasks import sequence_classification as sequences
-from research.tasks.protocol import Example, Outputs, Prediction, Task
+from research.metrics.counts import ratio
+from research.models.attention import MASKED
+from research.objectives.objective import Example, mean_of
+from research.tasks.pooled import Pooled, Pooling
 
-NAME = "multiple_choice"
 SPECIALS = 3
-FAR = -1e30  # the score of what is not a choice of an example
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,112 +32,93 @@ class MultipleChoiceConfig:
     """
 
     choices: int
-    pooling: sequences.Pooling = "auto"
+    pooling: Pooling = "auto"
     dropout: float = 0.1
 
 
-def metrics(config: MultipleChoiceConfig) -> tuple[str, ...]:
-    """The names of what `finish` yields."""
-    return ("accuracy",)
+class MultipleChoice(Pooled):
+    """Cross-entropy of the right choice among those of its example."""
 
+    name = "multiple_choice"
+    kind = "multiple_choice"
+    forms = ((("text", "choices"), "the choice that fits the text"),)
+    measures = ("loss", "label_accuracy")
+    metric = "accuracy"
+    classes = 1
+    head_name = name
+    Options = MultipleChoiceConfig
+    metrics = mean_of(*measures)
 
-def make(
-    config: MultipleChoiceConfig, model: ModelConfig, tokenizer: Tokenizer, length: int, slots: int
-) -> Task:
-    """The task on rows of `length` tokens with at most `slots` choices.
+    @classmethod
+    def score_names(cls, options):
+        return ("accuracy",)
 
-    Raises UserError where a row has no room for the choices of an example.
-    """
-    if config.choices < 2 or config.choices > slots or length // config.choices < 2 * SPECIALS:
-        raise UserError(
-            f"config.task.choices={config.choices} must be from 2 to config.data.slots={slots}, "
-            f"and config.data.length={length} at least {2 * SPECIALS} tokens for each"
-        )
-    head = sequences.classifier(model, tokenizer, config.pooling, 1)
-    room = length // config.choices
+    def check(self):
+        choices, length = self.options.choices, self.layout.length
+        if choices < 2 or choices > self.layout.slots or length // choices < 2 * SPECIALS:
+            raise UserError(
+                f"config.task.choices={choices} must be from 2 to config.data.slots="
+                f"{self.layout.slots}, and config.data.length={length} at least {2 * SPECIALS} "
+                "tokens for each"
+            )
 
-    def scores(params, model, hidden, batch, row_keys=None):
-        found = sequences.scores_of(params, model, hidden, batch, head, config, row_keys, NAME)
-        return found[..., 0]
+    def laid(self, layout):
+        return dataclasses.replace(layout, labels=("is_right",), together=True)
 
-    def right(batch):
+    def _right(self, batch):
         return batch["is_right"] * batch["slot_weights"]
 
-    def weight(batch):
-        return jnp.sum(right(batch))
+    def weight(self, batch):
+        return jnp.sum(self._right(batch))
 
-    def loss(params, model, hidden, batch, row_keys):
-        found = scores(params, model, hidden, batch, row_keys)
-        example = batch["example"]
+    def loss(self, params, model, hidden, batch, row_keys):
+        scores = self.scores(params, model, hidden, batch, row_keys)[..., 0]
+        example, right = batch["example"], self._right(batch)
         rivals = (example[:, :, None] == example[:, None, :]) & (example[:, None, :] >= 0)
-        others = jnp.where(rivals, found[:, None, :], FAR)  # [R, S, S]
-        nll = jax.nn.logsumexp(others, -1) - found
-        best = (found >= jnp.max(others, -1)).astype(jnp.float32)
-        total = jnp.sum(jnp.where(right(batch) > 0, nll, 0.0) * right(batch))
-        counts = {"correct": jnp.sum(best * right(batch)), "count": weight(batch)}
-        return total, {"loss": total} | counts
+        others = jnp.where(rivals, scores[:, None, :], MASKED)  # [R, S, S]
+        nll = jax.nn.logsumexp(others, -1) - scores
+        best = (scores >= jnp.max(others, -1)).astype(jnp.float32)
+        total = jnp.sum(jnp.where(right > 0, nll, 0.0) * right)
+        return total, {"loss": total, "correct": jnp.sum(best * right), "count": self.weight(batch)}
 
-    def outputs(params, model, hidden, batch):
-        return {"slot": {"score": scores(params, model, hidden, batch)}}
+    def outputs(self, params, model, hidden, batch):
+        return {"slot": {"score": self.scores(params, model, hidden, batch)[..., 0]}}
 
-    def make_slots(example: Example, number: int, labelled: bool) -> list[Slot]:
-        _check(example, config.choices)
-        gold = _right(example) if labelled else -1
-        text = tokenizer.encode(example["text"]).ids
-        found = []
-        for i, choice in enumerate(example["choices"]):
-            slot = sequences.segments(tokenizer, [text, tokenizer.encode(choice).ids], room)
+    def slots(self, example, number, labelled):
+        most, choices = self.options.choices, example["choices"]
+        if not 2 <= len(choices) <= most:
+            raise UserError(
+                f"example {example['id']!r} has {len(choices)} choices; it needs 2 to "
+                f"config.task.choices={most}"
+            )
+        gold = _gold(example) if labelled else -1
+        text, room = self.tokenizer.encode(example["text"]).ids, self.layout.length // most
+        slots = []
+        for i, choice in enumerate(choices):
+            slot = framed(self.tokenizer, [text, self.tokenizer.encode(choice).ids], room)
             labels = {"is_right": int(i == gold)}
-            found.append(dataclasses.replace(slot, example=number, labels=labels))
-        return found
+            slots.append(dataclasses.replace(slot, example=number, labels=labels))
+        return slots
 
-    def predict(example: Example, slots: Sequence[Slot], outputs: Sequence[Outputs]) -> Prediction:
+    def predict(self, example, slots, outputs):
         values = np.array([float(o["score"]) for o in outputs])
         shares = np.exp(values - values.max())
         shares = [round(float(p), 6) for p in shares / shares.sum()]
         best = int(np.argmax(values))
         return {"choice": best, "text": example["choices"][best], "probabilities": shares}
 
-    def counts(example: Example, prediction: Prediction) -> dict[str, float]:
-        return {"right": float(prediction["choice"] == _right(example)), "examples": 1.0}
+    def counts(self, example, prediction):
+        return {"right": float(prediction["choice"] == _gold(example)), "examples": 1.0}
 
-    def show(example: Example, prediction: Prediction) -> str:
+    def finish(self, counts):
+        return {"accuracy": ratio(counts["right"], counts["examples"])}
+
+    def show(self, example, prediction):
         share = prediction["probabilities"][prediction["choice"]]
         return f"{example['text']} → {prediction['text']} ({share:.0%})"
 
-    return Task(
-        NAME,
-        "multiple_choice",
-        Layout(length, slots, labels=("is_right",), together=True),
-        Objective(
-            NAME, sequences.pattern_of(config.pooling), head, weight, loss, finish_loss, outputs
-        ),
-        make_slots,
-        predict,
-        counts,
-        lambda counts: {"accuracy": ratio(counts["right"], counts["examples"])},
-        "accuracy",
-        show,
-    )
 
-
-def finish_loss(counts: Mapping[str, float]) -> dict[str, float]:
-    """Mean loss and accuracy of a split."""
-    return {
-        "loss": counts["loss"] / counts["count"],
-        "label_accuracy": counts["correct"] / counts["count"],
-    }
-
-
-def _check(example: Example, most: int) -> None:
-    if not 2 <= len(example["choices"]) <= most:
-        raise UserError(
-            f"example {example['id']!r} has {len(example['choices'])} choices; it needs 2 to "
-            f"config.task.choices={most}"
-        )
-
-
-def _right(example: Example) -> int:
+def _gold(example: Example) -> int:
     """The number of the right choice, which the label is or names."""
     label, choices = example["label"], example["choices"]
     if label in choices:

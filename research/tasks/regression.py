@@ -2,20 +2,13 @@
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
 
 import jax.numpy as jnp
 
-from research.data.batch import Layout, Slot
-from research.data.tokenizer import Tokenizer
 from research.errors import UserError
-from research.evaluation import regression
-from research.models.config import ModelConfig
-from research.objectives.protocol import Objective
-from research.tasks import sequence_classification as sequences
-from research.tasks.protocol import Example, Outputs, Prediction, Task
-
-NAME = "regression"
+from research.metrics import regression
+from research.objectives.objective import Example, mean_of
+from research.tasks.pooled import Pooled, Pooling, text_of, text_slot
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,71 +20,52 @@ class RegressionConfig:
       dropout: of what the head sees.
     """
 
-    pooling: sequences.Pooling = "auto"
+    pooling: Pooling = "auto"
     dropout: float = 0.1
 
 
-def metrics(config: RegressionConfig) -> tuple[str, ...]:
-    """The names of what `finish` yields."""
-    return ("pearson", "spearman", "correlation", "mean_squared_error")
+class Regression(Pooled):
+    """Squared error of a number, which an example's label is, or the text of one; sequence
+    classification's head with one output."""
 
+    name = "regression"
+    measures = ("loss",)
+    metric = "correlation"
+    classes = 1
+    Options = RegressionConfig
+    metrics = mean_of(*measures)
 
-def make(
-    config: RegressionConfig, model: ModelConfig, tokenizer: Tokenizer, length: int, slots: int
-) -> Task:
-    """The task on rows of `length` tokens with at most `slots` examples; squared error.
+    @classmethod
+    def score_names(cls, options):
+        return ("pearson", "spearman", "correlation", "mean_squared_error")
 
-    An example's label is a number, or a text that is one. Raises UserError as a sequence
-    classification, whose head this is with one output.
-    """
-    head = sequences.classifier(model, tokenizer, config.pooling, 1)
+    def laid(self, layout):
+        return dataclasses.replace(layout, values=("value",))
 
-    def values(params, model, hidden, batch, row_keys=None):
-        return sequences.scores_of(params, model, hidden, batch, head, config, row_keys)[..., 0]
+    def loss(self, params, model, hidden, batch, row_keys):
+        values = self.scores(params, model, hidden, batch, row_keys)[..., 0]
+        total = jnp.sum(jnp.square(values - batch["value"]) * batch["slot_weights"])
+        return total, {"loss": total, "count": self.weight(batch)}
 
-    def weight(batch):
-        return jnp.sum(batch["slot_weights"])
+    def outputs(self, params, model, hidden, batch):
+        return {"slot": {"value": self.scores(params, model, hidden, batch)[..., 0]}}
 
-    def loss(params, model, hidden, batch, row_keys):
-        errors = jnp.square(values(params, model, hidden, batch, row_keys) - batch["value"])
-        total = jnp.sum(errors * batch["slot_weights"])
-        return total, {"loss": total, "count": weight(batch)}
-
-    def outputs(params, model, hidden, batch):
-        return {"slot": {"value": values(params, model, hidden, batch)}}
-
-    def make_slots(example: Example, number: int, labelled: bool) -> list[Slot]:
-        slot = sequences.text_slot(tokenizer, example, length)
+    def slots(self, example, number, labelled):
+        slot = text_slot(self.tokenizer, example, self.layout.length)
         value = _value(example) if labelled else 0.0
         return [dataclasses.replace(slot, example=number, values={"value": value})]
 
-    def predict(example: Example, slots: Sequence[Slot], outputs: Sequence[Outputs]) -> Prediction:
+    def predict(self, example, slots, outputs):
         return {"value": round(float(outputs[0]["value"]), 6)}
 
-    def counts(example: Example, prediction: Prediction) -> dict[str, float]:
+    def counts(self, example, prediction):
         return regression.count(_value(example), prediction["value"])
 
-    def show(example: Example, prediction: Prediction) -> str:
-        return f"{sequences.text_of(example)} → {prediction['value']:.3g}"
+    def finish(self, counts):
+        return regression.finish(counts)
 
-    pattern = sequences.pattern_of(config.pooling)
-    return Task(
-        NAME,
-        "classification",
-        Layout(length, slots, values=("value",)),
-        Objective(sequences.NAME, pattern, head, weight, loss, finish_loss, outputs),
-        make_slots,
-        predict,
-        counts,
-        regression.finish,
-        "correlation",
-        show,
-    )
-
-
-def finish_loss(counts: Mapping[str, float]) -> dict[str, float]:
-    """Mean squared error of a split."""
-    return {"loss": counts["loss"] / counts["count"]}
+    def show(self, example, prediction):
+        return f"{text_of(example)} → {prediction['value']:.3g}"
 
 
 def _value(example: Example) -> float:

@@ -8,24 +8,21 @@ Axes: R rows, S slots of a row, L positions of a row.
 """
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from research.data.batch import Layout, Slot
+from research.data.batch import framed
 from research.data.encoding import Encoding
-from research.data.tokenizer import Tokenizer
 from research.errors import UserError
-from research.evaluation import answers
+from research.metrics import answers
 from research.models import heads
 from research.models.attention import MASKED
-from research.models.config import ModelConfig
-from research.objectives.protocol import Objective
-from research.tasks.protocol import Example, Outputs, Prediction, Task
-from research.tasks.sequence_classification import segments
+from research.objectives.objective import Example, Prediction, mean_of
+from research.tasks.task import Task
 from research.tasks.windows import most_context, windows
 
 NAME = "span_qa"
@@ -68,87 +65,106 @@ def slot_log_probabilities(
     return jax.nn.log_softmax(jnp.where(member[..., None], scores[:, None], MASKED), axis=2)
 
 
-def metrics(config: SpanQAConfig) -> tuple[str, ...]:
-    """The names of what `finish` yields."""
-    of_none = ("best_exact", "best_exact_thresh", "best_f1", "best_f1_thresh")
-    return ("exact_match", "f1", *(of_none if config.unanswerable else ()))
+class SpanQA(Task):
+    """Cross-entropy of an answer's first and last token in each window; where a window does not
+    hold the whole answer they are its first token, [CLS]."""
 
+    name = NAME
+    kind = "question"
+    forms = ((("question", "context"), "the answer"),)
+    measures = ("loss", "window_accuracy")
+    metric = "f1"
+    Options = SpanQAConfig
+    metrics = mean_of(*measures)
 
-def make(
-    config: SpanQAConfig, model: ModelConfig, tokenizer: Tokenizer, length: int, slots: int
-) -> Task:
-    """The task on rows of `length` tokens with at most `slots` windows.
+    @classmethod
+    def score_names(cls, options):
+        of_none = ("best_exact", "best_exact_thresh", "best_f1", "best_f1_thresh")
+        return ("exact_match", "f1", *(of_none if options.unanswerable else ()))
 
-    In a window that does not hold the whole answer, start and end are the first token, [CLS].
+    def check(self):
+        """Raises UserError for a stride that would leave out tokens of the context, and for a
+        threshold that nothing would be compared with."""
+        options, length = self.options, self.layout.length
+        room = self._room
+        if not 0 < options.stride < room or options.max_question < 1 or options.max_answer < 1:
+            raise UserError(
+                f"config.task.stride={options.stride}: rows of config.data.length={length} have "
+                f"room for {room} tokens of question and context; stride must be from 1 to "
+                f"{room - 1}, max_question={options.max_question} and "
+                f"max_answer={options.max_answer} at least 1"
+            )
+        if options.null_threshold and not options.unanswerable:
+            raise UserError(
+                f"config.task.null_threshold={options.null_threshold} says when no answer is "
+                "predicted, which happens only with config.task.unanswerable=true"
+            )
 
-    Raises UserError for a stride that would leave out tokens of the context, and for a threshold
-    that nothing would be compared with.
-    """
-    frame = tokenizer.frame(2)
-    room = length - len(frame)
-    if not 0 < config.stride < room or config.max_question < 1 or config.max_answer < 1:
-        raise UserError(
-            f"config.task.stride={config.stride}: rows of config.data.length={length} have room "
-            f"for {room} tokens of question and context; stride must be from 1 to {room - 1}, "
-            f"max_question={config.max_question} and max_answer={config.max_answer} at least 1"
-        )
-    most = min(config.max_question, room - config.stride)
-    if config.null_threshold and not config.unanswerable:
-        raise UserError(
-            f"config.task.null_threshold={config.null_threshold} says when no answer is predicted, "
-            "which happens only with config.task.unanswerable=true"
-        )
-    head = heads.Classifier(model, classes=2)
+    def laid(self, layout):
+        return dataclasses.replace(layout, labels=("start", "end"))
 
-    def logits(params, hidden):
-        return head.apply({"params": params["heads"][NAME]}, hidden)
+    @property
+    def _room(self) -> int:
+        """Tokens of question and context in a row."""
+        return self.layout.length - len(self.tokenizer.frame(2))
 
-    def weight(batch):
+    def head(self, model):
+        return heads.Classifier(model, classes=2)
+
+    def _logits(self, params, model, hidden):
+        return self.head(model).apply({"params": params["heads"][NAME]}, hidden)
+
+    def weight(self, batch):
         return jnp.sum(batch["slot_weights"])
 
-    def loss(params, model, hidden, batch, row_keys):
-        weights = batch["slot_weights"]
-        logp = slot_log_probabilities(logits(params, hidden), batch["slots"], weights.shape[1])
+    def loss(self, params, model, hidden, batch, row_keys):
+        weights, scores = batch["slot_weights"], self._logits(params, model, hidden)
+        logp = slot_log_probabilities(scores, batch["slots"], weights.shape[1])
         gold = jnp.stack([batch["start"], batch["end"]], axis=-1)  # [R, S, 2]
         picked = jnp.take_along_axis(logp, gold[:, :, None], axis=2)[:, :, 0]
         total = -jnp.sum(picked.mean(-1) * weights)
         right = jnp.all(jnp.argmax(logp, axis=2) == gold, axis=-1).astype(jnp.float32)
-        return total, {"loss": total, "correct": jnp.sum(right * weights), "count": weight(batch)}
+        correct = jnp.sum(right * weights)
+        return total, {"loss": total, "correct": correct, "count": self.weight(batch)}
 
-    def outputs(params, model, hidden, batch):
-        scores = logits(params, hidden)
+    def outputs(self, params, model, hidden, batch):
+        scores = self._logits(params, model, hidden)
         return {"token": {"start": scores[..., 0], "end": scores[..., 1]}}
 
-    def cut(example: Example) -> tuple[np.ndarray, Encoding, list[tuple[int, int]]]:
+    def _cut(self, example: Example) -> tuple[np.ndarray, Encoding, list[tuple[int, int]]]:
         """The question's ids, the context, and its windows (token start, token end)."""
-        question = tokenizer.encode(example["question"]).ids
-        context = tokenizer.encode(example["context"])
+        question = self.tokenizer.encode(example["question"]).ids
+        context = self.tokenizer.encode(example["context"])
+        room, stride = self._room, self.options.stride
+        most = min(self.options.max_question, room - stride)
         question = question[: max(most, room - len(context.ids))]
-        return question, context, windows(len(context.ids), room - len(question), config.stride)
+        return question, context, windows(len(context.ids), room - len(question), stride)
 
-    def first_of_context(question: np.ndarray) -> int:
+    def _first_of_context(self, question: np.ndarray) -> int:
         """Where the context begins in a window."""
-        return len(question) + len(frame.ids[0]) + len(frame.ids[1])
+        ids = self.tokenizer.frame(2).ids
+        return len(question) + len(ids[0]) + len(ids[1])
 
-    def make_slots(example: Example, number: int, labelled: bool) -> list[Slot]:
-        question, context, spans = cut(example)
-        gold = _gold(example, context, config.unanswerable) if labelled else None
-        found = []
+    def slots(self, example, number, labelled):
+        question, context, spans = self._cut(example)
+        gold = _gold(example, context, self.options.unanswerable) if labelled else None
+        slots = []
         for start, end in spans:
-            slot = segments(tokenizer, [question, context.ids[start:end]], length)
+            parts = [question, context.ids[start:end]]
+            slot = framed(self.tokenizer, parts, self.layout.length)
             labels = {"start": 0, "end": 0}
             if gold and start <= gold[0] and gold[1] < end:
-                shift = first_of_context(question) - start
+                shift = self._first_of_context(question) - start
                 labels = {"start": gold[0] + shift, "end": gold[1] + shift}
-            found.append(
-                dataclasses.replace(slot, example=number, weight=float(labelled), labels=labels)
-            )
-        return found
+            weight = float(labelled)
+            slots.append(dataclasses.replace(slot, example=number, weight=weight, labels=labels))
+        return slots
 
-    def predict(example: Example, slots: Sequence[Slot], outputs: Sequence[Outputs]) -> Prediction:
-        question, context, spans = cut(example)
+    def predict(self, example, slots, outputs):
+        options = self.options
+        question, context, spans = self._cut(example)
         owner = most_context(len(context.ids), spans)
-        before = first_of_context(question)
+        before = self._first_of_context(question)
         found: list[Span] = []
         null = np.inf
         mass = []
@@ -157,41 +173,24 @@ def make(
             null = min(null, float(first[0] + last[0]))
             inside = slice(before, before + end - start)
             own = owner[start:end] == w
-            scores = span_scores(first[inside], last[inside], own, config.max_answer)
+            scores = span_scores(first[inside], last[inside], own, options.max_answer)
             mass.append(scores.ravel())
             found += [(s, start + i, start + j) for s, i, j in best_spans(scores, CANDIDATES)]
-        every = np.concatenate([*mass, [null] if config.unanswerable else []])
+        every = np.concatenate([*mass, [null] if options.unanswerable else []])
         ranked = _texts(example["context"], context, sorted(found, key=lambda span: -span[0]))
-        return _prediction(config, ranked, null, _log_sum(every))
+        return _prediction(options, ranked, null, _log_sum(every))
 
-    def counts(example: Example, prediction: Prediction) -> dict[str, float]:
+    def counts(self, example, prediction):
         golds, said = example["answers"]["text"], prediction["answer"]
-        if config.unanswerable:
-            return answers.count_by_kind(golds, said)
-        return answers.count_answerable(golds, said)
+        count = answers.count_by_kind if self.options.unanswerable else answers.count_answerable
+        return count(golds, said)
 
-    def show(example: Example, prediction: Prediction) -> str:
+    def finish(self, counts):
+        return answers.finish(counts)
+
+    def show(self, example, prediction):
         said = prediction["answer"] or "no answer"
         return f"{example['question']} → {said} ({prediction['probability']:.0%})"
-
-    return Task(
-        NAME,
-        "question",
-        Layout(length, slots, labels=("start", "end")),
-        Objective(NAME, "full", head, weight, loss, finish_loss, outputs),
-        make_slots,
-        predict,
-        counts,
-        answers.finish,
-        "f1",
-        show,
-    )
-
-
-def finish_loss(counts: Mapping[str, float]) -> dict[str, float]:
-    """Mean loss of a window, and the share of windows whose start and end are both right."""
-    n = counts["count"]
-    return {"loss": counts["loss"] / n, "window_accuracy": counts["correct"] / n}
 
 
 def span_scores(start: np.ndarray, end: np.ndarray, own: np.ndarray, longest: int) -> np.ndarray:

@@ -8,29 +8,29 @@ Axes: R rows, L positions of a row, D width, V rows of the output table.
 """
 
 import dataclasses
+import math
 import re
 import string
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Literal
+from collections.abc import Iterable
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from research.data.batch import Layout, Slot
+from research.data.batch import Slot
 from research.data.encoding import bytes_of
 from research.data.tokenizer import Tokenizer
 from research.errors import UserError, nearest
-from research.evaluation import answers, bleu, language, rouge
 from research.generation import decoding
 from research.generation.decoding import DecodingConfig
+from research.metrics import answers, bleu, language, rouge
 from research.models import heads
-from research.models.config import ModelConfig
-from research.objectives import causal_lm, vocabulary
-from research.objectives.causal_lm import CausalLMConfig
-from research.objectives.protocol import Objective
-from research.tasks.protocol import Example, Outputs, Prediction, Task
+from research.objectives import vocabulary
+from research.objectives.causal_lm import NextToken
+from research.objectives.objective import Example
+from research.tasks.task import Task
 from research.tasks.windows import windows
 
 NAME = "text_generation"
@@ -38,6 +38,10 @@ NAME = "text_generation"
 PROMPT_FIELDS = {
     "story": ("id", "title", "opening"),
     "question": ("id", "title", "context", "question"),
+}
+FORMS = {
+    "story": ((("text",), "how the story goes on"),),
+    "question": ((("question", "context"), "the answer"),),
 }
 COMPLETION_FIELDS = {"story": ("rest",), "question": ("answer",)}
 
@@ -112,13 +116,6 @@ def token_losses(
     return jnp.moveaxis(jax.lax.map(one, parts), 0, 2).reshape(targets.shape)
 
 
-def metrics(config: TextGenerationConfig) -> tuple[str, ...]:
-    """The names of what `finish` yields."""
-    story = config.kind == "story"
-    names = ("loss", "perplexity", "bits_per_byte")
-    return names if story else ("exact_match", "f1", "rouge_l", "bleu")
-
-
 def _behind(
     tokenizer: Tokenizer, prompt: str, begin: np.ndarray, completion: str
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -137,95 +134,185 @@ def _behind(
     return alone.ids, bytes_of(completion, alone)
 
 
-finish_loss = causal_lm.finish  # its loss is that of the objective
+class Generation(NextToken, Task):
+    """A causal language model's loss on what is learnt of a text; losses by position are its
+    outputs, so that what is not generated is measured by its perplexity."""
+
+    metric = "perplexity"
+    higher_is_better = False
+    generates = True
+
+    @property
+    def chunk(self):
+        return self.options.chunk
+
+    @property
+    def max_new_tokens(self):
+        return self.options.max_new_tokens
+
+    @property
+    def decoding(self):
+        return self.options.decoding
+
+    @classmethod
+    def score_names(cls, options):
+        return ("loss", "perplexity", "bits_per_byte")
+
+    def laid(self, layout):
+        return dataclasses.replace(layout, targets=True, bytes=True)
+
+    def outputs(self, params, model, hidden, batch):
+        table = heads.output_table(params, model, self.head_name)
+        at = (batch["targets"], model.vocab_size, self.chunk)
+        return {"token": {"loss": token_losses(hidden, table, *at)}}
+
+    def _start(self) -> tuple[int, ...]:
+        return self.tokenizer.begin("it begins every text")
+
+    def _check_sizes(self) -> None:
+        """Raises UserError for overlap, max_new_tokens, chunk or decoding that cannot be."""
+        options, length = self.options, self.layout.length
+        if not 0 <= options.overlap < length:
+            raise UserError(
+                f"config.task.overlap={options.overlap} must be at least 0 and below "
+                f"config.data.length={length}"
+            )
+        if options.max_new_tokens > length - 1 - len(self._start()):
+            raise UserError(
+                f"config.task.max_new_tokens={options.max_new_tokens} leaves no room for a prompt "
+                f"in rows of config.data.length={length}"
+            )
+        for key in ("max_new_tokens", "chunk"):
+            if getattr(options, key) < 1:
+                raise UserError(f"config.task.{key}={getattr(options, key)} must be at least 1")
+        decoding.check(options.decoding)
+
+    def predict(self, example, slots, outputs):
+        """Loss in nats, tokens and bytes of what is learnt of an example; {} where nothing is."""
+        sums = {"loss": 0.0, "tokens": 0.0, "bytes": 0.0}
+        for slot, read in zip(slots, outputs, strict=True):
+            weights = slot.target_weights.astype(np.float64)
+            sums["loss"] += float(weights @ read["loss"])
+            sums["tokens"] += float(weights.sum())
+            sums["bytes"] += float(weights @ slot.target_bytes)
+        return sums if sums["tokens"] else {}
+
+    def counts(self, example, prediction):
+        return {name: prediction[name] for name in ("loss", "tokens", "bytes")}
+
+    def finish(self, counts):
+        """loss, perplexity and bits_per_byte; no bytes where all texts were empty."""
+        return language.of_tokens(counts["loss"], counts["tokens"], counts["bytes"] or None)
+
+    def asked(self, example: Example) -> str:
+        """What the example asks, as it is shown."""
+        raise NotImplementedError
+
+    def show(self, example, prediction):
+        asked = " ".join(self.asked(example).split())
+        if "text" in prediction:
+            return f"{asked} → {' '.join(prediction['text'].split())}"
+        sums = (prediction[name] for name in ("loss", "tokens")) if prediction else ()
+        perplexity = language.of_tokens(*sums)["perplexity"] if prediction else math.nan
+        return f"{asked} → (perplexity {perplexity:.1f})"
 
 
-def make(
-    config: TextGenerationConfig, model: ModelConfig, tokenizer: Tokenizer, length: int, slots: int
-) -> Task:
-    """The task on rows of `length` tokens with at most `slots` texts or windows.
-
-    Of a prompt that leaves the completion no room the end is kept: at least half a row, and more
+class TextGeneration(Generation):
+    """Of a prompt that leaves the completion no room the end is kept: at least half a row, and more
     where the completion is short; to generate, what leaves room for `max_new_tokens`. A completion
-    longer than the row goes on in further windows, so each of its tokens is predicted once.
+    longer than the row goes on in further windows, so each of its tokens is predicted once."""
 
-    Raises UserError for a template that names what an example does not have, and sizes that
-    cannot be.
-    """
-    end_of_text = tokenizer.require("eos", "it ends every text")
-    start = tokenizer.begin("it begins every text")
-    _check(config, length, length - 1 - len(start))
+    name = NAME
+    optional = ("title",)
+    Options = TextGenerationConfig
 
-    def prompt(example: Example) -> str:
-        text = config.prompt.format(**fields(example, config))
-        room = length - len(start) - config.max_new_tokens
-        while len((found := tokenizer.encode(text)).ids) > room:
-            text = text[max(1, int(found.starts[-room])) :]
+    @property
+    def kind(self):
+        return self.options.kind
+
+    @classmethod
+    def kind_of(cls, options):
+        return options.kind
+
+    @property
+    def forms(self):
+        return FORMS[self.kind]
+
+    @property
+    def pattern(self):
+        return "prefix" if self.options.prefix else "causal"
+
+    @property
+    def metric(self):
+        return "perplexity" if self.kind == "story" else "f1"
+
+    @property
+    def higher_is_better(self):
+        return self.kind != "story"
+
+    @classmethod
+    def score_names(cls, options):
+        if options.kind == "story":
+            return super().score_names(options)
+        return ("exact_match", "f1", "rouge_l", "bleu")
+
+    def check(self):
+        """Raises UserError for a template that names what an example does not have, and sizes that
+        cannot be."""
+        self.tokenizer.require("eos", "it ends every text")
+        self._check_sizes()
+        options = self.options
+        if options.opening_words < 0:
+            raise UserError(f"config.task.opening_words={options.opening_words} must be at least 0")
+        allowed = PROMPT_FIELDS[options.kind]
+        _check_template("prompt", options.prompt, allowed, options.kind)
+        allowed = (*allowed, *COMPLETION_FIELDS[options.kind])
+        _check_template("completion", options.completion, allowed, options.kind)
+
+    def laid(self, layout):
+        return dataclasses.replace(super().laid(layout), prefix=self.options.prefix)
+
+    def prompt(self, example):
+        text = self.options.prompt.format(**fields(example, self.options))
+        room = self.layout.length - len(self._start()) - self.options.max_new_tokens
+        while len((encoding := self.tokenizer.encode(text)).ids) > room:
+            text = text[max(1, int(encoding.starts[-room])) :]
         return text
 
-    def make_slots(example: Example, number: int, labelled: bool) -> list[Slot]:
-        known = fields(example, config)
-        asking = config.prompt.format(**known)
+    def slots(self, example, number, labelled):
+        options, tokenizer, length = self.options, self.tokenizer, self.layout.length
+        known, start = fields(example, options), self._start()
+        asking = options.prompt.format(**known)
         begin = tokenizer.encode(asking).ids
         end, bytes_ = np.zeros(0, np.int32), np.zeros(0)
-        complete = labelled or bool(known.get(COMPLETION_FIELDS[config.kind][0]))
+        complete = labelled or bool(known.get(COMPLETION_FIELDS[options.kind][0]))
         if complete:
-            end, bytes_ = _behind(tokenizer, asking, begin, config.completion.format(**known))
+            end, bytes_ = _behind(tokenizer, asking, begin, options.completion.format(**known))
         begin = begin[-max(length - len(start) - len(end), length // 2) :]
-        text = np.concatenate([start, begin, end, [end_of_text]]).astype(np.int32)
+        text = np.concatenate([start, begin, end, [tokenizer.eos]]).astype(np.int32)
         asked = len(start) + len(begin)
         weights, sizes = np.zeros(len(text) - 1, np.float32), np.zeros(len(text) - 1, np.float32)
         if complete:
             weights[asked - 1 :] = 1.0
             sizes[asked - 1 : -1] = bytes_
-        prefix = asked if config.prefix else 0
-        return in_windows(text, weights, sizes, length, config.overlap, number, labelled, prefix)
+        prefix = asked if options.prefix else 0
+        return in_windows(text, weights, sizes, length, options.overlap, number, labelled, prefix)
 
-    story = config.kind == "story"
-
-    def counts(example: Example, prediction: Prediction) -> dict[str, float]:
-        if story:
-            return {name: prediction[name] for name in ("loss", "tokens", "bytes")}
+    def counts(self, example, prediction):
+        if self.kind == "story":
+            return super().counts(example, prediction)
         golds, text = example["answers"]["text"], prediction["text"]
         return answers.count(golds, text) | rouge.count(golds, text) | bleu.count(golds, text)
 
-    def show(example: Example, prediction: Prediction) -> str:
-        asked = " ".join((prompt(example) if story else example["question"]).split())
-        if "text" in prediction:
-            return f"{asked} → {' '.join(prediction['text'].split())}"
-        perplexity = finish_story(prediction)["perplexity"] if prediction else float("nan")
-        return f"{asked} → (perplexity {perplexity:.1f})"
+    def finish(self, counts):
+        """Of questions exact_match, f1, rouge_l and bleu of the generated answers, from 0 to 1.
+        Stories have none of them: one true ending does not measure another."""
+        if self.kind == "story":
+            return super().finish(counts)
+        return answers.finish(counts) | rouge.finish(counts) | bleu.finish(counts)
 
-    return Task(
-        NAME,
-        config.kind,
-        Layout(length, slots, targets=True, bytes=True, prefix=config.prefix),
-        objective(model, config.chunk, config.prefix),
-        make_slots,
-        measured,
-        counts,
-        finish_story if story else finish_question,
-        "perplexity" if story else "f1",
-        show,
-        prompt=prompt,
-        max_new_tokens=config.max_new_tokens,
-        decoding=config.decoding,
-        higher_is_better=not story,
-    )
-
-
-def finish_question(counts: Mapping[str, float]) -> dict[str, float]:
-    """exact_match, f1, rouge_l and bleu of the generated answers, from 0 to 1.
-
-    Stories have none of them: one true ending does not measure another.
-    """
-    return answers.finish(counts) | rouge.finish(counts) | bleu.finish(counts)
-
-
-def finish_story(counts: Mapping[str, float]) -> dict[str, float]:
-    """loss, perplexity and bits_per_byte of the completions; no bytes where all were empty."""
-    names = ("loss", "tokens", "bytes") if counts["bytes"] else ("loss", "tokens")
-    return language.finish({name: counts[name] for name in names})
+    def asked(self, example):
+        return self.prompt(example) if self.kind == "story" else example["question"]
 
 
 def in_windows(
@@ -264,61 +351,6 @@ def in_windows(
             )
         )
     return slots
-
-
-def measured(example: Example, slots: Sequence[Slot], outputs: Sequence[Outputs]) -> Prediction:
-    """Loss in nats, tokens and bytes of what is predicted in an example; {} where nothing is."""
-    sums = {"loss": 0.0, "tokens": 0.0, "bytes": 0.0}
-    for slot, found in zip(slots, outputs, strict=True):
-        weights = slot.target_weights.astype(np.float64)
-        sums["loss"] += float(weights @ found["loss"])
-        sums["tokens"] += float(weights.sum())
-        sums["bytes"] += float(weights @ slot.target_bytes)
-    return sums if sums["tokens"] else {}
-
-
-def objective(model: ModelConfig, chunk: int, prefix: bool = False) -> Objective:
-    """Causal language modelling, with losses by position as outputs."""
-    base = causal_lm.make(model, CausalLMConfig(chunk))
-
-    def outputs(params, model, hidden, batch):
-        table = heads.output_table(params, model, causal_lm.NAME)
-        losses = token_losses(hidden, table, batch["targets"], model.vocab_size, chunk)
-        return {"token": {"loss": losses}}
-
-    pattern = "prefix" if prefix else base.pattern
-    return dataclasses.replace(base, pattern=pattern, outputs=outputs)
-
-
-def check_sizes(config: Any, length: int, most: int) -> None:
-    """Raises UserError for overlap, max_new_tokens, chunk or decoding of a config that cannot be.
-
-    most: new tokens that leave room for a prompt in rows of `length`.
-    """
-    if not 0 <= config.overlap < length:
-        raise UserError(
-            f"config.task.overlap={config.overlap} must be at least 0 and below "
-            f"config.data.length={length}"
-        )
-    if config.max_new_tokens > most:
-        raise UserError(
-            f"config.task.max_new_tokens={config.max_new_tokens} leaves no room for a prompt in "
-            f"rows of config.data.length={length}"
-        )
-    for key in ("max_new_tokens", "chunk"):
-        if getattr(config, key) < 1:
-            raise UserError(f"config.task.{key}={getattr(config, key)} must be at least 1")
-    decoding.check(config.decoding)
-
-
-def _check(config: TextGenerationConfig, length: int, most: int) -> None:
-    check_sizes(config, length, most)
-    if config.opening_words < 0:
-        raise UserError(f"config.task.opening_words={config.opening_words} must be at least 0")
-    allowed = PROMPT_FIELDS[config.kind]
-    _check_template("prompt", config.prompt, allowed, config.kind)
-    allowed = (*allowed, *COMPLETION_FIELDS[config.kind])
-    _check_template("completion", config.completion, allowed, config.kind)
 
 
 def _check_template(key: str, template: str, allowed: Iterable[str], kind: str) -> None:

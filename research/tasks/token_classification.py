@@ -13,15 +13,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from research.data import words
-from research.data.batch import Layout, Slot
+from research.data.batch import framed
 from research.data.tokenizer import Tokenizer
 from research.errors import UserError, nearest
-from research.evaluation import entities
-from research.models import attention, heads
-from research.models.config import ModelConfig
-from research.objectives.protocol import Objective
-from research.tasks.protocol import Example, Outputs, Prediction, Task
-from research.tasks.sequence_classification import segments
+from research.metrics import entities
+from research.models import dropout, heads
+from research.objectives.objective import Example, mean_of
+from research.tasks.task import Task
 from research.tasks.windows import most_context, windows
 
 NAME = "token_classification"
@@ -56,65 +54,71 @@ def text_of(example: Example, tokenizer: Tokenizer) -> tuple[str, list[tuple[int
     return " ".join(example["tokens"]), [(end - len(word), end) for word, end in pairs]
 
 
-def metrics(config: TokenClassificationConfig) -> tuple[str, ...]:
-    """The names of what `finish` yields."""
-    return ("precision", "recall", "f1")
-
-
-def make(
-    config: TokenClassificationConfig,
-    model: ModelConfig,
-    tokenizer: Tokenizer,
-    length: int,
-    slots: int,
-) -> Task:
-    """The task on rows of `length` tokens with at most `slots` sentences.
+class TokenClassification(Task):
+    """Cross-entropy of the words' tags.
 
     A sentence longer than a row is cut into windows that overlap by half; each word is learnt and
     read in the one window that shows most of what is around it.
-
-    Raises UserError for labels that are neither BIO nor BIOES, none, or twice the same.
     """
-    scheme = _scheme(config.labels)
-    head = heads.Classifier(model, classes=len(config.labels))
-    index = {label: i for i, label in enumerate(config.labels)}
-    frame = tokenizer.frame(1)
-    around = tuple(map(len, frame.ids))
-    room = length - len(frame)
 
-    def logits(params, hidden, row_keys=None):
+    name = NAME
+    kind = "tokens"
+    forms = ((("text",), "what is named in it"), (("tokens",), "the same, for words"))
+    measures = ("loss", "tag_accuracy")
+    metric = "f1"
+    Options = TokenClassificationConfig
+    metrics = mean_of(*measures)
+
+    @classmethod
+    def score_names(cls, options):
+        return ("precision", "recall", "f1")
+
+    def check(self):
+        """Raises UserError for labels that are neither BIO nor BIOES, none, or twice the same."""
+        self._scheme = _scheme(self.options.labels)
+
+    def laid(self, layout):
+        return dataclasses.replace(layout, targets=True)
+
+    def head(self, model):
+        return heads.Classifier(model, classes=len(self.options.labels))
+
+    def _logits(self, params, model, hidden, row_keys=None):
         if row_keys is not None:
-            keys = jax.vmap(lambda k: jax.random.fold_in(k, 1 << 20))(row_keys)
-            hidden = attention.dropout_rows(hidden, config.dropout, keys)
-        return head.apply({"params": params["heads"][NAME]}, hidden)
+            keys = dropout.keys(row_keys, dropout.HEAD)
+            hidden = dropout.rows(hidden, self.options.dropout, keys)
+        return self.head(model).apply({"params": params["heads"][NAME]}, hidden)
 
-    def weight(batch):
+    def weight(self, batch):
         return jnp.sum(batch["target_weights"])
 
-    def loss(params, model, hidden, batch, row_keys):
-        scores = logits(params, hidden, row_keys)
+    def loss(self, params, model, hidden, batch, row_keys):
+        scores = self._logits(params, model, hidden, row_keys)
         targets, weights = batch["targets"], batch["target_weights"]
         logp = jnp.take_along_axis(jax.nn.log_softmax(scores), targets[..., None], -1)[..., 0]
         correct = (jnp.argmax(scores, -1) == targets).astype(jnp.float32)
-        total = -jnp.sum(logp * weights)
-        return total, {"loss": total, "correct": jnp.sum(correct * weights), "count": weight(batch)}
+        total, right = -jnp.sum(logp * weights), jnp.sum(correct * weights)
+        return total, {"loss": total, "correct": right, "count": self.weight(batch)}
 
-    def outputs(params, model, hidden, batch):
-        return {"token": {"probability": jax.nn.softmax(logits(params, hidden))}}
+    def outputs(self, params, model, hidden, batch):
+        return {"token": {"probability": jax.nn.softmax(self._logits(params, model, hidden))}}
 
-    def make_slots(example: Example, number: int, labelled: bool) -> list[Slot]:
-        encoding = tokenizer.encode_words(words_of(example, tokenizer))
+    def slots(self, example, number, labelled):
+        encoding = self.tokenizer.encode_words(words_of(example, self.tokenizer))
+        frame, length = self.tokenizer.frame(1), self.layout.length
+        around, room = tuple(map(len, frame.ids)), length - len(frame)
         first = np.diff(encoding.words, prepend=-1) > 0
         tags = np.zeros(len(encoding.ids), np.int32)
         if labelled:
+            index = {label: i for i, label in enumerate(self.options.labels)}
             tags[first] = [_label(example, tag, index) for tag in example["tags"]]
         spans = windows(len(encoding.ids), room, room - room // 2)
         owner = most_context(len(encoding.ids), spans)
-        found = []
+        slots = []
         for w, (start, end) in enumerate(spans):
-            slot = segments(tokenizer, [encoding.ids[start:end]], length)
+            slot = framed(self.tokenizer, [encoding.ids[start:end]], length)
             here = first[start:end] & (owner[start:end] == w)
-            found.append(
+            slots.append(
                 dataclasses.replace(
                     slot,
                     example=number,
@@ -123,42 +127,26 @@ def make(
                     target_weights=np.pad(here.astype(np.float32), around),
                 )
             )
-        return found
+        return slots
 
-    def predict(example: Example, slots: Sequence[Slot], outputs: Sequence[Outputs]) -> Prediction:
+    def predict(self, example, slots, outputs):
         pairs = zip(slots, outputs, strict=True)
         shares = np.concatenate([o["probability"][s.target_weights > 0] for s, o in pairs])
-        tags = [config.labels[int(i)] for i in np.argmax(shares, -1)]
-        text, places = text_of(example, tokenizer)
-        found = _entities(text, places, entities.spans(tags, scheme), shares.max(-1))
-        return {"tokens": [text[a:b] for a, b in places], "tags": tags, "entities": found}
+        tags = [self.options.labels[int(i)] for i in np.argmax(shares, -1)]
+        text, places = text_of(example, self.tokenizer)
+        named = _entities(text, places, entities.spans(tags, self._scheme), shares.max(-1))
+        return {"tokens": [text[a:b] for a, b in places], "tags": tags, "entities": named}
 
-    def counts(example: Example, prediction: Prediction) -> dict[str, float]:
-        return entities.count(example["tags"], prediction["tags"], scheme)
+    def counts(self, example, prediction):
+        return entities.count(example["tags"], prediction["tags"], self._scheme)
 
-    def show(example: Example, prediction: Prediction) -> str:
-        text = text_of(example, tokenizer)[0]
-        found = prediction["entities"]
-        return entities.marked(text, found) if found else f"{text} → no entity"
+    def finish(self, counts):
+        return entities.finish(counts)
 
-    return Task(
-        NAME,
-        "tokens",
-        Layout(length, slots, targets=True),
-        Objective(NAME, "full", head, weight, loss, finish_loss, outputs),
-        make_slots,
-        predict,
-        counts,
-        entities.finish,
-        "f1",
-        show,
-    )
-
-
-def finish_loss(counts: Mapping[str, float]) -> dict[str, float]:
-    """Mean loss and share of right tags, over the words of a split."""
-    n = counts["count"]
-    return {"loss": counts["loss"] / n, "tag_accuracy": counts["correct"] / n}
+    def show(self, example, prediction):
+        text = text_of(example, self.tokenizer)[0]
+        named = prediction["entities"]
+        return entities.marked(text, named) if named else f"{text} → no entity"
 
 
 def _scheme(labels: Sequence[str]) -> entities.Scheme:

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping
 
 import jax
 
-from research.training import flops
-from research.training.run import Run
+from research.run import flops
+from research.run.run import Run
 
 # What a run spends its time with, in the order in which it is told.
 SPENT = {

@@ -12,6 +12,10 @@ from etils import epath
 from jax.experimental import multihost_utils
 
 from research import bucket, lock
+from research.checkpoints import folder as checkpoint_folder
+from research.checkpoints import lineage
+from research.checkpoints.checkpoint import Checkpoints
+from research.checkpoints.folder import absolute
 from research.config import Config, changed_keys, to_values
 from research.data.loader import Ahead
 from research.errors import Diverged
@@ -19,17 +23,17 @@ from research.evaluation import samples, validation
 from research.monitoring import starts
 from research.monitoring.progress import Progress
 from research.monitoring.writers import MetricWriter
+from research.optim import averaging
+from research.run import start
+from research.run.best import Best, from_meta
+from research.run.run import Run, build, describe
+from research.run.step import State
+from research.run.watch import RolledBack, Watch
 from research.sharding import mesh as meshes
 from research.sharding import processes
-from research.training import averaging, checkpoint_folder, faults, lineage, start
-from research.training.best import Best, from_meta
-from research.training.checkpoint import Checkpoints
-from research.training.checkpoint_folder import absolute
+from research.training import faults
 from research.training.clock import Clock, told
-from research.training.run import Run, build, describe
-from research.training.step import State
 from research.training.stop import Stop, Stopping
-from research.training.watch import RolledBack, Watch
 from research.training.watchdog import Watchdog
 
 

@@ -6,12 +6,12 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from research.checkpoints import lineage
+from research.checkpoints.checkpoint import write_checkpoint
 from research.commands import data
 from research.config import Config
 from research.data.config import DataConfig
 from research.data.sources import SourceConfig, fingerprint
-from research.training import lineage
-from research.training.checkpoint import write_checkpoint
 
 
 def counted(start, end):

@@ -8,9 +8,9 @@ from safetensors.numpy import load_file
 from research import cli
 from research.convert import importer
 from research.convert.gguf import BLOCK_NAMES, NAMES
+from research.data.batch import framed
 from research.errors import UserError
 from research.models import params as parameters
-from research.tasks.sequence_classification import segments
 from tests.convert.test_parity import GOLDEN
 from tests.helpers import byte_pairs
 
@@ -118,7 +118,7 @@ def test_the_weights_are_those_that_were_written(write):
 def test_what_the_file_puts_around_a_text(write, frame):
     t = importer.read(str(write(frame=frame))).source.tokenizer
     begin, close = [0] * ("bos" in frame), [1] * ("eos" in frame)
-    slot = segments(t, [[40], [39]], 9)
+    slot = framed(t, [[40], [39]], 9)
     assert slot.tokens.tolist() == [*begin, 40, *close, *begin, 39, *close]
     assert slot.types.tolist() == [0] * (1 + len(frame)) + [1] * (1 + len(frame))
     assert t.begin("a test") == ((0,) if begin else (1,))

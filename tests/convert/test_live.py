@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from research.convert import exporter, importer
-from research.tasks.sequence_classification import segments
-from research.training.inference import load_model
+from research.data.batch import framed
+from research.run.loaded import load_model
 from tests.convert.test_parity import CLASSES, GOLDEN, compared
 from tests.convert.test_tokenizer_folders import TABLE, write
 
@@ -76,7 +76,7 @@ def frames(loaded):
     found = []
     for texts in (("w1 w2",), ("w1", "w2 w3")):
         parts = [loaded.tokenizer.encode(text).ids for text in texts]
-        slot = segments(loaded.tokenizer, parts, 16)
+        slot = framed(loaded.tokenizer, parts, 16)
         found.append((texts, {"tokens": slot.tokens.tolist(), "types": slot.types.tolist()}))
     return found
 

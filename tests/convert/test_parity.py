@@ -9,8 +9,8 @@ import pytest
 
 from research.convert import importer
 from research.models import heads, transformer
-from research.tasks.sequence_classification import pooled
-from research.training.inference import objectives_of
+from research.run.loaded import objectives_of
+from research.tasks.pooled import pooled
 
 GOLDEN = Path(__file__).parent / "golden"
 CLASSES = sorted(path.name for path in GOLDEN.iterdir())
@@ -142,7 +142,7 @@ def compared(folder: Path) -> int:
         close(first, reference.found["pooler_output"])
         return 2
     for objective in objectives:
-        logits = np.asarray(logits_of(objective.name, imported, hidden, batch))
+        logits = np.asarray(logits_of(objective.head_name, imported, hidden, batch))
         if objective.name == "multiple_choice":
             close(logits[..., 0], reference.found["logits"])
             continue

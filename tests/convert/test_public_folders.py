@@ -13,10 +13,11 @@ from research.config import from_values
 from research.convert import exporter, importer
 from research.errors import UserError
 from research.evaluation import embedding, predictor, splits
+from research.run import restore
+from research.run.loaded import load_model
+from research.run.run import build as build_run
 from research.tasks import turns
-from research.training import loop, restore
-from research.training.inference import load_model
-from research.training.run import build as build_run
+from research.training import loop
 from tests.convert.folders import FOLDERS, Folder, build
 
 CLASSIFIER = "RobertaForSequenceClassification"

@@ -12,7 +12,7 @@ import pytest
 
 from research.convert import importer
 from research.models import heads, transformer
-from research.training.inference import load_model
+from research.run.loaded import load_model
 from tests.convert.test_parity import close
 
 REAL = Path(__file__).parent / "real.npz"

@@ -19,8 +19,8 @@ from research.convert.families import family_of
 from research.errors import UserError
 from research.evaluation import splits
 from research.models import params as parameters
+from research.run.loaded import load_model
 from research.training import loop
-from research.training.inference import load_model
 from tests import helpers
 from tests.convert.test_parity import CLASSES, GOLDEN
 

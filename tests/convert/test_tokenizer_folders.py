@@ -10,9 +10,9 @@ from tokenizers import decoders, models, normalizers, pre_tokenizers, processors
 
 from research import cli
 from research.data import tokenizer_files
+from research.data.batch import framed
 from research.data.tokenizer import Tokenizer
 from research.errors import UserError
-from research.tasks.sequence_classification import segments
 from tests.convert.folders import BERT_NAMES, FOLDERS, ROBERTA_PAIRS, SENTENCE_PIECES, build
 
 ROLES = ("pad", "unk", "cls", "sep", "mask", "bos", "eos")
@@ -20,7 +20,7 @@ ROLES = ("pad", "unk", "cls", "sep", "mask", "bos", "eos")
 
 def ids(tokenizer, *texts):
     encode = tokenizer.parsing_special().encode  # as the reference does unless it is told
-    return segments(tokenizer, [encode(text).ids for text in texts], 99).tokens.tolist()
+    return framed(tokenizer, [encode(text).ids for text in texts], 99).tokens.tolist()
 
 
 @pytest.fixture(scope="module")
@@ -274,7 +274,7 @@ def test_token_types_are_there_where_the_folder_asks_for_them(tmp_path):
     ):
         files = {"tokenizer.json": pieces(True)} | config(kind, **keys)
         tokenizer = tokenizer_files.load(write(tmp_path / str(number), files, "bert"))
-        slot = segments(Tokenizer.from_json(tokenizer.to_json()), [[6], [10]], 9)
+        slot = framed(Tokenizer.from_json(tokenizer.to_json()), [[6], [10]], 9)
         assert slot.types.tolist() == [0, 0, 0, last, last]
 
 

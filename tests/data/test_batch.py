@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from research.data.batch import Layout, Slot, assemble, empty, pack
-from research.data.draws import generator
+from research.draws import generator
 
 
 def make(tokens, types=None, **given) -> Slot:

@@ -4,7 +4,7 @@ import pathlib
 
 import pytest
 
-from research import config_file
+from research.config import file as config_file
 from research.data import files, glue
 from research.data.sources import SourceConfig, read
 

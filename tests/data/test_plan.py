@@ -9,11 +9,27 @@ import numpy as np
 import pytest
 
 from research.data import plan
-from research.data.draws import generator
-from research.data.masking import predicted_count
+from research.draws import generator
 from research.errors import UserError
+from research.objectives.masked_lm import predicted_count
+from research.objectives.next_sentence import NextSentence, plan_pairs
+from research.objectives.sentence_order import plan_ordered_pairs
+from research.objectives.sentence_pairs import truncated
 
 PREDICTED = functools.partial(predicted_count, rate=0.15)
+SPECIALS = (2, 3)  # [CLS] A [SEP], [CLS] A [SEP] B [SEP]
+
+
+def slices_in_rows(lengths, length: int, most: int, draw, specials: int, *limits) -> np.ndarray:
+    return plan.plan_slices(lengths, plan.Rows(length, most, *limits), draw, specials)
+
+
+def pairs_in_rows(sentences, sources, length: int, most: int, draw, short=0.1, *limits):
+    return plan_pairs(sentences, sources, plan.Rows(length, most, *limits), draw, short)
+
+
+def ordered_in_rows(sentences, length: int, most: int, draw, short=0.1, *limits) -> np.ndarray:
+    return plan_ordered_pairs(sentences, plan.Rows(length, most, *limits), draw, short)
 
 
 def sentence_offsets(draw: np.random.Generator, documents: int, longest: int = 20) -> list:
@@ -27,7 +43,7 @@ def sizes(slots: np.ndarray) -> np.ndarray:
     return slots["end"] - slots["start"] + slots["end_b"] - slots["start_b"]
 
 
-def assert_rows_hold(slots, length: int, most: int, predictions: int, specials=plan.SPECIALS):
+def assert_rows_hold(slots, length: int, most: int, predictions: int, specials=SPECIALS):
     rows = slots["row"]
     assert set(np.diff(rows)) <= {0, 1} and rows[0] == 0
     tokens = sizes(slots) + np.take(specials, slots["doc_b"] >= 0)
@@ -43,7 +59,7 @@ def assert_rows_hold(slots, length: int, most: int, predictions: int, specials=p
 def test_every_token_is_in_exactly_one_slice(specials, length, most, predictions):
     draw = generator("lengths", length)
     lengths = draw.integers(0, 150, 120)
-    slots = plan.plan_slices(lengths, length, most, draw, specials, predictions, PREDICTED)
+    slots = slices_in_rows(lengths, length, most, draw, specials, predictions, PREDICTED)
     seen = [np.zeros(n, int) for n in lengths]
     for slot in slots:
         seen[slot["doc"]][slot["start"] : slot["end"]] += 1
@@ -59,7 +75,7 @@ def test_pairs_keep_to_rows_documents_and_sentence_order(length, most, predictio
     draw = generator("pairs", length)
     sentences = sentence_offsets(draw, 80)
     sources = draw.integers(0, 3, 80)
-    slots = plan.plan_pairs(sentences, sources, length, most, draw, 0.1, predictions, PREDICTED)
+    slots = pairs_in_rows(sentences, sources, length, most, draw, 0.1, predictions, PREDICTED)
     assert_rows_hold(slots, length, most, predictions)
     slots = slots[slots["label"] != plan.NO_PAIR]
     ends = np.array([offsets[-1] for offsets in sentences])
@@ -83,7 +99,7 @@ def test_pairs_keep_to_rows_documents_and_sentence_order(length, most, predictio
 
 def test_every_document_is_read_to_its_end():
     draw = generator("to the end")
-    slots = plan.plan_pairs(sentence_offsets(draw, 50), [0] * 50, 64, 4, draw, 0.0)
+    slots = pairs_in_rows(sentence_offsets(draw, 50), [0] * 50, 64, 4, draw, 0.0)
     assert set(slots["doc"]) == set(range(50))
     for doc in range(50):
         own = slots[slots["doc"] == doc]
@@ -94,7 +110,7 @@ def test_every_document_is_read_to_its_end():
 def test_one_of_two_pairs_of_a_source_is_random(longest):
     draw = generator("half", longest)
     sources = draw.integers(0, 4, 1500)
-    slots = plan.plan_pairs(sentence_offsets(draw, 1500, longest), sources, 128, 16, draw)
+    slots = pairs_in_rows(sentence_offsets(draw, 1500, longest), sources, 128, 16, draw)
     for source in range(4):
         labels = slots["label"][sources[slots["doc"]] == source]
         labels = labels[labels != plan.NO_PAIR]
@@ -111,7 +127,7 @@ def test_what_cannot_be_told_from_its_kind_makes_no_pair():
     ]
     seen = set()
     for seed in range(20):
-        slots = plan.plan_pairs(sentences, sources, 24, 4, generator("alone", seed))
+        slots = pairs_in_rows(sentences, sources, 24, 4, generator("alone", seed))
         assert_rows_hold(slots, 24, 4, 0)
         alone = slots[slots["label"] == plan.NO_PAIR]
         assert (alone["doc_b"] == -1).all()
@@ -129,7 +145,7 @@ def test_a_random_sentence_comes_from_other_documents_by_their_tokens():
     draw = generator("others")
     each = [(4000, 9), (3000, 3), (600, 15), (500, 9), (400, 9)]  # sentences, and their tokens
     sentences = [list(range(0, n * size + 1, size)) for n, size in each]
-    slots = plan.plan_pairs(sentences, [0, 0, 0, 0, 1], 64, 1, draw, 0.5)
+    slots = pairs_in_rows(sentences, [0, 0, 0, 0, 1], 64, 1, draw, 0.5)
     random = slots[slots["label"] == 1]
     counts = np.zeros((4, 4))
     np.add.at(counts, (random["doc"], random["doc_b"]), 1)
@@ -146,7 +162,7 @@ def test_a_random_sentence_comes_from_other_documents_by_their_tokens():
 def test_a_random_sentence_is_as_long_as_the_true_one_would_be():
     draw = generator("as long")
     sentences = sentence_offsets(draw, 3000, longest=6)
-    slots = plan.plan_pairs(sentences, [0] * 3000, 128, 16, draw)
+    slots = pairs_in_rows(sentences, [0] * 3000, 128, 16, draw)
     lengths = slots["end_b"] - slots["start_b"]
     true, random = (lengths[slots["label"] == label] for label in (0, 1))
     assert min(len(true), len(random)) > 1000
@@ -164,16 +180,16 @@ def test_the_share_of_short_pairs_is_the_one_asked_for(short):
     sentences = [list(range(40_001)) for _ in range(3)]
     length = 35
     sources = [0] * 3
-    slots = plan.plan_pairs(sentences, sources, length, 1, generator("short", str(short)), short)
+    slots = pairs_in_rows(sentences, sources, length, 1, generator("short", str(short)), short)
     slots = slots[slots["label"] != plan.NO_PAIR]
     inside = slots[(slots["end"] < 40_000 - length) & (slots["end_b"] < 40_000)]
-    drawn = sizes(inside) + plan.SPECIALS[1]
-    room = length - plan.SPECIALS[1]
+    drawn = sizes(inside) + SPECIALS[1]
+    room = length - SPECIALS[1]
     expected = short * (room - 2) / (room - 1)  # a "short" pair may draw the whole room
     error = math.sqrt(max(expected * (1 - expected), 1e-9) / len(inside))
     assert abs((drawn < length).mean() - expected) < 4 * error
     if short:
-        lengths = drawn[drawn < length] - plan.SPECIALS[1]
+        lengths = drawn[drawn < length] - SPECIALS[1]
         assert lengths.min() == 2 and lengths.max() == room - 1
         middle, spread = (2 + room - 1) / 2, (room - 3) / math.sqrt(12)
         assert abs(lengths.mean() - middle) < 4 * spread / math.sqrt(len(lengths))
@@ -186,33 +202,33 @@ def test_a_plan_depends_on_its_generator_alone(pairs):
 
     def make(*key):
         if pairs:
-            return plan.plan_pairs(sentences, [0] * 40, 64, 4, generator(*key))
-        return plan.plan_slices(lengths, 64, 4, generator(*key), 2)
+            return pairs_in_rows(sentences, [0] * 40, 64, 4, generator(*key))
+        return slices_in_rows(lengths, 64, 4, generator(*key), 2)
 
     assert np.array_equal(make("epoch", 0), make("epoch", 0))
     assert not np.array_equal(make("epoch", 0), make("epoch", 1))
 
 
 def test_a_split_of_which_no_document_makes_pairs_is_refused():
-    plan.check_pairs(2)
+    NextSentence().check_split({"paired_documents": 2})
     with pytest.raises(UserError, match="two documents of two sentences or more"):
-        plan.check_pairs(0)
+        NextSentence().check_split({"paired_documents": 0})
 
 
 @pytest.mark.parametrize(("a", "b", "room"), [(1, 100, 2), (5, 5, 3), (30, 4, 20), (7, 8, 14)])
 def test_truncation_shortens_the_longer_side_first_and_leaves_both(a, b, room):
     for seed in range(20):
-        front_a, back_a, front_b, back_b = plan._truncate(a, b, room, generator(seed))
+        front_a, back_a, front_b, back_b = truncated(a, b, room, generator(seed))
         assert min(front_a, back_a, front_b, back_b) >= 0
         left_a, left_b = a - front_a - back_a, b - front_b - back_b
         assert left_a + left_b == room and min(left_a, left_b) >= 1
         untouched_a, untouched_b = left_a == a, left_b == b
         assert untouched_a or untouched_b or abs(left_a - left_b) <= 1
-    assert plan._truncate(3, 4, 7, generator(0)) == (0, 0, 0, 0)
+    assert truncated(3, 4, 7, generator(0)) == (0, 0, 0, 0)
 
 
 def test_documents_follow_each_other_in_another_order_than_they_stand():
-    slots = plan.plan_slices([5] * 40, 64, 16, generator("order"), 0)
+    slots = slices_in_rows([5] * 40, 64, 16, generator("order"), 0)
     assert any(b < a for a, b in pairwise(slots["doc"]))
 
 
@@ -221,9 +237,9 @@ def test_the_plans_have_not_changed():
     assert plan.FORMAT == 2
     lengths = [40, 7, 300, 64, 1, 90]
     offsets = [list(range(0, n, 9)) + [n] for n in lengths]
-    slices = plan.plan_slices(lengths, 64, 4, generator("golden"), 2, 10, lambda n: n // 6)
+    slices = slices_in_rows(lengths, 64, 4, generator("golden"), 2, 10, lambda n: n // 6)
     sources = [0, 1, 0, 0, 0, 1]
-    pairs = plan.plan_pairs(offsets, sources, 64, 4, generator("golden"), 0.1, 10, lambda n: n // 6)
+    pairs = pairs_in_rows(offsets, sources, 64, 4, generator("golden"), 0.1, 10, lambda n: n // 6)
     assert [hashlib.sha256(p.tobytes()).hexdigest()[:12] for p in (slices, pairs)] == [
         "73947a4ba3c1",
         "3ac3c8ae1021",
@@ -236,7 +252,7 @@ def test_the_plans_have_not_changed():
 def test_ordered_pairs_are_neighbours_that_change_places_half_the_time(length, most, predictions):
     draw = generator("ordered", length)
     sentences = [*sentence_offsets(draw, 300), [0, 1], [0, 9]]
-    slots = plan.plan_ordered_pairs(sentences, length, most, draw, 0.1, predictions, PREDICTED)
+    slots = ordered_in_rows(sentences, length, most, draw, 0.1, predictions, PREDICTED)
     assert_rows_hold(slots, length, most, predictions)
     assert (slots["doc"] == slots["doc_b"]).all()
     swapped = slots["label"] == 1

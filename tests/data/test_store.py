@@ -16,11 +16,11 @@ import pytest
 
 from research.data import block as blocks
 from research.data import checksums, files, sources, store, tokenizer
-from research.data import corpus as corpora
 from research.data.config import DataConfig, TokenizerConfig
 from research.data.sentences import split_sentences
 from research.data.sources import SourceConfig
 from research.errors import UserError
+from research.run import corpus as corpora
 from research.sharding import processes
 from tests import helpers
 

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from research import cli
-from research.training.checkpoint_folder import absolute, read_about
+from research.checkpoints.folder import absolute, read_about
 from tests.engines.slurm import answer
 from tests.launchers.conftest import wait_for
 

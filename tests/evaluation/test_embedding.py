@@ -8,12 +8,12 @@ import pytest
 
 from research import cli
 from research.convert import importer
+from research.data.batch import framed
 from research.errors import UserError
 from research.evaluation import embedding
 from research.evaluation.embedding import Recipe
 from research.models import transformer
-from research.tasks.sequence_classification import segments
-from research.training.inference import load_model
+from research.run.loaded import load_model
 from tests.convert.test_parity import GOLDEN
 
 TEXTS = ["w1 w2 w3", "w4", "w5 w6 w1 w2", "w3 w3"]
@@ -29,7 +29,7 @@ def checkpoints(tmp_path_factory):
 
 def alone(loaded, text, pattern):
     """Hidden states of one text in a row of its own."""
-    slot = segments(loaded.tokenizer, [loaded.tokenizer.encode(text).ids], 32)
+    slot = framed(loaded.tokenizer, [loaded.tokenizer.encode(text).ids], 32)
     tokens = jnp.asarray(slot.tokens)[None]
     batch = {
         "tokens": tokens,

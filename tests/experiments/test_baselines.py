@@ -3,9 +3,14 @@ import math
 import numpy as np
 import pytest
 
-from research.evaluation import answers, classification, entities, language
-from research.evaluation.metrics import total
 from research.experiments import baselines
+from research.metrics import answers, classification, entities, language
+from research.metrics.counts import total
+from research.objectives.masked_lm import MaskedLM
+
+
+def numbers(counts) -> dict:
+    return language.of_tokens(counts["loss"], counts["tokens"], counts["bytes"])
 
 
 def review(text, label):
@@ -68,7 +73,7 @@ def test_unigram_hand_computed():
     assert result.counts == [
         {"loss": pytest.approx(-math.log(4 / 8) - math.log(1 / 8)), "tokens": 2.0, "bytes": 6.0}
     ]
-    assert language.finish(total(result.counts))["perplexity"] == pytest.approx(4.0)
+    assert numbers(total(result.counts))["perplexity"] == pytest.approx(4.0)
 
 
 def chain(rows, length, vocab_size, seed):
@@ -96,8 +101,8 @@ def test_bigram_gives_probabilities():
 def test_bigram_comes_close_to_the_entropy_of_a_chain():
     train, test = chain(400, 50, 23, seed=0), chain(40, 50, 23, seed=1)
     sizes = [49] * len(test)
-    one = language.finish(total(baselines.unigram(train, test, sizes, 23).counts))
-    two = language.finish(total(baselines.bigram(train, test, sizes, 23).counts))
+    one = numbers(total(baselines.unigram(train, test, sizes, 23).counts))
+    two = numbers(total(baselines.bigram(train, test, sizes, 23).counts))
     rare = 0.2 / 23
     entropy = -(0.8 + rare) * math.log(0.8 + rare) - 22 * rare * math.log(rare)
     assert one["loss"] == pytest.approx(math.log(23), abs=0.1)
@@ -130,7 +135,7 @@ def test_bigram_needs_rows_to_hold_out():
 def test_frequent_token_hand_computed():
     train = [np.array([0, 1, 1, 2])]
     result = baselines.frequent_token(train, [np.array([0, 1, 2, 1])], vocab_size=3)
-    numbers = language.finish(total(result.counts))
+    numbers = MaskedLM().metrics(total(result.counts))
     assert numbers["masked_accuracy"] == pytest.approx(2 / 3)
     # One added to each: shares 1/6, 3/6, 2/6.
     assert numbers["masked_loss"] == pytest.approx(-math.log(1 / 2 * 1 / 3 * 1 / 2) / 3)

@@ -6,7 +6,9 @@ import pytest
 
 from research.experiments import checks, estimate, experiment
 from research.experiments.experiment import Experiment, Run
-from research.training import flops
+from research.objectives import make_objectives
+from research.objectives.objective import row_layout
+from research.run import flops
 from tests import helpers
 
 
@@ -38,11 +40,8 @@ def test_what_runs_will_take(tmp_path, monkeypatch):
     assert sum(tokens[:-1]) == tokens[-1] and 96 * 3 < tokens[1] < 96 * helpers.LENGTH
     whole = planned[0].config
     models = {job.run: known.config.model for job, known in checks.outlook(planned, planned)}
-    row = flops.forward_per_row(
-        models["base"],
-        estimate.pretraining.row_layout(whole.objective, helpers.LENGTH, helpers.SLOTS),
-        False,
-    )
+    layout = row_layout(make_objectives(whole.objective), helpers.LENGTH, helpers.SLOTS)
+    row = flops.forward_per_row(models["base"], layout, layout.predictions)
     # Two at a time: each has half of the machine.
     for share, more, shown in zip(
         estimate.SHARES, estimate.OVERHEAD, hours(rows["base-seed0"]), strict=True

@@ -7,13 +7,13 @@ import time
 
 import pytest
 
-from research.evaluation.jackknife import Gap
 from research.experiments import curves, page, provenance, report
 from research.experiments.report import Report
 from research.experiments.results import Cell, Measure, Results
 from research.experiments.sheets import Sheet
 from research.experiments.statistics import Difference
 from research.experiments.table import Column, Table
+from research.metrics.jackknife import Gap
 
 webdriver = pytest.importorskip("selenium.webdriver")
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")

@@ -6,16 +6,16 @@ import json
 
 import pytest
 
+from research.checkpoints.reading import read_info
 from research.config import from_values
 from research.errors import UserError
 from research.evaluation import predictor
 from research.experiments import experiment, job, page, report, results, runs
 from research.experiments.sheets import Sheet, latex
 from research.monitoring import starts
+from research.run.loaded import load_model, with_config
 from research.tasks.sequence_classification import SequenceClassificationConfig
 from research.training import loop
-from research.training.checkpoint_reading import read_info
-from research.training.inference import load_model, with_config
 from tests import helpers
 
 EXPERIMENT = """

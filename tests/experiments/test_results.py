@@ -9,12 +9,12 @@ import pytest
 
 from research.data import sources
 from research.data.sources import SourceConfig
-from research.evaluation import answers
-from research.evaluation.jackknife import paired_jackknife
 from research.experiments import report
 from research.experiments.results import Cell, Measure, by_document, compare, document_of
 from research.experiments.sheets import text_csv
 from research.experiments.table import Column, Table
+from research.metrics import answers
+from research.metrics.jackknife import paired_jackknife
 
 F1 = Measure("f1", False, "linear", 1 / 3)
 LOSS = Measure("loss", True)

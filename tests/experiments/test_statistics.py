@@ -9,10 +9,10 @@ from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.weightstats import CompareMeans, DescrStatsW
 
 from benchmarks import coverage
-from research.evaluation.jackknife import Gap, paired_jackknife
 from research.experiments import statistics
 from research.experiments.results import Cell
 from research.experiments.statistics import Difference, corrected, reading, significant
+from research.metrics.jackknife import Gap, paired_jackknife
 
 
 def test_intervals_and_marks_are_those_of_the_library():

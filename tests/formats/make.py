@@ -2,7 +2,7 @@
 
     python -m tests.formats.make NAME
 
-Once for each format (`FORMAT` of research.training.checkpoint_folder): what was made stays as it
+Once for each format (`FORMAT` of research.checkpoints.folder): what was made stays as it
 is, and is read for ever after. NAME.tar.xz has a step of a run, NAME.json what the run's next steps
 and an evaluation of that step give.
 """

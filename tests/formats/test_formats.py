@@ -7,11 +7,11 @@ import tarfile
 import pytest
 
 from research import cli
+from research.checkpoints import folder as checkpoint_folder
+from research.checkpoints.reading import read_info
 from research.errors import UserError
 from research.evaluation import splits
-from research.training import checkpoint_folder
-from research.training.checkpoint_reading import read_info
-from research.training.inference import load_model
+from research.run.loaded import load_model
 from tests.formats import make
 
 HEADS = {"masked_lm", "next_sentence"}

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from research import cli, config
+from research.checkpoints.checkpoint import write_checkpoint
 from research.generation import decode
 from research.generation.beams import Beams
 from research.generation.samplers import Sampling
 from research.objectives import make_objectives
-from research.training.checkpoint import write_checkpoint
-from research.training.inference import load_model
+from research.run.loaded import load_model
 from tests import helpers
 
 
@@ -24,7 +24,7 @@ def make_checkpoint(kind: str, folder: Path) -> str:
     made = helpers.run_config(kind, folder, steps=1)
     model = dataclasses.replace(made.model, vocab_size=tokenizer.vocab_size)
     made = dataclasses.replace(made, model=model)
-    params = helpers.new_params(model, make_objectives(made.objective, model))
+    params = helpers.new_params(model, make_objectives(made.objective))
     values = config.to_values(made)
     write_checkpoint(str(folder / kind), 3, params, values, tokenizer.to_json(), {"metrics": {}})
     return str(folder / kind)

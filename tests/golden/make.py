@@ -16,8 +16,8 @@ import numpy as np
 
 from research.data.loader import device_batch
 from research.models import params as parameters
-from research.training.run import Run, build
-from research.training.step import State
+from research.run.run import Run, build
+from research.run.step import State
 from tests import helpers
 
 FILE = Path(__file__).with_name("steps.json")

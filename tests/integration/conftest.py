@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from research import cli
+from research.checkpoints import checkpoint
 from research.config import from_values, to_values
 from research.objectives import make_objectives
+from research.run import run as runs
 from research.tasks import make_task
-from research.training import checkpoint
-from research.training import run as runs
 from tests import helpers
 
 QUESTIONS = [
@@ -117,7 +117,7 @@ def make(folder: Path, kind: str) -> Tiny:
         built, tokenizer = runs.resolve(from_values(values))
         data = built.data
         if kind == "gpt":
-            objectives = make_objectives(built.objective, built.model)
+            objectives = make_objectives(built.objective)
         else:
             task = make_task(built.task, built.model, tokenizer, data.length, data.slots)
             objectives = (task.objective,)

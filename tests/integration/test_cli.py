@@ -17,8 +17,8 @@ from research import cli
 from research.config import from_values
 from research.errors import UserError
 from research.evaluation import predictor
-from research.training import run as runs
-from research.training.inference import load_model
+from research.run import run as runs
+from research.run.loaded import load_model
 from tests import helpers
 
 ROOT = Path(__file__).parents[2]

@@ -9,8 +9,8 @@ import jax
 import pytest
 
 from research import config as configs
-from research import config_file
-from research.data import corpus
+from research.checkpoints import checkpoint
+from research.config import file as config_file
 from research.data.config import DataConfig, TokenizerConfig
 from research.data.sources import SourceConfig
 from research.errors import UserError
@@ -18,8 +18,9 @@ from research.experiments import experiment, search
 from research.models import config as model_config
 from research.models import params as parameters
 from research.objectives import make_objectives
-from research.training import checkpoint
-from research.training import run as runs
+from research.objectives.objective import heads_of
+from research.run import corpus
+from research.run import run as runs
 from tests import helpers
 
 ROOT = Path(__file__).parents[2]
@@ -89,7 +90,7 @@ def test_a_pre_training_builds(file, tmp_path):
     model_config.check(model)
     runs.check_length(model, own.data.length)
     assert corpus.batch_rows(own, 8) % 8 == 0, "a host of eight devices"
-    heads = {o.name: o.head for o in make_objectives(own.objective, model) if o.head}
+    heads = heads_of(make_objectives(own.objective), model)
     assert parameters.count(parameters.shapes(model, heads), model) > 1e6
     arg = ":size=tiny" if "size=tiny" in file.read_text() else ""
     builds(shrunk(config_file.values(f"{file}{arg}"), tmp_path), file)
@@ -136,7 +137,7 @@ def checkpoints(tmp_path_factory):
         model = dataclasses.replace(
             run.model, vocab_size=tokenizer.vocab_size, max_positions=LENGTH
         )
-        params = helpers.new_params(model, make_objectives(run.objective, model))
+        params = helpers.new_params(model, make_objectives(run.objective))
         saved = configs.to_values(dataclasses.replace(run, model=model))
         place = str(folder / kind)
         checkpoint.write_checkpoint(place, 1, params, saved, tokenizer.to_json(), {"data": ""})

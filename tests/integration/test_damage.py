@@ -7,9 +7,9 @@ import pytest
 
 from research import cli
 from research.config import from_values
-from research.training import restore
-from research.training import run as runs
-from tests.training.test_checkpoint_folder import flip
+from research.run import restore
+from research.run import run as runs
+from tests.checkpoints.test_folder import flip
 
 
 @pytest.fixture

@@ -6,18 +6,18 @@ import jax
 import numpy as np
 import pytest
 
-from research.data import corpus
-from research.data.pretraining import PretrainingBatches
-from research.data.task_batches import TaskBatches
 from research.evaluation import evaluator, validation
 from research.objectives import ObjectivesConfig, for_evaluation
+from research.objectives.batches import PretrainingBatches
 from research.objectives.masked_lm import MaskedLMConfig
 from research.objectives.next_sentence import NextSentenceConfig
+from research.run import corpus
+from research.run.run import build
+from research.run.step import make_eval_step, make_predict_step
 from research.sharding.mesh import MeshConfig, batch_sharding, make_mesh, replicated, use
 from research.tasks import make_task
+from research.tasks.batches import TaskBatches
 from research.tasks.sequence_classification import SequenceClassificationConfig
-from research.training.run import build
-from research.training.step import make_eval_step, make_predict_step
 from tests import helpers
 
 ALONE = MeshConfig(data=1)

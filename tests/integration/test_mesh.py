@@ -8,9 +8,10 @@ import pytest
 
 from research.data.loader import device_batch
 from research.models import params as parameters
+from research.objectives.objective import heads_of
+from research.run import step as steps
 from research.sharding import rules
 from research.sharding.mesh import MeshConfig, batch_sharding, make_mesh, replicated, use
-from research.training import step as steps
 from tests import helpers
 
 WHOLE_HEADS = {"heads": None, "kv_heads": None}  # two heads do not divide by four
@@ -43,7 +44,7 @@ class Case:
         """(gradients, counts) of the batch on a mesh."""
         model = dataclasses.replace(self.model, remat=remat)
         mesh = make_mesh(config, devices)
-        heads = {o.name: o.head for o in self.objectives if o.head is not None}
+        heads = heads_of(self.objectives, self.model)
         placed = rules.shardings(
             parameters.logical_axes(self.model, heads),
             jax.eval_shape(lambda: self.params),

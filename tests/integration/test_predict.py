@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from research import cli
+from research.checkpoints import checkpoint as saved
 from research.data import jsonl
 from research.evaluation import predictor
-from research.training import checkpoint as saved
-from research.training.inference import load_model
+from research.run.loaded import load_model
 from tests.integration.test_cli import CONTEXT, call, flat
 
 

@@ -21,11 +21,11 @@ from jax._src.clusters import cloud_tpu_cluster
 
 from research import cli, lock
 from research import config as configs
+from research.checkpoints.folder import absolute, steps_in
 from research.commands import processes as flags_of_a_run
 from research.errors import UserError
 from research.sharding import processes
 from research.training import loop
-from research.training.checkpoint_folder import absolute, steps_in
 from tests import helpers
 from tests.integration.conftest import TASKS, write_config, write_lines
 

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from research import cli
+from research.checkpoints import checkpoint
 from research.config import from_values, to_values
 from research.data.tokenizer import byte_tokenizer
-from research.training import checkpoint
-from research.training import run as runs
+from research.run import run as runs
 from tests import helpers
 from tests.integration.conftest import Tiny, write_lines
 

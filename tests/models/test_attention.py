@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from research.data.draws import generator
-from research.models import attention
+from research.draws import generator
+from research.models import attention, dropout
 
 SLOTS = np.array([[1, 1, 2, 2, 2, 0], [1, 1, 1, 1, 1, 1]])
 
@@ -111,16 +111,16 @@ def test_alibi_lowers_a_score_by_slope_and_distance():
 def test_dropout_keeps_the_mean_and_depends_on_the_rows_own_key():
     keys = jax.random.split(jax.random.key(0), 4)
     x = jnp.ones((4, 50, 40))
-    dropped = np.asarray(attention.dropout_rows(x, 0.25, keys))
+    dropped = np.asarray(dropout.rows(x, 0.25, keys))
     values, counts = np.unique(dropped, return_counts=True)
     assert np.allclose(values, [0.0, 4 / 3])
     assert abs(counts[0] / dropped.size - 0.25) < 4 * np.sqrt(0.25 * 0.75 / dropped.size)
-    swapped = np.asarray(attention.dropout_rows(x[:2], 0.25, keys[2:]))
+    swapped = np.asarray(dropout.rows(x[:2], 0.25, keys[2:]))
     assert np.array_equal(swapped, dropped[2:])
     assert not np.array_equal(dropped[0], dropped[1])
 
 
 def test_no_keys_and_no_rate_mean_no_dropout():
     x = jnp.ones((2, 3))
-    assert attention.dropout_rows(x, 0.5, None) is x
-    assert attention.dropout_rows(x, 0.0, jax.random.split(jax.random.key(0), 2)) is x
+    assert dropout.rows(x, 0.5, None) is x
+    assert dropout.rows(x, 0.0, jax.random.split(jax.random.key(0), 2)) is x

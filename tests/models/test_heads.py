@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from research.data.draws import generator
+from research.draws import generator
 from research.models import heads
 from research.models import params as parameters
 from tests import helpers

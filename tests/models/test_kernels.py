@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from research.data.draws import generator
+from research.draws import generator
 from research.errors import UserError
 from research.models import kernels, transformer
 from research.models.config import ModelConfig

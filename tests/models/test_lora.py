@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 
 from research import config as configs
+from research.checkpoints import checkpoint
 from research.errors import UserError
 from research.models import lora, transformer
 from research.models.params import by_path
-from research.training import checkpoint, loop
-from research.training.inference import load_model
-from research.training.run import build
+from research.run.loaded import load_model
+from research.run.run import build
+from research.training import loop
 from tests import helpers
 
 ALL = ("attention/", "mlp/")

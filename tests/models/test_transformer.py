@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from research.data.batch import Layout, Slot, assemble
-from research.data.draws import generator
+from research.draws import generator
 from research.models import transformer
 from research.objectives import make_objectives
 from research.objectives.causal_lm import CausalLMConfig
@@ -57,7 +57,7 @@ LAYOUT = Layout(helpers.LENGTH, 4, predictions=8, targets=True, labels=("random_
 
 def objectives_of(model, pattern):
     causal = dataclasses.replace(helpers.CAUSAL, causal_lm=CausalLMConfig(chunk=12))
-    return make_objectives(causal if pattern == "causal" else helpers.MASKED_AND_NEXT, model)
+    return make_objectives(causal if pattern == "causal" else helpers.MASKED_AND_NEXT)
 
 
 @pytest.fixture(scope="module", params=FAMILIES, ids=list(FAMILIES))

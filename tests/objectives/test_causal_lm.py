@@ -6,7 +6,7 @@ import pytest
 
 from research.models import transformer
 from research.objectives import causal_lm, make_objectives
-from research.training.step import loss_and_counts, total_weights
+from research.run.step import loss_and_counts, total_weights
 from tests import helpers
 
 
@@ -17,7 +17,7 @@ def by_hand(tmp_path_factory):
     data, step = helpers.packed_and_padded(made, helpers.CAUSAL)
     batch = data.batch(step)
     model = helpers.gpt()
-    objectives = make_objectives(helpers.CAUSAL, model)
+    objectives = make_objectives(helpers.CAUSAL)
     params = helpers.new_params(model, objectives)
 
     @jax.jit
@@ -62,7 +62,7 @@ def test_the_prediction_is_of_the_token_after_each_slot(by_hand):
 
 
 def test_metrics_are_means_of_the_sums():
-    found = causal_lm.finish({"loss": 8.0, "correct": 3.0, "count": 4.0, "bytes": 10.0})
+    found = causal_lm.CausalLM().metrics({"loss": 8.0, "correct": 3.0, "count": 4.0, "bytes": 10.0})
     assert found == {
         "loss": 2.0,
         "perplexity": pytest.approx(np.exp(2.0)),

@@ -15,7 +15,8 @@ from research.objectives import (
     next_sentence,
 )
 from research.objectives.masked_lm import MaskedLMConfig
-from research.training.step import loss_and_counts, total_weights
+from research.objectives.objective import heads_of
+from research.run.step import loss_and_counts, total_weights
 from tests import helpers
 
 
@@ -26,7 +27,7 @@ def by_hand(tmp_path_factory):
     data, step = helpers.packed_and_padded(made, helpers.MASKED_AND_NEXT)
     batch = data.batch(step)
     model = helpers.bert()
-    objectives = make_objectives(helpers.MASKED_AND_NEXT, model)
+    objectives = make_objectives(helpers.MASKED_AND_NEXT)
     params = helpers.new_params(model, objectives)
 
     @jax.jit
@@ -99,13 +100,13 @@ def test_predictions_are_the_five_likeliest_and_the_probability_of_the_next(by_h
 
 
 def test_metrics_are_means_of_the_sums():
-    found = masked_lm.finish({"loss": 6.0, "correct": 1.0, "count": 4.0})
+    found = masked_lm.MaskedLM().metrics({"loss": 6.0, "correct": 1.0, "count": 4.0})
     assert found == {
         "masked_loss": 1.5,
         "masked_perplexity": pytest.approx(np.exp(1.5)),
         "masked_accuracy": 0.25,
     }
-    found = next_sentence.finish({"loss": 3.0, "correct": 5.0, "count": 6.0})
+    found = next_sentence.NextSentence().metrics({"loss": 3.0, "correct": 5.0, "count": 6.0})
     assert found == {
         "next_sentence_loss": 0.5,
         "next_sentence_accuracy": pytest.approx(5 / 6),
@@ -125,19 +126,17 @@ def test_the_capacity_of_a_row_holds_what_one_slot_predicts(rate):
 
 
 def test_objectives_come_in_a_fixed_order_with_their_heads():
-    model = helpers.bert()
-    names = [o.name for o in make_objectives(helpers.MASKED_AND_NEXT, model)]
+    names = [o.name for o in make_objectives(helpers.MASKED_AND_NEXT)]
     assert names == ["masked_lm", "next_sentence"]
-    causal = make_objectives(helpers.CAUSAL, helpers.gpt())
-    assert [o.name for o in causal] == ["causal_lm"] and causal[0].head is None
-    untied = make_objectives(helpers.CAUSAL, helpers.gpt(tied_embeddings=False))
-    assert isinstance(untied[0].head, heads.OutputTable)
+    causal = make_objectives(helpers.CAUSAL)
+    assert [o.name for o in causal] == ["causal_lm"] and heads_of(causal, helpers.gpt()) == {}
+    untied = heads_of(causal, helpers.gpt(tied_embeddings=False))
+    assert isinstance(untied["causal_lm"], heads.OutputTable)
 
 
 def test_next_sentence_prediction_needs_a_pooler_or_a_head_with_a_transform():
-    chosen = make_objectives(
-        helpers.MASKED_AND_NEXT, helpers.bert(pooler=False, head_transform=True)
-    )
-    assert [o.name for o in chosen] == ["masked_lm", "next_sentence"]
+    objectives = make_objectives(helpers.MASKED_AND_NEXT)
+    found = heads_of(objectives, helpers.bert(pooler=False, head_transform=True))
+    assert list(found) == ["masked_lm", "next_sentence"]
     with pytest.raises(UserError, match="config.model.pooler=true"):
-        make_objectives(helpers.MASKED_AND_NEXT, helpers.bert(pooler=False))
+        heads_of(objectives, helpers.bert(pooler=False))

@@ -10,10 +10,10 @@ from research.config import from_values
 from research.evaluation import predictor
 from research.models import transformer
 from research.objectives import make_objectives
-from research.objectives.protocol import heads_of
+from research.objectives.objective import heads_of
+from research.run.loaded import load_model
+from research.run.step import loss_and_counts, total_weights
 from research.training import loop
-from research.training.inference import load_model
-from research.training.step import loss_and_counts, total_weights
 from tests import helpers
 
 
@@ -75,7 +75,7 @@ def test_the_loss_is_the_one_computed_by_hand(made):
             n += 1
     assert total == pytest.approx(loss / n, rel=1e-5)
     assert counts["prefix_lm/count"] == n
-    found = objectives[0].finish({"loss": loss, "correct": 1.0, "count": n})
+    found = objectives[0].metrics({"loss": loss, "correct": 1.0, "count": n})
     assert found["prefix_perplexity"] == pytest.approx(np.exp(loss / n))
 
 
@@ -104,7 +104,7 @@ def test_the_prefix_is_read_in_both_directions_and_what_follows_it_in_one(made):
 
 def test_causal_and_prefix_lm_share_a_head():
     model = helpers.gpt(tied_embeddings=False)
-    assert list(heads_of(make_objectives(helpers.PREFIX, model))) == ["causal_lm"]
+    assert list(heads_of(make_objectives(helpers.PREFIX), model)) == ["causal_lm"]
 
 
 @pytest.mark.long

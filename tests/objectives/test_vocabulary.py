@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from research.data.draws import generator
+from research.draws import generator
 from research.objectives import vocabulary
 from research.sharding.mesh import MeshConfig, make_mesh, use
 

@@ -13,7 +13,8 @@ from research.data.tokenizer import Tokenizer
 from research.models import params as parameters
 from research.models import transformer
 from research.models.config import ModelConfig
-from research.tasks.protocol import Example, Outputs, Task
+from research.objectives.objective import heads_of
+from research.tasks.task import Example, Outputs, Task
 
 SENTENCES = (
     "Ada Lovelace wrote to Charles Babbage in London.",
@@ -104,19 +105,17 @@ def packed_and_alone(
 
     For both: the counts, and for each example the token outputs of its slots.
     """
-    name = task.objective.name
-    head = {name: task.objective.head} if task.objective.head else {}
     draw = np.random.default_rng(0)  # no compilation, as the real initialisation would need
     params = jax.tree.map(
         lambda leaf: draw.normal(0.0, 0.3, leaf.shape).astype(np.float32),
-        parameters.shapes(model, head),
+        parameters.shapes(model, heads_of((task,), model)),
     )
 
     @jax.jit
     def measure(params: Any, batch: Batch) -> tuple[dict, dict]:
-        hidden = transformer.apply(params["backbone"], model, batch, task.objective.pattern)
-        counts = task.objective.loss(params, model, hidden, batch, None)[1]
-        return counts, task.objective.outputs(params, model, hidden, batch)["token"]
+        hidden = transformer.apply(params["backbone"], model, batch, task.pattern)
+        counts = task.loss(params, model, hidden, batch, None)[1]
+        return counts, task.outputs(params, model, hidden, batch)["token"]
 
     made = []
     for packed in (True, False):

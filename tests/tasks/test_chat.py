@@ -7,7 +7,7 @@ from tokenizers import Tokenizer as Library
 from research.data.tokenizer import Tokenizer
 from research.errors import UserError
 from research.tasks import turns
-from research.tasks.chat import ChatConfig, make
+from research.tasks.chat import Chat, ChatConfig
 from tests.tasks import small
 
 MESSAGES = [
@@ -48,7 +48,7 @@ def tokenizer(*names: str) -> Tokenizer:
 def task(tokens=None, length=256, **config):
     tokens = tokens or tokenizer()
     config = ChatConfig(**{"overlap": 8, "max_new_tokens": 16} | config)
-    return make(config, small.decoder(tokens, length), tokens, length, 4)
+    return Chat(config, small.decoder(tokens, length), tokens, length, 4)
 
 
 def learnt(slots, tokens) -> str:
@@ -163,7 +163,7 @@ def test_loss_and_metrics_are_of_what_is_learnt():
 
 def test_packed_is_unpacked():
     tokens = tokenizer()
-    made = make(
+    made = Chat(
         ChatConfig(overlap=8, max_new_tokens=16), small.decoder(tokens, 300), tokens, 300, 4
     )
     other = {"id": "other", "messages": MESSAGES[3:]}

@@ -13,14 +13,15 @@ from sklearn import metrics as reference
 from research import cli
 from research.commands.evaluate import _matrix
 from research.data import sources
-from research.data.batch import assemble
+from research.data.batch import assemble, framed
 from research.data.sources import SourceConfig
-from research.data.task_batches import TaskBatches
 from research.errors import UserError
-from research.evaluation import classification, multi_label, regression
-from research.evaluation.metrics import total
+from research.metrics import classification, multi_label, regression
+from research.metrics.counts import total
 from research.models import transformer
-from research.tasks import TASKS, make_task, sequence_classification
+from research.tasks import TASKS, make_task
+from research.tasks.batches import TaskBatches
+from research.tasks.pooled import pooled
 from tests import helpers
 from tests.tasks import small
 
@@ -32,18 +33,20 @@ def made(name, **options):
     """(task, model, params, logits [N, C]) of an encoder with drawn weights."""
     model = helpers.bert()
     tokenizer = helpers.word_pieces()
-    task = make_task(TASKS[name](**options), model, tokenizer, helpers.LENGTH, helpers.SLOTS)
-    return task, model, helpers.new_params(model, (task.objective,))
+    task = make_task(
+        TASKS[name].Options(**options), model, tokenizer, helpers.LENGTH, helpers.SLOTS
+    )
+    return task, model, helpers.new_params(model, (task,))
 
 
 def computed(task, model, params, examples):
     """(loss, counts, outputs) of a batch with one example a row, and one row of padding."""
     rows = [task.slots(e, i, True) for i, e in enumerate(examples)]
     batch = {k: jnp.asarray(v) for k, v in assemble([*rows, []], task.layout, 0).items()}
-    hidden = transformer.apply(params["backbone"], model, batch, task.objective.pattern)
-    loss, counts = task.objective.loss(params, model, hidden, batch, None)
-    mean = float(loss / task.objective.weight(batch))
-    outputs = jax.device_get(task.objective.outputs(params, model, hidden, batch))["slot"]
+    hidden = transformer.apply(params["backbone"], model, batch, task.pattern)
+    loss, counts = task.loss(params, model, hidden, batch, None)
+    mean = float(loss / task.weight(batch))
+    outputs = jax.device_get(task.outputs(params, model, hidden, batch))["slot"]
     return mean, counts, {k: v[: len(examples), 0] for k, v in outputs.items()}
 
 
@@ -60,11 +63,11 @@ GOLD = labelled(("yes", "no", "maybe"))
 def test_a_pair_is_framed_as_its_tokenizer_frames_it():
     for tokenizer in (small.word_pieces(), small.two_separators()):
         parts = [tokenizer.encode(text).ids for text in small.SENTENCES[:2]]
-        slot = sequence_classification.segments(tokenizer, parts, 200)
+        slot = framed(tokenizer, parts, 200)
         if tokenizer is small.two_separators():
             own = library.Tokenizer.from_str(tokenizer.to_json())
             assert slot.tokens.tolist() == own.encode(*small.SENTENCES[:2]).ids
-        cut = sequence_classification.segments(tokenizer, parts, 12)
+        cut = framed(tokenizer, parts, 12)
         assert len(cut.tokens) == len(cut.types) == 12
         assert (cut.tokens == tokenizer.sep).sum() == len(tokenizer.frame(2)) - 1
         assert cut.types.tolist() == sorted(cut.types.tolist())
@@ -80,19 +83,18 @@ def test_dropout_before_the_head_keeps_the_mean_of_its_outputs():
     rows = [task.slots(e, i, True) for i, e in enumerate(GOLD)]
     batch = {k: jnp.asarray(v) for k, v in assemble(rows, task.layout, 0).items()}
     hidden = transformer.apply(params["backbone"], model, batch, "full")
-    head = sequence_classification.classifier(model, small.word_pieces(), "pooler", len(LABELS))
 
     def scores(keys, rate):
-        config = TASKS["sequence_classification"](labels=LABELS, dropout=rate)
-        return sequence_classification.scores_of(params, model, hidden, batch, head, config, keys)
+        other = made("sequence_classification", labels=LABELS, dropout=rate)[0]
+        return other.scores(params, model, hidden, batch, keys)
 
     keys = jax.random.split(jax.random.key(0), (4000, len(GOLD)))
     plain, drawn = scores(None, 0.4), jax.vmap(lambda k: scores(k, 0.4))(keys)
     error = drawn.std(0) / jnp.sqrt(len(keys))
     assert float(error.max()) > 0 and bool((jnp.abs(drawn.mean(0) - plain) < 5 * error)[:, 0].all())
     np.testing.assert_array_equal(scores(keys[0], 0.0), plain)
-    with_keys = task.objective.loss(params, model, hidden, batch, keys[0])[0]
-    without = task.objective.loss(params, model, hidden, batch, None)[0]
+    with_keys = task.loss(params, model, hidden, batch, keys[0])[0]
+    without = task.loss(params, model, hidden, batch, None)[0]
     assert float(with_keys) != float(without)
 
 
@@ -104,8 +106,7 @@ def test_pooling_is_by_the_backbone_where_nothing_is_said(has_pooler, stands_for
     pooler = transformer.Pooler(model).init(jax.random.key(1), hidden)["params"]
     params = {"backbone": {"pooler": pooler}}
     auto, named, other = (
-        sequence_classification.pooled(params, model, hidden, batch, pooling)
-        for pooling in ("auto", stands_for, "last")
+        pooled(params, model, hidden, batch, pooling) for pooling in ("auto", stands_for, "last")
     )
     np.testing.assert_array_equal(auto, named)
     assert not np.array_equal(auto, other)
@@ -137,7 +138,7 @@ def test_accuracy_is_not_weighted():
     task, model, params = made("sequence_classification", labels=LABELS, class_weights=(1, 2, 0.5))
     _, counts, outputs = computed(task, model, params, GOLD)
     right = (outputs["probability"].argmax(-1) == [1, 0, 2]).mean()
-    found = task.objective.finish({k: float(v) for k, v in counts.items()})
+    found = task.metrics({k: float(v) for k, v in counts.items()})
     assert found["label_accuracy"] == pytest.approx(float(right))
 
 
@@ -173,9 +174,9 @@ CHOICES = [
 
 def test_choices_share_a_row_and_a_softmax():
     model, tokenizer = helpers.bert(), helpers.word_pieces()
-    config = TASKS["multiple_choice"](choices=3)
+    config = TASKS["multiple_choice"].Options(choices=3)
     task = make_task(config, model, tokenizer, 2 * helpers.LENGTH, 6)
-    params = helpers.new_params(model, (task.objective,))
+    params = helpers.new_params(model, (task,))
     slots = [task.slots(e, i, True) for i, e in enumerate(CHOICES)]
     data = TaskBatches(slots, task.layout, 0, examples=3, seed=0)
     found = data.batch(0)
@@ -183,8 +184,8 @@ def test_choices_share_a_row_and_a_softmax():
     assert sorted(e for row in rows for e in row) == [0, 1, 2] and max(map(len, rows)) == 2
     batch = {k: jnp.asarray(v) for k, v in found.items()}
     hidden = transformer.apply(params["backbone"], model, batch, "full")
-    loss, counts = task.objective.loss(params, model, hidden, batch, None)
-    scores = np.asarray(task.objective.outputs(params, model, hidden, batch)["slot"]["score"])
+    loss, counts = task.loss(params, model, hidden, batch, None)
+    scores = np.asarray(task.outputs(params, model, hidden, batch)["slot"]["score"])
     expected = correct = 0.0
     for number, gold in enumerate((1, 0, 2)):
         own = scores[found["example"] == number]
@@ -207,7 +208,7 @@ def test_choices_share_a_row_and_a_softmax():
     ],
 )
 def test_choices_that_cannot_be(change, said):
-    config = TASKS["multiple_choice"](choices=3)
+    config = TASKS["multiple_choice"].Options(choices=3)
     task = make_task(config, helpers.bert(), helpers.word_pieces(), helpers.LENGTH, 6)
     with pytest.raises(UserError, match=said):
         task.slots(CHOICES[0] | change, 0, True)
@@ -276,12 +277,14 @@ def test_a_pooler_that_is_not_there(name):
     options = {} if name == "regression" else {"labels": LABELS}
     model = helpers.gpt()
     with pytest.raises(UserError, match="config.model.pooler=true"):
-        make_task(TASKS[name](**options), model, helpers.byte_pairs(), 48, 4)
+        make_task(TASKS[name].Options(**options), model, helpers.byte_pairs(), 48, 4)
     with pytest.raises(UserError, match="config.model.pooler=true"):
-        make_task(TASKS[name](pooling="pooler", **options), helpers.bert(pooler=False),
+        make_task(TASKS[name].Options(pooling="pooler", **options), helpers.bert(pooler=False),
                   helpers.word_pieces(), 48, 4)  # fmt: skip
-    last = make_task(TASKS[name](pooling="last", **options), model, helpers.byte_pairs(), 48, 4)
-    assert last.objective.pattern == "causal" and not last.objective.head.bias
+    last = make_task(
+        TASKS[name].Options(pooling="last", **options), model, helpers.byte_pairs(), 48, 4
+    )
+    assert last.pattern == "causal" and not last.head(model).bias
 
 
 def test_labels_that_are_not_known():

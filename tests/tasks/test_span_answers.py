@@ -5,7 +5,7 @@ import pytest
 
 from research.data import tokenizer as tokenizers
 from research.evaluation import evaluator
-from research.evaluation.metrics import total
+from research.metrics.counts import total
 from research.tasks.span_qa import best_spans, span_scores
 from research.tasks.windows import windows
 from tests.tasks import small

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from research.errors import UserError
-from research.tasks.protocol import Task
-from research.tasks.span_qa import NAME, SpanQAConfig, make
+from research.tasks.span_qa import NAME, SpanQA, SpanQAConfig
+from research.tasks.task import Task
 from tests.tasks import small
 
 CONTEXT = (
@@ -31,7 +31,7 @@ NONE = question("Who wrote it?", None, "none")
 def task(length: int = 64, slots: int = 4, tokenizer=None, **options) -> Task:
     tokenizer = tokenizer or small.word_pieces()
     config = SpanQAConfig(**{"stride": 16, "max_question": 10, "max_answer": 12} | options)
-    return make(config, small.encoder(tokenizer, length), tokenizer, length, slots)
+    return SpanQA(config, small.encoder(tokenizer, length), tokenizer, length, slots)
 
 
 def gold_outputs(slots) -> list[dict]:
@@ -164,7 +164,7 @@ def test_loss_by_hand_sees_the_slots_own_positions_only():
     assert [(r, s) for _, r, s in places] == [(0, 0), (0, 1)], "both must share a row"
     logits = np.random.default_rng(0).normal(size=(2, 100, 2)).astype(np.float32)
     params = small.linear_head(NAME, 2)
-    total, counts = made.objective.loss(params, None, logits, batch, None)
+    total, counts = made.loss(params, made.model, logits, batch, None)
     expected = 0.0
     for example, (_, r, s) in zip(examples, places, strict=True):
         (slot,) = made.slots(example, 0, True)
@@ -172,12 +172,12 @@ def test_loss_by_hand_sees_the_slots_own_positions_only():
         for k, name in enumerate(("start", "end")):
             expected -= small.log_softmax(logits[r, here, k])[slot.labels[name]] / 2
     assert float(total) == pytest.approx(expected, rel=1e-5)
-    assert float(counts["count"]) == float(made.objective.weight(batch)) == 2
+    assert float(counts["count"]) == float(made.weight(batch)) == 2
     # What another slot or padding holds does not matter.
     second = batch["slots"] != 1
     for e in (logits, logits + 5 * second[..., None]):
         one = {**batch, "slot_weights": batch["slot_weights"] * np.array([[1, 0, 0, 0]] * 2)}
-        value, _ = made.objective.loss(params, None, e.astype(np.float32), one, None)
+        value, _ = made.loss(params, made.model, e.astype(np.float32), one, None)
         first = small.log_softmax(np.moveaxis(logits[0, : batch["last"][0, 0] + 1], 0, 1))
         gold = [batch["start"][0, 0], batch["end"][0, 0]]
         assert float(value) == pytest.approx(-first[[0, 1], gold].mean(), rel=1e-5)
@@ -190,11 +190,11 @@ def test_accuracy_counts_windows_with_both_ends_right():
     for _, r, s in places:
         logits[r, batch["start"][r, s], 0] = logits[r, batch["end"][r, s], 1] = 3.0
     right = {"loss": 0.0, "correct": len(places), "count": len(places)}
-    _, counts = made.objective.loss(small.linear_head(NAME, 2), None, logits, batch, None)
+    _, counts = made.loss(small.linear_head(NAME, 2), made.model, logits, batch, None)
     assert float(counts["correct"]) == right["correct"]
     logits[0, batch["end"][0, 0], 1], logits[0, 5, 1] = 0.0, 3.0
-    _, counts = made.objective.loss(small.linear_head(NAME, 2), None, logits, batch, None)
-    assert made.objective.finish({k: float(v) for k, v in counts.items()})[
+    _, counts = made.loss(small.linear_head(NAME, 2), made.model, logits, batch, None)
+    assert made.metrics({k: float(v) for k, v in counts.items()})[
         "window_accuracy"
     ] == pytest.approx(1 - 1 / len(places))
 

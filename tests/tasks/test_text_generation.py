@@ -7,8 +7,9 @@ import tokenizers
 from research.data.tokenizer import Tokenizer
 from research.errors import UserError
 from research.objectives import causal_lm
-from research.tasks.protocol import Task
-from research.tasks.text_generation import TextGenerationConfig, make, split_opening
+from research.objectives.objective import heads_of
+from research.tasks.task import Task
+from research.tasks.text_generation import TextGeneration, TextGenerationConfig, split_opening
 from tests.tasks import small
 
 TALE = {
@@ -37,7 +38,9 @@ def task(
     given = {"opening_words": 4, "overlap": 8, "max_new_tokens": 10} | options | more
     tokenizer = small.byte_pairs()
     model = model or small.decoder(tokenizer, length)
-    return make(TextGenerationConfig(**given, chunk=chunk), model, tokenizer, length, slots)
+    return TextGeneration(
+        TextGenerationConfig(**given, chunk=chunk), model, tokenizer, length, slots
+    )
 
 
 def predicted(slots) -> np.ndarray:
@@ -97,7 +100,7 @@ def test_a_completion_has_the_tokens_that_it_has_behind_its_prompt(
     """As TRL and transformers have them: the ids of both as one text, the prompt's cut off."""
     tokenizer = sentence_pieces()
     config = TextGenerationConfig("question", prompt, completion, overlap=8, max_new_tokens=4)
-    made = make(config, small.decoder(tokenizer, 32), tokenizer, 32, 2)
+    made = TextGeneration(config, small.decoder(tokenizer, 32), tokenizer, 32, 2)
     example = ASKED | {"question": "?", "answers": {"text": ["yes"], "answer_start": [0]}}
     (slot,) = made.slots(example, 0, True)
     here = slot.target_weights > 0
@@ -179,8 +182,8 @@ def test_loss_by_hand_over_packed_rows(chunk):
     hidden = draw.normal(size=(2, 128, 8)).astype(np.float32)
     table = draw.normal(size=(model.padded_vocab, 8)).astype(np.float32)
     params = {"backbone": {"embedding": {"word": table}}, "heads": {}}
-    total, counts = made.objective.loss(params, model, hidden, batch, None)
-    found = np.asarray(made.objective.outputs(params, model, hidden, batch)["token"]["loss"])
+    total, counts = made.loss(params, model, hidden, batch, None)
+    found = np.asarray(made.outputs(params, model, hidden, batch)["token"]["loss"])
     expected = tokens = size = 0.0
     for example, (_, r, s) in zip(examples, places, strict=True):
         (slot,) = made.slots(example, 0, True)
@@ -196,8 +199,8 @@ def test_loss_by_hand_over_packed_rows(chunk):
         assert made.counts(example, sums) == sums
         expected, tokens, size = expected + mine, tokens + sums["tokens"], size + sums["bytes"]
     assert float(total) == pytest.approx(expected, rel=1e-4)
-    assert float(counts["count"]) == float(made.objective.weight(batch)) == tokens
-    metrics = made.objective.finish({k: float(v) for k, v in counts.items()})
+    assert float(counts["count"]) == float(made.weight(batch)) == tokens
+    metrics = made.metrics({k: float(v) for k, v in counts.items()})
     assert metrics["perplexity"] == pytest.approx(math.exp(expected / tokens), rel=1e-3)
     assert metrics["bits_per_byte"] == pytest.approx(expected / math.log(2) / size, rel=1e-3)
     numbers = made.finish({"loss": expected, "tokens": tokens, "bytes": size})
@@ -231,9 +234,10 @@ def test_a_generated_answer_is_measured():
 
 def test_the_head_is_the_pretrained_one():
     untied = small.decoder(small.byte_pairs(), tied_embeddings=False)
-    objective = task(QUESTION, model=untied).objective
-    assert objective.name == causal_lm.NAME and objective.pattern == "causal"
-    assert objective.head is not None and task(QUESTION).objective.head is None
+    made = task(QUESTION, model=untied)
+    assert made.head_name == causal_lm.NAME and made.pattern == "causal"
+    assert list(heads_of((made,), untied)) == [causal_lm.NAME]
+    assert heads_of((task(QUESTION),), small.decoder(small.byte_pairs())) == {}
 
 
 @pytest.mark.parametrize(
@@ -259,7 +263,7 @@ def test_errors(changes, message):
 def test_a_tokenizer_without_an_end_of_text_cannot_generate():
     pieces = small.word_pieces()
     with pytest.raises(UserError, match="eos"):
-        make(TextGenerationConfig(**QUESTION), small.encoder(pieces), pieces, 128, 4)
+        TextGeneration(TextGenerationConfig(**QUESTION), small.encoder(pieces), pieces, 128, 4)
 
 
 def test_a_prompt_may_be_a_prefix_that_sees_itself():
@@ -268,7 +272,7 @@ def test_a_prompt_may_be_a_prefix_that_sees_itself():
     known = f"{ASKED['context']}\nQuestion: {ASKED['question']}\nAnswer:"
     assert slot.prefix == 1 + len(small.byte_pairs().encode(known).ids)
     assert slot.target_weights.argmax() == slot.prefix - 1
-    assert made.objective.pattern == "prefix" and made.layout.prefix
+    assert made.pattern == "prefix" and made.layout.prefix
     assert task(QUESTION).slots(ASKED, 0, True)[0].prefix == 0
     # Of a long text only the window with the prompt has it.
     first, *others = task(STORY, length=24, prefix=True).slots(TALE, 0, True)

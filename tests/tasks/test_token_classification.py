@@ -5,14 +5,14 @@ from research.convert import importer
 from research.data import words as word_borders
 from research.errors import UserError
 from research.evaluation import predictor
-from research.tasks.protocol import Task
+from research.run.loaded import load_model
+from research.tasks.task import Task
 from research.tasks.token_classification import (
     NAME,
+    TokenClassification,
     TokenClassificationConfig,
-    make,
 )
 from research.tasks.windows import windows
-from research.training.inference import load_model
 from tests.convert.folders import FOLDERS, build
 from tests.tasks import small
 
@@ -28,7 +28,7 @@ RAIN = {"id": "rain", "tokens": ["Rain", "in", "Angola"], "tags": ["O", "O", "B-
 def task(length: int = 64, slots: int = 4) -> Task:
     tokenizer = small.word_pieces()
     model = small.encoder(tokenizer, length)
-    return make(TokenClassificationConfig(LABELS), model, tokenizer, length, slots)
+    return TokenClassification(TokenClassificationConfig(LABELS), model, tokenizer, length, slots)
 
 
 def gold_outputs(slots) -> list[dict]:
@@ -151,7 +151,9 @@ def test_bioes_labels_are_read_as_bioes():
     labels = ("O", *(f"{p}-{kind}" for kind in ("PER", "LOC") for p in "BIES"))
     tags = ["B-PER", "E-PER", "O", "O", "B-PER", "I-PER", "O", "S-LOC", "O"]
     tokenizer = small.word_pieces()
-    made = make(TokenClassificationConfig(labels), small.encoder(tokenizer), tokenizer, 64, 4)
+    made = TokenClassification(
+        TokenClassificationConfig(labels), small.encoder(tokenizer), tokenizer, 64, 4
+    )
     example = ADA | {"tags": tags}
     (slot,) = made.slots(example, 0, True)
     outputs = [{"probability": np.eye(len(labels))[slot.targets]}]
@@ -195,7 +197,7 @@ def test_loss_by_hand_over_packed_rows():
     assert [r for _, r, _ in places] == [0, 0], "both sentences must share a row"
     logits = np.random.default_rng(0).normal(size=(2, 50, 5)).astype(np.float32)
     params = small.linear_head(NAME, 5)
-    total, counts = made.objective.loss(params, None, logits, batch, None)
+    total, counts = made.loss(params, made.model, logits, batch, None)
     expected = correct = 0.0
     for example, (_, r, s) in zip([ADA, RAIN], places, strict=True):
         slot = made.slots(example, 0, True)[0]
@@ -205,8 +207,8 @@ def test_loss_by_hand_over_packed_rows():
         correct += (logits[r, at].argmax(-1) == gold).sum()
     assert float(total) == pytest.approx(expected, rel=1e-5)
     assert float(counts["correct"]) == correct
-    assert float(counts["count"]) == float(made.objective.weight(batch)) == 12
-    metrics = made.objective.finish({k: float(v) for k, v in counts.items()})
+    assert float(counts["count"]) == float(made.weight(batch)) == 12
+    metrics = made.metrics({k: float(v) for k, v in counts.items()})
     assert metrics == pytest.approx({"loss": expected / 12, "tag_accuracy": correct / 12})
 
 
@@ -230,4 +232,6 @@ def test_errors_name_the_example_and_the_nearest_label():
         (("O", "B-PER", "I-PER", "S-LOC"), "config.task.labels: with B-PER.*neither"),
     ):
         with pytest.raises(UserError, match=message):
-            make(TokenClassificationConfig(labels), small.encoder(small.word_pieces()), None, 64, 4)
+            TokenClassification(
+                TokenClassificationConfig(labels), small.encoder(small.word_pieces()), None, 64, 4
+            )

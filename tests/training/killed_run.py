@@ -24,11 +24,11 @@ from pathlib import Path
 import jax
 import numpy as np
 
+from research.checkpoints.checkpoint import Checkpoints
 from research.config import Config, from_values
 from research.data.loader import Ahead
 from research.evaluation import evaluator
 from research.training import loop
-from research.training.checkpoint import Checkpoints
 from tests import helpers
 from tests.integration.conftest import TASKS, write_lines
 

@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 
 from research import cli
+from research.checkpoints import checkpoint
+from research.checkpoints.folder import steps_in
 from research.data.loader import Ahead
 from research.errors import NOT_SAVED
-from research.training import checkpoint, loop
-from research.training.checkpoint_folder import steps_in
+from research.training import loop
 from tests import helpers
 from tests.integration.conftest import write_config
 

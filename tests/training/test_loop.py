@@ -7,7 +7,8 @@ from etils import epath
 
 from research import lock
 from research.errors import UserError
-from research.training import flops, loop
+from research.run import flops
+from research.training import loop
 from research.training.clock import Clock
 from tests import helpers
 

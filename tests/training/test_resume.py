@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 from research import config as configs
+from research.checkpoints.folder import absolute, read_about, steps_in
 from research.errors import UserError
 from research.training import loop
-from research.training.checkpoint_folder import absolute, read_about, steps_in
 from tests import helpers
 from tests.integration.conftest import TASKS
 from tests.training import killed_run

@@ -8,9 +8,9 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from research.config import from_values
 from research.evaluation import predictor, validation
-from research.evaluation.metrics import total
+from research.metrics.counts import total
+from research.run.loaded import load_model
 from research.training import loop
-from research.training.inference import load_model
 from tests import helpers
 from tests.integration.conftest import make
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from research.training.checkpoint_folder import absolute, read_about, steps_in
+from research.checkpoints.folder import absolute, read_about, steps_in
 from tests import helpers
 from tests.integration.conftest import write_config
 

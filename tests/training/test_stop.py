@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from research import cli
+from research import errors
+from research.checkpoints.folder import absolute, steps_in
+from research.checkpoints.reading import read_info
 from research.config import from_values
 from research.evaluation import evaluator
 from research.training import loop, stop
-from research.training.checkpoint_folder import absolute, steps_in
-from research.training.checkpoint_reading import read_info
 from tests import helpers
 
 
@@ -26,7 +26,7 @@ def test_a_second_ctrl_c_says_what_is_lost(capfd):
             signal.raise_signal(signal.SIGINT)
         return 0
 
-    assert cli.guarded(run) == 130
+    assert errors.guarded(run) == 130
     said = "interrupted: 17 steps are lost; the newest checkpoint is that of step 20\n"
     assert capfd.readouterr().err == said
 

@@ -9,7 +9,7 @@ from plotly import offline
 
 from research.experiments.report import Report, measured
 from research.experiments.sheets import Sheet
-from research.training.best import LOWER_IS_BETTER
+from research.run.best import LOWER_IS_BETTER
 
 
 def render(report: Report) -> str:

@@ -1,0 +1,141 @@
+"""The arrays of a checkpoint: how Orbax is asked for them, and whether they are what was saved."""
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import orbax.checkpoint as ocp
+import tensorstore
+from etils import epath
+
+from research import bucket
+from research.checkpoints import integrity
+from research.checkpoints.folder import DamagedError, first_line, read_by_all, texts_in
+from research.checkpoints.integrity import named
+from research.errors import UserError
+
+Tree = Any  # nested dicts of arrays or ShapeDtypeStructs
+Json = dict[str, Any]
+
+# One piece at a time: a check is never in a hurry.
+CONTEXT = {
+    "cache_pool": {"total_bytes_limit": 0},
+    "data_copy_concurrency": {"limit": 1},
+    "file_io_concurrency": {"limit": 1},
+}
+
+
+def load(folder: epath.Path, stored: Mapping[str, Json], wanted: Tree) -> Tree:
+    """Reads the wanted arrays as they were stored, compares checksums, then casts."""
+    leaves = named(wanted)
+    if not leaves:
+        return wanted
+    args = {name: _restore_args(leaf, stored[name]) for name, leaf in leaves.items()}
+    request = ocp.args.PyTreeRestore(
+        item=nest(leaves), restore_args=nest(args), partial_restore=True
+    )
+
+    def read() -> dict[str, jax.Array]:
+        found = named(ocp.PyTreeCheckpointHandler().restore(folder, args=request))
+        # What Orbax does not find it hands back as it was asked for.
+        absent = [name for name in leaves if not isinstance(found[name], jax.Array)]
+        if absent:
+            raise ValueError(f"_METADATA lacks {absent[0]}")
+        return found
+
+    found = read_by_all(folder.name, read)
+    expected = {name: stored[name]["checksum"] for name in leaves}
+    wrong = integrity.compare(expected, integrity.checksums(found))
+    if wrong:
+        more = f" and {len(wrong) - 1} more" if len(wrong) > 1 else ""
+        raise DamagedError(f"{folder.name}: {wrong[0]}{more} does not match its checksum")
+    cast = [_cast(found[name], leaf.dtype) for name, leaf in leaves.items()]
+    return jax.tree.unflatten(jax.tree.structure(wanted), cast)
+
+
+def _restore_args(leaf: jax.ShapeDtypeStruct, entry: Json) -> ocp.ArrayRestoreArgs:
+    sharding = leaf.sharding or jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    return ocp.ArrayRestoreArgs(
+        sharding=sharding, global_shape=tuple(leaf.shape), dtype=jnp.dtype(entry["dtype"])
+    )
+
+
+def _cast(array: jax.Array, dtype: np.dtype) -> jax.Array:
+    if array.dtype == dtype:
+        return array
+    return jax.jit(lambda x: x.astype(dtype), out_shardings=array.sharding)(array)
+
+
+def describe(leaves: Mapping[str, jax.Array]) -> dict[str, Json]:
+    sums = integrity.checksums(leaves)
+    return {
+        name: {
+            "shape": list(leaf.shape),
+            "dtype": jnp.dtype(leaf.dtype).name,
+            "checksum": sums[name],
+        }
+        for name, leaf in leaves.items()
+    }
+
+
+def nest(leaves: Mapping[str, Any]) -> dict[str, Any]:
+    """{"a/b": x} -> {"a": {"b": x}}. So a step's layout does not know of optax's classes."""
+    tree: dict[str, Any] = {}
+    for name, leaf in leaves.items():
+        *parents, last = name.split("/")
+        node = tree
+        for parent in parents:
+            node = node.setdefault(parent, {})
+        node[last] = leaf
+    return tree
+
+
+def damage(
+    folder: epath.Path, part: int = 0, parts: int = 1, enough: Callable[[], bool] = lambda: False
+) -> str:
+    """What is wrong with a step whose texts and arrays are all read; "" where nothing is.
+
+    Args:
+        part, parts: only read every `parts`-th array, from `part` on.
+        enough: asked after each array: whether to stop there.
+    """
+    try:
+        about = texts_in(folder)
+    except (OSError, ValueError) as error:
+        return f"about: {first_line(error)}"
+    except UserError as error:
+        return str(error)
+    for item, stored in about.arrays.items():
+        own = {name: stored[name] for name in list(stored)[part::parts]}
+        for wrong in differing(folder / item, own):
+            if wrong:
+                return wrong
+            if enough():
+                return ""
+    return ""
+
+
+def differing(folder: epath.Path, stored: Mapping[str, Json]) -> Iterator[str]:
+    """Reads each array of an item's folder as it lies there, a piece at a time, and yields after
+    each what is wrong with it, or "".
+
+    Nothing is put on a device and no other process is waited for, so a thread can do it.
+    """
+    base = str(folder) if bucket.is_remote(folder) else f"file://{folder}"
+    context = tensorstore.Context(CONTEXT)
+    for name, entry in stored.items():
+        kvstore = {"driver": "ocdbt", "base": f"{base}/", "path": f"{name.replace('/', '.')}/"}
+        try:
+            array = tensorstore.open(
+                {"driver": "zarr", "kvstore": kvstore}, context=context, open=True, read=True
+            ).result()
+            if list(array.shape) != entry["shape"]:
+                raise ValueError(f"its shape is {list(array.shape)}, not {entry['shape']}")
+            places = integrity.places(array.shape, array.chunk_layout.read_chunk.shape or ())
+            pieces = ((place, array[place].read().result()) for place in places)
+            same = integrity.checksum_of_pieces(pieces, array.shape) == entry["checksum"]
+            yield "" if same else f"{folder.name}: {name} does not match its checksum"
+        except (OSError, ValueError, RuntimeError) as error:
+            yield f"{folder.name}: {name}: {first_line(error)}"

@@ -1,0 +1,331 @@
+"""Checkpoints of a run, and everything that is to be known about Orbax.
+
+Orbax writes into a temporary folder and renames it when all is there. What it does not do is
+done here: it restores flipped bytes without a word, and takes any folder with a number for a
+step. So every restore compares checksums, and a step that is damaged is passed over for the next
+older one, with a line that says why. `folder` says what lies where.
+
+In a run of several processes, every process makes the same calls.
+"""
+
+import contextlib
+import dataclasses
+import errno
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+from etils import epath
+
+from research import bucket
+from research.checkpoints import arrays as checkpoint_arrays
+from research.checkpoints import mismatch
+from research.checkpoints.folder import (
+    TextSave,
+    absolute,
+    agreed,
+    first_good,
+    quiet,
+    read_about,
+    rename,
+    settle,
+    steps_in,
+    texts_of,
+    write_meta,
+)
+from research.checkpoints.integrity import named
+from research.checkpoints.saving import PAUSES, Saving, not_written, warn
+from research.errors import NotSavedError, UserError
+
+Tree = Any  # nested dicts, or what optax makes, of arrays or ShapeDtypeStructs
+Json = dict[str, Any]
+
+# Orbax logs its inner life through absl; what matters of it reaches us as exceptions.
+logging.getLogger("absl").addFilter(lambda record: "orbax" not in record.pathname)
+
+# What is on several devices is cut, so that each writes a part: a program is compiled for each
+# part of each shape, which takes longer than writing a small array whole.
+PART_BYTES = 1 << 20
+ocp.type_handlers.register_type_handler(
+    jax.Array,
+    ocp.type_handlers.ArrayHandler(min_slice_bytes_for_replica_parallel=PART_BYTES),
+    override=True,
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Restored:
+    """A restored step; opt_state is None where the target has none."""
+
+    step: int
+    params: Tree
+    opt_state: Tree
+    meta: Json
+    tokenizer_json: str
+    config: Json
+
+
+class Checkpoints:
+    """The checkpoints of one run, in one folder, written in the background.
+
+    What is written is read back, in the background too, before older steps are removed. A save that
+    fails, or that does not leave what was saved, is told; the next one comes sooner (`overdue`).
+
+    Use as a context manager, or call `close`: leaving waits for the last save.
+    """
+
+    def __init__(
+        self, directory: str, keep: int | None = 2, read_only: bool = False, check: bool = True
+    ):
+        """Opens `directory`, making it if needed and clearing what a killed save left there.
+
+        keep: how many of the newest steps stay (None: all), beside the step `best`, if it is set.
+        read_only: nothing is changed.
+        check: whether steps are read back.
+        """
+        self.best: int | None = None
+        self.directory = absolute(directory)
+        self._keep, self._read_only, self._check = keep, read_only, check
+        self._saved: int | None = None
+        self._saving: Saving | None = None
+        self._failures: list[str] = []  # of the saves since the last one that is good: the reasons
+        self._again = 0.0  # when to save after a failure
+        self._manager = None
+        if not read_only:
+            bucket.require_writable(self.directory)
+            self._open()
+
+    def __enter__(self) -> "Checkpoints":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:
+            self.close()
+        else:  # which is what is to be told
+            with contextlib.suppress(NotSavedError):
+                self.close(check=False)
+
+    def latest(self) -> int | None:
+        """The newest step that stands in the folder, good or not; None if there is none."""
+        return max(steps_in(self.directory), default=None)
+
+    def save(
+        self,
+        step: int,
+        params: Tree,
+        opt_state: Tree,
+        meta: Json,
+        tokenizer_json: str,
+        config: Json,
+    ) -> bool:
+        """Starts to save; the arrays may be donated as soon as it returns.
+
+        Waits for the save before, if that still runs. Returns False, and does nothing, when this
+        object has just saved or restored the same step, or, with a warning, where nothing can be
+        written. opt_state may be None.
+
+        Raises UserError where the folder holds this step, or a later one, of another run.
+        """
+        if self._read_only:
+            raise ValueError(f"{self.directory} was opened read-only")
+        if step == self._saved:
+            return False
+        self.wait()
+        latest = self.latest()
+        if latest is not None and latest >= step:
+            raise UserError(
+                f"cannot save step {step}: {self.directory} already holds step {latest}; resume "
+                "from it, or use another workdir"
+            )
+        trees = {"params": named(params), "opt_state": named(opt_state)}
+        arrays = {item: checkpoint_arrays.describe(leaves) for item, leaves in trees.items()}
+        about = TextSave(texts_of(config, tokenizer_json, meta, arrays))
+        nested = {item: checkpoint_arrays.nest(leaves) for item, leaves in trees.items() if leaves}
+        items = {item: ocp.args.PyTreeSave(tree) for item, tree in nested.items()}
+        args = ocp.args.Composite(about=about, **items)
+        reason = ""
+        try:
+            if self._manager is None:
+                self._open()
+            try:
+                self._manager.save(step, args=args, force=True)
+            except OSError as error:
+                # Parts of the save that failed were still written while it was cleared away.
+                if not self._failures or error.errno not in (errno.ENOTEMPTY, errno.ENOENT):
+                    raise
+                self._open()
+                self._manager.save(step, args=args, force=True)
+        except Exception as error:
+            reason = not_written(error)
+            warn(step, reason)
+        if not agreed(not reason):
+            self._note(reason)
+            return False
+        self._saving = Saving(self._manager, self.directory / str(step), self._check)
+        self._saved = step
+        return True
+
+    def amend(self, step: int, meta: Json) -> None:
+        """Changes what a saved step says beside its arrays, `meta`; a kill leaves the old or the
+        new text."""
+        self.wait()
+        if jax.process_index() == 0:
+            write_meta(self.directory / str(step), meta)
+        agreed(True)
+
+    def save_surely(
+        self, step: int, *state: Any, check: bool = True, pauses: Sequence[float] = PAUSES
+    ) -> None:
+        """Saves as `save` does, and waits as `wait` does; what fails is tried again after each of
+        the pauses, in seconds. Raises NotSavedError where it fails to the last."""
+        for pause in (*pauses, None):
+            self.save(step, *state)
+            self.wait(check)
+            if not self._failures:
+                return
+            if pause is not None:
+                time.sleep(pause)
+        raise self._not_saved(step)
+
+    def overdue(self) -> bool:
+        """Whether to save now, and not only when it is time: the last save failed, and a pause that
+        grows with every failure is over. In a run of several processes, which would have to agree
+        on it, never."""
+        if jax.process_count() > 1:
+            return False
+        if self._saving is not None and self._saving.failed():
+            self.wait()
+        return bool(self._failures) and time.monotonic() >= self._again
+
+    def wait(self, check: bool = True) -> None:
+        """Returns when everything is on disk and, unless check is False, read back. Then older
+        steps are removed."""
+        saving, self._saving = self._saving, None
+        if saving is None:
+            return
+        saving.finish(check)
+        if not agreed(not saving.reason):
+            self._note(saving.reason)
+        elif not agreed(not saving.damage):
+            self._set_aside([int(saving.folder.name)])
+            self._note(saving.damage)
+        else:
+            self._failures.clear()
+            if check:
+                self._remove_old()
+
+    def close(self, check: bool = True) -> None:
+        """Waits as `wait` does, and frees the threads. Raises NotSavedError where the last save
+        failed."""
+        self.wait(check)
+        if self._manager is not None:
+            manager, self._manager = self._manager, None
+            manager.close()
+        if self._failures:
+            raise self._not_saved(None)
+
+    def _open(self) -> None:
+        """A new manager: it begins to clear away what a failed save has left, and knows the steps
+        that there are, some of which one forgets whose save has failed."""
+        manager, self._manager = self._manager, None
+        with quiet():
+            for end in (manager.wait_until_finished, manager.close) if manager else ():
+                with contextlib.suppress(Exception):  # the one that is known
+                    end()
+            settle()
+        options = ocp.CheckpointManagerOptions(cleanup_tmp_directories=True)
+        self._manager = ocp.CheckpointManager(self.directory, options=options)
+
+    def _note(self, reason: str) -> None:
+        """A save has failed: what is left of it is cleared away, to make room."""
+        self._saved = None
+        self._again = time.monotonic() + PAUSES[min(len(self._failures), len(PAUSES) - 1)]
+        self._failures.append(reason or "another process could not write")
+        with contextlib.suppress(OSError):  # the next save tries again
+            self._open()
+
+    def _not_saved(self, step: int | None) -> NotSavedError:
+        there = (
+            "there is none" if self.latest() is None else f"the newest is of step {self.latest()}"
+        )
+        what = "the last state" if step is None else f"the state of step {step}"
+        return NotSavedError(
+            f"{what} could not be saved in {self.directory}: {self._failures[-1]}; {there}. The "
+            "same command goes on from it"
+        )
+
+    def _remove_old(self) -> None:
+        steps = sorted(self._manager.all_steps())
+        for step in steps[: -self._keep] if self._keep else []:
+            if step != self.best:
+                self._manager.delete(step)
+
+    def restore(self, step: int | None, target: Mapping[str, Tree]) -> Restored:
+        """Restores the newest good step, or the given one.
+
+        Steps newer than the one restored are damaged then; unless read-only they are renamed to
+        "STEP.damaged", so that the run can save them again.
+
+        Args:
+            step: None for the newest good one.
+            target: {"params": tree, "opt_state": tree}, of `jax.ShapeDtypeStruct` with sharding;
+                without "opt_state" the optimizer's state is not read.
+
+        Raises:
+            UserError: no checkpoint, none that is good, a given step that is damaged, or arrays
+                of other paths, shapes or dtypes than the target's.
+        """
+        self.wait()
+
+        def load(folder: epath.Path) -> Restored:
+            about = read_about(folder)
+            for item, tree in target.items():
+                stored = about.arrays[item]
+                if not stored and named(tree):
+                    raise UserError(
+                        f"the checkpoint {folder} holds no {item}: a run can start from it, but "
+                        "not resume it"
+                    )
+                odd = mismatch.lines(named(tree), stored, stored, same_dtype=True)
+                mismatch.require_none(odd, folder, about)
+            trees: dict[str, Tree] = {"opt_state": None}
+            for item, tree in target.items():
+                trees[item] = checkpoint_arrays.load(folder / item, about.arrays[item], tree)
+            return Restored(
+                int(folder.name),
+                **trees,
+                meta=about.meta,
+                tokenizer_json=about.tokenizer_json,
+                config=about.config,
+            )
+
+        found, damaged = first_good(self.directory, step, load)
+        if self._manager is not None:
+            self._set_aside(damaged)
+            self._saved = found.step
+        return found
+
+    def _set_aside(self, damaged: list[int]) -> None:
+        for step in damaged:
+            if jax.process_index() == 0:
+                rename(self.directory, step, "damaged")
+        if damaged:
+            agreed(True)  # nobody lists the folder before the first process has renamed
+            self._manager.reload()
+
+
+def write_checkpoint(
+    directory: str, step: int, params: Tree, config: Json, tokenizer_json: str, meta: Json
+) -> None:
+    """Writes DIRECTORY/STEP without optimizer state, to be shipped, and waits for it."""
+    with Checkpoints(directory, keep=None) as checkpoints:
+        checkpoints.save_surely(step, params, None, meta, tokenizer_json, config, pauses=())
+    if jax.process_index() == 0:
+        folder = checkpoints.directory / str(step)
+        # Nothing reads these, and they name this machine's folders and devices.
+        for item in ("", "about/", "params/"):
+            (folder / f"{item}commit_success.txt").unlink(missing_ok=True)
+        (folder / "params" / "_sharding").unlink(missing_ok=True)

@@ -1,0 +1,71 @@
+"""What weights have read: the training texts of their run, and of what it started from.
+
+It lies in each checkpoint as a list of sources with their fingerprints, so that whoever has them
+can count what they share with held-out texts, though the runs in between are gone.
+"""
+
+import dataclasses
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from research import tasks
+from research.checkpoints.reading import read_info
+from research.config import Config, from_values
+from research.data import kinds, sources
+from research.data.sources import SourceConfig
+from research.errors import UserError
+
+READ = "read"  # the key in a checkpoint's meta item
+Json = dict[str, Any]
+
+
+def of_run(config: Config) -> list[Json]:
+    """What the weights of a run have read when it has ended."""
+    before = of_start(config)
+    return before + [entry for entry in _own(config) if entry not in before]
+
+
+def of_start(config: Config) -> list[Json]:
+    """What the weights have read that a run begins with. Where its checkpoint does not say so (it
+    was imported, or is of an earlier version), an entry does."""
+    if not config.init_from or config.init == "fresh":
+        return []
+    unknown = {"unknown": f"what {config.init_from} has read is not written in it"}
+    return read_info(config.init_from).meta.get(READ, [unknown])
+
+
+def texts(entry: Json) -> Iterator[str]:
+    """The texts of an entry, read again.
+
+    Raises UserError where they are not there, or are others than the weights have read.
+    """
+    if "unknown" in entry:
+        raise UserError(entry["unknown"])
+    source = from_values({"data": {"corpus": [entry["source"]]}}, to_run=False).data.corpus[0]
+    if sources.fingerprint(source) != entry["fingerprint"]:
+        raise UserError(f"{source.name} has changed since it was read")
+    for example in sources.read(source, entry["kind"]):
+        if not sources.held_out(example["id"], entry["held_out_percent"]):
+            yield from kinds.texts(example)
+
+
+def _own(config: Config) -> list[Json]:
+    data = config.data
+    if config.task is None:
+        return [_entry(source, "document", data.held_out_percent) for source in data.corpus]
+    return [_entry(data.train, tasks.kind_of(config.task), 0.0)]
+
+
+def _entry(source: SourceConfig, kind: str, held_out_percent: float) -> Json:
+    changed = {
+        field.name: value
+        for field in dataclasses.fields(source)
+        if (value := getattr(source, field.name)) != field.default
+    }
+    return {
+        "source": json.loads(json.dumps(changed)),
+        "kind": kind,
+        "held_out_percent": held_out_percent,
+        "fingerprint": sources.fingerprint(source),
+    }

@@ -1,0 +1,185 @@
+"""What the types of a config's keys cannot say: ranges, and how keys fit together."""
+
+import math
+from typing import Any
+
+from research import objectives
+from research.config.schema import Config
+from research.errors import UserError, nearest
+from research.models import config as model_config
+from research.objectives import make_objectives
+from research.objectives.objective import by_pattern
+
+RHYTHMS = ("eval_every", "eval_epochs")  # of the evaluations; at most one of them is given
+LENGTHS = ("steps", "epochs", "examples", "tokens")  # of a run; one of them is given
+
+
+def check(config: Config, where: str) -> None:
+    """Raises UserError where a run's values are out of range or do not fit together."""
+    if (config.objective is None) == (config.task is None):
+        raise UserError(f"{where}: give either objective (pre-training) or task (fine-tuning)")
+    for name, group, value in (
+        ("model.preset", "shape", config.model.preset),
+        ("tokenizer.kind", "tokenizer", config.tokenizer.kind),
+    ):
+        if value == "checkpoint" and not config.init_from:
+            raise UserError(
+                f"config.{name}='checkpoint' takes the {group} from init_from, which is empty; "
+                "give --config.init_from=CHECKPOINT, a run's folder or one that ships: bert, gpt"
+            )
+    if config.init == "fresh" and not config.init_from:
+        raise UserError("config.init='fresh' needs config.init_from=CHECKPOINT")
+    train, data = config.train, config.data
+    lengths = ("steps", "epochs", "tokens" if config.objective else "examples")
+    if sum(getattr(train, key) > 0 for key in LENGTHS) != 1:
+        given = [f"config.train.{key}={getattr(train, key)}" for key in lengths]
+        raise UserError(
+            f"give one of {', '.join(given[:-1])} and {given[-1]}, and set the others to 0"
+        )
+    for key in set(LENGTHS) - set(lengths):
+        if getattr(train, key) > 0:
+            kind = "a task" if key == "examples" else "a pre-training"
+            raise UserError(
+                f"config.train.{key}={getattr(train, key)} is the length of {kind}; here it is "
+                f"config.train.{lengths[-1]}"
+            )
+    if train.eval_every and train.eval_epochs:
+        raise UserError(
+            f"give config.train.eval_every={train.eval_every} or "
+            f"config.train.eval_epochs={train.eval_epochs}, not both"
+        )
+    check_values(config)
+    if config.objective is not None:
+        _check_objective(config)
+        check_corpus(config)
+    else:
+        if data.weights:
+            raise UserError("config.data.weights is for the corpus of a pre-training, not a task")
+        for split in ("train", "validation"):
+            if getattr(data, split) is None:
+                share = "; held_out:5 is 5 % of config.data.train" if data.train else ""
+                raise UserError(f"config.data.{split} is missing: a task needs its examples{share}")
+
+
+def check_values(config: Config) -> None:
+    """Raises UserError for a value that is out of range, whatever the config is used for."""
+    train, data = config.train, config.data
+    for group, key, least in (
+        (train, "batch_size", 1),
+        (train, "accumulation", 1),
+        (train, "log_every", 1),
+        (train, "keep", 1),
+        (train, "steps", 0),
+        (train, "epochs", 0),
+        (train, "examples", 0),
+        (train, "tokens", 0),
+        (train, "eval_every", 0),
+        (train, "eval_epochs", 0),
+        (train, "checkpoint_every", 0),
+        (train, "checkpoint_minutes", 0),
+        (train, "bad_steps", 1),
+        (train, "spike", 0),
+        (train, "eval_batches", 0),
+        (train, "samples", 0),
+        (train, "watchdog_seconds", 0),
+        (train, "watchdog_factor", 1),
+        (data, "length", 8),
+        (data, "slots", 1),
+    ):
+        if getattr(group, key) < least:
+            name = "train" if group is train else "data"
+            raise UserError(f"config.{name}.{key}={getattr(group, key)} must be at least {least}")
+    if "://" in data.cache:
+        raise UserError(
+            f"config.data.cache={data.cache} must be a folder: tokenizers and token stores are "
+            "read by memory mapping; sources and workdirs may lie on a bucket"
+        )
+    if not 0 <= config.seed < 2**32:  # jax would drop the higher bits without a word
+        raise UserError(f"config.seed={config.seed} must be from 0 to {2**32 - 1}")
+    if config.model.preset != "checkpoint":
+        model_config.check(config.model)
+    dropout = getattr(config.task, "dropout", 0.0)
+    if not 0.0 <= dropout < 1.0:
+        raise UserError(f"config.task.dropout={dropout} must be in [0, 1)")
+
+
+def _check_objective(config: Config) -> None:
+    goal, data = config.objective, config.data
+    if not objectives.names(goal):
+        valid = ", ".join(objectives.OBJECTIVES)
+        raise UserError(f"config.objective names no loss; valid: {valid}")
+    _check_rows(goal)
+    for group in by_pattern(make_objectives(goal)).values():
+        planning = [objective.name for objective in group if objective.plans]
+        if len(planning) > 1:
+            raise UserError(
+                f"config.objective: {' and '.join(planning)} each say what lies in a row, which "
+                "cannot serve both: set one of them to None"
+            )
+        for objective in group:
+            objective.check()
+    if config.train.batch_size % data.length:
+        raise UserError(
+            f"config.train.batch_size={config.train.batch_size} tokens is not a whole number of "
+            f"rows of config.data.length={data.length}"
+        )
+
+
+def check_corpus(config: Config) -> None:
+    """Raises UserError for a pre-training's texts, of which a part is trained on, another held
+    out."""
+    data = config.data
+    if not data.corpus:
+        raise UserError("config.data.corpus is empty: pre-training needs at least one source")
+    _check_weights(data.weights, [source.name for source in data.corpus])
+    if not 0.0 < data.held_out_percent < 100.0:
+        raise UserError(f"config.data.held_out_percent={data.held_out_percent} must be in (0, 100)")
+
+
+def _check_rows(goal: Any) -> None:
+    """Rows of a mixture: given for each kind of attention, where there are several."""
+    needed, given = objectives.patterns(goal), dict(goal.rows)
+    by_pattern = {
+        pattern: [n for n in objectives.names(goal) if objectives.OBJECTIVES[n].pattern == pattern]
+        for pattern in needed
+    }
+    if len(needed) > 1 and not given:
+        kinds = "; ".join(f"{pattern}: {', '.join(found)}" for pattern, found in by_pattern.items())
+        raise UserError(
+            f"config.objective has losses of {len(needed)} kinds of attention ({kinds}), which "
+            "need rows of their own: say how many of each, such as --config.objective.rows="
+            f'"{dict.fromkeys(needed, 1)}", or set one side to None'
+        )
+    if given and len(needed) == 1 and needed[0] in given:
+        raise UserError(
+            f"config.objective.rows={given} is for a mixture; all losses here have {needed[0]!r} "
+            "attention: leave it out"
+        )
+    for pattern, count in given.items():
+        if pattern not in needed:
+            raise UserError(
+                f"config.objective.rows has rows of {pattern!r} attention, which no loss needs"
+                f"{nearest(pattern, needed)}"
+            )
+        if count < 1:
+            raise UserError(f"config.objective.rows[{pattern!r}]={count} must be at least 1")
+    missing = [pattern for pattern in needed if given and pattern not in given]
+    if missing:
+        raise UserError(
+            f"config.objective.rows has no {missing[0]!r}, which "
+            f"{' and '.join(by_pattern[missing[0]])} needs"
+        )
+
+
+def _check_weights(weights: tuple[float, ...], names: list[str]) -> None:
+    if weights and len(weights) != len(names):
+        raise UserError(
+            f"config.data.weights has {len(weights)} numbers for {len(names)} sources; "
+            f"give one for each of config.data.corpus, in this order: {', '.join(names)}"
+        )
+    for i, (weight, name) in enumerate(zip(weights, names, strict=False)):
+        if not 0.0 < weight < math.inf:
+            raise UserError(
+                f"config.data.weights[{i}]={weight:g} (of {name}) must be above 0; a source that "
+                "is not wanted is left out of config.data.corpus"
+            )

@@ -1,0 +1,69 @@
+"""Accuracy, macro-F1 and macro-recall from the cells of a confusion matrix."""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from research.metrics.counts import Counts, harmonic, ratio
+
+
+def count(gold: str, predicted: str) -> Counts:
+    """One example is one cell of the confusion matrix; the key is the JSON of [gold, predicted]."""
+    return {json.dumps([gold, predicted]): 1.0}
+
+
+def confusion(
+    counts: Mapping[str, float], order: Sequence[str] = ()
+) -> tuple[list[str], np.ndarray]:
+    """The labels and the matrix [gold label, predicted label] of numbers of examples.
+
+    Labels stand as in `order`, those that it does not have after them, sorted.
+    """
+    places = {label: i for i, label in enumerate(order)}
+    cells = {tuple(json.loads(key)): value for key, value in counts.items()}
+    found = {label for cell in cells for label in cell}
+    labels = sorted(found, key=lambda label: (places.get(label, len(places)), label))
+    index = {label: i for i, label in enumerate(labels)}
+    matrix = np.zeros((len(labels), len(labels)))
+    for (gold, predicted), value in cells.items():
+        matrix[index[gold], index[predicted]] += value
+    return labels, matrix
+
+
+def finish(counts: Mapping[str, float]) -> dict[str, float]:
+    """accuracy, macro_f1, macro_recall.
+
+    macro_recall is the plain average over the gold labels, as in SemEval and TweetEval: a label
+    that is only predicted has no recall (scikit-learn's balanced_accuracy_score). macro_f1 is that
+    over gold and predicted labels, where such a label has 0 (scikit-learn's f1_score).
+    """
+    _, matrix = confusion({key: value for key, value in counts.items() if value})
+    hits, gold, predicted = matrix.diagonal(), matrix.sum(axis=1), matrix.sum(axis=0)
+    recall = [ratio(h, g) for h, g in zip(hits, gold, strict=True)]  # 0 without gold labels
+    precision = [ratio(h, p) for h, p in zip(hits, predicted, strict=True)]
+    f1 = [harmonic(p, r) for p, r in zip(precision, recall, strict=True)]
+    return {
+        "accuracy": float(ratio(hits.sum(), matrix.sum())),
+        "macro_f1": float(ratio(sum(f1), len(f1))),
+        "macro_recall": float(ratio(sum(recall), np.count_nonzero(gold))),
+    }
+
+
+def binary(counts: Mapping[str, float], labels: Sequence[str]) -> dict[str, float]:
+    """f1 of the second of two labels, and matthews: the correlation of labels and predictions
+    (Matthews 1975; 0 where either is constant), as scikit-learn has them."""
+    cells = {tuple(json.loads(key)): value for key, value in counts.items()}
+    no, yes = labels
+
+    def cell(gold: str, predicted: str) -> float:
+        return cells.get((gold, predicted), 0.0)
+
+    hits, misses = cell(yes, yes), cell(yes, no)
+    alarms, rest = cell(no, yes), cell(no, no)
+    sides = (hits + misses) * (hits + alarms) * (rest + misses) * (rest + alarms)
+    return {
+        "f1": float(ratio(2 * hits, 2 * hits + misses + alarms)),
+        "matthews": float(ratio(hits * rest - misses * alarms, math.sqrt(sides))),
+    }

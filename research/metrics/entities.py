@@ -1,0 +1,143 @@
+"""Entity-level precision, recall and F1 over BIO or BIOES tags, as seqeval counts them.
+
+BIO is read as conlleval and seqeval's default mode do, which is lenient about how an entity begins:
+an I- tag after O, or after an entity of another type, starts a new entity, as a B- tag does. BIOES
+is read as seqeval's scheme IOBES, which is strict: S-TYPE, or B-TYPE, any number of I-TYPE, and
+E-TYPE; whatever else the tags say is not an entity. An entity counts as found if its first token,
+its last token and its type are all right (Tjong Kim Sang and De Meulder 2003, CoNLL-2003 shared
+task).
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Literal
+
+from research.metrics.counts import Counts, harmonic, ratio
+
+Scheme = Literal["BIO", "BIOES"]
+Span = tuple[str, int, int]
+
+FORMS: dict[Scheme, str] = {
+    "BIO": "O, B-TYPE or I-TYPE",
+    "BIOES": "O, B-TYPE, I-TYPE, E-TYPE or S-TYPE",
+}
+EITHER = f"{FORMS['BIO']} (BIO), or {FORMS['BIOES']} (BIOES)"
+
+
+def scheme(labels: Sequence[str]) -> Scheme:
+    """BIOES where a label begins with E- or S-, else BIO.
+
+    Raises ValueError for a label that is of neither, and for a type of which the labels are a
+    mixture: with E- or S- around, B- and E- go together, and I- needs both.
+    """
+    prefixes: dict[str, set[str]] = {}
+    for label in labels:
+        prefix, kind = _parts(label, "BIOES", "a label", EITHER)
+        prefixes.setdefault(kind, set()).add(prefix)
+    if not any(found & {"E", "S"} for found in prefixes.values()):
+        return "BIO"
+    for kind, found in prefixes.items():
+        lacking = {"B", "E"} - found if found & set("BIE") else set()
+        if lacking:
+            names = ", ".join(f"{p}-{kind}" for p in sorted(lacking))
+            there = ", ".join(f"{p}-{kind}" for p in sorted(found))
+            raise ValueError(
+                f"with {there} but without {names} they are a mixture that is neither BIO "
+                f"({FORMS['BIO']}) nor BIOES ({FORMS['BIOES']})"
+            )
+    return "BIOES"
+
+
+def spans(tags: Sequence[str], scheme: Scheme = "BIO") -> list[Span]:
+    """The entities of one sentence as (type, first token, token after the last).
+
+    Raises ValueError for a tag that the scheme does not have.
+    """
+    right = FORMS[scheme]
+    parts = [_parts(tag, scheme, f"the tag of token {i}", right) for i, tag in enumerate(tags)]
+    return _lenient(parts) if scheme == "BIO" else _strict(parts)
+
+
+def count(gold: Sequence[str], predicted: Sequence[str], scheme: Scheme = "BIO") -> Counts:
+    """Counts of one sentence by type: gold/TYPE, predicted/TYPE and correct/TYPE.
+
+    Raises ValueError if the two do not have one tag for every token.
+    """
+    if len(gold) != len(predicted):
+        raise ValueError(f"{len(gold)} gold tags but {len(predicted)} predicted ones")
+    truth, guess = set(spans(gold, scheme)), set(spans(predicted, scheme))
+    counts: Counts = {}
+    for name, found in (("gold", truth), ("predicted", guess), ("correct", truth & guess)):
+        for kind, _, _ in found:
+            counts[f"{name}/{kind}"] = counts.get(f"{name}/{kind}", 0.0) + 1.0
+    return counts
+
+
+def finish(counts: Mapping[str, float]) -> dict[str, float]:
+    """precision, recall and f1 over all entities (micro), and precision/TYPE and so on by type."""
+    kinds = sorted({key.partition("/")[2] for key, value in counts.items() if value})
+    numbers = _scores(counts, kinds, "")
+    for kind in kinds:
+        numbers |= _scores(counts, [kind], f"/{kind}")
+    return numbers
+
+
+def marked(text: str, entities: Iterable[Mapping]) -> str:
+    """The text with each entity as [its text|TYPE probability].
+
+    Args:
+        entities: in the order of the text; `start` and `end` are characters of it.
+    """
+    made, done = [], 0
+    for entity in entities:
+        start, end = entity["start"], entity["end"]
+        share = f"{entity['type']} {entity['probability']:.2f}"
+        made += [text[done:start], f"[{text[start:end]}|{share}]"]
+        done = end
+    return "".join([*made, text[done:]])
+
+
+def _parts(tag: str, scheme: Scheme, what: str, right: str) -> tuple[str, str]:
+    """("B", TYPE) and so on, ("O", "") outside of entities."""
+    prefix, _, kind = tag.partition("-")
+    if tag != "O" and (prefix == "O" or len(prefix) != 1 or prefix not in scheme or not kind):
+        raise ValueError(f"{what} is {tag!r}, not {right}")
+    return prefix, kind
+
+
+def _lenient(parts: Sequence[tuple[str, str]]) -> list[Span]:
+    found = []
+    kind, start = "", 0
+    for i, (prefix, new) in enumerate([*parts, ("O", "")]):
+        if kind and (prefix != "I" or new != kind):
+            found.append((kind, start, i))
+        if prefix == "B" or new != kind:
+            kind, start = new, i
+    return found
+
+
+def _strict(parts: Sequence[tuple[str, str]]) -> list[Span]:
+    found = []
+    kind, start = "", 0  # the entity that has begun and not ended
+    for i, (prefix, new) in enumerate(parts):
+        if prefix == "S":
+            found.append((new, i, i + 1))
+        elif prefix == "E" and kind == new:
+            found.append((kind, start, i + 1))
+        if prefix == "B":
+            kind, start = new, i
+        elif prefix != "I" or new != kind:
+            kind = ""
+    return found
+
+
+def _scores(counts: Mapping[str, float], kinds: Iterable[str], suffix: str) -> dict[str, float]:
+    gold, predicted, correct = (
+        sum(counts.get(f"{name}/{kind}", 0.0) for kind in kinds)
+        for name in ("gold", "predicted", "correct")
+    )
+    precision, recall = ratio(correct, predicted), ratio(correct, gold)
+    return {
+        f"precision{suffix}": precision,
+        f"recall{suffix}": recall,
+        f"f1{suffix}": harmonic(precision, recall),
+    }

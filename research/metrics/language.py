@@ -1,0 +1,31 @@
+"""Numbers of language models: perplexity and bits per byte."""
+
+import math
+
+from research.metrics.counts import mean
+
+
+def of_tokens(nats: float, tokens: float, size: float | None = None) -> dict[str, float]:
+    """loss (nats per token), perplexity and, where bytes were counted, bits_per_byte.
+
+    Bits per byte do not depend on the tokenizer and so compare models with different ones.
+
+    Args:
+        nats: summed over the tokens.
+        size: UTF-8 bytes of the tokens' text.
+
+    Raises ValueError where nothing was counted.
+    """
+    loss = mean(nats, tokens)
+    numbers = {"loss": loss, "perplexity": perplexity(loss)}
+    if size is not None:
+        numbers["bits_per_byte"] = mean(nats / math.log(2), size)
+    return numbers
+
+
+def perplexity(loss: float) -> float:
+    """exp(loss) with the loss in nats per token; infinite where a float cannot hold it."""
+    try:
+        return math.exp(loss)
+    except OverflowError:
+        return math.inf

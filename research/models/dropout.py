@@ -1,0 +1,46 @@
+"""Dropout by row, and every number that a row's key is folded with.
+
+The numbers are one namespace for the whole step, so that no two places draw the same.
+"""
+
+import enum
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+EMBEDDINGS = 0
+HEAD = 1 << 20
+ADAPTERS = 1 << 21
+
+
+class Place(enum.IntEnum):
+    """Where in a block; from ADAPTER on one place for each layer that has an adapter."""
+
+    ATTENTION_OUTPUT = 0
+    MLP_OUTPUT = 1
+    ATTENTION_WEIGHTS = 2
+    ADAPTER = 3
+
+
+def in_block(index: int | Array, place: int, adapters: int) -> int | Array:
+    """The number of a place in the block `index`, which has `adapters` places for adapters."""
+    if place >= Place.ADAPTER:
+        return ADAPTERS + adapters * index + place - Place.ADAPTER
+    return Place.ADAPTER * index + place + 1
+
+
+def keys(row_keys: Array, number: int | Array) -> Array:
+    """The key of each row for a place."""
+    return jax.vmap(lambda key: jax.random.fold_in(key, number))(row_keys)
+
+
+def rows(x: Float[Array, "B ..."], rate: float, keys: Array | None) -> Float[Array, "B ..."]:
+    """Inverted dropout with one key for each row (none: no dropout).
+
+    Keys by row make the drawn mask independent of micro-batches and of the mesh.
+    """
+    if keys is None or rate == 0.0:
+        return x
+    keep = jax.vmap(lambda key: jax.random.bernoulli(key, 1.0 - rate, x.shape[1:]))(keys)
+    return jnp.where(keep, x / (1.0 - rate), jnp.zeros((), x.dtype))

@@ -1,0 +1,241 @@
+"""Batches of pre-training as a function of (seed, step), over a token store."""
+
+import collections
+import functools
+import threading
+from bisect import bisect_right
+from collections.abc import Sequence
+
+import numpy as np
+
+from research.data import plan
+from research.data.batch import Batch, Slot, assemble
+from research.data.row_counts import RowCounts
+from research.data.store import Store
+from research.data.tokenizer import Tokenizer
+from research.draws import generator
+from research.errors import UserError
+from research.objectives.objective import Objective, Text, leader, row_layout
+
+SAMPLE = 64  # blocks at most in which is measured how full rows are
+WINDOW = 16  # blocks whose rows are shuffled together: a bucket is read in large pieces
+
+
+class PretrainingBatches:
+    """Rows of an epoch, in an order and with contents that depend on (seed, epoch) alone.
+
+    Args:
+        objectives: of one kind of attention (`objective_mixture` has several); they share rows.
+        rows: rows of a batch; the last batch of an epoch is filled with rows of weight 0.
+        seed: of everything drawn. In evaluation a constant of the project.
+        shuffle: False reads the blocks in order (evaluation; one epoch).
+        source: the number of the one source that is read; default: all of the store.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        tokenizer: Tokenizer,
+        objectives: Sequence[Objective],
+        length: int,
+        slots: int,
+        rows: int,
+        seed: int | str,
+        shuffle: bool = True,
+        source: int | None = None,
+    ):
+        self.store, self.tokenizer, self.objectives = store, tokenizer, tuple(objectives)
+        self.rows, self.seed, self.shuffle, self.source = rows, seed, shuffle, source
+        self.leader, self.layout = leader(objectives), row_layout(objectives, length, slots)
+        for objective in objectives:  # now, not when such a block's turn comes
+            objective.check_tokenizer(tokenizer)
+            objective.check_split(store.counts)
+        self._lock = threading.RLock()  # the loader's thread and the loop's ask where a step is
+        self._epochs: list[int] = [0]  # first batch of each epoch known so far
+        # First row of each window of an epoch known so far, and of the next one.
+        self._starts: dict[int, list[int]] = collections.defaultdict(lambda: [0])
+        # Caches of its own: several sources are read side by side.
+        self.block = functools.lru_cache(2 * WINDOW)(store.block)
+        spelt = tokenizer.byte_lengths()
+        self._bytes = functools.lru_cache(2 * WINDOW)(lambda b: store.byte_lengths(spelt, b))
+        self.block_plan = functools.lru_cache(2 * WINDOW)(self._block_plan)
+        self._text = functools.lru_cache(2 * WINDOW)(self._read)
+        self._window = functools.lru_cache(4)(self._shuffled_window)
+        self._order = functools.lru_cache(2)(self._block_order)
+        # All that a block's plan depends on.
+        learnt = [(o.name, o.options) for o in objectives]
+        key = (plan.FORMAT, learnt, self.layout, seed, source)
+        self._counts = RowCounts(store.path, store.blocks, key, keep=store.blocks > WINDOW)
+
+    # -- the plan ---------------------------------------------------------------------------
+
+    def predicted(self, tokens: int) -> int:
+        """Positions of a slot of so many tokens that are predicted."""
+        return sum(objective.predicted(tokens) for objective in self.objectives)
+
+    def _read(self, block: int) -> Text:
+        data = self.block(block)
+        read = np.ones(len(data.sources), bool)
+        if self.source is not None:
+            read = data.sources == self.source
+        return Text(data, read, self.tokenizer, self.layout, lambda: self._bytes(block))
+
+    def _block_plan(self, epoch: int, block: int) -> np.ndarray:
+        """Slots of a block's rows in an epoch, dtype `plan.SLOT`, ordered by row."""
+        layout = self.layout
+        rows = plan.Rows(layout.length, layout.slots, layout.predictions, self.predicted)
+        rng = generator(self.seed, "plan", epoch, block)
+        return self.leader.plan(self._text(block), rows, rng)
+
+    def _block_order(self, epoch: int) -> np.ndarray:
+        order = np.arange(self.store.blocks)
+        return generator(self.seed, "blocks", epoch).permutation(order) if self.shuffle else order
+
+    def _shuffled_window(self, epoch: int, index: int) -> np.ndarray:
+        """(block, row) of the rows of one window of blocks, int32 [n, 2], in their order."""
+        found = []
+        for block in self._order(epoch)[index * WINDOW : (index + 1) * WINDOW]:
+            rows = np.arange(_rows(self.block_plan(epoch, int(block))))
+            found.append(np.stack([np.full_like(rows, block), rows], axis=1))
+        rows = np.concatenate(found)
+        if self.shuffle:
+            rows = generator(self.seed, "rows", epoch, index).permutation(rows)
+        return rows
+
+    def _window_starts(self, epoch: int, row: int | None = None) -> list[int]:
+        """The first row of each window of an epoch, and of what follows.
+
+        Known are at least the windows up to the one with `row`, by default all of them: a window's
+        rows are counted, once, when what lies behind it is asked for.
+        """
+        with self._lock:
+            starts = self._starts[epoch]
+            while len(starts) <= -(-self.store.blocks // WINDOW):
+                if row is not None and starts[-1] > row:
+                    break
+                index = len(starts) - 1
+                blocks = self._order(epoch)[index * WINDOW : (index + 1) * WINDOW]
+                rows = self._counts.rows(
+                    epoch, blocks, lambda block: _rows(self.block_plan(epoch, block))
+                )
+                starts.append(starts[-1] + rows)
+            return starts
+
+    def epoch_rows(self, epoch: int, most: int | None = None) -> int:
+        """Rows of an epoch; where there are more than `most`, some number above it."""
+        return self._window_starts(epoch, most)[-1]
+
+    def epoch_batches(self, epoch: int, most: int = 0) -> int:
+        """Batches of an epoch, the last one filled up with rows of weight 0.
+
+        most: count no further (0: all); the whole epoch has to be planned to be counted.
+        """
+        found = -(-self.epoch_rows(epoch, most * self.rows if most else None) // self.rows)
+        return min(found, most) if most else found
+
+    def about_epoch_batches(self) -> int:
+        """Batches of an epoch as they would be if rows were full: nothing is planned for it."""
+        return -(-self.store.counts["tokens"] // (self.rows * self.layout.length))
+
+    def locate(self, step: int) -> tuple[int, int]:
+        """(epoch, batch within it) of a step counted from 0.
+
+        The rows of what lies before the step are counted, or known from an earlier run.
+        """
+        with self._lock:
+            while True:
+                epoch = bisect_right(self._epochs, step) - 1
+                batch = step - self._epochs[epoch]
+                if epoch + 1 < len(self._epochs):
+                    return epoch, batch
+                rows = self.epoch_rows(epoch, batch * self.rows)
+                if rows > batch * self.rows:
+                    return epoch, batch
+                self._epochs.append(self._epochs[epoch] - (-rows // self.rows))
+
+    def _row_refs(self, epoch: int, start: int, end: int) -> list[tuple[int, int] | None]:
+        """(block, row) of the rows `start` to `end` of an epoch; None past its end."""
+        refs: list[tuple[int, int] | None] = []
+        starts = self._window_starts(epoch, end)
+        for index in range(bisect_right(starts, start) - 1, len(starts) - 1):
+            at, window = starts[index], self._window(epoch, index)
+            if len(window) != starts[index + 1] - at:
+                raise UserError(f"{self._counts.folder} has row counts of other data; delete it")
+            refs.extend((int(b), int(r)) for b, r in window[max(0, start - at) : end - at])
+            if starts[index + 1] >= end:
+                break
+        return refs + [None] * (end - start - len(refs))
+
+    def batch_rows(self, step: int) -> int:
+        """Rows of a batch, the same for every step."""
+        return self.rows
+
+    # -- the batch --------------------------------------------------------------------------
+
+    def batch(self, step: int, start: int = 0, end: int | None = None) -> Batch:
+        """Rows `start` to `end` of the batch of a step: the same whoever asks for them."""
+        end = self.rows if end is None else end
+        return self.assembled(self.slots(step, start, end), start)
+
+    def slots(self, step: int, start: int, end: int) -> list[list[Slot]]:
+        """The slots of the rows `start` to `end` of the batch of a step."""
+        epoch, index = self.locate(step)
+        at = index * self.rows
+        rows = []
+        for ref in self._row_refs(epoch, at + start, at + end):
+            slots = []
+            if ref:
+                block, row = ref
+                planned = self.block_plan(epoch, block)
+                lo, hi = np.searchsorted(planned["row"], [row, row + 1])
+                slots = [self._slot(epoch, block, int(i), planned[i]) for i in range(lo, hi)]
+            rows.append(slots)
+        return rows
+
+    def assembled(self, rows: list[list[Slot]], start: int) -> Batch:
+        """The arrays of a batch's rows from `start` on."""
+        batch = assemble(rows, self.layout, self.tokenizer.pad)
+        batch["rows"] = np.arange(start, start + len(rows), dtype=np.int32)
+        return batch
+
+    def _slot(self, epoch: int, block: int, index: int, planned: np.void) -> Slot:
+        def draw(purpose: str) -> np.random.Generator:
+            return generator(self.seed, purpose, epoch, block, index)
+
+        slot = self.leader.slot(self._text(block), planned, draw)
+        for objective in self.objectives:
+            slot = objective.edit(slot, self.tokenizer, draw)
+        return slot
+
+
+def _rows(planned: np.ndarray) -> int:
+    """Rows of a block's plan."""
+    return int(planned["row"][-1]) + 1 if len(planned) else 0
+
+
+def fill(data: PretrainingBatches, epoch: int = 0) -> dict[str, float]:
+    """How full the rows of an epoch are: share of real tokens, slots of a row, predictions.
+
+    Measured in SAMPLE blocks from all over the store; `rows` is that many times as large as the
+    sample as the store is, exact in a store that is no larger.
+    """
+    lengths, specials = collections.Counter(), data.leader.specials(data.tokenizer)
+    slots = tokens = predictions = rows = 0
+    sample = np.unique(np.linspace(0, data.store.blocks - 1, SAMPLE).astype(int))
+    for block in sample.tolist():
+        planned = data.block_plan(epoch, block)
+        sizes = planned["end"] - planned["start"] + planned["end_b"] - planned["start_b"]
+        sizes = sizes + np.take(specials, planned["doc_b"] >= 0)
+        rows += _rows(planned)
+        tokens += int(sizes.sum())
+        slots += len(sizes)
+        lengths.update(np.minimum(sizes, data.layout.length).tolist())
+        if data.layout.predictions:
+            predictions += sum(data.predicted(int(n)) for n in sizes)
+    return {
+        "rows": round(rows * data.store.blocks / len(sample)),
+        "real_tokens": tokens / (rows * data.layout.length),
+        "slots_per_row": slots / rows,
+        "predictions_per_row": predictions / rows,
+        "lengths": lengths,
+    }

@@ -1,0 +1,97 @@
+"""Update rules of matrices: Adafactor and Muon, for parameters that are stacked and split.
+
+A kernel is stored with its heads as dimensions of their own and with all layers in one array; to
+such a rule it is a matrix [in, out] of each layer.
+"""
+
+import math
+from typing import Any
+
+import jax
+import optax
+from optax import contrib
+
+from research.models.params import by_path, stack_of
+
+# Muon's update has the root mean square that AdamW's usually has, so that rates carry over
+# (Liu et al. 2025, arXiv:2502.16982).
+MUON_RMS = 0.2
+
+
+def inputs_of(path: str) -> int:
+    """How many dimensions of a kernel, after that of the layers, are its input."""
+    return 2 if path.endswith("attention/output/kernel") else 1
+
+
+def as_matrices(rule: optax.GradientTransformation) -> optax.GradientTransformation:
+    """The rule on every tensor as [in, out] (a vector stays one), and on every layer by itself."""
+
+    def view(path: str, x: jax.Array) -> jax.Array:
+        lead = x.shape[:1] if stack_of(path) else ()
+        rest = x.shape[len(lead) :]
+        if not path.endswith("/kernel") or len(rest) < 2:
+            return x.reshape(*lead, *rest)
+        first = math.prod(rest[: inputs_of(path)])
+        return x.reshape(*lead, first, -1)
+
+    def each(path: str, function: Any) -> Any:
+        return jax.vmap(function) if stack_of(path) else function
+
+    def init(params: Any) -> dict[str, Any]:
+        return {p: each(p, rule.init)(view(p, x)) for p, x in by_path(params).items()}
+
+    def update(updates: Any, state: dict[str, Any], params: Any) -> tuple[Any, dict[str, Any]]:
+        given, made, new = by_path(params), [], {}
+        for path, u in by_path(updates).items():
+            matrix, param = view(path, u), view(path, given[path])
+            found, new[path] = each(path, rule.update)(matrix, state[path], param)
+            made.append(found.reshape(u.shape))
+        return jax.tree.unflatten(jax.tree.structure(updates), made), new
+
+    return optax.GradientTransformation(init, update)
+
+
+def adafactor() -> optax.GradientTransformation:
+    """Adafactor's direction (Shazeer & Stern 2018, arXiv:1804.04235): factored second moments,
+    clipped to a root mean square of 1, no momentum. The rate is the config's own, not relative."""
+    inner = optax.chain(optax.scale_by_factored_rms(), optax.clip_by_block_rms(1.0))
+    return as_matrices(inner)
+
+
+def muon(b1: float, b2: float, epsilon: float) -> optax.GradientTransformation:
+    """Muon's direction (Jordan et al. 2024) for the kernels of the blocks, Adam's for the rest."""
+
+    def labels(params: Any) -> Any:
+        names = ["muon" if _is_matrix(path) else "adam" for path in by_path(params)]
+        return jax.tree.unflatten(jax.tree.structure(params), names)
+
+    orthogonal = contrib.scale_by_muon(weight_dimension_numbers=_dimensions)
+    rules = {
+        "muon": optax.chain(orthogonal, optax.stateless(_to_usual_size)),
+        "adam": optax.scale_by_adam(b1, b2, epsilon),
+    }
+    return optax.partition(rules, labels)
+
+
+def _is_matrix(path: str) -> bool:
+    return bool(stack_of(path)) and path.endswith("/kernel")
+
+
+def _dimensions(params: Any) -> Any:
+    """Which dimensions of each kernel are its input and its output."""
+    found = []
+    for path, x in by_path(params).items():
+        split = 1 + inputs_of(path)
+        inputs, outputs = range(1, split), range(split, len(x.shape))
+        found.append(contrib.MuonDimensionNumbers(tuple(inputs), tuple(outputs)))
+    return jax.tree.unflatten(jax.tree.structure(params), found)
+
+
+def _to_usual_size(updates: Any, params: Any = None) -> Any:
+    """An orthogonal [in, out] has a root mean square of 1 / sqrt(max(in, out))."""
+    leaves = []
+    for path, u in by_path(updates).items():
+        split = 1 + inputs_of(path)
+        sides = math.prod(u.shape[1:split]), math.prod(u.shape[split:])
+        leaves.append(u * (MUON_RMS * math.sqrt(max(sides))))
+    return jax.tree.unflatten(jax.tree.structure(updates), leaves)

@@ -1,0 +1,334 @@
+"""From the config's sources to a tokenizer and to batches."""
+
+import dataclasses
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+from research import tasks
+from research.config import Config
+from research.data import checksums, kinds, sources, store
+from research.data import tokenizer as tokenizers
+from research.data.config import DataConfig, TokenizerConfig
+from research.data.left_out import LeftOut
+from research.data.loader import Batches
+from research.data.sources import SourceConfig
+from research.data.tokenizer import Tokenizer
+from research.errors import UserError
+from research.objectives import for_evaluation, make_objectives, source_mixture
+from research.objectives.batches import PretrainingBatches
+from research.objectives.objective import Objective, by_pattern, row_layout
+from research.objectives.objective_mixture import ObjectiveMixture
+from research.objectives.source_mixture import MixedBatches
+from research.tasks.batches import TaskBatches
+from research.tasks.task import Example, Task
+
+TOKENIZER_FORMAT = 1  # raise it when the same texts would give another tokenizer
+TOKENIZER_BYTES = 1 << 30  # UTF-8 bytes of text that a tokenizer is trained on at most
+LABELS = 30  # that are listed
+EVAL_SEED = 20_181_011  # of the masks that every evaluation draws
+
+Stream = PretrainingBatches | MixedBatches
+
+
+@dataclasses.dataclass(frozen=True)
+class Data:
+    """Batches of both splits; `key` is the fingerprint of what they are made from,
+    `measured_key` that of what `validation` is read from, whatever the tokenizer. Of a
+    task: `splits`, how each was read, as lines for people, and the examples of `validation`."""
+
+    train: Batches
+    validation: Batches
+    key: str
+    measured_key: str = ""
+    splits: Mapping[str, list[str]] = dataclasses.field(default_factory=dict)
+    validation_examples: list[Example] = dataclasses.field(default_factory=list)
+
+
+@dataclasses.dataclass(frozen=True)
+class Split:
+    """The examples of a task's split.
+
+    name: "train", "validation" or "test"; places: where each example stands, for messages.
+    columns: our name -> theirs, as the first row has them; read_as: the format, for people.
+    left_out: the rows that are not used.
+    """
+
+    name: str
+    source: SourceConfig
+    examples: list[Example]
+    places: list[str]
+    columns: Mapping[str, str]
+    read_as: str
+    left_out: LeftOut
+
+    def lines(self) -> list[str]:
+        """What was understood of its files."""
+        named = (o if o == t else f"{t} as {o}" for o, t in self.columns.items() if o != "id")
+        lines = [f"read{' as ' if self.read_as else ''}{self.read_as}: {', '.join(named)}"]
+        if counts := label_counts(self.examples):
+            shown = [f"{label} {count:,}" for label, count in sorted(counts.items())]
+            lines.append(f"labels: {', '.join(shown[:LABELS])}")
+            if len(shown) > LABELS:
+                lines[-1] += f", … ({len(shown):,} of them)"
+        return lines + self.left_out.lines()
+
+
+def make_tokenizer(config: TokenizerConfig, data: DataConfig) -> Tokenizer:
+    """The tokenizer trained on the training split of `data.corpus`, from the cache or now.
+
+    It learns from the first TOKENIZER_BYTES of the documents, one of each source in turn: a
+    vocabulary does not get better with more, and the texts are held in memory.
+
+    Raises UserError for a kind that is trained where there is no corpus.
+    """
+    if config.kind == "bytes":
+        return trained(config, ())
+    if not data.corpus:
+        raise UserError(
+            f"config.tokenizer.kind={config.kind!r} is trained on config.data.corpus, which is "
+            "empty; give a corpus, or take another tokenizer (kind 'file', 'checkpoint', 'bytes')"
+        )
+    parts = [sources.fingerprint(s) for s in data.corpus]
+    parts.append(f"{config} {data.held_out_percent} {TOKENIZER_FORMAT}")
+    key = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+    path = Path(data.cache) / "tokenizers" / f"{key}.json"
+
+    def read() -> Tokenizer:
+        return Tokenizer.from_json(path.read_text(encoding="utf-8"))
+
+    def make() -> None:
+        documents = store.documents(data.corpus, data.held_out_percent, "train")
+        text = trained(config, _first_bytes(d["text"] for d in documents)).to_json()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        checksums.save(path, lambda part: part.write_text(text, encoding="utf-8"))
+
+    if not path.exists():
+        make()
+    checksums.mend(path, make, lambda: read() and "")
+    return read()
+
+
+def trained(config: TokenizerConfig, texts: Iterable[str]) -> Tokenizer:
+    """The tokenizer of the kind that a config asks for; one of bytes learns nothing."""
+    if config.kind == "bytes":
+        return tokenizers.byte_tokenizer()
+    if config.kind == "wordpiece":
+        return tokenizers.train_wordpiece(texts, config.vocab_size, config.lowercase)
+    if config.kind == "byte_bpe":
+        return tokenizers.train_byte_bpe(texts, config.vocab_size)
+    return tokenizers.characters(texts)
+
+
+def _first_bytes(texts: Iterable[str]) -> Iterator[str]:
+    size = 0
+    for text in texts:
+        yield text
+        size += len(text.encode())
+        if size >= TOKENIZER_BYTES:
+            return
+
+
+def batch_rows(config: Config, mesh_rows: int) -> int:
+    """Rows of a pre-training's batch. Raises UserError where they do not divide."""
+    data, train = config.data, config.train
+    rows = train.batch_size // data.length
+    cycle = _cycle(config)
+    if rows % (mesh_rows * train.accumulation * cycle):
+        mixed = f" x {cycle} rows of a mixture (config.objective.rows)" if cycle > 1 else ""
+        raise UserError(
+            f"config.train.batch_size={train.batch_size} tokens is {rows} rows of {data.length}, "
+            f"which {mesh_rows} devices x config.train.accumulation={train.accumulation}{mixed} do "
+            f"not divide; a multiple of {data.length * mesh_rows * train.accumulation * cycle} does"
+        )
+    return rows
+
+
+def _cycle(config: Config) -> int:
+    """Rows after which the kinds of attention of a mixture of objectives come again."""
+    return make_objectives(config.objective)[0].rows[2]
+
+
+def pretraining(config: Config, tokenizer: Tokenizer, mesh_rows: int, quiet: bool) -> Data:
+    """Batches of the corpus's two splits.
+
+    Args:
+        mesh_rows: devices that rows are split over.
+
+    Raises UserError where the rows of a batch do not divide.
+    """
+    data, rows = config.data, batch_rows(config, mesh_rows)
+    objectives = make_objectives(config.objective)
+    for objective in objectives:
+        objective.check_tokenizer(tokenizer)
+    if data.weights:  # before anything is tokenised
+        counts = source_mixture.shares(data.weights, [source.name for source in data.corpus])
+    planned = jobs(data, tokenizer)
+    *train, validation = [job.build(quiet) for job in planned]
+    measured = [*planned[-1].fingerprints, f"{data.held_out_percent}"]
+
+    def stream(group: Sequence[Objective], rows: int, seed: int | str) -> Stream:
+        shape = (group, data.length, data.slots)
+        if not data.weights:
+            return PretrainingBatches(train[0], tokenizer, *shape, rows, seed)
+        parts = [
+            PretrainingBatches(made, tokenizer, *shape, 1, f"{seed} source {number}")
+            for number, made in enumerate(train)
+        ]
+        return MixedBatches(parts, counts, rows, seed)
+
+    groups = by_pattern(objectives)
+    if len(groups) == 1:
+        batches = stream(objectives, rows, config.seed)
+    else:
+        parts = {p: stream(group, 1, f"{config.seed} {p}") for p, group in groups.items()}
+        places = {p: group[0].rows for p, group in groups.items()}
+        layout = row_layout(objectives, data.length, data.slots)
+        batches = ObjectiveMixture(parts, places, rows, layout)
+    return Data(
+        batches,
+        evaluation_batches(config, tokenizer, validation, mesh_rows),
+        " ".join(made.key for made in (*train, validation)),
+        hashlib.sha256("\n".join(measured).encode()).hexdigest(),
+    )
+
+
+def jobs(data: DataConfig, tokenizer: Tokenizer) -> list[store.Job]:
+    """The token stores of a corpus: of its training split, then of its validation split.
+
+    With weights each source has a training store of its own, so that other weights need no other
+    stores; what is held out is one set of all sources, the same for any weights.
+    """
+    common = (data.held_out_percent, tokenizer, data.cache)
+    each = range(len(data.corpus)) if data.weights else (None,)
+    train = [store.Job(data.corpus, "train", *common, only) for only in each]
+    return [*train, store.Job(data.corpus, "validation", *common)]
+
+
+def evaluation_batches(
+    config: Config,
+    tokenizer: Tokenizer,
+    corpus: store.Store,
+    mesh_rows: int,
+    source: int | None = None,
+) -> PretrainingBatches | ObjectiveMixture:
+    """A split as it is measured: in order, with masks that no run's seed changes.
+
+    Its batches are of a micro-batch's rows: what fits in training fits in evaluation.
+
+    source: the number of the one source that is measured; default: all of them.
+    """
+    data, train = config.data, config.train
+    objectives = make_objectives(for_evaluation(config.objective))
+    multiple = mesh_rows * _cycle(config)
+    rows = train.batch_size // data.length // train.accumulation
+    rows = max(multiple, rows // multiple * multiple)
+
+    def split(group: Sequence[Objective], rows: int) -> PretrainingBatches:
+        shape = (group, data.length, data.slots, rows, EVAL_SEED)
+        return PretrainingBatches(corpus, tokenizer, *shape, shuffle=False, source=source)
+
+    groups = by_pattern(objectives)
+    if len(groups) == 1:
+        return split(objectives, rows)
+    parts = {p: split(group, 1) for p, group in groups.items()}
+    places = {p: group[0].rows for p, group in groups.items()}
+    layout = row_layout(objectives, data.length, data.slots)
+    return ObjectiveMixture(parts, places, rows, layout, once=True)
+
+
+def split(config: Config, name: str) -> Split:
+    """The examples of a task's "train", "validation" or "test" split.
+
+    `fields` and `label_names` that only `train` has hold for it too, as far as it has the columns.
+    """
+    data, kind, source = config.data, tasks.kind_of(config.task), config.data.source(name)
+    columns, left_out = sources.columns_of(source, kind), LeftOut()
+    train = data.train or source  # an imported checkpoint was trained on nothing that is known
+    if not source.fields:
+        columns = dataclasses.replace(columns, others=dict(train.fields))
+    if not source.label_names:
+        columns = dataclasses.replace(columns, label_names=train.label_names)
+    found = list(sources.placed(source, kind, columns, left_out))
+    first = found[0][0]
+    return Split(
+        name,
+        source,
+        [example for _, example in found],
+        [row.where for row, _ in found],
+        kinds.wanted(first, kind, columns, labelled=True),
+        first.read_as,
+        left_out,
+    )
+
+
+def label_counts(examples: Iterable[Example]) -> Counter[str]:
+    """How often each label, or tag, stands in the examples."""
+    return Counter(label for example in examples for label in kinds.labels_in(example))
+
+
+def with_labels(config: Config, before: Sequence[str] = ()) -> Config:
+    """The config with the labels that its training examples have, in the order of the alphabet,
+    where it asks for them; or with all that have names in the source, in their order.
+
+    before: those of the checkpoint that it starts from: the same ones keep their order.
+
+    Raises UserError where nearly every example has its own: that is not a label.
+    """
+    if getattr(config.task, "labels", ()) != tasks.AUTO:
+        return config
+    names = config.data.train.label_names
+    if not names:
+        train = split(config, "train")
+        names = tuple(sorted(label_counts(train.examples)))
+        if len(names) > max(LABELS, len(train.examples) / 2):
+            raise UserError(
+                f"config.task.labels={tasks.AUTO}: {train.source.name} has {len(names):,} "
+                f"different labels in {len(train.examples):,} examples, such as {names[0]!r:.60}; "
+                "another "
+                'column may be meant: --config.data.train.fields=\'{"label": "…"}\''
+            )
+    names = tuple(before) if sorted(before) == sorted(names) else names
+    return dataclasses.replace(config, task=dataclasses.replace(config.task, labels=names))
+
+
+def task_slots(task: Task, part: Split, every: int = 1) -> list:
+    """The slots of each of a split's examples. Raises UserError, with its place, for one that does
+    not fit.
+
+    Args:
+        every: of so many examples one is looked at.
+    """
+    slots = []
+    for number in range(0, len(part.examples), every):
+        try:
+            slots.append(task.slots(part.examples[number], number, True))
+        except UserError as error:
+            where = f"config.data.{part.name}={part.source.name}: {part.places[number]}"
+            raise UserError(f"{where}: {error}") from error
+    return slots
+
+
+def for_task(config: Config, task: Task, tokenizer: Tokenizer, mesh_rows: int, quiet: bool) -> Data:
+    """Batches of a task's training and validation examples, held in memory."""
+    train, batches, lines = config.train, [], {}
+    for name, shuffle in (("train", True), ("validation", False)):
+        found = split(config, name)
+        slots = task_slots(task, found)
+        lines[name] = found.lines()
+        if not quiet:
+            print("".join(f"{name}: {line}\n" for line in found.left_out.lines()), end="")
+        # An evaluation has a micro-batch's examples: what fits in training fits there too.
+        cut = 1 if shuffle else train.accumulation
+        size = max(1, train.batch_size // cut)
+        multiple = mesh_rows * train.accumulation // cut
+        batches.append(
+            TaskBatches(slots, task.layout, tokenizer.pad, size, config.seed, shuffle, multiple)
+        )
+    parts = [sources.fingerprint(config.data.train), sources.fingerprint(config.data.validation)]
+    key = json.dumps([*parts, tokenizer.fingerprint()])
+    return Data(
+        *batches, hashlib.sha256(key.encode()).hexdigest()[:16], parts[1], lines, found.examples
+    )

@@ -1,0 +1,302 @@
+"""Shows what a model will see: counts, how full the rows are, and rows turned back into text."""
+
+import collections
+import itertools
+import textwrap
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from research.config import Config
+from research.data import sources
+from research.data.batch import Batch
+from research.data.left_out import LeftOut
+from research.data.loader import Batches
+from research.data.sources import SourceConfig
+from research.data.tokenizer import Tokenizer
+from research.objectives import source_mixture
+from research.objectives.batches import PretrainingBatches, fill
+from research.objectives.objective import Loss
+from research.objectives.objective_mixture import ObjectiveMixture
+from research.objectives.source_mixture import MixedBatches
+from research.run.run import Run
+from research.tasks.batches import TaskBatches
+
+WIDTH = 96  # characters of a line
+BINS = 8
+SAMPLE = 500  # texts by which tokens of a word are counted
+FIELDS = ("text", "text_a", "text_b", "question", "context")  # of an example, that are text
+
+
+def report(run: Run, rows: int) -> Iterator[str]:
+    """The lines of the whole report, with the first `rows` rows of the training batches."""
+    yield from _counts(run)
+    yield ""
+    yield from _tokenizer(run)
+    yield ""
+    yield from _fill(run)
+    yield ""
+    shown = 0
+    for step in itertools.count():
+        batch = run.train.batch(step)
+        for row in range(len(batch["tokens"])):
+            if shown == rows:
+                return
+            if batch["slots"][row].any():
+                shown += 1
+                yield from show_row(batch, row, run)
+                yield ""
+        if step + 1 == run.train.epoch_batches(0, most=step + 2):
+            return
+
+
+def _counts(run: Run) -> Iterator[str]:
+    data = run.config.data
+    if run.task is None:
+        yield f"corpus ({data.held_out_percent:g} % of its documents held out for validation)"
+        for source in data.corpus:
+            yield f"  {_named(source)}"
+        # What is read with each kind of attention is the same.
+        train, validation = _of_one_kind(run.train), _of_one_kind(run.validation)
+        if isinstance(train, MixedBatches):
+            for source, part, share in zip(
+                data.corpus, train.parts, train.counts / source_mixture.CYCLE, strict=True
+            ):
+                yield f"  train, {share:.2%} of the rows from {source.name}: {_size(part)}"
+        else:
+            yield f"  train: {_size(train)}"
+        yield f"  validation: {_size(validation)}"
+        return
+    yield f"examples ({run.task.kind})"
+    for name, batches in (("train", run.train), ("validation", run.validation)):
+        slots = [slot for group in batches.slots for slot in group]
+        tokens = sum(map(len, slots))
+        yield f"  {name}: {_named(getattr(data, name))}"
+        yield (f"    {len(batches.slots):,} examples in {len(slots):,} slots, {tokens:,} tokens")
+        yield from (f"    {line}" for line in run.splits[name])
+    if data.test is not None:
+        yield f"  test: {_named(data.test)} (not read here)"
+
+
+def _of_one_kind(batches: Batches) -> Batches:
+    return next(iter(batches.parts.values())) if isinstance(batches, ObjectiveMixture) else batches
+
+
+def _size(batches: PretrainingBatches) -> str:
+    counts = batches.store.counts
+    return (
+        f"{counts['documents']:,} documents, {counts['sentences']:,} sentences, "
+        f"{counts['tokens']:,} tokens, {counts['bytes']:,} bytes, in blocks: {counts['blocks']}; "
+        f"duplicates left out: {counts['duplicates']:,}"
+    )
+
+
+def _named(source: SourceConfig) -> str:
+    more = [f"split {source.split}"] if source.split else []
+    more += [f"the first {source.take:,}"] if source.take else []
+    more += [f"{source.part[0]:g} to {source.part[1]:g} % by hash"] if source.part else []
+    more += [f"without texts of {', '.join(source.exclude)}"] if source.exclude else []
+    return f"{source.name}{' (' if more else ''}{'; '.join(more)}{')' if more else ''}"
+
+
+def _names(config: Config) -> tuple[str, ...]:
+    return getattr(config.task, "labels", ())
+
+
+def _tokenizer(run: Run) -> Iterator[str]:
+    tokenizer, wanted = run.tokenizer, run.config.tokenizer
+    specials = ", ".join(sorted(tokenizer.token(i) for i in _marked(tokenizer)))
+    origin = {"file": wanted.path, "checkpoint": f"of {run.config.init_from}"}.get(wanted.kind, "")
+    yield (
+        f"tokenizer: {wanted.kind}{' ' if origin else ''}{origin}, {tokenizer.vocab_size:,} "
+        f"entries; special: {specials}"
+    )
+    texts = list(itertools.islice(_texts(run), SAMPLE))
+    encodings = tokenizer.encode_batch(texts)
+    tokens = sum(len(e.ids) for e in encodings)
+    words = sum(len(text.split()) for text in texts)
+    line = f"  {tokens / max(words, 1):.2f} tokens a word in {len(texts):,} texts"
+    if tokenizer.unk is not None:
+        unknown = sum(int((e.ids == tokenizer.unk).sum()) for e in encodings)
+        line += f"; unknown: {unknown / max(tokens, 1):.2%} of the tokens"
+    yield line
+
+
+def _marked(tokenizer: Tokenizer) -> set[int]:
+    """Special tokens with a role; a trained WordPiece may list single characters beside them."""
+    roles = ("pad", "unk", "cls", "sep", "mask", "bos", "eos")
+    return {getattr(tokenizer, role) for role in roles} - {None}
+
+
+def _texts(run: Run) -> Iterator[str]:
+    data = run.config.data
+    given = data.corpus if run.task is None else (data.train,)
+    kind = "document" if run.task is None else run.task.kind
+    for source in given:
+        found = sources.placed(source, kind, left_out=LeftOut())
+        for _, example in itertools.islice(found, -(-SAMPLE // len(given))):
+            yield from (example[name] for name in FIELDS if name in example)
+            if "tokens" in example:
+                yield " ".join(example["tokens"])
+            yield from (message["content"] for message in example.get("messages", ()))
+
+
+def _fill(run: Run) -> Iterator[str]:
+    train = run.train
+    of = f"rows of {run.config.data.length} tokens"
+    if isinstance(train, MixedBatches | ObjectiveMixture):
+        for name, part in _streams(run, train):
+            found = fill(part)
+            yield f"{of}{name}: {found['rows']:,} in an epoch of its own"
+            yield from _shape(found, run)
+        yield f"{train.rows} rows in a batch, {train.epoch_batches(0):,} batches in a pass"
+        return
+    per_batch = train.batch_rows(0)
+    if isinstance(train, PretrainingBatches):
+        found = fill(train)
+        batches = -(-found["rows"] // per_batch)
+    else:
+        batches = train.epoch_batches(0)
+        found = _task_fill(train, batches)
+    yield (
+        f"{of}: {found['rows']:,} in an epoch, {per_batch} in the first batch, {batches:,} batches"
+    )
+    yield from _shape(found, run)
+
+
+def _streams(run: Run, train: Batches) -> Iterator[tuple[str, PretrainingBatches]]:
+    """What a mixture is made of, each with what distinguishes it."""
+    if isinstance(train, ObjectiveMixture):
+        for pattern, part in train.parts.items():
+            first, end, cycle = train.places[pattern]
+            share = f" of {pattern} attention, {end - first} of {cycle} rows of a batch"
+            yield from ((share + name, each) for name, each in _streams(run, part))
+    elif isinstance(train, MixedBatches):
+        for source, part in zip(run.config.data.corpus, train.parts, strict=True):
+            yield f" from {source.name}", part
+    else:
+        yield "", train
+
+
+def _task_fill(train: TaskBatches, batches: int) -> dict[str, Any]:
+    """As `fill`."""
+    flat = [slot for group in train.slots for slot in group]
+    rows = sum(train.batch_rows(step) for step in range(batches))
+    lengths = collections.Counter(map(len, flat))
+    return {
+        "rows": rows,
+        "real_tokens": train.fill(),
+        "slots_per_row": len(flat) / rows,
+        "predictions_per_row": 0.0,
+        "lengths": lengths,
+    }
+
+
+def _shape(found: Mapping[str, Any], run: Run) -> Iterator[str]:
+    length, predictions = run.config.data.length, found["predictions_per_row"]
+    masked = f", {predictions:.1f} predicted tokens" if predictions else ""
+    yield (
+        f"  {found['real_tokens']:.1%} real tokens; a row has {found['slots_per_row']:.1f} "
+        f"slots{masked}"
+    )
+    yield "  length of a slot, in tokens"
+    yield from (f"    {line}" for line in histogram(found["lengths"], length))
+
+
+def histogram(lengths: Mapping[int, int], longest: int) -> Iterator[str]:
+    """Lengths from 1 to `longest` with their counts, as lines with bars."""
+    edges = np.unique(np.linspace(0, longest, BINS + 1).astype(int))
+    counts = [
+        sum(n for size, n in lengths.items() if low < size <= high)
+        for low, high in itertools.pairwise(edges)
+    ]
+    width = len(f"{longest}")
+    for (low, high), n in zip(itertools.pairwise(edges), counts, strict=True):
+        bar = "█" * round(40 * n / max(max(counts), 1))
+        yield f"{low + 1:>{width}}-{high:<{width}} {bar}{' ' if bar else ''}{n:,}"
+
+
+def show_row(batch: Batch, row: int, run: Run) -> Iterator[str]:
+    """A row turned back into text, slot by slot.
+
+    Marks: ⟨[MASK] → cat⟩ is masked and to be found, ⟨dog → cat⟩ replaced at random, ⟨cat⟩ to be
+    found though it stands there; ⟨Rome B-LOC⟩ has a tag; ⟦…⟧ is an answer, or what a model that
+    generates learns to write.
+    """
+    slots = batch["slots"][row]
+    real = int((slots > 0).sum())
+    yield f"row {int(batch['rows'][row])}: {real} of {len(slots)} tokens, slots: {slots.max()}"
+    for s in range(int(slots.max())):
+        first, last = int(batch["first"][row, s]), int(batch["last"][row, s])
+        yield f"  slot {s + 1}, tokens {first} to {last}{_slot_label(batch, row, s, run)}"
+        text = " ".join(_pieces(batch, row, s, run))
+        yield from textwrap.wrap(
+            " ".join(text.split()), WIDTH, initial_indent="    ", subsequent_indent="    "
+        )
+
+
+def _slot_label(batch: Batch, row: int, s: int, run: Run) -> str:
+    if run.task is None:
+        told = (objective.told(batch, row, s) for objective in _of_row(run, row))
+        return "".join(f": {each}" for each in told if each)
+    label = f": example {batch['example'][row, s]}"
+    if "label" in batch:
+        label += f", {_names(run.config)[batch['label'][row, s]]}"
+    if "start" in batch and batch["start"][row, s] == batch["first"][row, s]:
+        label += ", no answer in it"
+    return label
+
+
+def _pieces(batch: Batch, row: int, s: int, run: Run) -> Iterator[str]:
+    """The text of a slot, interrupted by marks."""
+    tokens = batch["tokens"][row]
+    instead = _tags(batch, row, run) if _names(run.config) else {}
+    for objective in _of_row(run, row):
+        instead |= objective.marks(batch, row, run.tokenizer)
+    opening, closing = _bracket(batch, row, s, run)
+    plain: list[int] = []
+
+    def text() -> str:
+        ids, plain[:] = list(plain), []
+        return run.tokenizer.decode(ids, skip_special=False)
+
+    for place in range(int(batch["first"][row, s]), int(batch["last"][row, s]) + 1):
+        if place == opening:
+            yield from (text(), "⟦")
+        if place in instead:
+            yield from (text(), f"⟨{instead[place]}⟩")
+        else:
+            plain.append(int(tokens[place]))
+        if place == closing:
+            yield from (text(), "⟧")
+    yield text()
+
+
+def _of_row(run: Run, row: int) -> list[Loss]:
+    """The objectives that learn from a row of a batch."""
+    return [o for o in run.objectives if o.rows[0] <= row % o.rows[2] < o.rows[1]]
+
+
+def _tags(batch: Batch, row: int, run: Run) -> dict[int, str]:
+    """Place -> the token and its tag, where it has one that says something."""
+    found: dict[int, str] = {}
+    if "targets" not in batch:
+        return found
+    for place in np.flatnonzero(batch["target_weights"][row]):
+        tag = _names(run.config)[batch["targets"][row, place]]
+        if tag != "O":
+            found[int(place)] = f"{run.tokenizer.token(batch['tokens'][row, place])} {tag}"
+    return found
+
+
+def _bracket(batch: Batch, row: int, s: int, run: Run) -> tuple[int, int]:
+    """First and last token of an answer, or of what is generated; (-1, -1) where there is none."""
+    first, last = int(batch["first"][row, s]), int(batch["last"][row, s])
+    if "start" in batch and batch["start"][row, s] > first:
+        return int(batch["start"][row, s]), int(batch["end"][row, s])
+    if run.task is not None and run.task.prompt is not None:
+        learnt = np.flatnonzero(batch["target_weights"][row, first : last + 1])
+        if len(learnt) and first + learnt[0] < last:
+            return first + int(learnt[0]) + 1, last
+    return -1, -1

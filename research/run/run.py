@@ -1,0 +1,374 @@
+"""From a config to everything a run needs: tokenizer, model, data, mesh, steps. Trains nothing."""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import flax.linen as nn
+import jax
+import numpy as np
+import optax
+from jax.sharding import Mesh, NamedSharding
+
+from research.checkpoints import reading as checkpoint_reading
+from research.config import Config, of_checkpoint
+from research.data import tokenizer_files
+from research.data.loader import Batches
+from research.data.tokenizer import Tokenizer
+from research.errors import UserError
+from research.models import config as model_config
+from research.models import kernels, lora
+from research.models import params as parameters
+from research.models.config import ModelConfig
+from research.objectives.objective import Loss, heads_of
+from research.optim import groups, optimizer
+from research.run import corpus
+from research.run import step as steps
+from research.run.guard import Guard
+from research.run.loaded import objectives_of
+from research.run.step import State
+from research.sharding import mesh as meshes
+from research.sharding import rules
+from research.tasks.task import Example, Task
+
+# On GPU: sums in a fixed order, and no algorithm that is chosen by timing it. Elsewhere nothing.
+DETERMINISTIC = {"xla_gpu_deterministic_ops": True}
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """A built run. `config` is resolved: shape and tokenizer are those that are used."""
+
+    config: Config
+    tokenizer: Tokenizer
+    model: ModelConfig
+    objectives: tuple[Loss, ...]
+    task: Task | None
+    train: Batches
+    validation: Batches
+    mesh: Mesh
+    steps: int
+    eval_every: int  # steps; 0: at the end only
+    optimizer: optax.GradientTransformation
+    schedule: optax.Schedule
+    data_key: str
+    measured_key: str  # the fingerprint of what evaluations measure
+    splits: Mapping[str, list[str]]  # how a task's splits were read, as lines for people
+    validation_examples: list[Example]  # a task's, those of the slots in `validation`
+
+    @functools.cached_property
+    def start_key(self) -> str:
+        """The fingerprint of the checkpoint that it starts from; "" without one."""
+        start = self.config.init_from
+        return checkpoint_reading.read_info(start).fingerprint if start else ""
+
+    @functools.cached_property
+    def heads(self) -> dict[str, nn.Module]:
+        return heads_of(self.objectives, self.model)
+
+    @functools.cached_property
+    def param_shapes(self) -> Any:
+        return parameters.shapes(self.model, self.heads)
+
+    @functools.cached_property
+    def param_shardings(self) -> Any:
+        axes = parameters.logical_axes(self.model, self.heads)
+        table = rules.table(self.config.mesh.rules)
+        return rules.shardings(axes, self.param_shapes, self.mesh, table)
+
+    @functools.cached_property
+    def state_shardings(self) -> State:
+        shapes = jax.eval_shape(self.optimizer.init, self.param_shapes)
+        opt = rules.like_params(shapes, self.param_shardings, self.param_shapes, self.mesh)
+        everywhere = meshes.replicated(self.mesh)
+        losses = jax.tree.map(lambda _: everywhere, jax.eval_shape(self.guard.first_losses))
+        return State(everywhere, self.param_shardings, opt, losses)
+
+    @functools.cached_property
+    def state_shapes(self) -> State:
+        """Shapes, dtypes and places of what a step changes."""
+        opt_state = jax.eval_shape(self.optimizer.init, self.param_shapes)
+        return jax.tree.map(
+            lambda x, place: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place),
+            State(
+                jax.ShapeDtypeStruct((), "int32"),
+                self.param_shapes,
+                opt_state,
+                jax.eval_shape(self.guard.first_losses),
+            ),
+            self.state_shardings,
+        )
+
+    @functools.cached_property
+    def batch_sharding(self) -> NamedSharding:
+        return meshes.batch_sharding(self.mesh)
+
+    @functools.cached_property
+    def rates(self) -> dict[str, np.ndarray]:
+        """Path -> multiplier of the learning rate, for each layer of a stacked parameter."""
+        c = self.config.optimizer
+        return groups.multipliers(self.param_shapes, c.rates, c.freeze, c.layer_decay)
+
+    @functools.cached_property
+    def frozen(self) -> Any:
+        """Which parameters do not learn at all; None if all do."""
+        labels = groups.labels(self.param_shapes, self.rates)
+        found = jax.tree.map(lambda label: label == groups.FROZEN, labels)
+        return found if any(jax.tree.leaves(found)) else None
+
+    @property
+    def guard(self) -> Guard:
+        """What becomes of bad steps within a step."""
+        train = self.config.train
+        return Guard(train.on_bad_step == "skip", train.spike)
+
+    @functools.cached_property
+    def train_step(self) -> Callable:
+        """The jitted step; the state is donated."""
+        function = steps.make_train_step(
+            self.model,
+            self.objectives,
+            self.optimizer,
+            self.config.seed,
+            self.config.train.accumulation,
+            uses_dropout=self.uses_dropout,
+            frozen=self.frozen,
+            guard=self.guard,
+        )
+        return jax.jit(
+            function,
+            in_shardings=(self.state_shardings, self.batch_sharding),
+            out_shardings=(self.state_shardings, meshes.replicated(self.mesh)),
+            donate_argnums=0,
+            compiler_options=self._compiler_options,
+        )
+
+    @functools.cached_property
+    def eval_step(self) -> Callable:
+        return self._of_batch(steps.make_eval_step(self.model, self.objectives))
+
+    @functools.cached_property
+    def measure_step(self) -> Callable:
+        return self._of_batch(steps.make_measure_step(self.model, self.objectives[0]))
+
+    def _of_batch(self, function: Callable) -> Callable:
+        """(params, batch) -> what all devices have."""
+        return jax.jit(
+            function,
+            in_shardings=(self.param_shardings, self.batch_sharding),
+            out_shardings=meshes.replicated(self.mesh),
+            compiler_options=self._compiler_options,
+        )
+
+    @property
+    def _compiler_options(self) -> dict[str, bool] | None:
+        return DETERMINISTIC if self.config.train.deterministic else None
+
+    @functools.cached_property
+    def attention(self) -> str:
+        """The kernel that training takes; in a mixture of objectives there may be two."""
+        length, dropout = self.config.data.length, self.uses_dropout
+        with meshes.use(self.mesh, self.config.mesh):
+            found = [
+                kernels.choose(self.model, length, dropout, o.pattern) for o in self.objectives
+            ]
+        return " and ".join(dict.fromkeys(found))
+
+    @property
+    def uses_dropout(self) -> bool:
+        head = getattr(self.config.task, "dropout", 0.0) if self.task else 0.0
+        adapters = self.model.lora_dropout if self.model.lora_rank else 0.0
+        return max(self.model.dropout, self.model.attention_dropout, head, adapters) > 0.0
+
+
+def resolve(config: Config) -> tuple[Config, Tokenizer]:
+    """The config with shape and tokenizer taken from `init_from` and labels from the examples where
+    it says so, and checked.
+
+    Raises UserError where they do not fit the checkpoint or each other.
+    """
+    info = checkpoint_reading.read_info(config.init_from) if config.init_from else None
+    start = of_checkpoint(info.config, config.init_from) if info else None
+    theirs = start.model if start else None
+    tokenizer = _tokenizer(config, info.tokenizer_json if info else None)
+    model = shape(config, theirs, tokenizer.vocab_size)
+    if theirs is not None:
+        if len(config.tokenizer.add_tokens) == 0 and tokenizer.vocab_size > theirs.vocab_size:
+            raise UserError(
+                f"the tokenizer has {tokenizer.vocab_size:,} entries, the embedding of "
+                f"{config.init_from} has {theirs.vocab_size:,} rows; use its own tokenizer "
+                "(tokenizer.kind='checkpoint') or list new tokens in tokenizer.add_tokens"
+            )
+        own = Tokenizer.from_json(info.tokenizer_json).with_tokens(config.tokenizer.add_tokens)
+        if config.init == "restore" and tokenizer.fingerprint() != own.fingerprint():
+            raise UserError(
+                f"the tokenizer (tokenizer.kind={config.tokenizer.kind!r}) is not the one that "
+                f"{config.init_from} was trained with, so its ids would stand for other texts; "
+                "use its own (--config.tokenizer.kind=checkpoint), or new weights "
+                "(--config.init=fresh)"
+            )
+    optimizer.check(config.optimizer)
+    frozen = config.optimizer.freeze
+    if model.lora_rank and lora.FREEZE not in frozen:
+        changed = dataclasses.replace(config.optimizer, freeze=(*frozen, lora.FREEZE))
+        config = dataclasses.replace(config, optimizer=changed)
+    before = getattr(start.task, "labels", ()) if start else ()
+    return corpus.with_labels(dataclasses.replace(config, model=model), before), tokenizer
+
+
+def shape(config: Config, theirs: ModelConfig | None, entries: int) -> ModelConfig:
+    """The model of a config, checked.
+
+    Args:
+        theirs: that of the checkpoint it starts from.
+        entries: of its tokenizer.
+
+    Raises UserError where it does not fit the checkpoint, or its own values each other.
+    """
+    model = config.model
+    if model.preset == "checkpoint":
+        changed = {key: getattr(model, key) for key in model.given}
+        model = dataclasses.replace(theirs, **changed)
+    if theirs is not None:
+        _check_shape(model, theirs, config)
+    vocab = max(entries, theirs.vocab_size if theirs else 0)
+    model = dataclasses.replace(model, vocab_size=vocab)
+    model_config.check(model)
+    lora.check(model)
+    check_length(model, config.data.length)
+    return model
+
+
+def check_length(model: ModelConfig, length: int) -> None:
+    """Raises UserError for rows longer than the model has positions."""
+    if model.positions == "learned" and length > model.max_positions:
+        raise UserError(
+            f"config.data.length={length} is beyond the model's {model.max_positions} positions "
+            "(config.model.max_positions)"
+        )
+
+
+def _check_shape(model: ModelConfig, theirs: ModelConfig, config: Config) -> None:
+    differ = [
+        f"  model.{key}: {getattr(theirs, key)!r} in the checkpoint, {getattr(model, key)!r} here"
+        for key in model_config.SHAPE_KEYS
+        if getattr(model, key) != getattr(theirs, key) and not _may_differ(key, model, theirs)
+    ]
+    if differ:
+        raise UserError(
+            "\n".join(
+                [
+                    f"the checkpoint {config.init_from} is of another model shape:",
+                    *differ[:8],
+                    "take the checkpoint's shape with --config.model.preset=checkpoint",
+                ]
+            )
+        )
+
+
+def _may_differ(key: str, model: ModelConfig, theirs: ModelConfig) -> bool:
+    """What can be added to a restored backbone: rows, adapters, a pooler."""
+    if key.startswith("lora"):
+        return not theirs.lora_rank
+    if key.startswith("pooler"):
+        return not theirs.pooler
+    return key == "vocab_size"
+
+
+def _tokenizer(config: Config, from_checkpoint: str | None) -> Tokenizer:
+    wanted = config.tokenizer
+    if wanted.kind == "checkpoint":
+        found = Tokenizer.from_json(from_checkpoint)
+    elif wanted.kind == "file":
+        found = tokenizer_files.load(wanted.path)
+    else:
+        found = corpus.make_tokenizer(config.tokenizer, config.data)
+    found = found.with_tokens(wanted.add_tokens) if wanted.add_tokens else found
+    return found.parsing_special() if wanted.parse_special else found
+
+
+def build(config: Config, devices: Sequence[jax.Device] | None = None, quiet: bool = False) -> Run:
+    """Resolves the config, builds tokenizer and data, and lays out the steps.
+
+    Raises UserError for whatever does not fit, before any parameter exists.
+    """
+    mesh = meshes.make_mesh(config.mesh, devices)
+    asked = config.task
+    config, tokenizer = resolve(config)
+    if config.task != asked and not quiet:
+        print(f"labels of {config.data.train.name}: {', '.join(config.task.labels)}", flush=True)
+    rows = meshes.row_multiple(mesh)
+    objectives, task = objectives_of(config, tokenizer)
+    if task is None:
+        data = corpus.pretraining(config, tokenizer, rows, quiet)
+    else:
+        data = corpus.for_task(config, task, tokenizer, rows, quiet)
+    return lay_out(config, tokenizer, objectives, task, data, mesh)
+
+
+def lay_out(
+    config: Config,
+    tokenizer: Tokenizer,
+    objectives: tuple[Loss, ...],
+    task: Task | None,
+    data: corpus.Data,
+    mesh: Mesh,
+) -> Run:
+    """The run of a resolved config on its data: how long it is, how it learns, what runs where.
+
+    Raises UserError for rows or patterns that do not fit.
+    """
+    meshes.check_length(config.mesh, mesh.shape, config.data.length)
+    train = config.train
+    # To count a large corpus's batches takes long: only where an epoch's length is asked for.
+    batches = data.train.epoch_batches(0) if train.epochs or train.eval_epochs else 0
+    items = train.examples or train.tokens
+    total = optimizer.run_steps(train.steps, train.epochs, batches, items, train.batch_size)
+    every = train.eval_every or round(train.eval_epochs * batches)
+    shapes = parameters.shapes(config.model, heads_of(objectives, config.model))
+    run = Run(
+        config=config,
+        tokenizer=tokenizer,
+        model=config.model,
+        objectives=objectives,
+        task=task,
+        train=data.train,
+        validation=data.validation,
+        mesh=mesh,
+        steps=total,
+        eval_every=max(1, every) if train.eval_epochs else every,
+        optimizer=optimizer.make(config.optimizer, total, shapes),
+        schedule=optimizer.schedule(config.optimizer, total),
+        data_key=data.key,
+        measured_key=data.measured_key,
+        splits=data.splits,
+        validation_examples=data.validation_examples,
+    )
+    run.attention  # noqa: B018  (one that cannot run is known before anything exists)
+    return run
+
+
+def describe(run: Run) -> str:
+    """Parameters, rows and steps, in a few lines."""
+    count = parameters.count(run.param_shapes["backbone"], run.model)
+    heads = parameters.count({"heads": run.param_shapes["heads"]}, run.model)
+    layout = run.config.data
+    lines = [
+        f"parameters: backbone {count:,}, heads {heads:,} ({', '.join(run.heads) or 'tied'})",
+        f"rows of {layout.length} positions, {run.steps:,} steps, about "
+        f"{run.train.about_epoch_batches():,} a pass over the data; mesh {dict(run.mesh.shape)}, "
+        f"attention {run.attention}",
+    ]
+    lines += groups.table(run.param_shapes, run.rates, run.config.optimizer.learning_rate)
+    lines += rules.told(rules.fallbacks(run.param_shardings, run.param_shapes))
+    lines.append(f"checkpoints: {_when_saved(run)}")
+    return "\n".join(lines)
+
+
+def _when_saved(run: Run) -> str:
+    train = run.config.train
+    when = [f"every {train.checkpoint_every:,} steps"] if train.checkpoint_every else []
+    if train.checkpoint_minutes:
+        when.append(f"every {train.checkpoint_minutes:g} minutes")
+    return f"{', '.join(when)} and at the end" if when else "only at the end"

@@ -1,0 +1,93 @@
+"""What a run begins with: new weights, or the newest good checkpoint of its folder."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from etils import epath
+
+from research.checkpoints.checkpoint import Checkpoints
+from research.checkpoints.folder import absolute, steps_in
+from research.checkpoints.reading import read_info
+from research.config import flat, is_free, of_checkpoint, to_values
+from research.errors import UserError
+from research.optim import averaging
+from research.run import restore, watch
+from research.run.run import Run
+from research.run.step import State
+from research.sharding import processes
+
+
+def check_shared(run: Run, folder: epath.Path) -> None:
+    """Raises UserError where a process has other data than the first one, or another folder."""
+    checkpoints = folder / "checkpoints"
+    if processes.first():
+        checkpoints.mkdir(parents=True, exist_ok=True)
+    processes.together("the workdir", processes.DAY)  # one may still have texts to tokenise
+    processes.same(
+        "what they see",
+        {
+            "data and tokenizer": run.data_key,
+            f"{checkpoints} is there": checkpoints.is_dir(),
+            "newest checkpoint": max(steps_in(absolute(str(checkpoints))), default=None),
+        },
+        "the workdir must be a folder that all of them share; the texts must be the same for all",
+    )
+
+
+def start(
+    run: Run, checkpoints: Checkpoints, quiet: bool, free: tuple[str, ...] = ()
+) -> tuple[State, dict[str, Any]]:
+    """The state to go on from, and its meta item.
+
+    free: groups of the config that may be other than in the checkpoint's run.
+
+    Raises UserError where the checkpoints are of another run.
+    """
+    losses = run.guard.first_losses()
+    if checkpoints.latest() is None:
+        params, table = restore.initial_params(run)
+        if run.config.init_from and not quiet:
+            print(table, flush=True)
+        opt_state = jax.jit(run.optimizer.init, out_shardings=run.state_shardings.opt_state)(params)
+        step = jax.device_put(jnp.zeros((), jnp.int32), run.state_shardings.step)
+        losses = jax.device_put(losses, run.state_shardings.losses)
+        return State(step, params, opt_state, losses), {"metrics": {}}
+
+    wanted = {"params": run.state_shapes.params, "opt_state": run.state_shapes.opt_state}
+    _check_same_run(run, checkpoints, free)
+    restored = checkpoints.restore(None, wanted)
+    if not quiet:
+        print(f"resuming {checkpoints.directory} at step {restored.step}", flush=True)
+    step = jax.device_put(jnp.asarray(restored.step, jnp.int32), run.state_shardings.step)
+    losses = jax.device_put(watch.losses_of(restored.meta, losses), run.state_shardings.losses)
+    params, opt_state = averaging.exchanged(restored.params, restored.opt_state)
+    return State(step, params, opt_state, losses), restored.meta
+
+
+def _check_same_run(run: Run, checkpoints: Checkpoints, free: tuple[str, ...]) -> None:
+    """Raises UserError naming each key in which the run of the checkpoints was another one."""
+    info = read_info(str(checkpoints.directory))
+    before = of_checkpoint(info.config, str(checkpoints.directory))
+    ours, theirs = flat(to_values(run.config)), flat(to_values(before))
+    differ = [
+        f"  config.{key}: {theirs.get(key)!r} then, {ours.get(key)!r} now"
+        for key in sorted(ours.keys() | theirs.keys())
+        if ours.get(key) != theirs.get(key)
+        and not is_free(key)
+        and key.partition(".")[0] not in free
+    ]
+    if info.meta["data"] != run.data_key:
+        differ.append("  the data (or the tokenizer) has changed since")
+    if differ:
+        raise UserError(
+            "\n".join(
+                [
+                    f"{checkpoints.directory} holds a run with another config:",
+                    *differ[:8],
+                    "resume it with its own config, or give a new --workdir (and "
+                    "--config.init_from to start from its weights); --rewind=STEP goes back to a "
+                    "checkpoint with another config.optimizer",
+                ]
+            )
+        )

@@ -1,0 +1,31 @@
+import random
+
+from research.metrics import entities
+from research.metrics.counts import harmonic, ratio, total
+
+
+def test_total_adds_key_by_key_and_counts_missing_keys_as_zero():
+    assert total([{"a": 1.0, "b": 2.0}, {"a": 3.0}, {}]) == {"a": 4.0, "b": 2.0}
+    assert total([]) == {}
+
+
+def test_total_does_not_depend_on_the_order_of_the_examples():
+    rows = [{"loss": 10.0 ** random.Random(i).uniform(-12, 12)} for i in range(500)]
+    assert total(rows) == total(reversed(rows)) == total(sorted(rows, key=lambda row: row["loss"]))
+
+
+def test_a_split_gives_the_same_numbers_however_it_is_batched():
+    tags = ["O", "B-PER", "I-PER", "B-LOC", "I-LOC"]
+    draw = random.Random(0)
+    pairs = [(draw.choices(tags, k=9), draw.choices(tags, k=9)) for _ in range(100)]
+    counts = [entities.count(gold, predicted) for gold, predicted in pairs]
+    whole = entities.finish(total(counts))
+    for size in (1, 7, 64):
+        batches = [total(counts[i : i + size]) for i in range(0, len(counts), size)]
+        assert entities.finish(total(batches)) == whole
+
+
+def test_nothing_to_divide_by_is_zero():
+    assert ratio(0.0, 0.0) == 0.0
+    assert harmonic(0.0, 0.0) == 0.0
+    assert harmonic(1.0, 0.5) == 2 / 3
