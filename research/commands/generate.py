@@ -152,7 +152,7 @@ def _instead(loaded: Loaded, checkpoint: str) -> str:
         return f"`{predict} …` shows what it makes of an example"
     lines = []
     for objective in loaded.objectives:
-        flags = " ".join(f'--{field}="…"' for field in objective.asks)
+        flags = " ".join(f'--{field}="{objective.placeholder}"' for field in objective.asks)
         lines += [f"`{predict} {flags}` shows {objective.gives}"] if flags else []
     return "; ".join(lines)
 

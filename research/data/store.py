@@ -248,7 +248,7 @@ class Job:
         # ages are told by the clock of the disk, which is not that of each host.
         now = self._done.stat().st_mtime
         for left in self.path.glob(f"*{checksums.PART}*"):
-            with contextlib.suppress(FileNotFoundError):
+            with contextlib.suppress(OSError):  # gone, or not ours to remove
                 if now - left.stat().st_mtime > SECONDS_OF_A_PART:
                     shutil.rmtree(left) if left.is_dir() else left.unlink()
         return Store(self.path, self.key, counts, self)

@@ -53,8 +53,8 @@ class Tokenizer:
         token that ends a turn of a conversation is taken for it only where there is no other.
       declared: the ids of `roles`.
       ends: ids that end what a model generates: eos, then the ends of a turn.
-      special_ids: all ids that stand for no text; special: the same as a sorted array.
-      ordinary: all other ids below vocab_size, sorted.
+      special_ids: all ids that stand for no text; is_special: bool [vocab_size], the same.
+      ordinary: all other ids below vocab_size, ascending.
       own_frame: whether the tokenizer itself says what stands around a text (post_processor of a
         tokenizer.json); the project's own tokenizers leave it out and have BERT's frame.
     """
@@ -104,8 +104,9 @@ class Tokenizer:
             number for number, token in added.items() if token.special or token.content in NAMES
         ).union(framing, (n for n in self.declared.values() if n is not None))
         self.vocab_size: int = max(inner.get_vocab(with_added_tokens=True).values()) + 1
-        self.special = np.array(sorted(self.special_ids))
-        self.ordinary = np.setdiff1d(np.arange(self.vocab_size), self.special)
+        self.is_special = np.zeros(self.vocab_size, bool)
+        self.is_special[list(self.special_ids)] = True
+        self.ordinary = np.flatnonzero(~self.is_special)
 
     def frame(self, texts: int) -> Frame:
         """The special tokens around one text or around two.

@@ -53,12 +53,11 @@ def forms(loaded: Loaded) -> tuple[Form, ...]:
         return tuple(Form(*form, lambda _: task, task.optional) for form in task.forms)
     layout = Layout(loaded.config.data.length, loaded.config.data.slots)
     # Each fields in one way: of a mixture that fills masks, `generate` shows what comes next.
-    first = {o.asks: o for o in reversed(loaded.objectives) if o.asks}
-    return tuple(
-        Form(o.asks, o.gives, lambda examples, o=o: o.reader(loaded.tokenizer, layout, examples))
-        for o in loaded.objectives
-        if first.get(o.asks) is o
-    )
+    found: dict[tuple[str, ...], Form] = {}
+    for objective in filter(lambda o: o.asks, loaded.objectives):
+        reader = functools.partial(objective.reader, loaded.tokenizer, layout)
+        found.setdefault(objective.asks, Form(objective.asks, objective.gives, reader))
+    return tuple(found.values())
 
 
 def kind_of(loaded: Loaded) -> str:

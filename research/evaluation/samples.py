@@ -45,9 +45,12 @@ def shown(run: Run, params: Any) -> tuple[str, dict[str, float]]:
             measured = {name: found[key] for name, key in names(run.config).items()}
     else:
         # What reads one text, masks before what comes next, or else pairs.
-        asked = sorted((o for o in run.objectives if o.asks), key=lambda o: len(o.asks))
-        shown = _shown if asked[0].pattern == "full" else _continued
-        lines = [shown(loaded, asked[0], words) for words in _held_out(run, count)]
+        asked = sorted((o for o in run.objectives if o.asks), key=lambda o: len(o.asks))[:1]
+        lines = [
+            (_shown if objective.pattern == "full" else _continued)(loaded, objective, words)
+            for objective in asked
+            for words in _held_out(run, count)
+        ]
     return "".join(f"- {' '.join(line.split())}\n" for line in lines), measured
 
 

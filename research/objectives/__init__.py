@@ -77,7 +77,7 @@ def places(config: Any) -> dict[Pattern, tuple[int, int, int]]:
 
 def for_evaluation(config: Any) -> Any:
     """The same objectives with the options that they are measured with."""
-    options = {name: OBJECTIVES[name].measured(getattr(config, name)) for name in names(config)}
+    options = {name: OBJECTIVES[name].eval_options(getattr(config, name)) for name in names(config)}
     return dataclasses.replace(config, **options)
 
 

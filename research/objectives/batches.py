@@ -15,7 +15,7 @@ from research.data.store import Store
 from research.data.tokenizer import Tokenizer
 from research.draws import generator
 from research.errors import UserError
-from research.objectives.objective import Objective, Text, leader, row_layout
+from research.objectives.objective import Objective, Text, planner, row_layout
 
 SAMPLE = 64  # blocks at most in which is measured how full rows are
 WINDOW = 16  # blocks whose rows are shuffled together: a bucket is read in large pieces
@@ -46,7 +46,7 @@ class PretrainingBatches:
     ):
         self.store, self.tokenizer, self.objectives = store, tokenizer, tuple(objectives)
         self.rows, self.seed, self.shuffle, self.source = rows, seed, shuffle, source
-        self.leader, self.layout = leader(objectives), row_layout(objectives, length, slots)
+        self.planner, self.layout = planner(objectives), row_layout(objectives, length, slots)
         for objective in objectives:  # now, not when such a block's turn comes
             objective.check_tokenizer(tokenizer)
             objective.check_split(store.counts)
@@ -85,7 +85,7 @@ class PretrainingBatches:
         layout = self.layout
         rows = plan.Rows(layout.length, layout.slots, layout.predictions, self.predicted)
         rng = generator(self.seed, "plan", epoch, block)
-        return self.leader.plan(self._text(block), rows, rng)
+        return self.planner.plan(self._text(block), rows, rng)
 
     def _block_order(self, epoch: int) -> np.ndarray:
         order = np.arange(self.store.blocks)
@@ -202,7 +202,7 @@ class PretrainingBatches:
         def draw(purpose: str) -> np.random.Generator:
             return generator(self.seed, purpose, epoch, block, index)
 
-        slot = self.leader.slot(self._text(block), planned, draw)
+        slot = self.planner.slot(self._text(block), planned, draw)
         for objective in self.objectives:
             slot = objective.edit(slot, self.tokenizer, draw)
         return slot
@@ -219,7 +219,7 @@ def fill(data: PretrainingBatches, epoch: int = 0) -> dict[str, float]:
     Measured in SAMPLE blocks from all over the store; `rows` is that many times as large as the
     sample as the store is, exact in a store that is no larger.
     """
-    lengths, specials = collections.Counter(), data.leader.specials(data.tokenizer)
+    lengths, specials = collections.Counter(), data.planner.specials(data.tokenizer)
     slots = tokens = predictions = rows = 0
     sample = np.unique(np.linspace(0, data.store.blocks - 1, SAMPLE).astype(int))
     for block in sample.tolist():

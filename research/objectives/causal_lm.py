@@ -96,7 +96,7 @@ class CausalLM(NextToken, Objective):
     def check_tokenizer(self, tokenizer):
         tokenizer.require("eos", "it stands between documents")
 
-    def laid(self, layout):
+    def extend_layout(self, layout):
         return dataclasses.replace(layout, targets=True, bytes=True)
 
     def specials(self, tokenizer):

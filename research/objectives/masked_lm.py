@@ -51,6 +51,7 @@ class MaskedLM(Objective):
     meaning = "hidden tokens are predicted (BERT); full attention"
     measures = ("masked_loss", "masked_perplexity", "masked_accuracy")
     asks = ("text",)
+    placeholder = f"… {MASK} …"
     gives = f"the five best fillings of each {MASK} in it"
     Options = MaskedLMConfig
 
@@ -60,7 +61,7 @@ class MaskedLM(Objective):
             raise UserError(f"config.objective.masked_lm.rate={rate} must be in (0, 1)")
 
     @classmethod
-    def measured(cls, options):
+    def eval_options(cls, options):
         """Always 15 % of single tokens, so that runs with other rates stay comparable."""
         return MaskedLMConfig(EVAL_RATE, "token")
 
@@ -68,7 +69,7 @@ class MaskedLM(Objective):
         super().check_tokenizer(tokenizer)
         tokenizer.require("mask", "masked language modelling replaces tokens by it")
 
-    def laid(self, layout):
+    def extend_layout(self, layout):
         return dataclasses.replace(layout, predictions=capacity(layout.length, self.options.rate))
 
     def predicted(self, tokens):
@@ -77,7 +78,7 @@ class MaskedLM(Objective):
     def edit(self, slot, tokenizer, draw):
         corruption = corrupt(
             slot.tokens,
-            np.isin(slot.tokens, tokenizer.special),
+            tokenizer.is_special[slot.tokens],
             slot.word_starts,
             self.options.rate,
             self.options.unit,
@@ -92,7 +93,7 @@ class MaskedLM(Objective):
             predict_targets=corruption.targets,
         )
 
-    def marks(self, batch, row, tokenizer):
+    def token_marks(self, batch, row, tokenizer):
         marks: dict[int, str] = {}
         names = ("predict_positions", "predict_targets", "predict_weights")
         for place, target, weight in zip(*(batch[name][row] for name in names), strict=True):
@@ -112,7 +113,7 @@ class MaskedLM(Objective):
 
     def _features(self, params, model, hidden, batch):
         x = transformer.gather(hidden, batch["predict_positions"])
-        x, bias = heads.MaskedLM(model).apply({"params": params["heads"][self.name]}, x)
+        x, bias = self.head(model).apply({"params": params["heads"][self.name]}, x)
         return x, heads.output_table(params, model, self.name), bias
 
     def loss(self, params, model, hidden, batch, row_keys):

@@ -4,6 +4,7 @@ Axes: R rows, L positions of a row, S slots of a row, P predicted positions of a
 """
 
 import dataclasses
+import itertools
 import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
@@ -16,6 +17,7 @@ from research.data import plan
 from research.data.batch import Layout, Slot, framed
 from research.data.block import Block
 from research.data.tokenizer import Tokenizer
+from research.metrics.counts import mean
 from research.models.attention import Pattern
 from research.models.config import ModelConfig
 
@@ -66,7 +68,8 @@ class Loss:
     Attributes:
       name: also the prefix of its counts and, unless `head_name` says another, its head.
       pattern: the attention that it needs.
-      measures: the names of its metrics.
+      measures: the names of its metrics: of the mean loss, then of the share that is right if that
+        is counted.
       rows: (first, end, cycle): the loss is of the rows of a batch with first <= row % cycle < end;
         in a mixture of objectives each has its own.
     """
@@ -113,8 +116,10 @@ class Loss:
         raise NotImplementedError
 
     def metrics(self, counts: Mapping[str, float]) -> dict[str, float]:
-        """The metrics of a split from its summed counts."""
-        raise NotImplementedError
+        """The metrics of a split from its summed counts: those of "loss" and "correct", by the
+        weight ("count"), under the names of `measures`."""
+        sums = zip(self.measures, ("loss", "correct"), strict=False)
+        return {name: mean(counts[key], counts["count"]) for name, key in sums}
 
     def outputs(
         self, params: Any, model: ModelConfig, hidden: Float[Array, "R L D"], batch: Batch
@@ -123,25 +128,15 @@ class Loss:
         {name: [R, S, ...]}, "token": {name: [R, L, ...]}, "predict": {name: [R, P, ...]}}."""
         raise NotImplementedError
 
-    def told(self, batch: Mapping[str, np.ndarray], row: int, slot: int) -> str:
+    def describe_slot(self, batch: Mapping[str, np.ndarray], row: int, slot: int) -> str:
         """What `launch.py data` says of a slot beside its place; "": nothing."""
         return ""
 
-    def marks(
+    def token_marks(
         self, batch: Mapping[str, np.ndarray], row: int, tokenizer: Tokenizer
     ) -> dict[int, str]:
         """What `launch.py data` shows in place of the token at a position of a row."""
         return {}
-
-
-def mean_of(*names: str) -> Callable[[Any, Mapping[str, float]], dict[str, float]]:
-    """A `metrics` method: "loss" and "correct", by the weight, under these names."""
-
-    def metrics(self: Any, counts: Mapping[str, float]) -> dict[str, float]:
-        sums = (counts["loss"], counts["correct"]) if len(names) == 2 else (counts["loss"],)
-        return {name: part / counts["count"] for name, part in zip(names, sums, strict=True)}
-
-    return metrics
 
 
 class Objective(Loss):
@@ -156,7 +151,7 @@ class Objective(Loss):
       plans: whether it says what lies in a row (`plan` and `slot`). Of the objectives that share
         rows one does; the others edit its slots.
       asks, gives: the fields of an example that a trained model can be asked about, and what it
-        answers; none: it cannot be asked.
+        answers; none: it cannot be asked. placeholder: what such a field looks like.
       options: its keys.
     """
 
@@ -164,6 +159,7 @@ class Objective(Loss):
     plans: ClassVar[bool] = False
     asks: ClassVar[tuple[str, ...]] = ()
     gives: ClassVar[str] = ""
+    placeholder: ClassVar[str] = "…"
     Options: ClassVar[type]
 
     def __init__(self, options: Any = None, rows: tuple[int, int, int] = (0, 1, 1)):
@@ -176,7 +172,7 @@ class Objective(Loss):
         """Raises UserError for an option that is out of range."""
 
     @classmethod
-    def measured(cls, options: Any) -> Any:
+    def eval_options(cls, options: Any) -> Any:
         """The options with which it is measured, whatever it is trained with."""
         return options
 
@@ -190,7 +186,7 @@ class Objective(Loss):
         """Raises UserError for a split of the corpus, of which `counts` are the store's, that gives
         nothing to learn from."""
 
-    def laid(self, layout: Layout) -> Layout:
+    def extend_layout(self, layout: Layout) -> Layout:
         """The layout with the arrays that this objective adds."""
         return layout
 
@@ -235,25 +231,28 @@ class Objective(Loss):
             return [dataclasses.replace(slot, example=number, weight=0.0)]
 
         def predict(example: Example, slots: Sequence[Slot], outputs: Sequence[Outputs]):
-            return self.prediction(outputs[0])
+            return self.read(outputs[0])
 
-        return Reader(layout, self, slots, predict, self.shown)
+        return Reader(layout, self, slots, predict, self.show)
 
-    def prediction(self, outputs: Outputs) -> Prediction:
+    def read(self, outputs: Outputs) -> Prediction:
         """What the outputs of a slot say, a dict of JSON values."""
         raise NotImplementedError
 
-    def shown(self, example: Example, prediction: Prediction) -> str:
+    def show(self, example: Example, prediction: Prediction) -> str:
         """A prediction as one readable line."""
         texts = " / ".join(example[name] for name in self.asks)
         return f"{texts} → {json.dumps(prediction, ensure_ascii=False)}"
 
     def sample(self, words: Sequence[str]) -> tuple[Example, str]:
-        """An example made of held-out words, and what was there: "" where that is not known."""
-        raise NotImplementedError
+        """An example made of held-out words, and what was there: "" where nothing is hidden."""
+        count = len(self.asks)
+        cuts = [len(words) * part // count for part in range(count + 1)]
+        texts = (" ".join(words[a:b]) for a, b in itertools.pairwise(cuts))
+        return dict(zip(self.asks, texts, strict=True)), ""
 
 
-def leader(objectives: Sequence[Objective]) -> Objective:
+def planner(objectives: Sequence[Objective]) -> Objective:
     """The one that says what lies in the rows that these objectives share."""
     return next((o for o in objectives if o.plans), objectives[0])
 
@@ -262,7 +261,7 @@ def row_layout(objectives: Sequence[Objective], length: int, slots: int) -> Layo
     """Capacities and arrays of the rows that these objectives learn from."""
     layout = Layout(length, slots)
     for objective in objectives:
-        layout = objective.laid(layout)
+        layout = objective.extend_layout(layout)
     return layout
 
 

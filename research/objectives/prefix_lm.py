@@ -31,14 +31,14 @@ class PrefixLM(CausalLM):
     measures = ("prefix_loss", "prefix_perplexity", "prefix_accuracy")
     Options = PrefixLMConfig
 
-    def laid(self, layout):
-        return dataclasses.replace(super().laid(layout), prefix=True)
+    def extend_layout(self, layout):
+        return dataclasses.replace(super().extend_layout(layout), prefix=True)
 
     def prefix(self, tokens, draw):
         """At least one token is left to be predicted."""
         return int(draw("prefix").integers(1, max(2, tokens)))
 
-    def told(self, batch, row, slot):
+    def describe_slot(self, batch, row, slot):
         first, last = int(batch["first"][row, slot]), int(batch["last"][row, slot])
         seen = batch["prefix"][row, first : last + 1].sum()
         return f"the first {seen} tokens see each other" if seen else ""

@@ -31,10 +31,10 @@ class SentencePairs(Objective):
             short = f"config.objective.{self.name}.short={self.options.short}"
             raise UserError(f"{short} must be in [0, 1]")
 
-    def laid(self, layout):
+    def extend_layout(self, layout):
         return dataclasses.replace(layout, labels=(*layout.labels, self.label))
 
-    def told(self, batch, row, slot):
+    def describe_slot(self, batch, row, slot):
         label = batch[self.label][row, slot]
         return self.classes[label] if label >= 0 else ""
 
@@ -78,24 +78,19 @@ class SentencePairs(Objective):
     def metrics(self, counts):
         if not counts["count"]:  # a source, or a batch, without a pair
             return {}
-        means = (counts["loss"] / counts["count"], counts["correct"] / counts["count"])
-        return dict(zip(self.measures, means, strict=True))
+        return super().metrics(counts)
 
     def outputs(self, params, model, hidden, batch):
         probability = jax.nn.softmax(self._logits(params, model, hidden, batch))
         return {"slot": {"probability": probability}}
 
-    def prediction(self, outputs):
+    def read(self, outputs):
         """Whether "text_b" follows "text_a"."""
         return {"next_sentence_probability": round(float(outputs["probability"][0]), 6)}
 
-    def shown(self, example, prediction):
+    def show(self, example, prediction):
         share = prediction["next_sentence_probability"]
         return f"{example['text_a']} / {example['text_b']} → next sentence with {share:.1%}"
-
-    def sample(self, words):
-        half = len(words) // 2
-        return {"text_a": " ".join(words[:half]), "text_b": " ".join(words[half:])}, ""
 
 
 def truncated(a: int, b: int, room: int, rng: np.random.Generator) -> tuple[int, int, int, int]:

@@ -4,7 +4,7 @@ import dataclasses
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from research import tasks
@@ -169,8 +169,9 @@ def pretraining(config: Config, tokenizer: Tokenizer, mesh_rows: int, quiet: boo
     *train, validation = [job.build(quiet) for job in planned]
     measured = [*planned[-1].fingerprints, f"{data.held_out_percent}"]
 
-    def stream(group: Sequence[Objective], rows: int, seed: int | str) -> Stream:
+    def stream(group: Sequence[Objective], rows: int, kind: str) -> Stream:
         shape = (group, data.length, data.slots)
+        seed = f"{config.seed} {kind}" if kind else config.seed
         if not data.weights:
             return PretrainingBatches(train[0], tokenizer, *shape, rows, seed)
         parts = [
@@ -179,16 +180,8 @@ def pretraining(config: Config, tokenizer: Tokenizer, mesh_rows: int, quiet: boo
         ]
         return MixedBatches(parts, counts, rows, seed)
 
-    groups = by_pattern(objectives)
-    if len(groups) == 1:
-        batches = stream(objectives, rows, config.seed)
-    else:
-        parts = {p: stream(group, 1, f"{config.seed} {p}") for p, group in groups.items()}
-        places = {p: group[0].rows for p, group in groups.items()}
-        layout = row_layout(objectives, data.length, data.slots)
-        batches = ObjectiveMixture(parts, places, rows, layout)
     return Data(
-        batches,
+        _mixed(objectives, rows, data, stream),
         evaluation_batches(config, tokenizer, validation, mesh_rows),
         " ".join(made.key for made in (*train, validation)),
         hashlib.sha256("\n".join(measured).encode()).hexdigest(),
@@ -226,17 +219,32 @@ def evaluation_batches(
     rows = train.batch_size // data.length // train.accumulation
     rows = max(multiple, rows // multiple * multiple)
 
-    def split(group: Sequence[Objective], rows: int) -> PretrainingBatches:
+    def split(group: Sequence[Objective], rows: int, kind: str) -> PretrainingBatches:
         shape = (group, data.length, data.slots, rows, EVAL_SEED)
         return PretrainingBatches(corpus, tokenizer, *shape, shuffle=False, source=source)
 
+    return _mixed(objectives, rows, data, split, once=True)
+
+
+def _mixed(
+    objectives: Sequence[Objective],
+    rows: int,
+    data: DataConfig,
+    stream: Callable[[Sequence[Objective], int, str], Stream],
+    once: bool = False,
+) -> Stream | ObjectiveMixture:
+    """Batches of `rows` rows of all objectives: those of each kind of attention in turn, if they
+    have several.
+
+    stream: (objectives of one kind, rows of a batch, the kind or "" where it is the only one).
+    """
     groups = by_pattern(objectives)
     if len(groups) == 1:
-        return split(objectives, rows)
-    parts = {p: split(group, 1) for p, group in groups.items()}
-    places = {p: group[0].rows for p, group in groups.items()}
+        return stream(objectives, rows, "")
+    parts = {kind: stream(group, 1, kind) for kind, group in groups.items()}
+    places = {kind: group[0].rows for kind, group in groups.items()}
     layout = row_layout(objectives, data.length, data.slots)
-    return ObjectiveMixture(parts, places, rows, layout, once=True)
+    return ObjectiveMixture(parts, places, rows, layout, once)
 
 
 def split(config: Config, name: str) -> Split:

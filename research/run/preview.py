@@ -238,7 +238,7 @@ def show_row(batch: Batch, row: int, run: Run) -> Iterator[str]:
 
 def _slot_label(batch: Batch, row: int, s: int, run: Run) -> str:
     if run.task is None:
-        told = (objective.told(batch, row, s) for objective in _of_row(run, row))
+        told = (objective.describe_slot(batch, row, s) for objective in _of_row(run, row))
         return "".join(f": {each}" for each in told if each)
     label = f": example {batch['example'][row, s]}"
     if "label" in batch:
@@ -253,7 +253,7 @@ def _pieces(batch: Batch, row: int, s: int, run: Run) -> Iterator[str]:
     tokens = batch["tokens"][row]
     instead = _tags(batch, row, run) if _names(run.config) else {}
     for objective in _of_row(run, row):
-        instead |= objective.marks(batch, row, run.tokenizer)
+        instead |= objective.token_marks(batch, row, run.tokenizer)
     opening, closing = _bracket(batch, row, s, run)
     plain: list[int] = []
 

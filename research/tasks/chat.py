@@ -6,6 +6,7 @@ are the causal language model's, so a pre-trained one goes on.
 """
 
 import dataclasses
+import functools
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -53,7 +54,7 @@ class Chat(Generation):
 
     def check(self):
         """Raises UserError for roles that do not exist, and sizes that cannot be."""
-        self._form = turns.form(self.tokenizer)
+        turns.form(self.tokenizer)
         self._check_sizes()
         for role in self.options.roles:
             if role not in ROLES:
@@ -61,11 +62,16 @@ class Chat(Generation):
         if not self.options.roles:
             raise UserError("config.task.roles is empty: then nothing is learnt")
 
+    @functools.cached_property
+    def form(self) -> turns.Turns:
+        """How the tokenizer's conversations are written."""
+        return turns.form(self.tokenizer)
+
     def prompt(self, example):
         messages = _asked(example)
         room = self.layout.length - len(self._start()) - self.options.max_new_tokens
         while True:
-            text = turns.prompt(self._form, messages)
+            text = turns.prompt(self.form, messages)
             encoding = self.tokenizer.encode(text)
             if len(encoding.ids) <= room:
                 return text
@@ -75,7 +81,7 @@ class Chat(Generation):
             messages = messages[:first] + messages[first + 1 :]
 
     def slots(self, example, number, labelled):
-        text, spans = turns.write(self._form, _messages(example))
+        text, spans = turns.write(self.form, _messages(example))
         encoding, start = self.tokenizer.encode(text), self._start()
         learnt = np.zeros(len(text) + 1, np.float32)
         for role, first, end in spans:
@@ -86,7 +92,7 @@ class Chat(Generation):
                 f"example {example['id']!r}: no turn of {' or '.join(self.options.roles)}, of whom "
                 "config.task.roles learns"
             )
-        sizes = bytes_of(text, encoding) * ~np.isin(encoding.ids, self.tokenizer.special)
+        sizes = bytes_of(text, encoding) * ~self.tokenizer.is_special[encoding.ids]
         before = np.zeros(len(start) - 1, np.float32)
         return in_windows(
             np.concatenate([start, encoding.ids]).astype(np.int32),

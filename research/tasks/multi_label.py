@@ -10,7 +10,7 @@ import numpy as np
 
 from research.errors import UserError, nearest
 from research.metrics import multi_label
-from research.objectives.objective import Example, mean_of
+from research.objectives.objective import Example
 from research.tasks.pooled import Pooled, Pooling, text_of, text_slot
 
 
@@ -40,7 +40,6 @@ class MultiLabel(Pooled):
     measures = ("loss", "label_accuracy")
     metric = "micro_f1"
     Options = MultiLabelConfig
-    metrics = mean_of(*measures)
 
     @classmethod
     def score_names(cls, options):
@@ -57,7 +56,7 @@ class MultiLabel(Pooled):
     def _columns(self) -> tuple[str, ...]:
         return tuple(f"label_{i}" for i in range(self.classes))
 
-    def laid(self, layout):
+    def extend_layout(self, layout):
         return dataclasses.replace(layout, labels=self._columns)
 
     def weight(self, batch):

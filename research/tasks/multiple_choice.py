@@ -14,7 +14,7 @@ from research.data.batch import framed
 from research.errors import UserError, nearest
 from research.metrics.counts import ratio
 from research.models.attention import MASKED
-from research.objectives.objective import Example, mean_of
+from research.objectives.objective import Example
 from research.tasks.pooled import Pooled, Pooling
 
 SPECIALS = 3
@@ -47,7 +47,6 @@ class MultipleChoice(Pooled):
     classes = 1
     head_name = name
     Options = MultipleChoiceConfig
-    metrics = mean_of(*measures)
 
     @classmethod
     def score_names(cls, options):
@@ -62,7 +61,7 @@ class MultipleChoice(Pooled):
                 "tokens for each"
             )
 
-    def laid(self, layout):
+    def extend_layout(self, layout):
         return dataclasses.replace(layout, labels=("is_right",), together=True)
 
     def _right(self, batch):

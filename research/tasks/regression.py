@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from research.errors import UserError
 from research.metrics import regression
-from research.objectives.objective import Example, mean_of
+from research.objectives.objective import Example
 from research.tasks.pooled import Pooled, Pooling, text_of, text_slot
 
 
@@ -33,13 +33,12 @@ class Regression(Pooled):
     metric = "correlation"
     classes = 1
     Options = RegressionConfig
-    metrics = mean_of(*measures)
 
     @classmethod
     def score_names(cls, options):
         return ("pearson", "spearman", "correlation", "mean_squared_error")
 
-    def laid(self, layout):
+    def extend_layout(self, layout):
         return dataclasses.replace(layout, values=("value",))
 
     def loss(self, params, model, hidden, batch, row_keys):

@@ -70,7 +70,7 @@ class SequenceClassification(Pooled):
         if metric in ("f1", "matthews") and len(labels) != 2:
             raise UserError(f"config.task.metric={metric!r} is for two labels, not {len(labels)}")
 
-    def laid(self, layout):
+    def extend_layout(self, layout):
         return dataclasses.replace(layout, labels=("label",))
 
     @property

@@ -21,7 +21,7 @@ from research.errors import UserError
 from research.metrics import answers
 from research.models import heads
 from research.models.attention import MASKED
-from research.objectives.objective import Example, Prediction, mean_of
+from research.objectives.objective import Example, Prediction
 from research.tasks.task import Task
 from research.tasks.windows import most_context, windows
 
@@ -75,7 +75,6 @@ class SpanQA(Task):
     measures = ("loss", "window_accuracy")
     metric = "f1"
     Options = SpanQAConfig
-    metrics = mean_of(*measures)
 
     @classmethod
     def score_names(cls, options):
@@ -100,7 +99,7 @@ class SpanQA(Task):
                 "predicted, which happens only with config.task.unanswerable=true"
             )
 
-    def laid(self, layout):
+    def extend_layout(self, layout):
         return dataclasses.replace(layout, labels=("start", "end"))
 
     @property

@@ -45,7 +45,7 @@ class Task(Loss):
         self, options: Any, model: ModelConfig, tokenizer: Tokenizer, length: int, slots: int
     ):
         self.options, self.model, self.tokenizer = options, model, tokenizer
-        self.layout = self.laid(Layout(length, slots))
+        self.layout = self.extend_layout(Layout(length, slots))
         self.check()
         self.head(model)  # raises where the model lacks what it reads
 
@@ -67,7 +67,7 @@ class Task(Loss):
     def check(self) -> None:
         """Raises UserError for options that are out of range or do not fit."""
 
-    def laid(self, layout: Layout) -> Layout:
+    def extend_layout(self, layout: Layout) -> Layout:
         """The layout with the arrays that its slots bring."""
         return layout
 

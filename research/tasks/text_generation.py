@@ -158,7 +158,7 @@ class Generation(NextToken, Task):
     def score_names(cls, options):
         return ("loss", "perplexity", "bits_per_byte")
 
-    def laid(self, layout):
+    def extend_layout(self, layout):
         return dataclasses.replace(layout, targets=True, bytes=True)
 
     def outputs(self, params, model, hidden, batch):
@@ -269,8 +269,8 @@ class TextGeneration(Generation):
         allowed = (*allowed, *COMPLETION_FIELDS[options.kind])
         _check_template("completion", options.completion, allowed, options.kind)
 
-    def laid(self, layout):
-        return dataclasses.replace(super().laid(layout), prefix=self.options.prefix)
+    def extend_layout(self, layout):
+        return dataclasses.replace(super().extend_layout(layout), prefix=self.options.prefix)
 
     def prompt(self, example):
         text = self.options.prompt.format(**fields(example, self.options))

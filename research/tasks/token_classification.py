@@ -5,6 +5,7 @@ tagged each for itself, so an entity is as probable as the product of its words'
 """
 
 import dataclasses
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
@@ -18,7 +19,7 @@ from research.data.tokenizer import Tokenizer
 from research.errors import UserError, nearest
 from research.metrics import entities
 from research.models import dropout, heads
-from research.objectives.objective import Example, mean_of
+from research.objectives.objective import Example
 from research.tasks.task import Task
 from research.tasks.windows import most_context, windows
 
@@ -67,7 +68,6 @@ class TokenClassification(Task):
     measures = ("loss", "tag_accuracy")
     metric = "f1"
     Options = TokenClassificationConfig
-    metrics = mean_of(*measures)
 
     @classmethod
     def score_names(cls, options):
@@ -75,9 +75,14 @@ class TokenClassification(Task):
 
     def check(self):
         """Raises UserError for labels that are neither BIO nor BIOES, none, or twice the same."""
-        self._scheme = _scheme(self.options.labels)
+        _scheme(self.options.labels)
 
-    def laid(self, layout):
+    @functools.cached_property
+    def scheme(self) -> entities.Scheme:
+        """That of the labels, BIO or BIOES."""
+        return _scheme(self.options.labels)
+
+    def extend_layout(self, layout):
         return dataclasses.replace(layout, targets=True)
 
     def head(self, model):
@@ -134,11 +139,11 @@ class TokenClassification(Task):
         shares = np.concatenate([o["probability"][s.target_weights > 0] for s, o in pairs])
         tags = [self.options.labels[int(i)] for i in np.argmax(shares, -1)]
         text, places = text_of(example, self.tokenizer)
-        named = _entities(text, places, entities.spans(tags, self._scheme), shares.max(-1))
+        named = _entities(text, places, entities.spans(tags, self.scheme), shares.max(-1))
         return {"tokens": [text[a:b] for a, b in places], "tags": tags, "entities": named}
 
     def counts(self, example, prediction):
-        return entities.count(example["tags"], prediction["tags"], self._scheme)
+        return entities.count(example["tags"], prediction["tags"], self.scheme)
 
     def finish(self, counts):
         return entities.finish(counts)

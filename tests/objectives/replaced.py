@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from research.models import heads
-from research.objectives.objective import Objective, mean_of
+from research.objectives.objective import Objective
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,14 +24,13 @@ class ReplacedConfig:
 class Replaced(Objective):
     name, measures, Options = "replaced", ("replaced_loss", "replaced_accuracy"), ReplacedConfig
     meaning, asks, gives = "which tokens are not the text's", ("text",), "which tokens are wrong"
-    metrics = mean_of(*measures)
 
-    def laid(self, layout):
+    def extend_layout(self, layout):
         return dataclasses.replace(layout, targets=True)
 
     def edit(self, slot, tokenizer, draw):
         rng, n = draw("replaced"), len(slot)
-        hit = (rng.random(n) < self.options.rate) & ~np.isin(slot.tokens, tokenizer.special)
+        hit = (rng.random(n) < self.options.rate) & ~tokenizer.is_special[slot.tokens]
         tokens = np.where(hit, rng.choice(tokenizer.ordinary, n), slot.tokens)
         return dataclasses.replace(slot, tokens=tokens, targets=hit, target_weights=np.ones(n))
 
@@ -53,5 +52,5 @@ class Replaced(Objective):
     def outputs(self, params, model, hidden, batch):
         return {"token": {"probability": jax.nn.sigmoid(self.scores(params, model, hidden))}}
 
-    def prediction(self, outputs):
+    def read(self, outputs):
         return {"wrong": outputs["probability"].round(3).tolist()}

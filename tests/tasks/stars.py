@@ -6,7 +6,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from research.objectives.objective import mean_of
 from research.tasks.pooled import Pooled, text_of, text_slot
 from research.tasks.regression import RegressionConfig
 
@@ -19,13 +18,12 @@ class StarsConfig(RegressionConfig):
 class Stars(Pooled):
     name, metric, classes, Options = "stars", "distance", 4, StarsConfig
     measures, higher_is_better, head_name = ("loss", "threshold_accuracy"), False, name
-    metrics = mean_of(*measures)
 
     @classmethod
     def score_names(cls, options):
         return ("distance",)
 
-    def laid(self, layout):
+    def extend_layout(self, layout):
         return dataclasses.replace(layout, labels=("stars",))
 
     def loss(self, params, model, hidden, batch, row_keys):
