@@ -1,7 +1,6 @@
 """Training, going on, experiments and evaluation with all files on a bucket, a stand-in of one."""
 
 import json
-import os
 import re
 import signal
 import socket
@@ -44,7 +43,7 @@ def address():
 @pytest.fixture
 def launch(address, tmp_path):
     """A function: `launch.py` with these arguments, as a process."""
-    environment = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"} | {
+    environment = helpers.child_environment() | {
         "STORAGE_EMULATOR_HOST": address,
         "TENSORSTORE_GCS_HTTP_URL": address,
         "CLOUDSDK_CONFIG": str(tmp_path),  # nobody's credentials are looked for

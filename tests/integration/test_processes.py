@@ -4,7 +4,6 @@ import contextlib
 import http.server
 import json
 import os
-import re
 import secrets
 import signal
 import socket
@@ -67,8 +66,7 @@ def started(
 
     What process i prints goes to FOLDER/i.txt. apart: each has a current folder of its own.
     """
-    flags = re.sub(r"device_count=\d+", f"device_count={devices}", os.environ["XLA_FLAGS"])
-    env = os.environ | {"XLA_FLAGS": flags, "PYTHONPATH": str(ROOT)}
+    env = helpers.child_environment(devices) | {"PYTHONPATH": str(ROOT)}
     folder.mkdir(exist_ok=True)
     made = []
     try:

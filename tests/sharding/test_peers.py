@@ -1,6 +1,5 @@
 """Processes of a run stop at one place, and say which of them died."""
 
-import os
 import re
 import signal
 import socket
@@ -11,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import helpers
 from tests.sharding import small_run
 
 ROOT = Path(__file__).parents[2]
@@ -21,7 +21,7 @@ def begin(folder: Path, count: int, fault: str = "", workdir: str = "x") -> list
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    env = os.environ | {"XLA_FLAGS": "", "RESEARCH_FAULT": fault, "JAX_PLATFORMS": "cpu"}
+    env = helpers.child_environment() | {"RESEARCH_FAULT": fault}
     made = []
     for i in range(count):
         command = [sys.executable, "-m", "tests.sharding.small_run", f"--workdir={workdir}"]

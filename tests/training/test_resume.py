@@ -2,9 +2,7 @@
 
 import itertools
 import json
-import os
 import random
-import re
 import shutil
 import signal
 import subprocess
@@ -30,8 +28,7 @@ def child(
     compiled: Path, moment: str, *runs: str | Path, steps: int = killed_run.STEPS
 ) -> subprocess.Popen:
     """A process with these runs, on two devices; `compiled` keeps its programs for the next."""
-    flags = re.sub(r"device_count=\d+", "device_count=2", os.environ["XLA_FLAGS"])
-    env = os.environ | {"XLA_FLAGS": flags, "KILLED_RUN_STEPS": str(steps)}
+    env = helpers.child_environment(devices=2) | {"KILLED_RUN_STEPS": str(steps)}
     env.setdefault("JAX_COMPILATION_CACHE_DIR", str(compiled))
     if steps > killed_run.STEPS:  # started many times: each program is compiled once
         env["JAX_COMPILATION_CACHE_DIR"] = str(compiled)
