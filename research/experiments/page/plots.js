@@ -181,10 +181,13 @@ function intervals(panel) {
   return traces;
 }
 
-function simpleMethod(panel) {
+// low, high: of the axis. The name stays inside the picture at either end.
+function simpleMethod(panel, low, high) {
   const x = panel.level;
+  const share = (x - low) / (high - low);
   const line = { color: style("--faint"), width: 1.6, dash: "dash" };
-  const name = { text: panel.method.replaceAll("_", " "), showarrow: false, font: { size: 12 } };
+  const xanchor = share < 1 / 3 ? "left" : share > 2 / 3 ? "right" : "center";
+  const name = { text: panel.method.replaceAll("_", " "), showarrow: false, font: { size: 12 }, xanchor };
   return {
     shapes: [{ type: "line", layer: "below", yref: "paper", x0: x, x1: x, y0: 0, y1: 1, line }],
     annotations: [{ ...name, x, y: 1, yref: "paper", yanchor: "bottom" }],
@@ -206,7 +209,7 @@ function drawDifferences() {
     show(plots[i], intervals(panel), layout(plots[i], height, {
       margin: { l: 8, r: 16, t: 22, b: 48 },
       showlegend: false,
-      ...(panel.level === null ? {} : simpleMethod(panel)),
+      ...(panel.level === null ? {} : simpleMethod(panel, low, high)),
       xaxis: {
         ...axis(`difference, ${panel.lower_is_better ? "← better" : "better →"}`),
         range: [low - room, high + room],
