@@ -24,10 +24,11 @@ from research.data.config import DataConfig
 from research.data.overlap import Grams
 from research.data.sources import SourceConfig
 from research.errors import UserError
-from research.experiments.pair_rules import Pair, pair_rules, pairs
+from research.lab.methods.pair_rules import Pair, pair_rules, pairs
 from research.objectives.batches import PretrainingBatches
 from research.run import corpus
 from research.run.run import Run, build
+from research.tasks import kind_of
 from research.verbs import Verb
 
 VERB = Verb(
@@ -100,7 +101,7 @@ def _held_out(files: Sequence[str]) -> Iterator[tuple[str, str, list[list[str]]]
         task = _loaded(file, {"init_from": "bert"})  # whichever: its data is all that is read
         for split in ("validation", "test"):
             if split == "validation" or task.data.test not in (None, task.data.validation):
-                examples = corpus.split(task, split).examples
+                examples = corpus.split(task.data, kind_of(task.task), split).examples
                 name = file.rpartition("/")[2].partition(".")[0]
                 yield name, split, [list(kinds.texts(example)) for example in examples]
 

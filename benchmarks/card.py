@@ -23,7 +23,8 @@ from tabulate import tabulate
 from research import bucket, cli
 from research.data import jsonl
 from research.errors import UserError, nearest
-from research.verbs import Verb
+from research.values import Count
+from research.verbs import Flag, Verb
 
 VERB = Verb(
     "benchmarks.card:run",
@@ -31,12 +32,12 @@ VERB = Verb(
     optional={
         "output": "file for what is measured, JSON",
         "texts": "folder with tiny Shakespeare's train.jsonl.gz and validation.jsonl.gz",
-        "seconds": "of all parts together (460)",
+        "seconds": Flag("of all parts together (460)", Count),
         "parts": "only these (PART,PART); the others stay as they are in the file",
         "part": "measure this part alone, in this process",
         "table": "print the tables of this file, and measure nothing",
+        "tiny": Flag("shapes for a CPU: whether it runs, not how fast", bool),
     },
-    switches={"tiny": "shapes for a CPU: whether it runs, not how fast"},
 )
 Report = dict[str, Any]
 STEPS = ("gpt2_small", "bert_large_128", "bert_large_512")  # parts that are train steps
@@ -45,11 +46,11 @@ STEPS = ("gpt2_small", "bert_large_128", "bert_large_512")  # parts that are tra
 def run(
     output: str = "",
     texts: str = "",
-    seconds: str = "460",
+    seconds: int = 460,
     parts: str = "",
     part: str = "",
     table: str = "",
-    tiny: str = "",
+    tiny: bool = False,
 ) -> int:
     """Measures, or prints the tables of what was measured."""
     if bool(output) == bool(table):
@@ -57,8 +58,6 @@ def run(
     if table:
         print("\n\n".join(tables(read(table))))
         return 0
-    if not seconds.isdecimal():
-        raise UserError(f"--seconds={seconds} must be a whole number")
     jsonl.check_writable(output)
     from benchmarks import card_parts  # jax: a parent that held the device would leave it no memory
 
@@ -67,14 +66,14 @@ def run(
         if name not in card_parts.PARTS:
             raise UserError(f"no part named {name!r}{nearest(name, card_parts.PARTS)}")
     if part:
-        _measure(part, output, texts, bool(tiny))
+        _measure(part, output, texts, tiny)
         return 0
     report = read(output) if parts and Path(output).exists() else {}
-    until = time.monotonic() + int(seconds)
+    until = time.monotonic() + seconds
     for name in wanted:
         left = until - time.monotonic()
         left = left if tiny else min(left, card_parts.PARTS[name].seconds)
-        report[name] = _child(name, left, output, texts, bool(tiny))
+        report[name] = _child(name, left, output, texts, tiny)
         _write(output, report)
     print("\n\n".join(tables(report)))
     return 0

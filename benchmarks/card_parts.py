@@ -18,7 +18,7 @@ from benchmarks import card_runs, train_step
 from benchmarks.slowest_kernels import slowest
 from research import config as configs
 from research.generation import decode
-from research.generation.samplers import Sampling
+from research.generation.decoding import DecodingConfig
 from research.models import attention
 from research.run import flops, restore
 from research.run.synthetic import synthetic_run
@@ -129,15 +129,15 @@ def attention_alone(tiny: bool, texts: str) -> Iterator[Case]:
     shape = (4, rows, length, heads, width)
     query, key_, value, weight = jax.random.normal(key, shape, jnp.bfloat16)
     quarter = jnp.arange(length) * 4 // length
-    packed = jnp.broadcast_to(1 + quarter, (rows, length))  # four slots of a row
+    packed = jnp.broadcast_to(1 + quarter, (rows, length))  # four segments of a row
     whole = jnp.ones_like(packed)
     keys = jax.vmap(lambda n: jax.random.fold_in(key, n))(jnp.arange(rows))
     lengths = jnp.full(rows, length - length // 8, jnp.int32)
     padded = (jnp.arange(length) < lengths[:, None]).astype(jnp.int32)
 
-    def ours(slots, pattern, rate=0.0):
+    def ours(segments, pattern, rate=0.0):
         def attend(q, k, v):
-            mask = attention.slot_mask(slots, pattern)
+            mask = attention.segment_mask(segments, pattern)
             return attention.attend(q, k, v, mask, rate, keys if rate else None)
 
         return attend
@@ -149,12 +149,12 @@ def attention_alone(tiny: bool, texts: str) -> Iterator[Case]:
         return attend
 
     part = {"query_seq_lengths": lengths, "key_value_seq_lengths": lengths}
-    slots = attention.slot_mask(packed, "full")[:, None]
+    segments = attention.segment_mask(packed, "full")[:, None]
     for name, by_xla, others in (
         ("full", ours(whole, "full"), {"cudnn": cudnn()}),
         ("causal", ours(whole, "causal"), {"cudnn": cudnn(is_causal=True)}),
         ("full, an eighth padding", ours(padded, "full"), {"cudnn, lengths": cudnn(**part)}),
-        ("four slots", ours(packed, "full"), {"cudnn, mask": cudnn(mask=slots)}),
+        ("four segments", ours(packed, "full"), {"cudnn, mask": cudnn(mask=segments)}),
         ("full, dropout", ours(whole, "full", 0.1), {}),
     ):
         real = padded if "padding" in name else whole
@@ -227,7 +227,7 @@ def generation(tiny: bool, texts: str) -> Iterator[Case]:
                 [p.tolist() for p in prompts],
                 ends=[end],
                 max_tokens=new,
-                sampling=Sampling(temperature=0.0),
+                decoding=DecodingConfig(),
                 allowed=allowed,
             )
             assert all(len(row) == new for row in made.tokens)

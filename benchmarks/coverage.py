@@ -11,27 +11,31 @@ False readings: how many tables call a line better or worse though no difference
 six rows beside a baseline, each of 5 seeds, all measured on the same 44 documents.
 """
 
-import math
 import sys
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import numpy as np
 
 from research import cli
 from research.draws import generator
-from research.errors import UserError
-from research.experiments import statistics
-from research.experiments.statistics import Difference
+from research.lab.reports import statistics
+from research.lab.reports.statistics import Difference
 from research.metrics import answers, classification, entities, language
 from research.metrics.counts import Finish
 from research.metrics.jackknife import Gap, spread
-from research.verbs import Verb
+from research.values import Range
+from research.verbs import Flag, Verb
 
 VERB = Verb(
     "benchmarks.coverage:run",
     "coverage of intervals and false readings of tables, by simulation",
-    optional={"tail": "deviation of the logarithm of the documents' sizes (0.8)"},
+    optional={
+        "tail": Flag(
+            "deviation of the logarithm of the documents' sizes (0.8)",
+            Annotated[float, Range(0, 2)],
+        )
+    },
 )
 DOCUMENTS, TAIL, REPEATS, TABLES = (6, 21, 44, 200), 0.8, 10_000, 1000
 LINES, SEEDS, TESTED, POPULATION = 6, 5, 44, 200_000
@@ -227,25 +231,19 @@ def _read(lines: list[Difference]) -> list[str]:
     return [statistics.reading(d, False, p) for d, p in zip(lines, ps, strict=True)]
 
 
-def run(tail: str = str(TAIL)) -> int:
+def run(tail: float = TAIL) -> int:
     """Simulates, and prints the shares."""
-    try:
-        deviation = float(tail)
-    except ValueError:
-        deviation = math.nan
-    if not 0 <= deviation <= 2:
-        raise UserError(f"--tail={tail} must be a number from 0 to 2, such as {TAIL}")
     print("| documents | metric | percentile bootstrap | jackknife |\n| --- | --- | --- | --- |")
     for number in DOCUMENTS:
         for name in METRICS:
-            old = percentile(name, number, REPEATS // 5, deviation)
-            new = coverage(name, number, tail=deviation)
+            old = percentile(name, number, REPEATS // 5, tail)
+            new = coverage(name, number, tail=tail)
             print(f"| {number} | {name} | {old:.3f} | {new:.3f} |", flush=True)
     print("\n| varies | seeds | tables | lines | perhaps, lines | tables, over seeds alone |")
     print("| --- | --- | --- | --- | --- | --- |")
     for name, variation in VARIATIONS.items():
         for seeds in (SEEDS, 3):
-            shares = readings(variation, seeds=seeds, tail=deviation)
+            shares = readings(variation, seeds=seeds, tail=tail)
             print(f"| {name} | {seeds} | {' | '.join(f'{s:.3f}' for s in shares)} |", flush=True)
     return 0
 

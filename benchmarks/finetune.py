@@ -22,10 +22,10 @@ from typing import Any
 
 from research import cli
 from research.errors import UserError
-from research.evaluation import predictor
-from research.experiments import experiment, runner
-from research.experiments.experiment import Job
-from research.experiments.job import finished, scored
+from research.lab import experiment
+from research.lab.experiment import Job
+from research.lab.record import Record
+from research.lab.workers import runner
 from research.metrics.counts import total
 from research.run import corpus
 from research.run.loaded import Loaded, load_model
@@ -59,14 +59,15 @@ def run(
         if runner.run(loaded, config, folder, job.workdir.name, 1).left:
             return 1
         model = load_model(str(job.workdir))
-        examples = predictor.split_examples(job.config, model.task, "test")
+        examples = corpus.split(job.config.data, model.task.kind, "test").examples
         problem = _problem(job, model, examples, source)
         answers = _answers(problem, folder / f"torch-seed{job.seed}.json", reference)
         counts = list(map(model.task.counts, examples, answers["predictions"]))
         seconds = {"seconds": sum(answers["seconds"].values())}
         theirs.append(model.task.finish(total(counts)) | seconds)
-        counts = [line["counts"] for line in scored(job)]
-        ours.append(model.task.finish(total(counts)) | {"seconds": finished(job)["seconds"]})
+        record = Record.of(job)
+        counts = [line["counts"] for line in record.scores]
+        ours.append(model.task.finish(total(counts)) | {"seconds": record.done["seconds"]})
         names = [metric or model.task.metric for metric in metrics]
         _show(f"seed {job.seed}", [ours[-1]], [theirs[-1]], names)
     _show("all", ours, theirs, names)
@@ -89,7 +90,7 @@ def _problem(job: Job, loaded: Loaded, examples: list, source: str) -> dict[str,
         "length": config.data.length,
         "batch_size": config.train.batch_size,
         "epochs": round(epochs),
-        "train": corpus.split(config, "train").examples,
+        "train": corpus.split(config.data, task.kind, "train").examples,
         "test": examples,
     }
     if task.kind == "question":

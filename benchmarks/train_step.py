@@ -22,7 +22,7 @@ import statistics
 import sys
 import time
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -30,23 +30,26 @@ import jax.numpy as jnp
 from research import cli
 from research import config as configs
 from research.data.loader import device_batch
-from research.errors import UserError, nearest
+from research.errors import UserError
 from research.run import flops, restore
 from research.run import run as runs
 from research.run.run import Run
 from research.run.step import State
 from research.run.synthetic import synthetic_run
 from research.sharding import mesh as meshes
-from research.verbs import CONFIG, Verb
+from research.values import Size
+from research.verbs import CONFIG, Flag, Verb
 
 VERB = Verb(
     "benchmarks.train_step:run",
     "speed, compile time and memory of a config's train step",
     required=CONFIG,
-    optional={"data": "synthetic (default) or real", "repeats": "of the measurement"},
+    optional={
+        "data": Flag("synthetic (default) or real", Literal["synthetic", "real"]),
+        "repeats": Flag("of the measurement (5)", Size),
+    },
     overrides=True,
 )
-DATA = ("synthetic", "real")
 LEAST_SECONDS = 1.0  # of a repeat
 TRACED = 3  # steps of a profile
 
@@ -61,12 +64,8 @@ class Measured:
     peak_flops: float  # FLOP/s of all devices in a matrix product
 
 
-def run(config: str, overrides: dict[str, str], data: str = "", repeats: str = "5") -> int:
+def run(config: str, overrides: dict[str, str], data: str = "", repeats: int = 5) -> int:
     """Measures, and prints it."""
-    if not repeats.isdecimal() or int(repeats) < 1:
-        raise UserError(f"--repeats={repeats} must be a whole number from 1")
-    if data and data not in DATA:
-        raise UserError(f"--data={data}{nearest(data, DATA)}")
     loaded = configs.load(config, overrides)
     if loaded.task is not None and data == "synthetic":
         raise UserError("--data=synthetic is for pre-training; a task's rows are its examples")
@@ -76,7 +75,7 @@ def run(config: str, overrides: dict[str, str], data: str = "", repeats: str = "
     built = synthetic_run(loaded) if synthetic else runs.build(loaded)
     print(f"{config}, {'synthetic' if synthetic else 'real'} data")
     print(runs.describe(built), flush=True)
-    for line in report(built, measure(built, int(repeats))):
+    for line in report(built, measure(built, repeats)):
         print(line)
     return 0
 

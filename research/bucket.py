@@ -3,12 +3,16 @@
 import importlib.util
 import os
 import uuid
+from collections.abc import Callable
+from pathlib import Path
 
 import fsspec
 import fsspec.config
 from etils import epath
 
 from research.errors import UserError
+
+PART = ".part-"  # in the name of what is being written
 
 
 def is_remote(path: str | os.PathLike[str]) -> bool:
@@ -38,13 +42,20 @@ def write_whole(file: epath.Path, content: str | bytes) -> None:
     if is_remote(file):
         file.write_bytes(data)
         return
-    part = file.with_name(f"{file.name}.part")
-    with open(part, "wb") as handle:
-        handle.write(data)
-        handle.flush()
-        os.fsync(handle.fileno())
-    part.replace(file)
-    flush(file.parent)
+    replace(file, lambda part: part.write_bytes(data))
+
+
+def replace(file: Path, write: Callable[[Path], object]) -> None:
+    """Puts what `write` writes at a path on disk in place of a file, whole and flushed; nothing
+    stays of it if it fails."""
+    part = file.with_name(f"{uuid.uuid4().hex}{PART}{file.name}")
+    try:
+        write(part)
+        flush(part)
+        part.replace(file)
+        flush(file.parent)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def require_writable(place: epath.Path) -> None:
@@ -58,8 +69,7 @@ def require_writable(place: epath.Path) -> None:
         try:
             write_whole(probe, b"0" * 4096)
         finally:
-            for left in (probe, probe.with_name(f"{probe.name}.part")):
-                left.unlink(missing_ok=True)
+            probe.unlink(missing_ok=True)
     except OSError as error:
         raise UserError(f"cannot write to {place}: {error.strerror or error}") from error
 

@@ -2,21 +2,15 @@
 
 import importlib
 import sys
-from collections.abc import Sequence
-from typing import Any
+import textwrap
+import typing
+from collections.abc import Collection, Sequence
+from typing import Any, NamedTuple
 
-from research import huge_pages
+from research import huge_pages, values
 from research.errors import UserError, guarded, nearest
 from research.verbs import PROCESSES, VERBS, Verb
 
-PATHS = (
-    "config",
-    "workdir",
-    "checkpoint",
-    "source",
-    "input",
-    "output",
-)  # flags that are never empty
 HELP = ("help", "-h", "--help")
 WRITTEN = "; flags are written --name=value"
 # What verbs and flags are called elsewhere, and here.
@@ -55,10 +49,10 @@ def _flags(verb: Verb) -> dict[str, str]:
     several = "s" if verb.names.endswith("s") else ""
     flags = {f"{verb.names.upper()}…": f"the folder{several} of the {verb.names}"}
     flags = flags if verb.names else {}
-    bare = {verb.text: f"{verb.text.upper()} or "} if verb.text else {}
-    flags |= {f"{bare.get(flag, '')}--{flag}=…": about for flag, about in verb.required.items()}
-    flags |= {f"[{bare.get(flag, '')}--{flag}=…]": about for flag, about in verb.optional.items()}
-    flags |= {f"[--{flag}]": about for flag, about in verb.switches.items()}
+    for name, flag in verb.flags.items():
+        written = f"--{name}" if flag.kind is bool else f"--{name}=…"
+        written = f"{name.upper()} or {written}" if name == verb.text else written
+        flags[written if name in verb.required else f"[{written}]"] = flag.meaning
     flags |= {"[--on.KEY=VALUE …]": "options of --on, docs/launching.md"} if verb.launches else {}
     if verb.overrides:
         flags["[--config.KEY=VALUE …]"] = "in place of the config's own; `launch.py config` lists"
@@ -69,45 +63,58 @@ def described(command: str, verb: Verb) -> list[str]:
     """How a verb is called, what it does, and what its flags mean."""
     flags = _flags(verb)
     width = max(map(len, flags))
-    lines = [f"  {flag:<{width}}  {about}" for flag, about in flags.items()]
+    beside = " " * (width + 4)
+    lines = [
+        textwrap.fill(f"  {flag:<{width}}  {about}", 120, subsequent_indent=beside)
+        for flag, about in flags.items()
+    ]
     return [f"{command}: {verb.help}", "", *lines]
 
 
-def parse(name: str, verb: Verb, arguments: Sequence[str]) -> tuple[dict[str, Any], dict[str, str]]:
-    """(flags, overrides of the config) of a verb; of a flag that is given twice the last value.
+class Parsed(NamedTuple):
+    """A verb's flags by their names, and the texts of --config.KEY and of --on.KEY by their
+    keys."""
+
+    flags: dict[str, Any]
+    overrides: dict[str, str]
+    options: dict[str, str]
+
+
+def parse(name: str, verb: Verb, arguments: Sequence[str]) -> Parsed:
+    """What is on the command line of a verb; of a flag that is given twice the last value.
 
     Raises UserError naming what is not valid.
     """
-    known = (*verb.required, *verb.optional, *verb.switches)
-    flags: dict[str, Any] = {verb.names: []} if verb.names else {}
+    flags: dict[str, Any] = {}
     overrides: dict[str, str] = {}
+    options: dict[str, str] = {}
+    keyed = {"config.": overrides} if verb.overrides else {}
+    keyed |= {"on.": options} if verb.launches else {}
     bare: list[str] = []  # what stands there without a flag
     items = list(arguments)
     while items:
         item = items.pop(0)
         if not item.startswith("--"):
-            bare.append(_bare(name, item, known))
+            bare.append(_bare(name, item, verb.flags))
             continue
         flag, equals, value = item[2:].partition("=")
-        if flag in verb.switches:
-            value, equals = _switch(name, flag, value if equals else "true"), "="
-        key = flag.removeprefix("config.")
-        is_override = verb.overrides and flag != key
-        is_option = verb.launches and flag.startswith("on.")
-        if flag not in known and not is_override and not is_option:
-            raise UserError(f"{name}: no flag --{flag}{_meant(verb, flag, known)}")
-        if not equals:
+        group = next((group for group in keyed if flag.startswith(group)), "")
+        if flag not in verb.flags and not group:
+            raise UserError(f"{name}: no flag --{flag}{_meant(verb, flag)}")
+        kind = verb.flags[flag].kind if flag in verb.flags else str
+        if not equals and kind is bool:
+            value = "true"
+        elif not equals:
             if not items or items[0].startswith("--"):
                 raise UserError(f"{name}: --{flag} needs a value: --{flag}=…")
             value = items.pop(0)
-        if not value and flag in PATHS:
-            raise UserError(f"{name}: --{flag} is empty; give a path: --{flag}=…")
-        if flag in verb.repeated:
-            flags.setdefault(flag, []).append(value)
-        elif is_override:
-            overrides[key] = value
+        if group:
+            keyed[group][flag.removeprefix(group)] = value
+        elif typing.get_origin(kind) is tuple:
+            one = values.from_text(typing.get_args(kind)[0], value, f"{name}: --{flag}")
+            flags[flag] = (*flags.get(flag, ()), one)
         else:
-            flags[flag] = value
+            flags[flag] = values.from_text(kind, value, f"{name}: --{flag}")
     if verb.names:
         flags[verb.names] = bare
     elif bare and not verb.text:
@@ -126,10 +133,10 @@ def parse(name: str, verb: Verb, arguments: Sequence[str]) -> tuple[dict[str, An
             raise UserError(f"{name}: --{flag} is missing; see python launch.py {name} --help")
     if verb.names and not bare:
         raise UserError(f"{name}: which {verb.names}? See python launch.py {name} --help")
-    return flags, overrides
+    return Parsed(flags, overrides, options)
 
 
-def _bare(name: str, item: str, known: Sequence[str]) -> str:
+def _bare(name: str, item: str, known: Collection[str]) -> str:
     """An argument without a flag. Raises UserError where it looks like one: "-x", "config=…"."""
     flag, equals, value = item.lstrip("-").partition("=")
     if equals and flag in known:
@@ -139,8 +146,9 @@ def _bare(name: str, item: str, known: Sequence[str]) -> str:
     return item
 
 
-def _meant(verb: Verb, flag: str, known: Sequence[str]) -> str:
+def _meant(verb: Verb, flag: str) -> str:
     """Which flag, or which key of the config, is meant by one that is not there."""
+    known = verb.flags
     if MEANT.get(flag) in known:
         return f"; did you mean --{MEANT[flag]}?"
     if flag.startswith("config."):
@@ -155,30 +163,26 @@ def _meant(verb: Verb, flag: str, known: Sequence[str]) -> str:
     return nearest(flag, known) + (own if "config" in known else "")
 
 
-def _switch(name: str, flag: str, value: str) -> str:
-    """What verbs take for true and for false: "true" and "". Raises UserError for another value."""
-    if value.lower() not in ("true", "false"):
-        raise UserError(f"{name}: --{flag}={value} must be true or false; alone it means true")
-    return "true" if value.lower() == "true" else ""
-
-
 def execute(name: str, verb: Verb, arguments: Sequence[str]) -> int:
     """Runs a verb; returns the exit code: 0 done, 1 failed, 2 wrong input, 3 diverged, 5 not saved,
     130 interrupted. (A step that hangs ends the process with `errors.HUNG`.)"""
 
     def run() -> int:
-        flags, overrides = parse(name, verb, arguments)
+        flags, overrides, options = parse(name, verb, arguments)
         # What is launched elsewhere joins the others there.
         elsewhere = flags.get("on", "local") != "local" or flags.get("dry_run")
-        given = [flag for flag in PROCESSES if flag in flags]
-        if elsewhere and given:
-            raise UserError(f"{name}: --{given[0]} is for a process that runs here, without --on")
+        own = {flag: flags.pop(flag) for flag in PROCESSES if flag in flags}
+        if elsewhere and own:
+            raise UserError(
+                f"{name}: --{next(iter(own))} is for a process that runs here, without --on"
+            )
         if set(PROCESSES) <= set(verb.optional) and not elsewhere:
-            join = importlib.import_module("research.commands.processes").join
-            join(*(flags.pop(flag, "") for flag in PROCESSES))
+            importlib.import_module("research.commands.processes").join(**own)
         module, function = verb.target.split(":")
         command = getattr(importlib.import_module(module), function)
-        return command(**flags, **({"overrides": overrides} if verb.overrides else {})) or 0
+        more = {"overrides": overrides} if verb.overrides else {}
+        more |= {"options": options} if verb.launches else {}
+        return command(**flags, **more) or 0
 
     failed: list[BaseException] = []
 

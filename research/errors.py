@@ -5,7 +5,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 # Exit codes beside 0 (done), 1 (an error of ours), 2 (wrong input) and 130 (stopped).
@@ -42,6 +42,17 @@ def nearest(name: str, valid: Iterable[str], shown: int = 100) -> str:
         return f"{hint} there are none"
     more = f" and {len(names) - shown} more" if len(names) > shown else ""
     return f"{hint} valid: {', '.join(names[:shown])}{more}"
+
+
+def at_most(items: Sequence[str], most: int) -> list[str]:
+    """The first `most` of what is listed, and how many there are more."""
+    more = len(items) - most
+    return [*items[:most], f"… and {more} more"] if more > 0 else list(items)
+
+
+def differing(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]:
+    """The keys, sorted, whose values differ; None is as good as no value."""
+    return sorted(k for k in ours.keys() | theirs.keys() if ours.get(k) != theirs.get(k))
 
 
 def guarded(run: Callable[[], int]) -> int:

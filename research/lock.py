@@ -76,7 +76,9 @@ class _Lock:
             doubtful = True
         if doubtful:
             time.sleep(PAUSE)
-            self._check_ours()
+            other = self._read()
+            if other.get("token") != self._token:
+                raise self._refusal(other)
         self._thread.start()
 
     def release(self) -> None:
@@ -128,11 +130,6 @@ class _Lock:
                 if self._read() != first:
                     raise self._refusal(self._read() or first)
         return first
-
-    def _check_ours(self) -> None:
-        other = self._read()
-        if other.get("token") != self._token:
-            raise self._refusal(other)
 
     def _refusal(self, other: dict[str, Any]) -> UserError:
         return UserError(

@@ -1,20 +1,34 @@
-"""The verbs of the command line, their flags and what these mean; flags that are numbers."""
+"""The verbs of the command line, their flags, and what these mean and may be."""
 
 import dataclasses
-import math
+import functools
+import importlib
 from collections.abc import Mapping
+from typing import Any, Literal, NamedTuple
 
-from research.errors import UserError
+from research import values
+from research.values import Amount, Count, Filled, Size
 
-Flags = Mapping[str, str]  # flag -> its meaning
+
+class Flag(NamedTuple):
+    """meaning: for the help. kind: an annotation as `values` has them. A flag that is true or false
+    needs no value to be true, and one that is a tuple may be given again."""
+
+    meaning: str
+    kind: Any = str
+
+
+Flags = Mapping[str, Flag | str]  # of a flag that is a text, its meaning alone
 
 
 @dataclasses.dataclass(frozen=True)
 class Verb:
-    """`module:function` takes the flags by name and, where `overrides` is true, those too.
+    """`module:function` takes the flags that are given by name; where `overrides` is true, those
+    too.
 
-    launches: it can run elsewhere, with --on and its options, --on.KEY=VALUE.
-    repeated: flags that may be given again, whose values are a list.
+    launches: it can run elsewhere, with --on and its options, --on.KEY=VALUE, which it takes as a
+        dict of texts, `options`.
+    knobs: "module:Class", a dataclass whose keys are flags too.
     names: what the arguments without a flag are, "run" or "runs"; at least one of them is needed.
     text: the flag whose value may also be given without it, as the one argument without a flag.
     """
@@ -23,30 +37,57 @@ class Verb:
     help: str
     required: Flags = dataclasses.field(default_factory=dict)
     optional: Flags = dataclasses.field(default_factory=dict)
-    switches: Flags = dataclasses.field(default_factory=dict)
     overrides: bool = False
     launches: bool = False
-    repeated: tuple[str, ...] = ()
+    knobs: str = ""
     names: str = ""
     text: str = ""
 
+    @functools.cached_property
+    def flags(self) -> dict[str, Flag]:
+        """All that it has, those that it needs first."""
+        own = {**self.required, **self.optional}
+        found = {name: Flag(flag) if isinstance(flag, str) else flag for name, flag in own.items()}
+        if self.knobs:
+            module, name = self.knobs.split(":")
+            kind = getattr(importlib.import_module(module), name)
+            meanings, kinds = values.meanings(kind), values.hints(kind)
+            for field in dataclasses.fields(kind):
+                default = f" ({field.default:g})" if isinstance(field.default, int | float) else ""
+                flag = Flag(f"{meanings[field.name].rstrip('.')}{default}", kinds[field.name])
+                found.setdefault(field.name, flag)
+        return found
 
-CONFIG = {"config": "FILE.py, or FILE.py:KEY=VALUE,… with the file's own arguments"}
-WORKDIR = {"workdir": "folder of the run; what is in it goes on"}
+
+CONFIG = {"config": Flag("FILE.py, or FILE.py:KEY=VALUE,… with the file's own arguments", Filled)}
+WORKDIR = {"workdir": Flag("folder of the run; what is in it goes on", Filled)}
 CHECKPOINT = {
-    "checkpoint": "folder of a run, of its checkpoints or of one; RUN/best; bert or gpt, which ship"
+    "checkpoint": Flag(
+        "folder of a run, of its checkpoints or of one; RUN/best; bert or gpt, which ship", Filled
+    )
 }
-ON = {"on": "where: local (default), slurm, tpu_vm or gke; its options are --on.KEY=VALUE"}
-DRY_RUN = {"dry_run": "with --on: print the commands, start nothing"}
+ON = {
+    "on": Flag(
+        "where: local (default), slurm, tpu_vm or gke; its options are --on.KEY=VALUE",
+        Literal["local", "slurm", "tpu_vm", "gke"],
+    ),
+}
 AT_A_TIME = {
-    "parallel": "how many at a time; on CPU one for each core, at most 4",
-    "devices": "GPUs or TPU chips of each, so that several share the machine; default: all",
+    "parallel": Flag("how many at a time; on CPU one for each core, at most 4", Size),
+    "devices": Flag(
+        "GPUs or TPU chips of each, so that several share the machine; default: all", Size
+    ),
 }
 # Of a run of several processes, where jax does not find them by itself.
 PROCESSES = {
     "coordinator": "HOST:PORT of process 0, of a run of several processes that jax does not find",
-    "process_id": "which of them this is, from 0",
-    "num_processes": "how many there are",
+    "process_id": Flag("which of them this is, from 0", Count),
+    "num_processes": Flag("how many there are", Size),
+}
+FIELDS = {
+    "fields": Flag(
+        'its columns where they have other names, such as {"text": "review"}', Mapping[str, str]
+    )
 }
 
 VERBS: dict[str, Verb] = {
@@ -54,10 +95,14 @@ VERBS: dict[str, Verb] = {
         "research.commands.train:run",
         "pre-train or fine-tune as the config says; goes on where the workdir's checkpoint is",
         required=CONFIG | WORKDIR,
-        optional={"rewind": "step of a checkpoint to go back to, with another config.optimizer"}
-        | ON
-        | PROCESSES,
-        switches=DRY_RUN,
+        optional={
+            "rewind": Flag(
+                "step of a checkpoint to go back to, with another config.optimizer", Count
+            ),
+            **ON,
+            "dry_run": Flag("with --on: print the commands, start nothing", bool),
+            **PROCESSES,
+        },
         overrides=True,
         launches=True,
     ),
@@ -67,7 +112,7 @@ VERBS: dict[str, Verb] = {
         required=CHECKPOINT,
         optional={
             "split": "validation (default) or test",
-            "output": "file for the predictions, JSON Lines",
+            "output": Flag("file for the predictions, JSON Lines", Filled),
             **PROCESSES,
         },
         overrides=True,
@@ -84,12 +129,16 @@ VERBS: dict[str, Verb] = {
             "context": "the text that it is about",
             "tokens": 'words of a sentence, as a list: ["Jack", "runs"]',
             "title": "of a story",
-            "input": "file of examples; -: lines of standard input, each answered at once",
-            "fields": 'its columns where they have other names, such as {"text": "review"}',
+            "input": Flag(
+                "file of examples; -: lines of standard input, each answered at once", Filled
+            ),
+            **FIELDS,
             "format": "how the file keeps its examples (as its ending and its first row say)",
-            "output": "file for the predictions, JSON Lines; default: standard output",
+            "output": Flag(
+                "file for the predictions, JSON Lines; default: standard output", Filled
+            ),
+            "skip_malformed": Flag("leave out the lines of --input that cannot be read", bool),
         },
-        switches={"skip_malformed": "leave out the lines of --input that cannot be read"},
         overrides=True,
         text="text",
     ),
@@ -98,19 +147,15 @@ VERBS: dict[str, Verb] = {
         "text that goes on from a prompt",
         required=CHECKPOINT | {"prompt": "the text to go on from; -: all of standard input"},
         optional={
-            "max_tokens": "of the new text at most (64)",
-            "temperature": "of the draws (0.8); 0 takes the most probable token",
-            "top_k": "draw from the k most probable tokens only; 0: from all (0)",
-            "top_p": "draw from the fewest tokens with this probability together (1)",
-            "min_p": "leave out tokens below this share of the most probable one's (0)",
-            "repetition_penalty": "above 1, what was there becomes less probable (1)",
-            "seed": "of the draws (0)",
-            "samples": "how many texts (1)",
-            "beams": "beam search with so many; draws nothing (1: none)",
-            "length_penalty": "of a beam search: the larger, the longer its texts (1)",
-            "stop": r"text at which to end, such as \n; may be given again",
+            "max_tokens": Flag("of the new text at most (64)", Size),
+            "samples": Flag("how many texts (1)", Size),
+            "temperature": Flag(
+                "divides the logits before a token is drawn (0.8, of beams 0); 0 takes the most "
+                "probable one",
+                Amount,
+            ),
         },
-        repeated=("stop",),
+        knobs="research.generation.decoding:DecodingConfig",
         text="prompt",
     ),
     "embed": Verb(
@@ -118,16 +163,18 @@ VERBS: dict[str, Verb] = {
         "vectors of the texts of a file: pooled hidden states",
         required=CHECKPOINT
         | {
-            "input": "file of texts, one in each row or line; -: lines of standard input",
-            "output": "file for the vectors: .npz or .jsonl",
+            "input": Flag(
+                "file of texts, one in each row or line; -: lines of standard input", Filled
+            ),
+            "output": Flag("file for the vectors: .npz or .jsonl", Filled),
         },
         optional={
             "pooling": "mean (default), first, last or pooler",
-            "fields": 'its columns where they have other names, such as {"text": "review"}',
+            **FIELDS,
             "format": "how the file keeps its texts (as its ending and its first row say)",
             "prompt": "name of the checkpoint's prompt that is put before each text",
+            "normalize": Flag("to length 1", bool),
         },
-        switches={"normalize": "to length 1"},
         overrides=True,
     ),
     "verify": Verb(
@@ -140,22 +187,25 @@ VERBS: dict[str, Verb] = {
         "research.commands.import_checkpoint:run",
         "a public checkpoint (safetensors folder, GGUF file, hub name) into one of ours",
         required={
-            "source": "folder with config.json and safetensors, a .gguf, or a name on the hub",
-            "output": "folder for the checkpoint",
+            "source": Flag(
+                "folder with config.json and safetensors, a .gguf, or a name on the hub", Filled
+            ),
+            "output": Flag("folder for the checkpoint", Filled),
         },
         optional={"labels": "A,B,…: what the outputs of its head mean, in place of its own names"},
     ),
     "export": Verb(
         "research.commands.export:run",
         "a checkpoint into a folder that transformers loads",
-        required=CHECKPOINT | {"output": "folder for config.json, safetensors and tokenizer"},
+        required=CHECKPOINT
+        | {"output": Flag("folder for config.json, safetensors and tokenizer", Filled)},
     ),
     "data": Verb(
         "research.commands.data:run",
         "what the model will see: sources, counts, fill, rows as text; or tokenises part I of N",
         required=CONFIG,
         optional={
-            "rows": "how many rows to show (3)",
+            "rows": Flag("how many rows to show (3)", Count),
             "shard": "I/N: only tokenise part I (from 0) of N of the corpus",
             "beam": "only tokenise the corpus, by Apache Beam with these options",
         },
@@ -173,7 +223,10 @@ VERBS: dict[str, Verb] = {
         "research.commands.plan:run",
         "whether a run fits a TPU slice, and what it will cost there: compiled, not run",
         required=CONFIG | {"topology": "such as v5e:4x4, v5p:8x8x8; cpu:8 for eight here"},
-        optional={"slices": "how many slices (1)", "price": "of a chip for an hour"},
+        optional={
+            "slices": Flag("how many slices (1)", Size),
+            "price": Flag("of a chip for an hour", Amount),
+        },
         overrides=True,
     ),
     "experiment": Verb(
@@ -183,12 +236,14 @@ VERBS: dict[str, Verb] = {
         optional={
             "only": 'runs whose name fits a pattern, with or without seed: "sentiment*"',
             **AT_A_TIME,
-            "workdir": "folder of the runs (runs/NAME); what is in it goes on",
+            "workdir": Flag("folder of the runs (runs/NAME); what is in it goes on", Filled),
             **ON,
-        },
-        switches={
-            "dry_run": "print the runs with steps, tokens and hours (with --on: the commands)",
-            "rerun_changed": "make again what was made with another config, data or commit",
+            "dry_run": Flag(
+                "print the runs with steps, tokens and hours (with --on: the commands)", bool
+            ),
+            "rerun_changed": Flag(
+                "make again what was made with another config, data or commit", bool
+            ),
         },
         launches=True,
     ),
@@ -197,42 +252,26 @@ VERBS: dict[str, Verb] = {
         "the trials of a search file, hyper-parameters drawn by Optuna, and their table",
         required=CONFIG,
         optional={
-            "trials": "how many in all; default: as the file says",
+            "trials": Flag("how many in all; default: as the file says", Size),
             **AT_A_TIME,
-            "workdir": "folder of the trials (runs/NAME); what is in it goes on",
+            "workdir": Flag("folder of the trials (runs/NAME); what is in it goes on", Filled),
         },
     ),
     "reproduce": Verb(
         "research.commands.reproduce:run",
         "makes a run again from its folder, and says whether its metrics are the same",
-        optional={"workdir": "folder for it (RUN-again)"},
+        optional={"workdir": Flag("folder for it (RUN-again)", Filled)},
         names="run",
     ),
     "report": Verb(
         "research.commands.report:run",
         "tables, curves, config differences of runs or all in a folder: Markdown, CSV, LaTeX, page",
         optional={
-            "output": "folder for what is written (report)",
-            "price": "of a GPU or TPU chip for an hour, to count what the runs have cost",
+            "output": Flag("folder for what is written (report)", Filled),
+            "price": Flag(
+                "of a GPU or TPU chip for an hour, to count what the runs have cost", Amount
+            ),
         },
         names="runs",
     ),
 }
-
-
-def whole(flag: str, text: str, least: int = 1) -> int:
-    """Raises UserError for what is not a whole number from `least`."""
-    if not text.isdecimal() or int(text) < least:
-        raise UserError(f"--{flag}={text} must be a whole number from {least}")
-    return int(text)
-
-
-def number(flag: str, text: str) -> float:
-    """Raises UserError for what is not a finite number."""
-    try:
-        found = float(text)
-    except ValueError:
-        found = math.nan
-    if not math.isfinite(found):
-        raise UserError(f"--{flag}={text} must be a number")
-    return found

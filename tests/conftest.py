@@ -25,7 +25,10 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Folders whose files take minutes: where several processes share the suite they begin with these,
 # so that none is left alone with one of them at the end.
-SLOW_FIRST = ("training", "integration", "experiments", "commands", "models", "generation")
+SLOW_FIRST = (
+    *("training", "integration", "lab", "workers", "reports"),
+    *("commands", "models", "generation"),
+)
 
 
 def pytest_collection_modifyitems(items):

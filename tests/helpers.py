@@ -24,14 +24,13 @@ from research.objectives import ObjectivesConfig, make_objectives
 from research.objectives.batches import PretrainingBatches
 from research.objectives.causal_lm import CausalLMConfig
 from research.objectives.masked_lm import MaskedLMConfig
-from research.objectives.next_sentence import NextSentenceConfig
 from research.objectives.objective import Objective, heads_of
-from research.objectives.prefix_lm import PrefixLMConfig
+from research.objectives.sentence_pairs import SentencePairsConfig
 
-LENGTH, SLOTS = 48, 4
-MASKED_AND_NEXT = ObjectivesConfig(MaskedLMConfig(), NextSentenceConfig())
+LENGTH, SEGMENTS = 48, 4
+MASKED_AND_NEXT = ObjectivesConfig(MaskedLMConfig(), SentencePairsConfig())
 CAUSAL = ObjectivesConfig(causal_lm=CausalLMConfig(chunk=8))
-PREFIX = ObjectivesConfig(prefix_lm=PrefixLMConfig(chunk=8))
+PREFIX = ObjectivesConfig(prefix_lm=CausalLMConfig(chunk=8))
 MIXTURE = {  # every kind of attention, of every four rows two with the first
     "masked_lm": {},
     "sentence_order": {},
@@ -127,7 +126,7 @@ def batches(
 ) -> PretrainingBatches:
     """Rows of LENGTH tokens with the tokenizer that the objectives need."""
     tokens = byte_pairs() if objectives.causal_lm or objectives.prefix_lm else word_pieces()
-    given = {"length": LENGTH, "slots": SLOTS} | changes
+    given = {"length": LENGTH, "segments": SEGMENTS} | changes
     return PretrainingBatches(
         made, tokens, make_objectives(objectives), rows=rows, seed=seed, **given
     )
@@ -140,8 +139,8 @@ def packed_and_padded(
     for seed in range(100):
         data = batches(made, objectives, rows, seed)
         last = data.epoch_batches(0) - 1
-        slots = data.batch(last)["slots"].max(1)
-        if 2 <= (slots == 0).sum() <= rows // 2 and (slots > 1).sum() >= 2:
+        segments = data.batch(last)["segments"].max(1)
+        if 2 <= (segments == 0).sum() <= rows // 2 and (segments > 1).sum() >= 2:
             return data, last
     raise AssertionError("no such batch")
 
@@ -214,7 +213,7 @@ def run_values(kind: str, folder: Path, **train: Any) -> dict[str, Any]:
         "corpus": [corpus],
         "held_out_percent": 20.0,
         "length": LENGTH,
-        "slots": SLOTS,
+        "segments": SEGMENTS,
         "cache": str(folder / "cache"),
     }
     common = {"batch_size": 16 * LENGTH, "accumulation": 2, "log_every": 1, "keep": 3}

@@ -10,12 +10,12 @@ from research import cli, errors
 
 @pytest.mark.parametrize(
     ("given", "found"),
-    [([], {}), (["--dry_run"], {"dry_run": "true"}), (["--dry_run=True"], {"dry_run": "true"})]
-    + [([f"--dry_run={word}"], {"dry_run": ""}) for word in ("false", "FALSE")],
+    [([], {}), (["--dry_run"], {"dry_run": True}), (["--dry_run=True"], {"dry_run": True})]
+    + [([f"--dry_run={word}"], {"dry_run": False}) for word in ("false", "FALSE")],
 )
 def test_a_switch_may_be_given_its_value(given, found):
-    flags, _ = cli.parse("experiment", cli.VERBS["experiment"], ["--config=a", *given])
-    assert flags == {"config": "a"} | found
+    parsed = cli.parse("experiment", cli.VERBS["experiment"], ["--config=a", *given])
+    assert parsed.flags == {"config": "a"} | found
 
 
 @pytest.mark.parametrize("given", ["--dry_run=no", "--dry_run=1", "--dry_run="])
@@ -27,10 +27,12 @@ def test_a_switch_takes_no_other_value(capsys, given):
 def test_of_a_flag_that_is_given_twice_the_last_value_counts():
     line = ["--config=a", "--config.seed=1", "--workdir", "w", "--dry_run"]
     again = ["--config.seed=2", "--config", "b", "--dry_run=false"]
-    flags, overrides = cli.parse("train", cli.VERBS["train"], [*line, *again])
-    assert flags == {"config": "b", "workdir": "w", "dry_run": ""} and overrides == {"seed": "2"}
+    on = ["--on=slurm", "--on.time=3", "--on.time=4"]
+    flags, overrides, options = cli.parse("train", cli.VERBS["train"], [*line, *again, *on])
+    assert flags == {"config": "b", "workdir": "w", "dry_run": False, "on": "slurm"}
+    assert (overrides, options) == ({"seed": "2"}, {"time": "4"})
     stops = ["--checkpoint=c", "--prompt=p", "--stop=a", "--stop=b"]
-    assert cli.parse("generate", cli.VERBS["generate"], stops)[0]["stop"] == ["a", "b"]
+    assert cli.parse("generate", cli.VERBS["generate"], stops)[0]["stop"] == ("a", "b")
 
 
 @pytest.mark.parametrize(
@@ -47,11 +49,37 @@ def test_help_may_stand_anywhere(capsys, line):
 @pytest.mark.parametrize("verb,flag", [("predict", "text"), ("generate", "prompt")])
 def test_a_text_needs_no_flag(verb, flag):
     for text in ("The cat.", "-", "help"):
-        flags, _ = cli.parse(verb, cli.VERBS[verb], ["--checkpoint=c", text])
-        assert flags == {"checkpoint": "c", flag: text}
+        parsed = cli.parse(verb, cli.VERBS[verb], ["--checkpoint=c", text])
+        assert parsed.flags == {"checkpoint": "c", flag: text}
+
+
+@pytest.mark.parametrize(
+    ("verb", "text", "value"),
+    [
+        ("generate", "--max_tokens=12", 12),
+        ("generate", "--temperature=1", 1.0),
+        ("generate", "--prompt=3", "3"),
+        ("predict", "--fields={'text': 'review'}", {"text": "review"}),
+        ("predict", "--text=none", "none"),
+        ("plan", "--price=1e-1", 0.1),
+        ("data", "--rows=0", 0),
+    ],
+)
+def test_a_flag_has_the_type_of_its_annotation(verb, text, value):
+    needed = [
+        f"--{flag}=x" for flag in cli.VERBS[verb].required if not text.startswith(f"--{flag}")
+    ]
+    flag = text[2:].partition("=")[0]
+    found = cli.parse(verb, cli.VERBS[verb], [*needed, text]).flags[flag]
+    assert found == value and type(found) is type(value)
 
 
 WRONG = {
+    "train --config=a --workdir=w --rewind=-1": "--rewind=-1 must be a whole number of at least 0",
+    "train --config=a --workdir=w --on=slrum": "--on=slrum is not valid; did you mean 'slurm'?",
+    "generate --checkpoint=a --top_pp=1": "no flag --top_pp; did you mean 'top_p'?",
+    "predict --checkpoint=a --fields=words": "--fields=words must be a dict, such as",
+    "plan --config=a --topology=b --price=-1": "--price=-1 must be a number of at least 0",
     "train --config=a --workdir=w --steps=3": "did you mean --config.train.steps?",
     "train --config=a --workdir=w --train.steps=3": "did you mean --config.train.steps?",
     "train --config=a --workdir=w --lr=3": "did you mean --config.optimizer.learning_rate?",
@@ -84,11 +112,11 @@ def test_what_is_meant_is_said(capsys, line):
 
 def test_a_switch_that_is_off_launches_nothing(capsys, monkeypatch):
     joined = []
-    monkeypatch.setattr("research.commands.processes.join", lambda *given: joined.append(given))
+    monkeypatch.setattr("research.commands.processes.join", lambda **given: joined.append(given))
     line = ["train", "--config=none.py", "--workdir=w", "--process_id=3"]
     assert cli.main([*line, "--dry_run"]) == 2 and not joined
     assert "--process_id is for a process that runs here" in capsys.readouterr().err
-    assert cli.main([*line, "--dry_run=false"]) == 2 and joined == [("", "3", "")]
+    assert cli.main([*line, "--dry_run=false"]) == 2 and joined == [{"process_id": 3}]
 
 
 def test_an_interrupt_that_the_garbage_collector_swallows_comes_again():

@@ -8,14 +8,26 @@ from collections.abc import Collection, Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
-from configs.experiments.quickstart import SMALL
 from research.config import arguments
 from research.errors import UserError, nearest
-from research.experiments.experiment import Experiment, Run
-from research.experiments.table import Column, Table
+from research.lab.experiment import Experiment, Run
+from research.lab.table import Column, Table
 
 Overrides = Mapping[str, Any]
 END_OF_TEXT = "<|endoftext|>"  # causal rows end with it, so every variant's tokenizer has it
+# BERT's layers with norms before them and rotary positions, which learn more from few tokens.
+BODY = {
+    "model.preset": "bert_tiny",
+    "model.layers": 4,
+    "model.width": 192,
+    "model.heads": 3,
+    "model.mlp_width": 768,
+    "model.norm_place": "pre",
+    "model.positions": "rope",
+    "model.dropout": 0.0,
+    "model.attention_dropout": 0.0,
+}
+SMALL = {"model.layers": 2, "model.width": 128, "model.heads": 2, "model.mlp_width": 512}
 
 
 class Task(NamedTuple):
@@ -46,15 +58,15 @@ SIZES = {
     "tiny": Size(
         "configs/pretrain/bert_cpu.py",
         800,
-        SMALL,
+        BODY | SMALL,
         {
             "sentiment": {"data.train.percent": 30.0, "train.epochs": 2.0},
             "entities": {"data.train.percent": 10.0, "train.epochs": 2.0},
             "questions": {"data.train.percent": 15.0, "train.epochs": 2.0},
         },
     ),
-    # The body that is shipped with the project: an hour and a half of one core each.
-    "cpu": Size("configs/pretrain/bert_cpu.py", 4500, {}, {}),
+    # As large as what is shipped with the project: an hour and a half of one core each.
+    "cpu": Size("configs/pretrain/bert_cpu.py", 4500, BODY, {}),
     # For accelerators; `config.data.corpus` has to be larger than what is bundled.
     "base": Size("configs/pretrain/bert.py:size=base", 100_000, {}, {}),
 }

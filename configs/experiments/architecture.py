@@ -9,7 +9,7 @@ place of the norms and the activation are not resolved at 1.6 M tokens, and on e
 
 from configs.experiments.ablation import SIZES, ablation, given
 from research import config
-from research.experiments.experiment import Experiment
+from research.lab.experiment import Experiment
 
 VARIANTS = {
     "rope-pre-gelu": {},  # what the others change

@@ -11,8 +11,8 @@ nothing is resolved, at any size.
 from configs.experiments.ablation import TASKS
 from configs.experiments.journey import SCRATCH_RATE
 from research.config import arguments
-from research.experiments.experiment import Experiment, Run
-from research.experiments.table import Column, Table
+from research.lab.experiment import Experiment, Run
+from research.lab.table import Column, Table
 
 # Training examples, of which the sets' first ones are about one subject: shares are by hash.
 EXAMPLES = {"sentiment": 11_425, "entities": 23_864}

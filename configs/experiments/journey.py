@@ -10,8 +10,8 @@ What it found, and what of it is more than these two checkpoints: docs/results.m
 
 from research.config import arguments
 from research.data.bundled import ABOUT_SCORES
-from research.experiments.experiment import Experiment, Run
-from research.experiments.table import Column, Table
+from research.lab.experiment import Experiment, Run
+from research.lab.table import Column, Table
 
 SEEDS = (0, 1, 2)
 # New weights learn best at a higher rate than restored ones (docs/results.md has the grid).

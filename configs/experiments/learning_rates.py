@@ -8,8 +8,8 @@ the batch (1e-3, 2e-3, 4e-3), and the smallest batch is best for the same tokens
 """
 
 from configs.experiments.ablation import SIZES, given
-from research.experiments.experiment import Experiment, Run, product
-from research.experiments.table import Column, Table
+from research.lab.experiment import Experiment, Run, product
+from research.lab.table import Column, Table
 
 RATES = {f"{rate:g}": {"optimizer.learning_rate": rate} for rate in (2e-3, 5e-4, 1e-3, 4e-3, 8e-3)}
 BATCHES = {f"{tokens}": {"train.batch_size": tokens} for tokens in (1024, 2048, 8192)}

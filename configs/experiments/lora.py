@@ -10,8 +10,8 @@ more is adapted.
 
 from configs.experiments.ablation import SIZES, TASKS
 from research.config import arguments
-from research.experiments.experiment import Experiment, Run
-from research.experiments.table import Column, Table
+from research.lab.experiment import Experiment, Run
+from research.lab.table import Column, Table
 
 RANKS = (1, 4, 16)
 MATRICES = {"qv": ("attention/(query|value)",), "all": ("attention/", "mlp/")}

@@ -10,7 +10,7 @@ resolved at 3.3 M tokens; spans are behind in masked accuracy and on sentiment.
 """
 
 from configs.experiments.ablation import ablation, given
-from research.experiments.experiment import Experiment
+from research.lab.experiment import Experiment
 
 RATES = (0.15, 0.1, 0.2, 0.3, 0.4, 0.5)
 UNITS = ("word", "span")

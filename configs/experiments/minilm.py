@@ -15,8 +15,8 @@ from typing import NamedTuple
 
 from research.config import arguments
 from research.errors import UserError, nearest
-from research.experiments.experiment import Experiment, Run
-from research.experiments.table import Column, Table
+from research.lab.experiment import Experiment, Run
+from research.lab.table import Column, Table
 
 ENCODER = ".cache/public/minilm"
 

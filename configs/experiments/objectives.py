@@ -10,7 +10,7 @@ for entities and sentiment at 3.3 M; next sentence prediction is not resolved at
 """
 
 from configs.experiments.ablation import END_OF_TEXT, ablation, given
-from research.experiments.experiment import Experiment
+from research.lab.experiment import Experiment
 
 MASKED, CAUSAL = {"masked_lm": {"rate": 0.3}}, {"causal_lm": {}}
 OBJECTIVES = {

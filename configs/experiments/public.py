@@ -9,8 +9,8 @@ cores, downloads included. Found (docs/results.md): the encoder is ahead on all 
 
 from research.config import arguments
 from research.data.bundled import ABOUT_SCORES
-from research.experiments.experiment import Experiment, Run
-from research.experiments.table import Column, Table
+from research.lab.experiment import Experiment, Run
+from research.lab.table import Column, Table
 
 ENCODER = ".cache/public/minilm"
 # Config, baseline, and the stated subset: shares of the examples, chosen by a hash of their ids.

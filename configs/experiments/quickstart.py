@@ -12,12 +12,12 @@ configs/experiments/journey.py) and from scratch, with the same budget on both s
 
 from research.config import arguments
 from research.data.bundled import ABOUT_SCORES
-from research.experiments.experiment import Experiment, Run
-from research.experiments.table import Column, Table
+from research.lab.experiment import Experiment, Run
+from research.lab.table import Column, Table
 
 BERT, GPT = "research/pretrained/bert", "research/pretrained/gpt"
 # Small enough for a minute: the body of the shipped models is larger.
-SMALL = {"model.layers": 2, "model.width": 128, "model.heads": 2, "model.mlp_width": 512}
+SMALL = {"model.layers": 2, "model.width": 128, "model.heads": 2, "model.mlp_width": 344}
 
 # Fine-tuning: config, shipped checkpoint, baseline, and the stated subset: shares of the examples,
 # chosen by a hash of their ids.
@@ -61,7 +61,9 @@ def get_experiment(arg: str = "") -> Experiment:
         ),
         "gpt": Run(
             "configs/pretrain/gpt_cpu.py",
-            SMALL | short | {"data.length": 128, "train.steps": 90, "train.eval_every": 45},
+            SMALL
+            | short
+            | {"model.kv_heads": 2, "data.length": 128, "train.steps": 90, "train.eval_every": 45},
         ),
     }
     # One side of all tasks, then the other: it finds the compiled programs of the first.

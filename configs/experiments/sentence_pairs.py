@@ -9,7 +9,7 @@ trained on; on the tasks no difference is resolved at 3.3 M tokens.
 """
 
 from configs.experiments.ablation import ablation, given
-from research.experiments.experiment import Experiment
+from research.lab.experiment import Experiment
 
 PAIRS = {"none": {}, "next-sentence": {"next_sentence": {}}, "order": {"sentence_order": {}}}
 

@@ -9,8 +9,8 @@ With `:percent=5.0,trials=8` five minutes on 2 CPU cores: rates near 1e-3 were b
 """
 
 from research.config import arguments
-from research.experiments.experiment import Run
-from research.experiments.search import Choice, Float, Search
+from research.lab.experiment import Run
+from research.lab.search import Choice, Float, Search
 
 
 def get_search(arg: str = "") -> Search:

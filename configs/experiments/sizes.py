@@ -8,7 +8,7 @@ entities (0.117 to 0.484).
 """
 
 from configs.experiments.ablation import ablation, given
-from research.experiments.experiment import Experiment
+from research.lab.experiment import Experiment
 
 
 def _body(layers: int, width: int) -> dict:

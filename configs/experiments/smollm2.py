@@ -10,8 +10,8 @@ that did other work; F1 of the answers is 0.102 before and 0.976 after.
 
 from research.config import arguments
 from research.data.bundled import ABOUT_SCORES
-from research.experiments.experiment import Experiment, Run
-from research.experiments.table import Column, Table
+from research.lab.experiment import Experiment, Run
+from research.lab.table import Column, Table
 
 MODEL = ".cache/public/smollm2"
 

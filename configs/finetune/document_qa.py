@@ -5,7 +5,7 @@
 
 Needs the checkpoint of a causal model (configs/pretrain/gpt.py makes one); the data is bundled:
 passages of the World Factbook with questions written from templates, split by country. With
---config.init=fresh the same model starts from new weights. From the shipped GPT it took 9 to 13
+--config.init=fresh the same model starts from new weights. From the earlier GPT it took 9 to 13
 minutes of a core that did other work too, and reached a test F1 of 0.298 (mean of three seeds).
 """
 

@@ -6,7 +6,7 @@
 Needs the checkpoint of an encoder (configs/pretrain/bert.py makes one, and leaves out the documents
 that this is tested on); the data is bundled. Its tags are distant: spans from the corpus' human
 part-of-speech tags, types from gazetteers and cue words (about 93 % precision, 80 % recall by eye).
-With --config.init=fresh the same model starts from new weights. From the shipped BERT it took 6
+With --config.init=fresh the same model starts from new weights. From the earlier BERT it took 6
 minutes of one core, and reached a test F1 of 0.771 (mean of three seeds).
 """
 

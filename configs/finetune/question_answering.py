@@ -6,7 +6,7 @@
 Needs the checkpoint of an encoder (configs/pretrain/bert.py makes one); the data is bundled. Its
 questions are written from templates, so scores do not compare to SQuAD's. A passage longer than the
 row is read in windows that start 64 tokens apart. With --config.init=fresh the same model starts
-from new weights. From the shipped BERT it took 6 minutes of one core, and reached a test F1 of
+from new weights. From the earlier BERT it took 6 minutes of one core, and reached a test F1 of
 0.829 (mean of three seeds).
 """
 

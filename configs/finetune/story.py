@@ -5,7 +5,7 @@
 
 Needs the checkpoint of a causal model (configs/pretrain/gpt.py makes one); the data is bundled: 43
 tales to learn from, 5 to choose by and 6 to test on. A batch is 4 whole tales, each of several
-rows. With --config.init=fresh the same model starts from new weights. From the shipped GPT, and
+rows. With --config.init=fresh the same model starts from new weights. From the earlier GPT, and
 with all 48 tales to learn from, it took 7 minutes of a core that did other work too, and reached a
 perplexity of 42.1 on the test tales (mean of three seeds).
 """

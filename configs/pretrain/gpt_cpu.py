@@ -2,8 +2,8 @@
 
     python launch.py train --config=configs/pretrain/gpt_cpu.py --workdir=runs/gpt_cpu
 
-4,000 steps took 102 minutes of a core that did other work too, and reached a held-out perplexity of
-54.5, 1.535 bits per byte.
+Llama's class. 4,000 steps took 117 minutes of a core that did other work too, and reached a
+held-out perplexity of 52.7, 1.523 bits per byte.
 """
 
 from ml_collections import ConfigDict
@@ -20,14 +20,14 @@ def get_config(arg: str = "") -> ConfigDict:
             tokenizer=dict(kind="byte_bpe", vocab_size=4096),
             data=dict(corpus=CORPUS, length=256),
             model=dict(
-                preset="gpt2_tiny",
+                preset="smollm2_135m",
                 layers=4,
                 width=192,
                 heads=3,
-                mlp_width=768,
-                positions="rope",
-                dropout=0.0,
-                attention_dropout=0.0,
+                kv_heads=3,
+                mlp_width=512,
+                max_positions=512,
+                rope_base=10_000.0,
             ),
             objective=dict(causal_lm=dict()),
             optimizer=dict(learning_rate=2e-3, b2=0.98),

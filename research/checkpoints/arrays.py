@@ -5,16 +5,16 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import orbax.checkpoint as ocp
 import tensorstore
 from etils import epath
+from flax.traverse_util import unflatten_dict
 
 from research import bucket
 from research.checkpoints import integrity
 from research.checkpoints.folder import DamagedError, first_line, read_by_all, texts_in
-from research.checkpoints.integrity import named
-from research.errors import UserError
+from research.errors import UserError, differing
+from research.models.params import by_path, map_by_path
 
 Tree = Any  # nested dicts of arrays or ShapeDtypeStructs
 Json = dict[str, Any]
@@ -29,43 +29,41 @@ CONTEXT = {
 
 def load(folder: epath.Path, stored: Mapping[str, Json], wanted: Tree) -> Tree:
     """Reads the wanted arrays as they were stored, compares checksums, then casts."""
-    leaves = named(wanted)
+    leaves = by_path(wanted)
     if not leaves:
         return wanted
-    args = {name: _restore_args(leaf, stored[name]) for name, leaf in leaves.items()}
-    request = ocp.args.PyTreeRestore(
-        item=nest(leaves), restore_args=nest(args), partial_restore=True
-    )
+    alone = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    args = {
+        path: ocp.ArrayRestoreArgs(
+            sharding=leaf.sharding or alone,
+            global_shape=tuple(leaf.shape),
+            dtype=jnp.dtype(stored[path]["dtype"]),
+        )
+        for path, leaf in leaves.items()
+    }
+    item, restore_args = unflatten_dict(leaves, sep="/"), unflatten_dict(args, sep="/")
+    request = ocp.args.PyTreeRestore(item=item, restore_args=restore_args, partial_restore=True)
 
     def read() -> dict[str, jax.Array]:
-        found = named(ocp.PyTreeCheckpointHandler().restore(folder, args=request))
+        loaded = by_path(ocp.PyTreeCheckpointHandler().restore(folder, args=request))
         # What Orbax does not find it hands back as it was asked for.
-        absent = [name for name in leaves if not isinstance(found[name], jax.Array)]
+        absent = [path for path in leaves if not isinstance(loaded[path], jax.Array)]
         if absent:
             raise ValueError(f"_METADATA lacks {absent[0]}")
-        return found
+        return loaded
 
-    found = read_by_all(folder.name, read)
-    expected = {name: stored[name]["checksum"] for name in leaves}
-    wrong = integrity.compare(expected, integrity.checksums(found))
-    if wrong:
+    def cast(path: str, leaf: jax.ShapeDtypeStruct) -> jax.Array:
+        array = loaded[path]
+        if array.dtype == leaf.dtype:
+            return array
+        return jax.jit(lambda x: x.astype(leaf.dtype), out_shardings=array.sharding)(array)
+
+    loaded = read_by_all(folder.name, read)
+    sums = {path: stored[path]["checksum"] for path in leaves}
+    if wrong := differing(sums, integrity.checksums(loaded)):
         more = f" and {len(wrong) - 1} more" if len(wrong) > 1 else ""
         raise DamagedError(f"{folder.name}: {wrong[0]}{more} does not match its checksum")
-    cast = [_cast(found[name], leaf.dtype) for name, leaf in leaves.items()]
-    return jax.tree.unflatten(jax.tree.structure(wanted), cast)
-
-
-def _restore_args(leaf: jax.ShapeDtypeStruct, entry: Json) -> ocp.ArrayRestoreArgs:
-    sharding = leaf.sharding or jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-    return ocp.ArrayRestoreArgs(
-        sharding=sharding, global_shape=tuple(leaf.shape), dtype=jnp.dtype(entry["dtype"])
-    )
-
-
-def _cast(array: jax.Array, dtype: np.dtype) -> jax.Array:
-    if array.dtype == dtype:
-        return array
-    return jax.jit(lambda x: x.astype(dtype), out_shardings=array.sharding)(array)
+    return map_by_path(cast, wanted)
 
 
 def describe(leaves: Mapping[str, jax.Array]) -> dict[str, Json]:
@@ -78,18 +76,6 @@ def describe(leaves: Mapping[str, jax.Array]) -> dict[str, Json]:
         }
         for name, leaf in leaves.items()
     }
-
-
-def nest(leaves: Mapping[str, Any]) -> dict[str, Any]:
-    """{"a/b": x} -> {"a": {"b": x}}. So a step's layout does not know of optax's classes."""
-    tree: dict[str, Any] = {}
-    for name, leaf in leaves.items():
-        *parents, last = name.split("/")
-        node = tree
-        for parent in parents:
-            node = node.setdefault(parent, {})
-        node[last] = leaf
-    return tree
 
 
 def damage(
@@ -109,7 +95,7 @@ def damage(
         return str(error)
     for item, stored in about.arrays.items():
         own = {name: stored[name] for name in list(stored)[part::parts]}
-        for wrong in differing(folder / item, own):
+        for wrong in read_back(folder / item, own):
             if wrong:
                 return wrong
             if enough():
@@ -117,7 +103,7 @@ def damage(
     return ""
 
 
-def differing(folder: epath.Path, stored: Mapping[str, Json]) -> Iterator[str]:
+def read_back(folder: epath.Path, stored: Mapping[str, Json]) -> Iterator[str]:
     """Reads each array of an item's folder as it lies there, a piece at a time, and yields after
     each what is wrong with it, or "".
 

@@ -9,7 +9,6 @@ In a run of several processes, every process makes the same calls.
 """
 
 import contextlib
-import dataclasses
 import errno
 import logging
 import time
@@ -18,27 +17,26 @@ from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
-from etils import epath
+from flax.traverse_util import unflatten_dict
 
 from research import bucket
-from research.checkpoints import arrays as checkpoint_arrays
-from research.checkpoints import mismatch
+from research.checkpoints import arrays, reading
 from research.checkpoints.folder import (
+    Info,
     TextSave,
     absolute,
     agreed,
     first_good,
     quiet,
-    read_about,
     rename,
     settle,
     steps_in,
     texts_of,
     write_meta,
 )
-from research.checkpoints.integrity import named
 from research.checkpoints.saving import PAUSES, Saving, not_written, warn
 from research.errors import NotSavedError, UserError
+from research.models.params import by_path
 
 Tree = Any  # nested dicts, or what optax makes, of arrays or ShapeDtypeStructs
 Json = dict[str, Any]
@@ -56,18 +54,6 @@ ocp.type_handlers.register_type_handler(
 )
 
 
-@dataclasses.dataclass(frozen=True)
-class Restored:
-    """A restored step; opt_state is None where the target has none."""
-
-    step: int
-    params: Tree
-    opt_state: Tree
-    meta: Json
-    tokenizer_json: str
-    config: Json
-
-
 class Checkpoints:
     """The checkpoints of one run, in one folder, written in the background.
 
@@ -77,26 +63,22 @@ class Checkpoints:
     Use as a context manager, or call `close`: leaving waits for the last save.
     """
 
-    def __init__(
-        self, directory: str, keep: int | None = 2, read_only: bool = False, check: bool = True
-    ):
+    def __init__(self, directory: str, keep: int | None = 2, check: bool = True):
         """Opens `directory`, making it if needed and clearing what a killed save left there.
 
         keep: how many of the newest steps stay (None: all), beside the step `best`, if it is set.
-        read_only: nothing is changed.
         check: whether steps are read back.
         """
         self.best: int | None = None
         self.directory = absolute(directory)
-        self._keep, self._read_only, self._check = keep, read_only, check
+        self._keep, self._check = keep, check
         self._saved: int | None = None
         self._saving: Saving | None = None
         self._failures: list[str] = []  # of the saves since the last one that is good: the reasons
         self._again = 0.0  # when to save after a failure
         self._manager = None
-        if not read_only:
-            bucket.require_writable(self.directory)
-            self._open()
+        bucket.require_writable(self.directory)
+        self._open()
 
     def __enter__(self) -> "Checkpoints":
         return self
@@ -129,8 +111,6 @@ class Checkpoints:
 
         Raises UserError where the folder holds this step, or a later one, of another run.
         """
-        if self._read_only:
-            raise ValueError(f"{self.directory} was opened read-only")
         if step == self._saved:
             return False
         self.wait()
@@ -140,11 +120,14 @@ class Checkpoints:
                 f"cannot save step {step}: {self.directory} already holds step {latest}; resume "
                 "from it, or use another workdir"
             )
-        trees = {"params": named(params), "opt_state": named(opt_state)}
-        arrays = {item: checkpoint_arrays.describe(leaves) for item, leaves in trees.items()}
-        about = TextSave(texts_of(config, tokenizer_json, meta, arrays))
-        nested = {item: checkpoint_arrays.nest(leaves) for item, leaves in trees.items() if leaves}
-        items = {item: ocp.args.PyTreeSave(tree) for item, tree in nested.items()}
+        trees = {"params": by_path(params), "opt_state": by_path(opt_state)}
+        described = {item: arrays.describe(leaves) for item, leaves in trees.items()}
+        about = TextSave(texts_of(config, tokenizer_json, meta, described))
+        items = {  # nested by path, so that a step's layout does not know of optax's classes
+            item: ocp.args.PyTreeSave(unflatten_dict(leaves, sep="/"))
+            for item, leaves in trees.items()
+            if leaves
+        }
         args = ocp.args.Composite(about=about, **items)
         reason = ""
         try:
@@ -214,8 +197,10 @@ class Checkpoints:
             self._note(saving.damage)
         else:
             self._failures.clear()
-            if check:
-                self._remove_old()
+            if check and self._keep:
+                for step in sorted(self._manager.all_steps())[: -self._keep]:
+                    if step != self.best:
+                        self._manager.delete(step)
 
     def close(self, check: bool = True) -> None:
         """Waits as `wait` does, and frees the threads. Raises NotSavedError where the last save
@@ -257,56 +242,31 @@ class Checkpoints:
             "same command goes on from it"
         )
 
-    def _remove_old(self) -> None:
-        steps = sorted(self._manager.all_steps())
-        for step in steps[: -self._keep] if self._keep else []:
-            if step != self.best:
-                self._manager.delete(step)
-
-    def restore(self, step: int | None, target: Mapping[str, Tree]) -> Restored:
+    def restore(self, step: int | None, target: Mapping[str, Tree]) -> tuple[Info, dict[str, Tree]]:
         """Restores the newest good step, or the given one.
 
-        Steps newer than the one restored are damaged then; unless read-only they are renamed to
-        "STEP.damaged", so that the run can save them again.
+        Steps newer than the one restored are damaged then; they are renamed to "STEP.damaged", so
+        that the run can save them again.
 
         Args:
             step: None for the newest good one.
             target: {"params": tree, "opt_state": tree}, of `jax.ShapeDtypeStruct` with sharding;
                 without "opt_state" the optimizer's state is not read.
 
+        Returns:
+            What the step says about itself, and the arrays, in the structure of `target`.
+
         Raises:
             UserError: no checkpoint, none that is good, a given step that is damaged, or arrays
                 of other paths, shapes or dtypes than the target's.
         """
         self.wait()
-
-        def load(folder: epath.Path) -> Restored:
-            about = read_about(folder)
-            for item, tree in target.items():
-                stored = about.arrays[item]
-                if not stored and named(tree):
-                    raise UserError(
-                        f"the checkpoint {folder} holds no {item}: a run can start from it, but "
-                        "not resume it"
-                    )
-                odd = mismatch.lines(named(tree), stored, stored, same_dtype=True)
-                mismatch.require_none(odd, folder, about)
-            trees: dict[str, Tree] = {"opt_state": None}
-            for item, tree in target.items():
-                trees[item] = checkpoint_arrays.load(folder / item, about.arrays[item], tree)
-            return Restored(
-                int(folder.name),
-                **trees,
-                meta=about.meta,
-                tokenizer_json=about.tokenizer_json,
-                config=about.config,
-            )
-
-        found, damaged = first_good(self.directory, step, load)
-        if self._manager is not None:
-            self._set_aside(damaged)
-            self._saved = found.step
-        return found
+        (info, trees), damaged = first_good(
+            self.directory, step, lambda folder: reading.load(folder, target, whole=True)
+        )
+        self._set_aside(damaged)
+        self._saved = info.step
+        return info, trees
 
     def _set_aside(self, damaged: list[int]) -> None:
         for step in damaged:

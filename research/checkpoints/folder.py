@@ -12,6 +12,7 @@ DIRECTORY is WORKDIR/checkpoints in a run. Paths may be on a bucket (gs://…).
 
 import contextlib
 import dataclasses
+import functools
 import gc
 import hashlib
 import json
@@ -24,14 +25,16 @@ from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 from etils import epath
+from flax.traverse_util import unflatten_dict
 from jax.experimental import multihost_utils
 
 import research
 from research import bucket, shipped
-from research.errors import UserError, nearest
+from research.errors import UserError, at_most, nearest
 
 T = TypeVar("T")
 Json = dict[str, Any]
@@ -52,13 +55,29 @@ class DamagedError(Exception):
 
 
 @dataclasses.dataclass(frozen=True)
-class About:
-    """The text items of a step; arrays: item -> path -> {"shape", "dtype", "checksum"}."""
+class Info:
+    """What a step says about itself; arrays: item -> path -> {"shape", "dtype", "checksum"}."""
 
+    step: int
     config: Json
     tokenizer_json: str
     meta: Json
     arrays: dict[str, dict[str, Json]]
+
+    @functools.cached_property
+    def shapes(self) -> Any:
+        """The tree of its params, a `jax.ShapeDtypeStruct` at each leaf."""
+        leaves = {
+            path: jax.ShapeDtypeStruct(tuple(entry["shape"]), jnp.dtype(entry["dtype"]))
+            for path, entry in self.arrays["params"].items()
+        }
+        return unflatten_dict(leaves, sep="/")
+
+    @property
+    def fingerprint(self) -> str:
+        """Another one where a param is another one."""
+        entries = json.dumps(self.arrays["params"], sort_keys=True)  # with their checksums
+        return hashlib.sha256(entries.encode()).hexdigest()[:16]
 
 
 def texts_of(config: Json, tokenizer_json: str, meta: Json, arrays: Json) -> dict[str, str]:
@@ -87,12 +106,12 @@ def write_meta(folder: epath.Path, meta: Json) -> None:
     bucket.write_whole(about / SUMS, "\n".join(new) + "\n")
 
 
-def read_about(folder: epath.Path) -> About:
+def read_about(folder: epath.Path) -> Info:
     """The texts of one step, checked; every process has to ask. Raises DamagedError."""
     return read_by_all("about", lambda: texts_in(folder))
 
 
-def texts_in(folder: epath.Path) -> About:
+def texts_in(folder: epath.Path) -> Info:
     """The texts of one step, checked. Raises ValueError or OSError where they are damaged, and
     UserError where a later version of the code wrote them."""
     if not (folder / "about" / SUMS).exists():
@@ -120,7 +139,8 @@ def texts_in(folder: epath.Path) -> About:
     for item, entries in arrays.items():
         if entries and not (folder / item).is_dir():
             raise ValueError(f"the folder {item} beside it is missing")
-    return About(
+    return Info(
+        step=int(folder.name),
         config=json.loads(texts["config.json"]),
         tokenizer_json=texts["tokenizer.json"],
         meta=json.loads(texts["meta.json"]),
@@ -165,20 +185,21 @@ def rename(directory: epath.Path, step: int, why: str) -> None:
     (directory / str(step)).rename(place)
 
 
-def locate(path: str, step: int | None) -> tuple[epath.Path, int | None]:
+def locate(path: str) -> tuple[epath.Path, int | None]:
     """The checkpoints folder that `path` means, and the step if it names one.
 
-    Args:
-        path: a workdir, its checkpoints folder, the folder of one step, or WORKDIR/best: the step
-            that was best by the metric of config.train.best; or the name of one that ships.
-        step: the step that is asked for, if any.
+    path: a workdir, its checkpoints folder, the folder of one step, or WORKDIR/best: the step that
+        was best by the metric of config.train.best; or the name of one that ships.
 
-    Raises:
-        UserError: there is no checkpoint, with what is there; or path and step disagree.
+    Raises UserError where there is no checkpoint, with what is there.
     """
     place = absolute(shipped.checkpoint(path))
     if place.name == BEST and not place.exists() and place.parent.is_dir():
-        return _best(path, place.parent, step)
+        directory, _ = locate(str(place.parent))
+        best = first_good(directory, None, read_about)[0].meta.get("best") or {}
+        if not best.get("step"):
+            raise UserError(f"{path}: this run did not look for its best step (config.train.best)")
+        return directory, best["step"]
     if not place.exists():
         siblings = [entry.name for entry in place.parent.iterdir()] if place.parent.is_dir() else []
         there = _short(nearest(place.name, [*siblings, *shipped.names()]))
@@ -187,22 +208,10 @@ def locate(path: str, step: int | None) -> tuple[epath.Path, int | None]:
         raise UserError(f"no checkpoint in {path}: it is a file; give the folder of a run")
     directory = place / "checkpoints" if (place / "checkpoints").is_dir() else place
     if steps_in(directory):
-        return directory, step
+        return directory, None
     if place.name.isdecimal() and place.name in map(str, steps_in(place.parent)):
-        if step not in (None, int(place.name)):
-            raise UserError(f"step {step} is asked for, but {path} is step {place.name}")
         return place.parent, int(place.name)
     raise UserError(f"no checkpoint in {path}: {_contents(directory)}")
-
-
-def _best(path: str, workdir: epath.Path, step: int | None) -> tuple[epath.Path, int]:
-    directory, _ = locate(str(workdir), None)
-    found = (first_good(directory, None, read_about)[0].meta.get("best") or {}).get("step")
-    if not found:
-        raise UserError(f"{path}: this run did not look for its best step (config.train.best)")
-    if step not in (None, found):
-        raise UserError(f"step {step} is asked for, but {path} is step {found}")
-    return directory, found
 
 
 def first_good(
@@ -230,8 +239,9 @@ def first_good(
             reasons[candidate] = str(error)
             if step is None and jax.process_index() == 0:
                 shipped.tell(f"warning: {directory / str(candidate)} is damaged: {error}")
-    lines = [f"  step {number}: {reason}" for number, reason in reasons.items()]
-    raise UserError("\n".join([f"no good checkpoint in {directory}:", *lines[:MAX_LINES]]))
+    lines = [f"step {number}: {reason}" for number, reason in reasons.items()]
+    head = f"no good checkpoint in {directory}:"
+    raise UserError("\n  ".join([head, *at_most(lines, MAX_LINES)]))
 
 
 def read_by_all(what: str, read: Callable[[], T]) -> T:
@@ -300,11 +310,9 @@ class TextSave(ocp.args.CheckpointArgs):
     texts: dict[str, str]
 
 
-class TextHandler(ocp.handlers.AsyncCheckpointHandler):
-    """Writes TextSave in the background, as Orbax does the arrays.
-
-    Orbax's own JSON handler would store a tokenizer as one escaped string, half as large again.
-    """
+class TextHandler(ocp.JsonCheckpointHandler):
+    """Writes TextSave in the background. Orbax's own handler would store a tokenizer as one escaped
+    string, half as large again."""
 
     async def async_save(self, directory: epath.Path, args: TextSave) -> list[ocp.future.Future]:
         write = self._write(directory, args.texts)
@@ -314,12 +322,6 @@ class TextHandler(ocp.handlers.AsyncCheckpointHandler):
         if jax.process_index() == 0:
             for name, text in texts.items():
                 bucket.write_whole(directory / name, text)
-
-    def save(self, directory: epath.Path, args: TextSave) -> None:
-        raise NotImplementedError("texts are written in the background only")
-
-    def restore(self, directory: epath.Path, args: Any = None) -> None:
-        raise NotImplementedError("read_about reads the texts")
 
 
 ocp.args.register_with_handler(TextHandler, for_save=True, for_restore=True)(TextSave)

@@ -12,12 +12,13 @@ differ in the highest bit alone.
 import itertools
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
+
+from research.models.params import by_path
 
 Place = tuple[slice, ...]  # of a piece within its array
 
@@ -30,10 +31,14 @@ def checksums(tree: object) -> dict[str, int]:
     Leaves are arrays of any rank, real dtype and sharding. Every process of a run must call it with
     the same tree. The values are fetched: it waits for the computation that makes the leaves.
     """
-    leaves = named(tree)
+    leaves = by_path(tree)
+    for leaf in leaves.values():  # what jit would silently narrow
+        dtype = getattr(leaf, "dtype", None)
+        if dtype is None or jax.dtypes.canonicalize_dtype(dtype) != dtype:
+            raise TypeError(f"checksums take jax or numpy arrays of at most 32 bits: {leaf!r}")
     # One after the other: CPU devices wait for each other for ever when programs that have
     # nothing to do with each other sum over the mesh at the same time.
-    return {path: int(_checksum(_exact(leaf))) for path, leaf in leaves.items()}
+    return {path: int(_checksum(leaf)) for path, leaf in leaves.items()}
 
 
 def checksum_of_pieces(pieces: Iterable[tuple[Place, np.ndarray]], shape: Sequence[int]) -> int:
@@ -67,32 +72,6 @@ def _part(shape: Sequence[int]) -> list[int]:
         sizes.append(max(1, min(size, room)))
         room //= sizes[-1]
     return sizes[::-1]
-
-
-def named(tree: object) -> dict[str, Any]:
-    """The leaves by path, in the tree's order: {"a": {"b": x}} -> {"a/b": x}."""
-    pairs = jax.tree_util.tree_leaves_with_path(tree)
-    leaves = {jax.tree_util.keystr(p, simple=True, separator="/"): leaf for p, leaf in pairs}
-    if len(leaves) != len(pairs):
-        raise ValueError(f"two leaves share a path (a name with a slash?) among {list(leaves)}")
-    return leaves
-
-
-def compare(expected: dict[str, int], found: dict[str, int]) -> list[str]:
-    """The paths, sorted, whose numbers differ or that only one side has."""
-    return sorted(
-        path
-        for path in expected.keys() | found.keys()
-        if path not in expected or path not in found or expected[path] != found[path]
-    )
-
-
-def _exact(leaf: Array | np.ndarray) -> Array | np.ndarray:
-    """Refuses what jit would silently narrow (64-bit numpy arrays, Python numbers)."""
-    dtype = getattr(leaf, "dtype", None)
-    if dtype is None or jax.dtypes.canonicalize_dtype(dtype) != dtype:
-        raise TypeError(f"checksums take jax arrays or numpy arrays of at most 32 bits: {leaf!r}")
-    return leaf
 
 
 @jax.jit

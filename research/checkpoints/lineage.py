@@ -22,8 +22,12 @@ Json = dict[str, Any]
 
 def of_run(config: Config) -> list[Json]:
     """What the weights of a run have read when it has ended."""
-    before = of_start(config)
-    return before + [entry for entry in _own(config) if entry not in before]
+    data, before = config.data, of_start(config)
+    if config.task is None:
+        own = [_entry(source, "document", data.held_out_percent) for source in data.corpus]
+    else:
+        own = [_entry(data.train, tasks.kind_of(config.task), 0.0)]
+    return before + [entry for entry in own if entry not in before]
 
 
 def of_start(config: Config) -> list[Json]:
@@ -48,13 +52,6 @@ def texts(entry: Json) -> Iterator[str]:
     for example in sources.read(source, entry["kind"]):
         if not sources.held_out(example["id"], entry["held_out_percent"]):
             yield from kinds.texts(example)
-
-
-def _own(config: Config) -> list[Json]:
-    data = config.data
-    if config.task is None:
-        return [_entry(source, "document", data.held_out_percent) for source in data.corpus]
-    return [_entry(data.train, tasks.kind_of(config.task), 0.0)]
 
 
 def _entry(source: SourceConfig, kind: str, held_out_percent: float) -> Json:

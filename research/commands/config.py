@@ -92,9 +92,8 @@ def _shown(key: str, value: Any, about: Key, place: str) -> Iterator[str]:
     wrap = textwrap.TextWrapper(WIDTH, break_on_hyphens=False, break_long_words=False)
     wrap.subsequent_indent = "    "
     yield from wrap.wrap(f"{key} = {told}  ({state})")
-    choices = f" One of {', '.join(map(str, about.choices))}." if about.choices else ""
     wrap.initial_indent = wrap.subsequent_indent = "      "
-    yield from wrap.wrap(about.meaning + choices)
+    yield from wrap.wrap(f"{about.meaning} {about.valid}")
 
 
 def _text(value: Any) -> str:

@@ -15,8 +15,8 @@ from research.data.store import Job
 from research.errors import UserError
 from research.run import corpus
 from research.run import preview as inspect
-from research.run.run import Run, build, resolve
-from research.verbs import whole
+from research.run.outline import resolve
+from research.run.run import Run, build
 
 ROWS = 3  # that are shown where nothing else is asked
 COMPARED = 1 << 28  # characters of a source, in a minute or two
@@ -25,7 +25,7 @@ COMPARED = 1 << 28  # characters of a source, in a minute or two
 def run(
     config: str,
     overrides: dict[str, str],
-    rows: str | None = None,
+    rows: int | None = None,
     shard: str | None = None,
     beam: str | None = None,
 ) -> int:
@@ -35,12 +35,11 @@ def run(
     """
     if sum(flag is not None for flag in (rows, shard, beam)) > 1:
         raise UserError("data: --rows, --shard and --beam are three different things; give one")
-    count = ROWS if rows is None else whole("rows", rows, least=0)
     part = None if shard is None else parsed(shard)
     loaded = configs.load(config, overrides)
     if part is None and beam is None:
-        built = build(loaded)
-        for line in itertools.chain(inspect.report(built, count), overlaps(built)):
+        built, shown = build(loaded), ROWS if rows is None else rows
+        for line in itertools.chain(inspect.report(built, shown), overlaps(built)):
             print(line)
         return 0
     if loaded.task is not None:
@@ -90,7 +89,8 @@ def overlaps(run: Run) -> Iterator[str]:
 
 
 def _texts(run: Run, split: str) -> list[list[str]]:
-    return [list(kinds.texts(example)) for example in corpus.split(run.config, split).examples]
+    examples = corpus.split(run.config.data, run.task.kind, split).examples
+    return [list(kinds.texts(example)) for example in examples]
 
 
 def _first(texts: Iterator[str], notes: list[str]) -> Iterator[str]:
@@ -124,8 +124,8 @@ def make_shard(config: Config, index: int, count: int) -> None:
 
 
 def _jobs(config: Config) -> list[Job]:
-    config, tokenizer = resolve(config)
-    return corpus.jobs(config.data, tokenizer)
+    outline = resolve(config)
+    return corpus.jobs(outline.config.data, outline.tokenizer)
 
 
 def _state(job: Job, missing: list[int]) -> str:

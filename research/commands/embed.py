@@ -2,6 +2,7 @@
 
 import dataclasses
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -24,28 +25,27 @@ def run(
     input: str,
     output: str,
     pooling: str | None = None,
-    normalize: str | None = None,
+    normalize: bool | None = None,
     prompt: str | None = None,
-    fields: str = "",
+    fields: Mapping[str, str] | None = None,
     format: str = "",
 ) -> int:
     """Writes a vector for each text of a file: to a .npz (ids, vectors) or as JSON Lines.
 
     Args:
         pooling, normalize, prompt: None stands for what the checkpoint asks for.
-        fields: our names -> the file's columns, as a dict.
+        fields: our names -> the file's columns.
     """
     if not output.endswith((".npz", ".jsonl")):
         raise UserError(f"--output={output} must end in .npz or .jsonl")
     jsonl.check_writable(output)
-    asked = predictor.parsed_fields(fields)
     formats.check(format)
     if input == standard_input.SIGN:
         rows = list(standard_input.rows())
     else:
         rows = list(files.rows(files.find(input, format), format=format, document="line"))
     loaded = splits.load(checkpoint, overrides, FREE)
-    columns, left_out = predictor.columns(loaded, asked, embedding.KIND), LeftOut()
+    columns, left_out = predictor.columns(loaded, fields or {}, embedding.KIND), LeftOut()
 
     def read(row: Row) -> Example:
         return kinds.example(row, embedding.KIND, columns, labelled=False)
@@ -55,8 +55,7 @@ def run(
     print("".join(f"{line}\n" for line in left_out.lines()), end="", file=sys.stderr)
     if not examples:
         raise UserError(f"{input} is empty: there is not one text in it")
-    switch = None if normalize is None else bool(normalize)
-    flags = {"pooling": pooling, "normalize": switch, "prompt": prompt}
+    flags = {"pooling": pooling, "normalize": normalize, "prompt": prompt}
     flags = {name: value for name, value in flags.items() if value is not None}
     stored = embedding.recipe_of(loaded)
     recipe = dataclasses.replace(stored or Recipe(), **flags)

@@ -2,37 +2,28 @@
 
 from research import bucket, lock
 from research.errors import UserError
-from research.experiments import (
-    checks,
-    estimate,
-    experiment,
-    lanes,
-    runner,
-    sheets,
-    written,
-)
-from research.launchers import launch
-from research.launchers.request import Request
-from research.verbs import whole
+from research.lab import checks, estimate, experiment
+from research.lab.launchers import launch
+from research.lab.launchers.request import Request
+from research.lab.reports import sheets, written
+from research.lab.workers import lanes, runner
 
 
 def run(
     config: str,
+    options: dict[str, str],
     only: str = "",
-    parallel: str = "",
-    devices: str = "",
+    parallel: int = 0,
+    devices: int = 0,
     workdir: str = "",
-    dry_run: str = "",
-    rerun_changed: str = "",
+    dry_run: bool = False,
+    rerun_changed: bool = False,
     on: str = launch.LOCAL,
-    **options: str,
 ) -> int:
     """Makes the runs here or elsewhere, prints the table and writes it to WORKDIR/report.md."""
-    chosen = launch.check(on, options)
+    launch.check(on, options)
     loaded = experiment.load(config)
     folder = bucket.path(workdir or f"runs/{loaded.name}")
-    at_a_time = whole("parallel", parallel, 1) if parallel else 0
-    each = whole("devices", devices, 1) if devices else 0
     if on != launch.LOCAL:
         here = {"parallel": parallel, "devices": devices, "rerun_changed": rerun_changed}
         for flag in filter(here.get, here):
@@ -47,16 +38,16 @@ def run(
             made=tuple(str(job.workdir) for job in planned),
             only=only,
         )
-        return launch.launch(request, on, chosen, bool(dry_run))
+        return launch.launch(request, on, options, dry_run)
     planned = experiment.jobs(loaded, folder)
     wanted = runner.choose(planned, only)
     checks.check_finished(planned)
-    decision = runner.decide(planned, only, bool(rerun_changed))
+    decision = runner.decide(planned, only, rerun_changed)
     if decision.waiting:
-        checks.check(loaded, decision.waiting, planned, each or lanes.machine()[1])
+        checks.check(loaded, decision.waiting, planned, devices or lanes.machine()[1])
     if dry_run:
-        many = lanes.count(at_a_time, each)
-        sheet = estimate.table(wanted, planned, decision.state, many, each)
+        many = lanes.count(parallel, devices)
+        sheet = estimate.table(wanted, planned, decision.state, many, devices)
         print(f"{folder}\n\n{sheets.markdown(sheet)}\n\n{sheet.note}")
         return 0
     with lock.alone(folder, lock.COMMAND):
@@ -65,9 +56,9 @@ def run(
             config,
             folder,
             only,
-            at_a_time,
-            rerun_changed=bool(rerun_changed),
-            devices=each,
+            parallel,
+            rerun_changed=rerun_changed,
+            devices=devices,
         )
         if outcome.interrupted:
             print(f"\nstopped; {len(outcome.left)} runs are left. The same command goes on.")
@@ -78,5 +69,5 @@ def run(
                 + (f"; not made: {', '.join(outcome.left)}" if outcome.left else "")
                 + ". The same command makes what is left."
             )
-        written.write(loaded, outcome.jobs, folder)
+        written.write_experiment(loaded, outcome.jobs, folder)
         return 1 if outcome.failed else 0

@@ -1,57 +1,43 @@
 """`launch.py generate`."""
 
 import sys
-from collections.abc import Sequence
+from typing import Any
 
 from research.commands import standard_input
 from research.errors import UserError
 from research.evaluation import predictor
-from research.generation import beams as searching
-from research.generation import decode, samplers, stopping
-from research.generation.beams import Beams
-from research.generation.samplers import Sampling
+from research.generation import decode, stopping
+from research.generation import decoding as decodings
+from research.generation.decoding import DecodingConfig
 from research.objectives.objective import continues_with
 from research.run.loaded import Loaded, load_model, require_head
-from research.verbs import number, whole
 
 TEMPERATURE = 0.8  # where none is given; a beam search has none
 TYPED = 4  # tokens between two pieces of text on a terminal
 
 
-def run(
-    checkpoint: str,
-    prompt: str,
-    max_tokens: str = "64",
-    temperature: str | None = None,
-    top_k: str = "0",
-    top_p: str = "1.0",
-    min_p: str = "0",
-    repetition_penalty: str = "1",
-    seed: str = "0",
-    samples: str = "1",
-    beams: str = "1",
-    length_penalty: str | None = None,
-    stop: Sequence[str] = (),
-) -> int:
+def run(checkpoint: str, prompt: str, max_tokens: int = 64, samples: int = 1, **knobs: Any) -> int:
     """Prints `samples` texts that go on from the prompt, and how fast they came.
 
     One text that a terminal shows appears while it is made.
+
+    Args:
+        knobs: of `DecodingConfig`.
     """
-    limit, count = whole("max_tokens", max_tokens), whole("samples", samples)
-    search = _beams(beams, length_penalty, count)
-    cold = 0.0 if search else TEMPERATURE
-    sampling = Sampling(
-        temperature=cold if temperature is None else number("temperature", temperature),
-        top_k=whole("top_k", top_k, least=0),
-        top_p=number("top_p", top_p),
-        min_p=number("min_p", min_p),
-        repetition_penalty=number("repetition_penalty", repetition_penalty),
-        seed=whole("seed", seed, least=0),
-    )
-    samplers.check(sampling)
-    if search:
-        searching.check(search, sampling)
-    end = [stopping.unescape(text) for text in stop]
+    knobs["stop"] = tuple(map(stopping.unescape, knobs.get("stop", ())))
+    cold = 0.0 if knobs.get("beams", 1) > 1 else TEMPERATURE
+    decoding = DecodingConfig(**{"temperature": cold} | knobs)
+    decodings.check(decoding, "generate")
+    if decoding.searches and samples > 1:
+        raise UserError(
+            f"--beams={decoding.beams} finds one text, so --samples={samples} would print it "
+            f"{samples} times; leave one of them out"
+        )
+    if "length_penalty" in knobs and not decoding.searches:
+        raise UserError(
+            f"--length_penalty={decoding.length_penalty:g} compares the texts of a beam search; "
+            "give --beams=4 with it, or leave it out"
+        )
     prompt = standard_input.texts({"prompt": prompt})["prompt"]
     loaded = require_head(load_model(checkpoint), checkpoint)
     require_generative(loaded, checkpoint)
@@ -59,20 +45,19 @@ def run(
     chat = loaded.task is not None and loaded.task.kind == "chat"
     asked = loaded.task.prompt({"text": prompt}) if chat else prompt
     tokens = decode.encode_prompt(tokenizer, asked)
-    _warn(loaded, len(tokens) + limit)
+    _warn(loaded, len(tokens) + max_tokens)
 
     def generate(new: int, watch: decode.Watch | None = None) -> decode.Generated:
         return decode.generate(
             loaded.params,
             loaded.model,
-            [tokens] * count,
+            [tokens] * samples,
             ends=tokenizer.ends,
             max_tokens=new,
-            sampling=sampling,
-            beams=search,
+            decoding=decoding,
             pattern=continues_with(loaded.objectives),
             allowed=decode.allowed_tokens(tokenizer),
-            room=limit,
+            room=max_tokens,
             watch=watch,
             every=TYPED if typed else decode.EVERY,
         )
@@ -83,10 +68,11 @@ def run(
 
     shown = f"{prompt}\n" if chat else prompt  # what the answer is printed behind
 
-    typed = sys.stdout.isatty() and count == 1 and search is None
+    typed = sys.stdout.isatty() and samples == 1 and not decoding.searches
     generate(1)  # compiles the program, so that the figures are those of decoding
     first = generate(1)
-    ends = decode.stopping_watch(tokenizer, [tokens] * count, end) if end else None
+    end = decoding.stop
+    ends = decode.stopping_watch(tokenizer, [tokens] * samples, end) if end else None
     if typed:
         stream = stopping.Stream(_type, end)
         _type(shown)
@@ -95,14 +81,14 @@ def run(
             stream.update(text(new))
             return ends is not None and ends(row, new)
 
-        made = generate(limit, watch)
+        made = generate(max_tokens, watch)
         stream.finish(text(made.tokens[0]))
         print()
     else:
-        made = generate(limit, None if search else ends)
+        made = generate(max_tokens, None if decoding.searches else ends)
         for index, new in enumerate(made.tokens):
-            if count > 1:
-                print(f"--- {index + 1} of {count}")
+            if samples > 1:
+                print(f"--- {index + 1} of {samples}")
             print(shown + stopping.cut(text(new), end))
     size = sum(map(len, made.tokens))
     print(
@@ -111,24 +97,6 @@ def run(
         file=sys.stderr,
     )
     return 0
-
-
-def _beams(beams: str, length_penalty: str | None, samples: int) -> Beams | None:
-    """None for one beam: that is greedy or drawn, as the other flags say."""
-    count = whole("beams", beams)
-    if count == 1:
-        if length_penalty is not None:
-            raise UserError(
-                f"--length_penalty={length_penalty} compares the texts of a beam search; "
-                "give --beams=4 with it, or leave it out"
-            )
-        return None
-    if samples > 1:
-        raise UserError(
-            f"--beams={count} finds one text, so --samples={samples} would print it {samples} "
-            "times; leave one of them out"
-        )
-    return Beams(count, number("length_penalty", length_penalty or "1"))
 
 
 def _type(text: str) -> None:

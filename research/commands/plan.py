@@ -3,41 +3,40 @@
 from collections.abc import Iterator
 
 from research import config as configs
-from research.errors import UserError
+from research.lab.planning import plan
+from research.lab.planning import topology as machines
+from research.lab.planning.chips import GIB
+from research.lab.planning.plan import Estimate, Plan
 from research.models import params as parameters
 from research.optim import groups
-from research.planning import plan
-from research.planning import topology as machines
-from research.planning.chips import GIB
-from research.planning.plan import Estimate, Plan
 from research.run.synthetic import STEPS
 from research.sharding import rules
-from research.verbs import number, whole
 
 DOES_NOT_FIT = 3  # exit code
 
 
 def run(
-    config: str, topology: str, overrides: dict[str, str], slices: str = "1", price: str = ""
+    config: str,
+    topology: str,
+    overrides: dict[str, str],
+    slices: int = 1,
+    price: float | None = None,
 ) -> int:
     """Compiles the steps for the topology and prints what they need; 3 if they do not fit.
 
     price: of one chip for one hour.
     """
-    count = whole("slices", slices)
-    cost = number("price", price) if price else None
-    if cost is not None and not cost >= 0:
-        raise UserError(f"--price={price} must be at least 0")
     loaded = configs.load(config, overrides)
-    devices = machines.devices(topology, count)
-    print(f"{config} on {f'{count} x ' if count > 1 else ''}{topology}", flush=True)
-    made = plan.make(loaded, devices, topology.partition(":")[0], count)
-    for line in report(made, cost):
+    devices = machines.devices(topology, slices)
+    print(f"{config} on {f'{slices} x ' if slices > 1 else ''}{topology}", flush=True)
+    made = plan.make(loaded, devices, topology.partition(":")[0], slices)
+    for line in report(made, price):
         print(line)
     if made.fits:
         return 0
     print("\ndoes not fit; compiled with one change at a time:", flush=True)
-    plan.try_remedies(made, loaded, devices, lambda line: print(line, flush=True))
+    for line in plan.tried(made, loaded, devices):
+        print(line, flush=True)
     return DOES_NOT_FIT
 
 

@@ -19,8 +19,8 @@ def run(
     overrides: dict[str, str],
     input: str = "",
     output: str = "",
-    fields: str = "",
-    skip_malformed: str = "",
+    fields: Mapping[str, str] | None = None,
+    skip_malformed: bool = False,
     format: str = "",
     **texts: str,
 ) -> int:
@@ -31,8 +31,7 @@ def run(
     (`input` "-", or a terminal where nothing else is given) are answered as they come.
 
     Args:
-        fields: our names -> the file's columns, as a dict, where they are not those of the
-            training's files.
+        fields: our names -> the file's columns, where they are not those of the training's files.
         overrides: of what decides how outputs are read (`splits.DECISIONS`).
         format: of the file (see `formats`); when empty, what its ending and first row say.
     """
@@ -44,7 +43,6 @@ def run(
     for flag, value in (("fields", fields), ("format", format)):
         if value and not input:
             raise UserError(f"predict: --{flag} is of a file: give --input too")
-    columns_asked = predictor.parsed_fields(fields)
     if skip_malformed and not input:
         raise UserError("predict: --skip_malformed is for the lines of a file: give --input too")
     skipped: list[UserError] = []
@@ -63,12 +61,12 @@ def run(
     texts = standard_input.texts(texts)
     loaded = require_head(splits.load(checkpoint, overrides, splits.DECISIONS), checkpoint)
     if live:
-        return _answer(loaded, typed, columns_asked, malformed)
+        return _answer(loaded, typed, fields or {}, malformed)
     rows: list[Row] = []
     if input:
         kind, left_out = predictor.kind_of(loaded), LeftOut()
         rows = list(files.rows(paths, malformed, format, document="line", kind=kind))
-        examples = _from_rows(loaded, rows, columns_asked, malformed, left_out)
+        examples = _from_rows(loaded, rows, fields or {}, malformed, left_out)
         if skipped:
             lines = len(skipped) + len(examples) + left_out.counts.total()
             print(f"skipped {len(skipped):,} of {lines:,} lines", file=sys.stderr)

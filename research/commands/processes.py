@@ -2,21 +2,23 @@
 
 import os
 import sys
+from collections.abc import Mapping
 
 from research.errors import UserError
 from research.sharding import processes
 from research.sharding.processes import Place
-from research.verbs import PROCESSES, whole
+from research.verbs import PROCESSES
 
 
-def join(coordinator: str, process_id: str, num_processes: str) -> None:
+def join(**flags: str | int) -> None:
     """Joins the other processes of this run, if it has any.
 
-    Without flags, jax's own cluster detection says so. --num_processes=1 is a run alone.
+    flags: those of `PROCESSES`; without any, jax's own cluster detection says so.
+    --num_processes=1 is a run alone.
 
     Raises UserError for flags that do not fit together.
     """
-    place = _place(coordinator, process_id, num_processes)
+    place = _place(flags)
     _say_if_bound()
     if place is not None:
         processes.join(place)
@@ -35,21 +37,20 @@ def _say_if_bound() -> None:
         )
 
 
-def _place(coordinator: str, process_id: str, num_processes: str) -> Place | None:
-    given = dict(zip(PROCESSES, (coordinator, process_id, num_processes), strict=True))
-    there = [f"--{name}={value}" for name, value in given.items() if value]
+def _place(flags: Mapping[str, str | int]) -> Place | None:
+    there = [f"--{name}={flags[name]}" for name in PROCESSES if name in flags]
     if not there:
         return processes.find()
     if there == ["--num_processes=1"]:
         return None
-    missing = [f"--{name}" for name, value in given.items() if not value]
+    missing = [f"--{name}" for name in PROCESSES if name not in flags]
     if missing:
         raise UserError(
             f"{' and '.join(there)} without {' and '.join(missing)}: each process of a run has all "
             "three, --coordinator=HOST:PORT (of process 0), --num_processes=N and its own "
             "--process_id from 0 to N - 1"
         )
-    count, process = whole("num_processes", num_processes), whole("process_id", process_id, 0)
+    coordinator, process, count = (flags[name] for name in PROCESSES)
     if process >= count:
         raise UserError(
             f"--process_id={process} with --num_processes={count}: they are counted from 0 to "

@@ -3,26 +3,20 @@
 import re
 
 from research import bucket
-from research.errors import UserError
-from research.experiments import page, sheets
-from research.experiments import report as reports
-from research.experiments import runs as made_runs
+from research.lab.reports import runs as made_runs
+from research.lab.reports import sheets, written
 from research.monitoring.starts import CONFIG
-from research.verbs import number
 
 FOLDER = "runs/report"
 PUT_ASIDE = re.compile(r"\.before-\d+$")  # what an experiment has made again since
 
 
-def run(runs: list[str], output: str = FOLDER, price: str = "") -> int:
+def run(runs: list[str], output: str = FOLDER, price: float = 0.0) -> int:
     """Writes tables, curves and differences of runs to a folder: Markdown, CSV, LaTeX, a page."""
-    worth = number("price", price) if price else 0.0
-    if worth < 0:
-        raise UserError(f"--price={price} must be at least 0")
     folders = [folder for run in runs for folder in _runs_of(run.rstrip("/"))]
-    made = made_runs.of_folders(folders, worth)
+    made = made_runs.of_folders(folders, price)
     folder = bucket.path(output)
-    files = reports.write(made, folder, page.render(made))
+    files = written.write(made, folder)
     for sheet in made.sheets:
         print(f"{sheet.title}\n\n{sheets.markdown(sheet)}\n")
     print(f"written to {', '.join(map(str, files))}")

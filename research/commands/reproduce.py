@@ -12,7 +12,7 @@ from etils import epath
 from research import bucket
 from research.config import Config, from_values
 from research.errors import UserError
-from research.experiments import lanes
+from research.lab.workers import lanes
 from research.monitoring import starts
 from research.monitoring.starts import CONFIG
 from research.monitoring.writers import METRICS, json_object, lines

@@ -1,16 +1,15 @@
 """`launch.py search`."""
 
-import dataclasses
 from pathlib import Path
 
 from research import bucket
-from research.experiments import curves, page, provenance, report, searcher, sheets
-from research.experiments import search as searches
-from research.experiments.curves import Drawn
-from research.experiments.report import Report
-from research.experiments.search import Search
-from research.experiments.sheets import Sheet, number
-from research.verbs import whole
+from research.lab import search as searches
+from research.lab.record import Record
+from research.lab.reports import curves, provenance, sheets, written
+from research.lab.reports.report import Report
+from research.lab.reports.sheets import Sheet, number
+from research.lab.search import Search
+from research.lab.workers import searcher
 
 STATES = {"COMPLETE": "", "PRUNED": "pruned", "FAIL": "failed"}
 NOTE = (
@@ -21,26 +20,17 @@ NOTE = (
 
 
 def run(
-    config: str, workdir: str = "", trials: str = "", parallel: str = "", devices: str = ""
+    config: str, workdir: str = "", trials: int = 0, parallel: int = 0, devices: int = 0
 ) -> int:
     """Makes the trials, prints them by their value, and writes report.md and the page."""
     search = searches.load(config)
     folder = bucket.path(workdir or f"runs/{search.name}")
-    outcome = searcher.run(
-        search,
-        config,
-        folder,
-        whole("trials", trials, 1) if trials else 0,
-        whole("parallel", parallel, 1) if parallel else 0,
-        whole("devices", devices, 1) if devices else 0,
-    )
+    outcome = searcher.run(search, config, folder, trials, parallel, devices)
     if outcome.interrupted:
         print("\nstopped. The same command goes on.")
         return 130
-    places = [Path(folder) / t.user_attrs[searches.FOLDER] for t in searches.over(outcome.study)]
-    drawn = curves.of_runs([Drawn(place, place.name) for place in places])
-    made = dataclasses.replace(_report(search, outcome, Path(folder)), curves=drawn)
-    files = report.write(made, Path(folder), page.render(made))
+    made = _report(search, outcome, Path(folder))
+    files = written.write(made, Path(folder))
     print(f"\n{sheets.markdown(made.sheets[0])}\n\nwritten to {', '.join(map(str, files))}")
     return 1 if outcome.failed else 0
 
@@ -71,8 +61,10 @@ def _report(search: Search, outcome: searcher.Outcome, folder: Path) -> Report:
     tables = [Sheet("Trials", header, rows, NOTE, "trials", data)]
     if len(have) > len(search.space) > 1 and len({trial.value for trial in have}) > 1:
         tables.append(_importance(outcome))
-    notes = provenance.about([folder / t.user_attrs[searches.FOLDER] for t in done])
-    return Report(search.name, tables, {}, notes)
+    names = [trial.user_attrs[searches.FOLDER] for trial in done]
+    records = [Record(folder / name, name) for name in names]
+    drawn = curves.of_runs(records)
+    return Report(search.name, tables, {}, provenance.about(records), curves=drawn)
 
 
 def _importance(outcome: searcher.Outcome) -> Sheet:

@@ -6,31 +6,29 @@ import sys
 from research import config as configs
 from research.config import Config
 from research.errors import UserError
-from research.launchers import launch
-from research.launchers.request import Request
-from research.verbs import whole
+from research.lab.launchers import launch
+from research.lab.launchers.request import Request
 
 
 def run(
     config: str,
     workdir: str,
     overrides: dict[str, str],
+    options: dict[str, str],
     on: str = launch.LOCAL,
-    dry_run: str = "",
-    rewind: str = "",
-    **options: str,
+    dry_run: bool = False,
+    rewind: int | None = None,
 ) -> int:
-    """Trains here or elsewhere, as `on` and its options ("on.zone", …) say."""
-    step = whole("rewind", rewind, least=0) if rewind else None
-    chosen = launch.check(on, options)
+    """Trains here or elsewhere, as `on` and its options say."""
+    launch.check(on, options)
     loaded = configs.load(config, overrides)
     flags = tuple(f"--config.{k}={v}" for k, v in overrides.items())
     if on == launch.LOCAL and not dry_run:
-        return _train(loaded, config, workdir, flags, step)
-    if step is not None:
+        return _train(loaded, config, workdir, flags, rewind)
+    if rewind is not None:
         raise UserError("train: --rewind is for a run that goes on here, without --on")
     request = Request("train", config, workdir, flags, (loaded,))
-    return launch.launch(request, on, chosen, bool(dry_run))
+    return launch.launch(request, on, options, dry_run)
 
 
 def _train(

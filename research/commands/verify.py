@@ -6,7 +6,7 @@ from research.checkpoints.folder import locate, steps_in
 
 def run(checkpoint: str) -> int:
     """Reads every step of a checkpoint whole and says which are good; 2 where one is not."""
-    directory, step = locate(checkpoint, None)
+    directory, step = locate(checkpoint)
     reasons = {}
     for number in steps_in(directory) if step is None else [step]:
         reasons[number] = checkpoint_arrays.damage(directory / str(number))

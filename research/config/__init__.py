@@ -5,23 +5,23 @@ A config file has `get_config(arg) -> ml_collections.ConfigDict`. Its keys are t
 `--config=FILE.py:arg` and `--config.key.key=value` change it further.
 """
 
-import ast
 import copy
 import dataclasses
 import json
+import sys
 import types
-import typing
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any
 
-from research.config import check, file, keys, schema
+from research.config import check, file, keys
 from research.config.schema import Config
 from research.data.config import with_held_out
 from research.data.sources import SourceConfig
 from research.errors import UserError, nearest
 from research.models import config as model_config
-from research.models.config import ModelConfig
+from research.objectives import config_class
 from research.tasks import TASKS
+from research.values import UnknownKeyError, convert, literal
 
 # Keys that may change between a run and its resumption: it stays the same run, if not always the
 # same to the last digit.
@@ -32,6 +32,9 @@ FREE_KEYS = (
     *("train.keep", "train.checkpoint_minutes", "train.on_bad_step", "train.bad_steps"),
     *("train.watchdog_seconds", "train.watchdog_factor", "train.check_saves"),
 )
+
+
+RENAMED = {"data.slots": "data.segments"}  # older names of keys, which are read for ever
 
 
 def is_free(key: str) -> bool:
@@ -50,7 +53,11 @@ def load(spec: str, overrides: Mapping[str, Any] | None = None) -> Config:
 
     Raises UserError for a missing or broken file, an unknown key or argument, a wrong type.
     """
-    return override(file.values(spec), overrides or {}, spec)
+    values, overrides = file.values(spec), dict(overrides or {})
+    for old, new in RENAMED.items():
+        if old in overrides or old in flat(values):
+            print(f"config.{old} is named config.{new} now", file=sys.stderr)
+    return override(values, overrides, spec)
 
 
 def override(
@@ -62,11 +69,26 @@ def override(
 
 def overridden(values: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
     """Nested dicts changed by `overrides`; a length of the run takes the place of the others."""
-    changed = copy.deepcopy(dict(values))
+    changed = renamed(values)
+    overrides = {RENAMED.get(path, path): value for path, value in overrides.items()}
     _drop_rivals(changed, overrides)
     # What is whole before its parts, in whichever order they were given.
     for path, value in sorted(overrides.items(), key=lambda item: item[0].count(".")):
-        _set(changed, path, _literal(value) if isinstance(value, str) else value)
+        _set(changed, path, literal(value) if isinstance(value, str) else value)
+    return changed
+
+
+def renamed(values: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy of nested dicts in which keys have the names of today. Raises UserError where one has
+    both of its names."""
+    changed = copy.deepcopy(dict(values))
+    for old, new in RENAMED.items():
+        (name, before), (_, now) = old.split("."), new.split(".")
+        group = changed.get(name)
+        if isinstance(group, dict) and before in group:
+            if now in group:
+                raise UserError(f"config.{old} is the older name of config.{new}; give one of them")
+            group[now] = group.pop(before)
     return changed
 
 
@@ -88,15 +110,15 @@ def arguments(arg: str, **defaults: Any) -> types.SimpleNamespace:
     found = dict(defaults)
     for item in filter(None, arg.split(",")):
         name, equals, text = item.partition("=")
-        fits = [n for n, value in defaults.items() if type(value) is type(_literal(name))]
+        fits = [n for n, value in defaults.items() if type(value) is type(literal(name))]
         if not equals and name not in defaults and fits:
             valid = ", ".join(defaults)
             raise UserError(f"config argument {name!r}: write {fits[0]}={name}; valid: {valid}")
         if name not in defaults:
-            raise UserError(f"config argument {name!r} is not known{_meant(name, defaults)}")
+            raise UserError(f"config argument {name!r} is not known{_meant(name, list(defaults))}")
         if not equals:
             raise UserError(f"config argument {name!r} needs a value: {name}=…")
-        found[name] = _convert(type(defaults[name]), _literal(text), f"argument {name}")
+        found[name] = convert(type(defaults[name]), literal(text), f"config argument {name}")
     return types.SimpleNamespace(**found)
 
 
@@ -105,12 +127,12 @@ def from_values(values: Mapping[str, Any], where: str = "config", to_run: bool =
 
     to_run False: the config in a checkpoint, which may name no data and no loss (an imported one).
     """
-    values = dict(values)
-    task = values.pop("task", None)
-    config = _convert(Config, values, "")
-    config = dataclasses.replace(config, data=with_held_out(config.data))
-    if task is not None:
-        config = dataclasses.replace(config, task=_task(task))
+    try:
+        config = _converted(values)
+    except UnknownKeyError as error:
+        key = f"{error.group}.{error.key}"
+        hint = _meant(key.removeprefix("config."), error.valid)
+        raise UserError(f"{key} is not a key{hint}") from error
     if to_run:
         check.check(config, where)
     return config
@@ -160,9 +182,34 @@ def changed_keys(config: Config) -> dict[str, Any]:
     return {key: value for key, value in values.items() if default.get(key) != value}
 
 
+def _converted(values: Mapping[str, Any]) -> Config:
+    values = {"model": {}} | renamed(values)
+    objective, task = values.pop("objective", None), values.pop("task", None)
+    config = convert(Config, values | {"model": _with_preset(values["model"])}, "config")
+    return dataclasses.replace(
+        config,
+        data=with_held_out(config.data),
+        objective=convert(config_class() | None, objective, "config.objective"),
+        task=None if task is None else _task(task),
+    )
+
+
+def _with_preset(model: Any) -> Any:
+    """The keys of a model over those of its preset. Raises UserError for an unknown preset."""
+    if not isinstance(model, Mapping):
+        return model
+    preset, written = model.get("preset", ""), model.keys() - {"preset"}
+    if preset == "checkpoint":
+        # A key set to its default changes the checkpoint's value as any other does.
+        return {"given": tuple(sorted(written)), **model}
+    if not isinstance(preset, str) or not preset:
+        return model
+    return dataclasses.asdict(model_config.preset(preset)) | dict(model)
+
+
 def _task(values: Any) -> Any:
     if not isinstance(values, Mapping):
-        raise _wrong("task", values, "a group of keys, such as task.name")
+        raise UserError(f"config.task={values!r} must be a group of keys, such as task.name")
     values = dict(values)
     name = values.pop("name", None)
     if not isinstance(name, str) or name not in TASKS:
@@ -171,18 +218,7 @@ def _task(values: Any) -> Any:
     if isinstance(labels, list | tuple):  # numbers and truths, as a row's are
         text = (str(x).lower() if isinstance(x, bool) else x for x in labels)
         values["labels"] = [str(x) if isinstance(x, int | float) else x for x in text]
-    return _convert(TASKS[name].Options, values, "task")
-
-
-def _literal(text: str) -> Any:
-    """A command line's text as a Python value; what is not a literal is a string."""
-    words = {"true": True, "false": False, "none": None}
-    if text.lower() in words:
-        return words[text.lower()]
-    try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        return text
+    return convert(TASKS[name].Options, values, "config.task")
 
 
 def _set(values: dict[str, Any], path: str, value: Any) -> None:
@@ -201,89 +237,11 @@ def _set(values: dict[str, Any], path: str, value: Any) -> None:
     at[last] = value
 
 
-def _convert(kind: Any, value: Any, path: str) -> Any:
-    """`value` as `kind`, which is a type annotation of a config dataclass."""
-    origin, args = typing.get_origin(kind), typing.get_args(kind)
-    if kind is Any:
-        return value
-    if origin in (typing.Union, types.UnionType):
-        if value is None and type(None) in args:
-            return None
-        words = (word for a in args if typing.get_origin(a) is Literal for word in a.__args__)
-        if isinstance(value, str) and value in words:
-            return value
-        return _convert(next(a for a in args if a is not type(None)), value, path)
-    if origin is Literal:
-        if value is None and "none" in args:  # on the command line none means None
-            return "none"
-        if value not in args:
-            raise UserError(f"config.{path}={value!r} is not valid{nearest(str(value), args)}")
-        return value
-    if dataclasses.is_dataclass(kind):
-        return _dataclass(kind, value, path)
-    if origin is tuple:
-        if not isinstance(value, list | tuple):
-            raise _wrong(path, value, """a list, such as '["a", "b"]'""")
-        return tuple(_convert(args[0], v, f"{path}[{i}]") for i, v in enumerate(value))
-    if origin is not None and issubclass(origin, Mapping):
-        if not value:
-            return ()  # as the default, which has to be hashable
-        if not isinstance(value, Mapping):
-            raise _wrong(path, value, "a dict")
-        return {k: _convert(args[1], v, f"{path}.{k}") for k, v in value.items()}
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if type(value) is not kind:
-        raise _wrong(
-            path,
-            value,
-            {int: "a whole number", float: "a number", str: "a string", bool: "true or false"}[
-                kind
-            ],
-        )
-    return value
-
-
-def _wrong(path: str, value: Any, expected: str) -> UserError:
-    return UserError(f"config.{path} must be {expected}, not {value!r} ({type(value).__name__})")
-
-
-def _meant(key: str, fields: Mapping[str, Any]) -> str:
+def _meant(key: str, valid: list[str]) -> str:
     """Which key of another group is meant, or else which of the same group."""
     others = [f"config.{other}" for other in keys.meant(key) if other != key]
     return (
         f"; did you mean {' or '.join(others)}?"
         if others
-        else nearest(key.rpartition(".")[2], fields)
+        else nearest(key.rpartition(".")[2], valid)
     )
-
-
-def _dataclass(kind: type, value: Any, path: str) -> Any:
-    if kind is SourceConfig and isinstance(value, str):
-        value = {"name": value}
-    if dataclasses.is_dataclass(value):
-        value = {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
-    if not isinstance(value, Mapping):
-        raise _wrong(path, value, "a group of keys")
-    hints = schema.hints(kind)
-    fields = {f.name: f for f in dataclasses.fields(kind)}
-    dot = f"{path}." if path else ""
-    for name in value:
-        if name not in fields:
-            raise UserError(f"config.{dot}{name} is not a key{_meant(dot + name, fields)}")
-    found = {n: _convert(hints[n], v, f"{dot}{n}") for n, v in value.items()}
-    missing = [
-        n
-        for n, f in fields.items()
-        if n not in found
-        and f.default is dataclasses.MISSING
-        and f.default_factory is dataclasses.MISSING
-    ]
-    if missing:
-        raise UserError(f"config.{dot}{missing[0]} is missing")
-    if kind is ModelConfig and found.get("preset") == "checkpoint":
-        # A key set to its default changes the checkpoint's value as any other does.
-        found.setdefault("given", tuple(sorted(found.keys() - {"preset"})))
-    if kind is ModelConfig and found.get("preset", "") not in ("", "checkpoint"):
-        return dataclasses.replace(model_config.preset(found["preset"]), **found)
-    return kind(**found)

@@ -1,17 +1,15 @@
 """Every key of a config, with its default and its meaning from the docstrings of its classes."""
 
 import dataclasses
-import inspect
 import types
 import typing
 from collections.abc import Iterator
 from typing import Any, Literal
 
-import docstring_parser
-
-from research.config import schema
+from research import values
 from research.config.schema import Config
 from research.data.sources import SourceConfig
+from research.objectives import config_class
 from research.tasks import TASKS
 
 REQUIRED = "required"  # in place of a default
@@ -63,6 +61,7 @@ SYNONYMS = {
     "optim": "optimizer.name",
     "mask_rate": "masked_lm.rate",
     "mlm_probability": "masked_lm.rate",
+    "slots": "segments",
     "checkpoint": "init_from",
     "resume_from": "init_from",
     "model_name_or_path": "init_from",
@@ -71,16 +70,17 @@ SYNONYMS = {
 
 @dataclasses.dataclass(frozen=True)
 class Key:
-    """default: the value where a config file says nothing; choices: the valid ones, of a few."""
+    """default: the value where a config file says nothing; valid: a sentence that says what the
+    type alone does not."""
 
     default: Any
     meaning: str
-    choices: tuple[Any, ...] = ()
+    valid: str = ""
 
 
 def of_task(name: str) -> dict[str, Key]:
     """The keys of a task, "task.labels" -> Key."""
-    names = Key(REQUIRED, "which task it is", tuple(TASKS))
+    names = Key(REQUIRED, "which task it is.", _valid(Literal[*TASKS]))
     return {"task.name": names} | dict(_keys(TASKS[name].Options, "task."))
 
 
@@ -100,10 +100,16 @@ def meant(path: str) -> list[str]:
     return [key for key in keys if f".{key}".endswith(wanted)]
 
 
+def _valid(annotation: Any) -> str:
+    if typing.get_origin(annotation) is Literal:
+        return f"One of {', '.join(map(str, typing.get_args(annotation)))}."
+    ranged = any(isinstance(rule, values.Range) for rule in typing.get_args(annotation))
+    return f"{values.meant(annotation).capitalize()}." if ranged else ""
+
+
 def _keys(kind: type, prefix: str) -> Iterator[tuple[str, Key]]:
-    text = docstring_parser.parse(inspect.cleandoc(kind.__doc__)).params
-    meanings = {part.arg_name: " ".join(part.description.split()) for part in text}
-    hints = schema.hints(kind)
+    meanings = values.meanings(kind)
+    hints = values.hints(kind) | ({"objective": config_class() | None} if kind is Config else {})
     for field in dataclasses.fields(kind):
         annotation = hints[field.name]
         if isinstance(annotation, types.UnionType):
@@ -111,8 +117,7 @@ def _keys(kind: type, prefix: str) -> Iterator[tuple[str, Key]]:
         default = REQUIRED if field.default is dataclasses.MISSING else field.default
         is_group = dataclasses.is_dataclass(annotation) and annotation is not SourceConfig
         if not is_group or default is None:  # one that may be left out
-            choices = typing.get_args(annotation)
-            choices = choices if typing.get_origin(annotation) is Literal else ()
-            yield f"{prefix}{field.name}", Key(default, meanings.get(field.name, ""), choices)
+            key = Key(default, meanings.get(field.name, ""), _valid(annotation))
+            yield f"{prefix}{field.name}", key
         if is_group:
             yield from _keys(annotation, f"{prefix}{field.name}.")

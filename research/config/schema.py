@@ -1,14 +1,13 @@
 """The keys of a config: the dataclasses that a config file's values become."""
 
 import dataclasses
-import typing
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from research.data.config import DataConfig, TokenizerConfig
 from research.models.config import ModelConfig
-from research.objectives import config_class
 from research.optim.optimizer import OptimizerConfig
 from research.sharding.mesh import MeshConfig
+from research.values import Amount, Count, Range, Seed, Size
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,29 +51,29 @@ class TrainConfig:
       deterministic: on GPU the same numbers each time, for slower steps.
     """
 
-    batch_size: int = 4096
-    steps: int = 0
-    epochs: float = 0.0
-    examples: int = 0
-    tokens: int = 0
-    accumulation: int = 1
-    log_every: int = 20
-    eval_every: int = 0
-    eval_epochs: float = 0.0
-    eval_batches: int = 0
-    samples: int = 0
+    batch_size: Size = 4096
+    steps: Count = 0
+    epochs: Amount = 0.0
+    examples: Count = 0
+    tokens: Count = 0
+    accumulation: Size = 1
+    log_every: Size = 20
+    eval_every: Count = 0
+    eval_epochs: Amount = 0.0
+    eval_batches: Count = 0
+    samples: Count = 0
     best: str = ""
-    patience: int = 0
-    checkpoint_every: int = 0
-    checkpoint_minutes: float = 10.0
-    keep: int = 2
+    patience: Count = 0
+    checkpoint_every: Count = 0
+    checkpoint_minutes: Amount = 10.0
+    keep: Size = 2
     on_bad_step: Literal["stop", "skip", "rollback"] = "stop"
-    bad_steps: int = 20
-    spike: float = 0.0
+    bad_steps: Size = 20
+    spike: Amount = 0.0
     check_saves: bool = True
     wandb: str = ""
-    watchdog_seconds: float = 600.0
-    watchdog_factor: float = 20.0
+    watchdog_seconds: Amount = 600.0
+    watchdog_factor: Annotated[float, Range(1)] = 20.0
     deterministic: bool = False
 
     @property
@@ -102,7 +101,7 @@ class Config:
       mesh: how devices share the work.
     """
 
-    seed: int = 0
+    seed: Seed = 0
     init_from: str = ""
     init: Literal["restore", "fresh"] = "restore"
     tokenizer: TokenizerConfig = TokenizerConfig()
@@ -113,9 +112,3 @@ class Config:
     optimizer: OptimizerConfig = OptimizerConfig()
     train: TrainConfig = TrainConfig()
     mesh: MeshConfig = MeshConfig()
-
-
-def hints(kind: type) -> dict[str, Any]:
-    """The types of a dataclass's keys; `objective` has those of the objectives that there are."""
-    own = typing.get_type_hints(kind)
-    return own | ({"objective": config_class() | None} if kind is Config else {})

@@ -3,6 +3,7 @@
 Layouts: transformers' modeling_bert.py, modeling_roberta.py, modeling_distilbert.py.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 from research.convert.family import (
@@ -11,6 +12,7 @@ from research.convert.family import (
     Family,
     HfConfig,
     Keys,
+    encoder_classes,
     only,
     read_keys,
     write_keys,
@@ -20,7 +22,7 @@ from research.models.config import ModelConfig
 from research.models.params import STACKED
 
 OFFSET = 2  # RoBERTa's positions count from the padding token's id, 1, on
-
+CLASSIFIERS = ("sequence_classification", "token_classification", "multiple_choice")
 
 BERT_KEYS: Keys = {
     **SIZES,
@@ -45,7 +47,7 @@ DISTILBERT_KEYS: Keys = {
 }
 
 
-def _embeddings(model: ModelConfig, prefix: str, offset: int) -> list[Rule]:
+def _embeddings(model: ModelConfig, prefix: str, offset: int = 0) -> list[Rule]:
     e = "backbone/embedding"
     positions = Table(model.max_positions, offset)
     return [
@@ -83,21 +85,20 @@ def _masked_lm(model: ModelConfig, transform: str, its_norm: str, bias: str) -> 
     ]
 
 
-def _bert_rules(model: ModelConfig, name: str) -> list[Rule]:
-    prefix = "" if name == "BertModel" else "bert."
-    classifier = {
-        "BertForSequenceClassification": "sequence_classification",
-        "BertForTokenClassification": "token_classification",
-        "BertForMultipleChoice": "multiple_choice",
-    }.get(name, "")
+def _classifiers(heads: Sequence[str] = CLASSIFIERS) -> list[Rule]:
+    """Of which a class has one at most."""
+    return [rule for head in heads for rule in dense("classifier", f"heads/{head}/output")]
+
+
+def _bert_rules(model: ModelConfig, prefix: str, heads: Sequence[str]) -> list[Rule]:
     transform = "cls.predictions.transform"
     return [
-        *_embeddings(model, prefix, 0),
+        *_embeddings(model, prefix),
         *_blocks(prefix),
         *dense(f"{prefix}pooler.dense", "backbone/pooler/dense"),
         *_masked_lm(model, f"{transform}.dense", f"{transform}.LayerNorm", "cls.predictions.bias"),
         *dense("cls.seq_relationship", "heads/next_sentence/output"),
-        *(dense("classifier", f"heads/{classifier}/output") if classifier else []),
+        *_classifiers(),
         *dense("qa_outputs", "heads/span_qa/output"),
     ]
 
@@ -116,14 +117,9 @@ def _bert_model(hf: HfConfig) -> ModelConfig:
 BERT = Family(
     model_type="bert",
     classes={
-        "BertModel": (),
+        **encoder_classes("Bert"),
         "BertForPreTraining": ("masked_lm", "next_sentence"),
-        "BertForMaskedLM": ("masked_lm",),
         "BertForNextSentencePrediction": ("next_sentence",),
-        "BertForSequenceClassification": ("sequence_classification",),
-        "BertForTokenClassification": ("token_classification",),
-        "BertForMultipleChoice": ("multiple_choice",),
-        "BertForQuestionAnswering": ("span_qa",),
     },
     prefix="bert.",
     pooled=(
@@ -148,22 +144,17 @@ BERT = Family(
 # RoBERTa (Liu et al. 2019, arXiv:1907.11692)
 
 
-def _roberta_rules(model: ModelConfig, name: str) -> list[Rule]:
-    prefix = "" if name == "RobertaModel" else "roberta."
+def _roberta_rules(model: ModelConfig, prefix: str, heads: Sequence[str]) -> list[Rule]:
     # Its sequence classifier brings the dense layer that BERT has in the pooler.
-    sequence = name == "RobertaForSequenceClassification"
+    sequence = "sequence_classification" in heads
     pooler = "classifier.dense" if sequence else f"{prefix}pooler.dense"
-    classifier = {
-        "RobertaForTokenClassification": "token_classification",
-        "RobertaForMultipleChoice": "multiple_choice",
-    }.get(name, "")
     return [
         *_embeddings(model, prefix, OFFSET),
         *_blocks(prefix),
         *dense(pooler, "backbone/pooler/dense"),
         *_masked_lm(model, "lm_head.dense", "lm_head.layer_norm", "lm_head.bias"),
-        *(dense("classifier.out_proj", "heads/sequence_classification/output") if sequence else []),
-        *(dense("classifier", f"heads/{classifier}/output") if classifier else []),
+        *dense("classifier.out_proj", "heads/sequence_classification/output"),
+        *_classifiers(CLASSIFIERS[1:]),
         *dense("qa_outputs", "heads/span_qa/output"),
     ]
 
@@ -187,14 +178,7 @@ def _roberta_hf(model: ModelConfig) -> dict[str, Any]:
 
 ROBERTA = Family(
     model_type="roberta",
-    classes={
-        "RobertaModel": (),
-        "RobertaForMaskedLM": ("masked_lm",),
-        "RobertaForSequenceClassification": ("sequence_classification",),
-        "RobertaForTokenClassification": ("token_classification",),
-        "RobertaForMultipleChoice": ("multiple_choice",),
-        "RobertaForQuestionAnswering": ("span_qa",),
-    },
+    classes=encoder_classes("Roberta"),
     prefix="roberta.",
     pooled=("RobertaModel", "RobertaForSequenceClassification", "RobertaForMultipleChoice"),
     poolings={"pooler": ""},
@@ -213,23 +197,10 @@ ROBERTA = Family(
 # DistilBERT (Sanh et al. 2019, arXiv:1910.01108)
 
 
-def _distilbert_rules(model: ModelConfig, name: str) -> list[Rule]:
-    prefix = "" if name == "DistilBertModel" else "distilbert."
+def _distilbert_rules(model: ModelConfig, prefix: str, heads: Sequence[str]) -> list[Rule]:
     at = f"{prefix}transformer.layer.{{layer}}."
-    e = "backbone/embedding"
-    classifier = {
-        "DistilBertForSequenceClassification": "sequence_classification",
-        "DistilBertForTokenClassification": "token_classification",
-        "DistilBertForMultipleChoice": "multiple_choice",
-    }.get(name, "")
     return [
-        Rule(f"{prefix}embeddings.word_embeddings.weight", (f"{e}/word",), Table(model.vocab_size)),
-        Rule(
-            f"{prefix}embeddings.position_embeddings.weight",
-            (f"{e}/position",),
-            Table(model.max_positions),
-        ),
-        *norm(f"{prefix}embeddings.LayerNorm", f"{e}/norm"),
+        *_embeddings(model, prefix),
         *dense(f"{at}attention.q_lin", f"{STACKED}attention/query"),
         *dense(f"{at}attention.k_lin", f"{STACKED}attention/key"),
         *dense(f"{at}attention.v_lin", f"{STACKED}attention/value"),
@@ -240,7 +211,7 @@ def _distilbert_rules(model: ModelConfig, name: str) -> list[Rule]:
         *norm(f"{at}output_layer_norm", f"{STACKED}mlp_norm"),
         *dense("pre_classifier", "backbone/pooler/dense"),
         *_masked_lm(model, "vocab_transform", "vocab_layer_norm", "vocab_projector.bias"),
-        *(dense("classifier", f"heads/{classifier}/output") if classifier else []),
+        *_classifiers(),
         *dense("qa_outputs", "heads/span_qa/output"),
     ]
 
@@ -258,14 +229,7 @@ def _distilbert_model(hf: HfConfig) -> ModelConfig:
 
 DISTILBERT = Family(
     model_type="distilbert",
-    classes={
-        "DistilBertModel": (),
-        "DistilBertForMaskedLM": ("masked_lm",),
-        "DistilBertForSequenceClassification": ("sequence_classification",),
-        "DistilBertForTokenClassification": ("token_classification",),
-        "DistilBertForMultipleChoice": ("multiple_choice",),
-        "DistilBertForQuestionAnswering": ("span_qa",),
-    },
+    classes=encoder_classes("DistilBert"),
     prefix="distilbert.",
     pooled=("DistilBertForSequenceClassification", "DistilBertForMultipleChoice"),
     poolings={"pooler": ""},

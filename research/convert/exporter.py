@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +13,9 @@ from research.convert import mapping
 from research.convert.card import model_card
 from research.convert.families import FAMILIES
 from research.convert.family import Family
-from research.convert.folder import require_free
+from research.convert.folder import appearing, require_free
 from research.convert.sentence_folder import files
+from research.data.frame import Frame
 from research.data.tokenizer import Tokenizer
 from research.errors import UserError
 from research.evaluation.embedding import recipe_of
@@ -52,43 +52,25 @@ def export(path: str, output: str) -> Exported:
         left_out += tuple(p for p in params if p.startswith(f"heads/{head}/"))
     kept = {p: np.asarray(jax.device_get(x)) for p, x in params.items() if p not in left_out}
     model = dataclasses.replace(loaded.model, pooler=bool(pooler) and name in family.pooled)
-    rules = mapping.active(family.rules(model, name), kept)
-    tensors = mapping.write(
-        kept, rules, model.layers, lambda path, layer: family.skip(model, path, layer)
-    )
+    rules = mapping.active(family.rules_of(model, name), kept)
+    tensors = mapping.write(kept, rules, model.layers, family.skip)
     config = {"architectures": [name], "model_type": family.model_type, "dtype": "float32"}
     config |= family.to_hf(model) | _labels(loaded, family) | _special_ids(loaded.tokenizer)
-    card = model_card(loaded, name, output, path)
+    values = {"config.json": config, "tokenizer_config.json": _tokenizer_config(loaded)}
+    if recipe := recipe_of(loaded):
+        values |= files(recipe, loaded.model.width, _max_length(loaded))
+    texts = {file: json.dumps(value, indent=2) + "\n" for file, value in values.items()}
+    texts["tokenizer.json"] = _tokenizer_json(loaded)
+    texts["README.md"] = model_card(loaded, name, output, path)
 
-    part = folder.with_name(f"{folder.name}.part")
-    try:
-        _write(part, loaded, config, tensors, card)
-        if folder.exists():
-            folder.rmdir()
-        part.rename(folder)
-    except BaseException:
-        shutil.rmtree(part, ignore_errors=True)
-        raise
+    with appearing(folder) as part:
+        for file, text in texts.items():
+            (part / file).parent.mkdir(exist_ok=True)
+            (part / file).write_text(text, encoding="utf-8")
+        save_file(tensors, part / "model.safetensors", metadata={"format": "pt"})
+        # The library makes it readable by its owner alone; the other files follow the umask.
+        (part / "model.safetensors").chmod((part / "config.json").stat().st_mode)
     return Exported(name, left_out)
-
-
-def _write(
-    part: Path, loaded: Loaded, config: dict[str, Any], tensors: dict[str, np.ndarray], card: str
-) -> None:
-    part.mkdir(parents=True, exist_ok=True)
-    (part / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-    save_file(tensors, part / "model.safetensors", metadata={"format": "pt"})
-    # The library makes it readable by its owner alone; the other files follow the umask.
-    (part / "model.safetensors").chmod((part / "config.json").stat().st_mode)
-    (part / "tokenizer.json").write_text(_tokenizer_json(loaded), encoding="utf-8")
-    text = json.dumps(_tokenizer_config(loaded), indent=2)
-    (part / "tokenizer_config.json").write_text(text + "\n", encoding="utf-8")
-    (part / "README.md").write_text(card, encoding="utf-8")
-    recipe = recipe_of(loaded)
-    if recipe is not None:
-        for name, content in files(recipe, loaded.model.width, _max_length(loaded)).items():
-            (part / name).parent.mkdir(exist_ok=True)
-            (part / name).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
 def _max_length(loaded: Loaded) -> int:
@@ -148,21 +130,15 @@ def _differences(model: ModelConfig, family: Family) -> list[str]:
         theirs = family.to_model(hf)
     except (UserError, KeyError) as error:
         return [str(error)]
-    theirs = dataclasses.replace(theirs, pooler=model.pooler)
-    if not model.pooler:
-        theirs = dataclasses.replace(theirs, pooler_activation=model.pooler_activation)
-    if not theirs.window:
-        theirs = dataclasses.replace(
-            theirs, global_every=model.global_every, local_rope_base=model.local_rope_base
-        )
-    if theirs.positions != "rope" and model.positions != "rope":
-        theirs = dataclasses.replace(theirs, rope_base=model.rope_base)
-    if theirs.key_heads == model.key_heads:
-        theirs = dataclasses.replace(theirs, kv_heads=model.kv_heads)
+    unread = {"pooler"}  # keys that make no difference here
+    unread |= set() if model.pooler else {"pooler_activation"}
+    unread |= set() if theirs.window else {"global_every", "local_rope_base"}
+    unread |= set() if "rope" in (theirs.positions, model.positions) else {"rope_base"}
+    unread |= {"kv_heads"} if theirs.key_heads == model.key_heads else set()
     return [
         f"{key} {getattr(model, key)!r} (there {getattr(theirs, key)!r})"
         for key in SHAPE_KEYS
-        if getattr(model, key) != getattr(theirs, key)
+        if key not in unread and getattr(model, key) != getattr(theirs, key)
     ]
 
 
@@ -191,17 +167,17 @@ def _labels(loaded: Loaded, family: Family) -> dict[str, Any]:
     task = loaded.config.task
     if task is None:
         return {}
-    found: dict[str, Any] = {}
+    keys: dict[str, Any] = {}
     labels = ("LABEL_0",) if loaded.task.name == "regression" else getattr(task, "labels", ())
     if labels:
-        found["id2label"] = {str(i): label for i, label in enumerate(labels)}
-        found["label2id"] = {label: i for i, label in enumerate(labels)}
+        keys["id2label"] = {str(i): label for i, label in enumerate(labels)}
+        keys["label2id"] = {label: i for i, label in enumerate(labels)}
     if loaded.task.name in PROBLEMS:
-        found["problem_type"] = PROBLEMS[loaded.task.name]
+        keys["problem_type"] = PROBLEMS[loaded.task.name]
     if family.model_type == "modernbert" and hasattr(task, "pooling"):
         pooling = pooled.chosen(task.pooling, loaded.model)
-        found["classifier_pooling"] = family.poolings[pooling]
-    return found
+        keys["classifier_pooling"] = family.poolings[pooling]
+    return keys
 
 
 def _roles(tokenizer: Tokenizer) -> dict[str, int]:
@@ -247,14 +223,14 @@ def _tokenizer_json(loaded: Loaded) -> str:
     """Our tokenizer.json, with the special tokens that the model was trained with around a text."""
     tokenizer = loaded.tokenizer
     text = tokenizer.library_json()
-    if tokenizer.own_frame or not _framed(loaded):
+    frames = () if tokenizer.own_frame else _frames(loaded)
+    if not frames:
         return text
-    single, pair = tokenizer.frame(1), tokenizer.frame(2)
-    names = {number: tokenizer.token(number) for part in pair.ids for number in part}
+    names = {number: tokenizer.token(number) for part in frames[1].ids for number in part}
     template = {
         "type": "TemplateProcessing",
-        "single": single.to_json(names),
-        "pair": pair.to_json(names),
+        "single": frames[0].to_json(names),
+        "pair": frames[1].to_json(names),
         "special_tokens": {
             name: {"id": name, "ids": [number], "tokens": [name]} for number, name in names.items()
         },
@@ -262,9 +238,17 @@ def _tokenizer_json(loaded: Loaded) -> str:
     return json.dumps(json.loads(text) | {"post_processor": template}, ensure_ascii=False)
 
 
-def _framed(loaded: Loaded) -> bool:
-    """Whether its texts stood between special tokens, as a prompt that is continued does not."""
-    if loaded.task is not None:
-        return not loaded.task.prompt
-    causal = any(objective.pattern != "full" for objective in loaded.objectives)
-    return not causal and loaded.tokenizer.cls is not None
+def _frames(loaded: Loaded) -> tuple[Frame, ...]:
+    """What stood around one text and around two. A text that is continued has a beginning alone; of
+    a mixture that had both kinds, and without tokens for it, there is none."""
+    tokenizer, task = loaded.tokenizer, loaded.task
+    causal = [objective.pattern != "full" for objective in loaded.objectives]
+    if task.generates if task is not None else causal and all(causal):
+        begin = tokenizer.begin("a text that is continued begins with it")
+        return tuple(
+            Frame((begin, *[()] * texts), ((0,) * len(begin), *[()] * texts), (0,) * texts)
+            for texts in (1, 2)
+        )
+    if task is not None or (not any(causal) and tokenizer.cls is not None):
+        return tokenizer.frame(1), tokenizer.frame(2)
+    return ()

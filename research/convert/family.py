@@ -23,12 +23,13 @@ class Family:
         it under "classifier_pooling"; the first is its default.
     to_model: config.json -> our shape, whose pooler is there if the tensors are.
     to_hf: our shape -> the keys of config.json that say it.
-    rules: our shape and class -> rules for the backbone (with the prefix) and all heads.
+    rules: our shape, the prefix in a class and our heads in it -> rules for the backbone and for
+        all heads that any class has.
     pattern: of the attention, for the class without heads.
     ignored: patterns of tensors that hold nothing learnt.
     pad: the id that padding must have, where positions are counted by it.
     copies: tensors that some files have, and what they have to be the same as.
-    skip: (model, path, layer) -> whether the family has no such tensor in that layer.
+    skip: (path, layer) -> whether the family has no such tensor in that layer.
     """
 
     model_type: str
@@ -38,12 +39,12 @@ class Family:
     poolings: Mapping[str, str]
     to_model: Callable[[HfConfig], ModelConfig]
     to_hf: Callable[[ModelConfig], dict[str, Any]]
-    rules: Callable[[ModelConfig, str], Sequence[Rule]]
+    rules: Callable[[ModelConfig, str, Sequence[str]], Sequence[Rule]]
     pattern: Pattern = "full"
     ignored: tuple[str, ...] = ()
     pad: int | None = None
     copies: Mapping[str, str] = dataclasses.field(default_factory=dict)
-    skip: Callable[[ModelConfig, str, int], bool] = lambda model, path, layer: False
+    skip: Callable[[str, int], bool] = lambda path, layer: False
 
     def heads_of(self, name: str) -> tuple[str, ...]:
         """Our heads in one of the library's classes. Raises UserError for an unknown class."""
@@ -54,13 +55,18 @@ class Family:
             )
         return self.classes[name]
 
+    def rules_of(self, model: ModelConfig, name: str) -> Sequence[Rule]:
+        """The rules for one of the library's classes."""
+        heads = self.classes[name]
+        return self.rules(model, self.prefix if heads else "", heads)
+
     def pooling(self, hf: HfConfig) -> str:
         """Our name of the pooling that config.json says. Raises UserError for an unknown one."""
-        given = hf.get("classifier_pooling")
+        wanted = hf.get("classifier_pooling")
         for ours, theirs in self.poolings.items():
-            if given is None or given == theirs:
+            if wanted is None or wanted == theirs:
                 return ours
-        raise UserError(f"config.json: classifier_pooling={given!r} is not supported")
+        raise UserError(f"config.json: classifier_pooling={wanted!r} is not supported")
 
     def class_with(self, heads: Sequence[str]) -> str | None:
         """The class with exactly these of our heads; None if the library has none."""
@@ -68,6 +74,21 @@ class Family:
             if set(its) == set(heads):
                 return name
         return None
+
+
+ENCODER_HEADS = {  # what the library calls a class with a head -> our head
+    "MaskedLM": "masked_lm",
+    "SequenceClassification": "sequence_classification",
+    "TokenClassification": "token_classification",
+    "MultipleChoice": "multiple_choice",
+    "QuestionAnswering": "span_qa",
+}
+
+
+def encoder_classes(name: str) -> dict[str, tuple[str, ...]]:
+    """The classes that most encoders have, as `Family.classes`."""
+    with_head = {f"{name}For{kind}": (head,) for kind, head in ENCODER_HEADS.items()}
+    return {f"{name}Model": ()} | with_head
 
 
 def only(hf: HfConfig, key: str, *allowed: Any, where: str = "config.json") -> None:
@@ -120,22 +141,22 @@ SIZES: Keys = {
 
 def read_keys(hf: HfConfig, keys: Keys) -> dict[str, Any]:
     """Values of a ModelConfig. Raises UserError for a key that lacks, or an unknown activation."""
-    found = {}
+    values = {}
     for ours, (theirs, default) in keys.items():
-        found[ours] = need(hf, theirs) if default is REQUIRED else hf.get(theirs, default)
+        values[ours] = need(hf, theirs) if default is REQUIRED else hf.get(theirs, default)
         if ours == "activation":
-            if found[ours] not in ACTIVATIONS:
+            if values[ours] not in ACTIVATIONS:
                 raise UserError(
-                    f"config.json: {theirs}={found[ours]!r} is not supported"
-                    f"{nearest(str(found[ours]), ACTIVATIONS)}"
+                    f"config.json: {theirs}={values[ours]!r} is not supported"
+                    f"{nearest(str(values[ours]), ACTIVATIONS)}"
                 )
-            found[ours] = ACTIVATIONS[found[ours]]
-    return found
+            values[ours] = ACTIVATIONS[values[ours]]
+    return values
 
 
 def write_keys(model: ModelConfig, keys: Keys) -> dict[str, Any]:
     """The same keys of config.json from a ModelConfig."""
-    found = {theirs: getattr(model, ours) for ours, (theirs, _) in keys.items()}
+    values = {theirs: getattr(model, ours) for ours, (theirs, _) in keys.items()}
     if "activation" in keys:
-        found[keys["activation"][0]] = NAMES[model.activation]
-    return found
+        values[keys["activation"][0]] = NAMES[model.activation]
+    return values

@@ -1,9 +1,11 @@
 """A folder in the Hugging Face library's layout: config.json, safetensors, tokenizer files."""
 
+import contextlib
 import dataclasses
 import json
 import re
-from collections.abc import Callable, Iterable
+import shutil
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -112,13 +114,7 @@ def _json(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise UserError(f"{path} is missing; a checkpoint's folder has config.json, {WEIGHTS} and "
                         "the tokenizer's files")  # fmt: skip
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UserError(f"{path}: no JSON ({error})") from error
-    if not isinstance(found, dict):
-        raise UserError(f"{path}: expected an object of keys")
-    return found
+    return sentence_folder.read_json(path, {})
 
 
 def _chat_template(folder: Path) -> Any:
@@ -139,10 +135,10 @@ def _tensors(folder: Path) -> dict[str, Callable[[], np.ndarray]]:
         files = [WEIGHTS]
     else:
         raise UserError(_no_weights(folder))
-    found: dict[str, Callable[[], np.ndarray]] = {}
+    tensors: dict[str, Callable[[], np.ndarray]] = {}
     for name in files:
-        found |= _opened(folder / name)
-    return found
+        tensors |= _opened(folder / name)
+    return tensors
 
 
 def _opened(path: Path) -> dict[str, Callable[[], np.ndarray]]:
@@ -203,3 +199,20 @@ def require_free(output: Path) -> None:
     """Raises UserError where something is at `output` already, unless it is an empty folder."""
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise UserError(f"{output} is there already; give another --output, or remove it")
+
+
+@contextlib.contextmanager
+def appearing(output: Path) -> Iterator[Path]:
+    """The folder OUTPUT.part to write into, which becomes OUTPUT when it is whole, and goes where
+    that fails. Who is killed leaves it, and the next one replaces it."""
+    part = output.with_name(f"{output.name}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True, exist_ok=True)
+    try:
+        yield part
+        if output.exists():
+            output.rmdir()
+        part.rename(output)
+    except BaseException:
+        shutil.rmtree(part, ignore_errors=True)
+        raise

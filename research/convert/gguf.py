@@ -190,17 +190,17 @@ def _reader(tensor: Any, config: Mapping[str, Any], path: Path) -> Callable[[], 
     def read() -> np.ndarray:
         shape = tuple(int(size) for size in reversed(tensor.shape))
         try:
-            found = gguf.quants.dequantize(tensor.data, tensor.tensor_type).reshape(shape)
+            array = gguf.quants.dequantize(tensor.data, tensor.tensor_type).reshape(shape)
         except NotImplementedError as error:
             raise UserError(
                 f"{path}: {tensor.name} is stored as {tensor.tensor_type.name}, which cannot be "
                 "turned back into numbers here; take a file in F16, Q8_0 or Q4_0"
             ) from error
         if part not in heads:
-            return found
+            return array
         count = config[heads[part]]
         half = shape[0] // count // 2
-        return found.reshape(count, half, 2, shape[1]).swapaxes(1, 2).reshape(shape)
+        return array.reshape(count, half, 2, shape[1]).swapaxes(1, 2).reshape(shape)
 
     return read
 

@@ -1,5 +1,7 @@
 """GPT-2. Layout: transformers' modeling_gpt2.py (linear layers are Conv1D: [in, out])."""
 
+from collections.abc import Sequence
+
 from research.convert.family import REQUIRED, Family, HfConfig, Keys, only, read_keys, write_keys
 from research.convert.mapping import Rule, Table, dense, norm
 from research.models.config import ModelConfig
@@ -22,8 +24,7 @@ KEYS: Keys = {
 }
 
 
-def _rules(model: ModelConfig, name: str) -> list[Rule]:
-    prefix = "" if name == "GPT2Model" else "transformer."
+def _rules(model: ModelConfig, prefix: str, heads: Sequence[str]) -> list[Rule]:
     at = f"{prefix}h.{{layer}}."
     e = "backbone/embedding"
     return [
@@ -45,9 +46,9 @@ def _model(hf: HfConfig) -> ModelConfig:
     only(hf, "scale_attn_by_inverse_layer_idx", False)
     only(hf, "add_cross_attention", False)
     only(hf, "tie_word_embeddings", True)
-    found = read_keys(hf, KEYS)
-    found["mlp_width"] = found["mlp_width"] or 4 * found["width"]
-    return ModelConfig(**found)
+    values = read_keys(hf, KEYS)
+    values["mlp_width"] = values["mlp_width"] or 4 * values["width"]
+    return ModelConfig(**values)
 
 
 GPT2 = Family(

@@ -1,12 +1,10 @@
 """A public checkpoint into one of ours."""
 
 import dataclasses
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 
 from research.checkpoints import checkpoint
@@ -14,7 +12,7 @@ from research.config import Config, from_values, to_values
 from research.convert import mapping, sentence_folder
 from research.convert.families import family_of
 from research.convert.family import Family
-from research.convert.folder import Public, download, read_folder, require_free
+from research.convert.folder import Public, appearing, download, read_folder, require_free
 from research.convert.mapping import Rule
 from research.errors import UserError
 from research.evaluation.embedding import Recipe
@@ -62,6 +60,8 @@ class _Fit:
 
     name: str
     config: Config
+    shapes: Any  # of our parameters
+    tensors: dict[str, Any]
     rules: list[Rule]
     left_out: list[str]
     notes: tuple[str, ...]
@@ -118,7 +118,9 @@ def convert(public: Public, labels: Sequence[str] = ()) -> Imported:
     notes = [*fit.notes, *_limits(fit.config), *_turns(public)]
     if fit.left_out:
         notes.append(f"left out, nothing here has a place for them: {mapping.listed(fit.left_out)}")
-    params = _params(public, family, fit)
+    shapes, layers = parameters.by_path(fit.shapes), model.layers
+    arrays = mapping.read(fit.tensors, fit.rules, shapes, layers, family.skip, public.where)
+    params = parameters.map_by_path(lambda path, _: jnp.asarray(arrays[path]), fit.shapes)
     return Imported(fit.config, params, fit.name, public, vectors, max_length, tuple(notes))
 
 
@@ -133,8 +135,9 @@ def _fit(
     """The class `name`, if the tensors are its own. Raises UserError where they are not."""
     length = min(ROW, model.max_positions, max_length or ROW)
     tensors = _named(public, family, model, name)
-    poolers = [r.theirs for r in family.rules(model, name) if r.ours[0] == POOLER]
-    model = dataclasses.replace(model, pooler=any(pooler in tensors for pooler in poolers))
+    rules = family.rules_of(model, name)
+    poolers = {rule.theirs for rule in rules if rule.ours[0] == POOLER}
+    model = dataclasses.replace(model, pooler=bool(poolers & tensors.keys()))
     config, notes = _config(family, name, model, public, length, labels), ()
     if isinstance(config.task, TokenClassificationConfig) and not labels:
         try:
@@ -143,36 +146,23 @@ def _fit(
             config = dataclasses.replace(config, task=None, objective=ObjectivesConfig())
             notes = (f"its head is left out: {error}. To keep it, say what its labels mean, in "
                      "their order: --labels=O,B-PER,I-PER,…",)  # fmt: skip
-    shapes = parameters.by_path(parameters.shapes(model, _heads(config, public)))
-    rules = mapping.active(family.rules(model, name), shapes)
+    try:
+        objectives, _ = objectives_of(config, public.tokenizer)
+        shapes = parameters.shapes(model, heads_of(objectives, model))
+    except UserError as error:  # of labels that the task does not have
+        raise UserError(f"{public.where}: its head is not supported: {error}") from error
+    rules = mapping.active(rules, parameters.by_path(shapes))
     left_out = mapping.match(
         tensors,
         rules,
         model.layers,
-        lambda path, layer: family.skip(model, path, layer),
+        family.skip,
         family.ignored,
         _copies(family, model, name),
         _of_heads(family, model),
         public.where,
     )
-    return _Fit(name, config, rules, left_out, notes)
-
-
-def _params(public: Public, family: Family, fit: _Fit) -> Any:
-    model = fit.config.model
-    tree = parameters.shapes(model, _heads(fit.config, public))
-    shapes = parameters.by_path(tree)
-    found = mapping.read(
-        _named(public, family, model, fit.name),
-        fit.rules,
-        shapes,
-        model.layers,
-        lambda path, layer: family.skip(model, path, layer),
-        public.where,
-    )
-    return jax.tree.unflatten(
-        jax.tree.structure(tree), [jnp.asarray(found[path]) for path in shapes]
-    )
+    return _Fit(name, config, shapes, tensors, rules, left_out, notes)
 
 
 def _candidates(family: Family, public: Public) -> list[str]:
@@ -200,7 +190,8 @@ def _of_heads(family: Family, model: ModelConfig) -> set[str]:
         name
         for kind in family.classes
         for name in _tensor_names(
-            [r for r in family.rules(model, kind) if r.ours[0].startswith(OF_HEADS)], model.layers
+            [r for r in family.rules_of(model, kind) if r.ours[0].startswith(OF_HEADS)],
+            model.layers,
         )
     }
 
@@ -211,18 +202,18 @@ def _named(public: Public, family: Family, model: ModelConfig, name: str) -> dic
     Some files leave the backbone's prefix out or have it where the class does not, and some have
     only the copy of a table that is tied.
     """
-    known = _tensor_names(family.rules(model, name), model.layers)
+    known = _tensor_names(family.rules_of(model, name), model.layers)
 
     def own(theirs: str) -> str:
         prefix = family.prefix
         ways = (theirs, prefix + theirs, theirs.removeprefix(prefix))
         return next((way for way in ways if way in known), theirs)
 
-    found = {own(theirs): read for theirs, read in public.tensors.items()}
+    tensors = {own(theirs): read for theirs, read in public.tensors.items()}
     for copy, original in _copies(family, model, name).items():
-        if copy in found:
-            found.setdefault(original, found[copy])
-    return found
+        if copy in tensors:
+            tensors.setdefault(original, tensors[copy])
+    return tensors
 
 
 def _copies(family: Family, model: ModelConfig, name: str) -> dict[str, str]:
@@ -286,21 +277,13 @@ def _task(
     return {"name": name, "labels": names or [labels[number] for number in wanted]} | pooling
 
 
-def _heads(config: Config, public: Public) -> dict[str, Any]:
-    try:
-        objectives, _ = objectives_of(config, public.tokenizer)
-        return heads_of(objectives, config.model)
-    except UserError as error:  # of labels that the task does not have
-        raise UserError(f"{public.where}: its head is not supported: {error}") from error
-
-
 def _limits(config: Config) -> list[str]:
     """What of the reading of texts the import has set, which the source does not say."""
     length = config.data.length
-    found = [f"--config.data.length={length}: a longer text is cut, or read in windows"]
+    lines = [f"--config.data.length={length}: a longer text is cut, or read in windows"]
     if isinstance(config.task, SpanQAConfig):
         task = config.task
-        found += [
+        lines += [
             f"--config.task.max_question={task.max_question}: a longer question loses its end, if "
             "it does not fit in a row together with its context",
             f"--config.task.stride={task.stride}: tokens between the starts of two windows",
@@ -308,8 +291,8 @@ def _limits(config: Config) -> list[str]:
             "--config.task.unanswerable=false: there always is an answer",
         ]
     if isinstance(config.task, MultipleChoiceConfig):
-        found.append(f"--config.task.choices={config.task.choices}: each has its share of a row")
-    return ["set by this import; predict and evaluate take other values:", *found]
+        lines.append(f"--config.task.choices={config.task.choices}: each has its share of a row")
+    return ["set by this import; predict and evaluate take other values:", *lines]
 
 
 def _turns(public: Public) -> list[str]:
@@ -327,10 +310,7 @@ def _turns(public: Public) -> list[str]:
 
 
 def save(imported: Imported, output: str) -> None:
-    """Writes the checkpoint as step 0. Raises UserError where OUTPUT holds something already.
-
-    OUTPUT appears when it is whole; who is killed leaves OUTPUT.part, which the next one replaces.
-    """
+    """Writes the checkpoint as step 0. Raises UserError where OUTPUT holds something already."""
     folder = Path(output)
     require_free(folder)
     meta = {
@@ -342,20 +322,8 @@ def save(imported: Imported, output: str) -> None:
         "chat_template": imported.source.chat_template,
         "vectors": imported.vectors and dataclasses.asdict(imported.vectors),
     }
-    part = folder.with_name(f"{folder.name}.part")
-    shutil.rmtree(part, ignore_errors=True)
-    try:
+    config, tokenizer = to_values(imported.config), imported.source.tokenizer.to_json()
+    with appearing(folder) as part:
         checkpoint.write_checkpoint(
-            str(part / "checkpoints"),
-            0,
-            imported.params,
-            to_values(imported.config),
-            imported.source.tokenizer.to_json(),
-            meta,
+            str(part / "checkpoints"), 0, imported.params, config, tokenizer, meta
         )
-        if folder.exists():
-            folder.rmdir()
-        part.rename(folder)
-    except BaseException:
-        shutil.rmtree(part, ignore_errors=True)
-        raise

@@ -1,5 +1,6 @@
 """Llama and what has its shape (SmolLM2). Layout: transformers' modeling_llama.py."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from research.convert.family import (
@@ -28,8 +29,7 @@ KEYS: Keys = {
 }
 
 
-def _rules(model: ModelConfig, name: str) -> list[Rule]:
-    prefix = "" if name == "LlamaModel" else "model."
+def _rules(model: ModelConfig, prefix: str, heads: Sequence[str]) -> list[Rule]:
     at = f"{prefix}layers.{{layer}}."
     return [
         Rule(f"{prefix}embed_tokens.weight", ("backbone/embedding/word",), Table(model.vocab_size)),

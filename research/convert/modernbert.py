@@ -1,13 +1,16 @@
 """ModernBERT. Layout: transformers' modeling_modernbert.py."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from research.convert.family import (
+    ENCODER_HEADS,
     SIZES,
     Family,
     HfConfig,
     Keys,
     base_of,
+    encoder_classes,
     need,
     only,
     read_keys,
@@ -31,16 +34,8 @@ KEYS: Keys = {
 }
 
 
-def _rules(model: ModelConfig, name: str) -> list[Rule]:
-    prefix = "" if name == "ModernBertModel" else "model."
+def _rules(model: ModelConfig, prefix: str, heads: Sequence[str]) -> list[Rule]:
     at = f"{prefix}layers.{{layer}}."
-    head = {
-        "ModernBertForMaskedLM": "masked_lm",
-        "ModernBertForSequenceClassification": "sequence_classification",
-        "ModernBertForTokenClassification": "token_classification",
-        "ModernBertForMultipleChoice": "multiple_choice",
-        "ModernBertForQuestionAnswering": "span_qa",
-    }.get(name, "")
     rules = [
         Rule(
             f"{prefix}embeddings.tok_embeddings.weight",
@@ -55,19 +50,13 @@ def _rules(model: ModelConfig, name: str) -> list[Rule]:
         *dense(f"{at}mlp.Wi", (f"{STACKED}mlp/gate", f"{STACKED}mlp/up")),
         *dense(f"{at}mlp.Wo", f"{STACKED}mlp/down"),
         *norm(f"{prefix}final_norm", "backbone/final_norm"),
+        Rule("decoder.bias", ("heads/masked_lm/bias",), Table(model.vocab_size)),
     ]
-    if head:
+    for head in ENCODER_HEADS.values():
         rules += dense("head.dense", f"heads/{head}/transform")
         rules += norm("head.norm", f"heads/{head}/norm")
-    if head == "masked_lm":
-        rules.append(Rule("decoder.bias", ("heads/masked_lm/bias",), Table(model.vocab_size)))
-    elif head:
         rules += dense("classifier", f"heads/{head}/output")
     return rules
-
-
-def _skip(model: ModelConfig, path: str, layer: int) -> bool:
-    return layer == 0 and path.startswith(f"{STACKED}attention_norm/")
 
 
 def _rope(hf: HfConfig) -> tuple[float, float]:
@@ -75,8 +64,10 @@ def _rope(hf: HfConfig) -> tuple[float, float]:
 
     A "rope_scaling" changes both kinds of layers; a base that no kind has is an older key's.
     """
-    scaling, given = hf.get("rope_scaling") or {}, hf.get("rope_parameters") or {}
-    kinds = [(given.get(kind) or {}) | scaling for kind in ("full_attention", "sliding_attention")]
+    scaling, parameters = hf.get("rope_scaling") or {}, hf.get("rope_parameters") or {}
+    kinds = [
+        (parameters.get(kind) or {}) | scaling for kind in ("full_attention", "sliding_attention")
+    ]
     for kind in kinds:
         only(kind, "type", "default")
         only(kind, "rope_type", "default")
@@ -106,11 +97,14 @@ def _model(hf: HfConfig) -> ModelConfig:
     full, local = _rope(hf)
     if "sliding_window" in hf:  # half of the other, which it replaces
         hf = {**hf, "local_attention": 2 * need(hf, "sliding_window")}
+    keys, every = read_keys(hf, KEYS), _every(hf)
+    # Of none a local layer sees its own place alone; where all are global there is none.
+    window = 0 if every == 1 else keys["window"] or 1
     return ModelConfig(
-        **read_keys(hf, KEYS),
+        **keys | {"window": window},
         positions="rope",
         rope_base=full,
-        global_every=_every(hf),
+        global_every=every,
         local_rope_base=local,
         embedding_norm=True,
         first_attention_norm=False,
@@ -121,28 +115,24 @@ def _model(hf: HfConfig) -> ModelConfig:
 
 
 def _hf(model: ModelConfig) -> dict[str, Any]:
+    """Without a window every layer is global, whatever the class's own one would be."""
+    window = model.window or KEYS["window"][1]
     return write_keys(model, KEYS) | dict(
+        local_attention=window,
         global_rope_theta=model.rope_base,
         local_rope_theta=model.local_rope_base,
         rope_parameters=dict(
             full_attention=dict(rope_type="default", rope_theta=model.rope_base),
             sliding_attention=dict(rope_type="default", rope_theta=model.local_rope_base),
         ),
-        global_attn_every_n_layers=model.global_every,
+        global_attn_every_n_layers=model.global_every if model.window else 1,
         embedding_dropout=model.dropout,
     )
 
 
 MODERNBERT = Family(
     model_type="modernbert",
-    classes={
-        "ModernBertModel": (),
-        "ModernBertForMaskedLM": ("masked_lm",),
-        "ModernBertForSequenceClassification": ("sequence_classification",),
-        "ModernBertForTokenClassification": ("token_classification",),
-        "ModernBertForMultipleChoice": ("multiple_choice",),
-        "ModernBertForQuestionAnswering": ("span_qa",),
-    },
+    classes=encoder_classes("ModernBert"),
     prefix="model.",
     pooled=(),
     poolings={"first": "cls", "mean": "mean"},
@@ -151,5 +141,5 @@ MODERNBERT = Family(
     rules=_rules,
     ignored=("*rotary_emb.inv_freq",),
     copies={"decoder.weight": "model.embeddings.tok_embeddings.weight"},
-    skip=_skip,
+    skip=lambda path, layer: layer == 0 and path.startswith(f"{STACKED}attention_norm/"),
 )

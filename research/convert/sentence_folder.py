@@ -39,7 +39,7 @@ MOST = 10**6  # tokens; a higher "model_max_length" stands for none
 
 def transformer(folder: Path) -> Path:
     """Where config.json, weights and tokenizer are: in the folder, or in that of its first step."""
-    modules = _json(folder / "modules.json", [])
+    modules = read_json(folder / "modules.json", [])
     within = modules and _kind(modules[0]) == "Transformer"
     return folder / modules[0]["path"] if within else folder
 
@@ -49,14 +49,14 @@ def read(folder: Path) -> Recipe | None:
 
     Raises UserError for a step or a setting that is not computed here.
     """
-    modules = _json(folder / "modules.json", [])
+    modules = read_json(folder / "modules.json", [])
     if not modules:
         return None
     pooling, normalize = "", False
     for number, module in enumerate(modules):
         name, path = _kind(module), module["path"]
         where = f"{folder / path / 'config.json'}"
-        values = _json(folder / path / "config.json", {}) if path else {}
+        values = read_json(folder / path / "config.json", {}) if path else {}
         if name == "Transformer" and number == 0:
             continue
         if name == "Pooling" and not pooling:
@@ -75,11 +75,11 @@ def read(folder: Path) -> Recipe | None:
     if not pooling:
         raise UserError(f"{folder / 'modules.json'} has no Pooling")
     for file in transformer(folder).glob("sentence_*_config.json"):
-        values = _json(file, {})
+        values = read_json(file, {})
         for key, allowed in SETTINGS.items():
             only(values, key, *allowed, where=str(file))
     where = folder / "config_sentence_transformers.json"
-    values = {"model_type": "SentenceTransformer", "prompts": {}} | _json(where, {})
+    values = {"model_type": "SentenceTransformer", "prompts": {}} | read_json(where, {})
     only(values, "model_type", "SentenceTransformer", where=str(where))
     only(values, "truncate_dim", None, where=str(where))
     prompts = {name: text for name, text in values["prompts"].items() if text}
@@ -97,8 +97,8 @@ def max_length(folder: Path) -> int | None:
     files = {"tokenizer_config.json": "model_max_length"}
     folder = transformer(folder)
     files |= {file.name: "max_seq_length" for file in folder.glob("sentence_*_config.json")}
-    found = [_json(folder / file, {}).get(key) for file, key in files.items()]
-    right = [n for n in found if isinstance(n, int | float) and 0 < n <= MOST]
+    lengths = [read_json(folder / file, {}).get(key) for file, key in files.items()]
+    right = [n for n in lengths if isinstance(n, int | float) and 0 < n <= MOST]
     return int(right[-1]) if right else None
 
 
@@ -112,7 +112,7 @@ def files(recipe: Recipe, width: int, length: int) -> dict[str, Any]:
     steps = [("", "Transformer"), ("1_Pooling", "Pooling")]
     steps += [("2_Normalize", "Normalize")] if recipe.normalize else []
     mode = next(theirs for theirs, ours in POOLINGS.items() if ours == recipe.pooling)
-    found = {
+    contents = {
         "modules.json": [
             {"idx": i, "name": str(i), "path": path, "type": f"sentence_transformers.models.{kind}"}
             for i, (path, kind) in enumerate(steps)
@@ -126,7 +126,7 @@ def files(recipe: Recipe, width: int, length: int) -> dict[str, Any]:
             "similarity_fn_name": recipe.similarity or None,
         },
     }
-    return found | ({"2_Normalize/config.json": {}} if recipe.normalize else {})
+    return contents | ({"2_Normalize/config.json": {}} if recipe.normalize else {})
 
 
 def _kind(module: Mapping[str, Any]) -> str:
@@ -146,14 +146,14 @@ def _pooling(values: Mapping[str, Any], where: str) -> str:
     return POOLINGS[modes[0]]
 
 
-def _json(file: Path, missing: Any) -> Any:
+def read_json(file: Path, missing: Any) -> Any:
     """What a file says; `missing`, which is of the right type, where it is not there."""
     if not file.is_file():
         return missing
     try:
-        found = json.loads(file.read_text(encoding="utf-8"))
+        content = json.loads(file.read_text(encoding="utf-8"))
     except ValueError as error:
         raise UserError(f"{file}: not JSON ({error})") from error
-    if not isinstance(found, type(missing)):
+    if not isinstance(content, type(missing)):
         raise UserError(f"{file}: expected {'a list' if missing == [] else 'an object of keys'}")
-    return found
+    return content

@@ -1,6 +1,6 @@
-"""From slots to the arrays of a batch.
+"""From segments to the arrays of a batch.
 
-Axes: R rows, L positions of a row, S slots of a row, P predicted positions of a row.
+Axes: R rows, L positions of a row, S segments of a row, P predicted positions of a row.
 """
 
 import dataclasses
@@ -20,11 +20,11 @@ class Layout:
     `predictions` = P > 0 adds predict_positions, predict_targets, predict_weights [R, P];
     `targets` adds targets and target_weights [R, L], `bytes` target_bytes [R, L], `prefix` a bool
     array [R, L]; each name in `labels` an int array [R, S], in `values` a float one. `together`:
-    all slots of an example share a row.
+    all segments of an example share a row.
     """
 
     length: int
-    slots: int
+    segments: int
     predictions: int = 0
     targets: bool = False
     bytes: bool = False
@@ -35,14 +35,14 @@ class Layout:
 
 
 @dataclasses.dataclass(frozen=True)
-class Slot:
+class Segment:
     """One example (or window, or sentence pair) as it will lie in a row; n tokens.
 
-    tokens, types: int [n]; predict_*: int, positions within the slot; targets, target_weights:
-    [n], target_bytes: the UTF-8 bytes of text that each
-    target stands for; prefix: so many tokens are seen by all of the slot; labels, values: one int,
-    one float for each of the layout's; weight 0 keeps the slot out of every sum; word_starts: bool
-    [n], true at the first token of a word, of what is masked.
+    tokens, types: int [n]; predict_*: int, positions within the segment; targets, target_weights:
+    [n], target_bytes: the UTF-8 bytes of text that each target stands for; prefix: so many tokens
+    are seen by all of the segment; labels, values: one int, one float for each of the layout's;
+    weight 0 keeps the segment out of every sum; word_starts: bool [n], true at the first token of a
+    word, of what is masked. What a segment lacks of the layout's arrays is 0 in its row.
     """
 
     tokens: np.ndarray
@@ -63,7 +63,7 @@ class Slot:
         return len(self.tokens)
 
 
-def framed(tokenizer: Tokenizer, parts: Sequence[np.ndarray], length: int) -> Slot:
+def framed(tokenizer: Tokenizer, parts: Sequence[np.ndarray], length: int) -> Segment:
     """One text or two in the tokenizer's frame ([CLS] A [SEP] B [SEP]), cut to `length` tokens.
 
     parts: the ids of each text. The longest part is cut first, at its end.
@@ -72,7 +72,7 @@ def framed(tokenizer: Tokenizer, parts: Sequence[np.ndarray], length: int) -> Sl
     sizes = [len(p) for p in parts]
     while sum(sizes) > length - len(frame):
         sizes[int(np.argmax(sizes))] -= 1
-    return Slot(*frame.around([part[:size] for part, size in zip(parts, sizes, strict=True)]))
+    return Segment(*frame.around([part[:size] for part, size in zip(parts, sizes, strict=True)]))
 
 
 def empty(rows: int, layout: Layout, pad: int | None) -> Batch:
@@ -80,16 +80,16 @@ def empty(rows: int, layout: Layout, pad: int | None) -> Batch:
 
     pad: None where the tokenizer has none (GPT-2's); nothing ever attends to it.
     """
-    wide, slots = (rows, layout.length), (rows, layout.slots)
+    wide, segments = (rows, layout.length), (rows, layout.segments)
     batch = {
         "tokens": np.full(wide, pad or 0, np.int32),
-        "slots": np.zeros(wide, np.int32),
+        "segments": np.zeros(wide, np.int32),
         "positions": np.zeros(wide, np.int32),
         "token_types": np.zeros(wide, np.int32),
-        "first": np.zeros(slots, np.int32),
-        "last": np.zeros(slots, np.int32),
-        "example": np.full(slots, -1, np.int32),
-        "slot_weights": np.zeros(slots, np.float32),
+        "first": np.zeros(segments, np.int32),
+        "last": np.zeros(segments, np.int32),
+        "example": np.full(segments, -1, np.int32),
+        "segment_weights": np.zeros(segments, np.float32),
     }
     if layout.predictions:
         predict = (rows, layout.predictions)
@@ -104,57 +104,56 @@ def empty(rows: int, layout: Layout, pad: int | None) -> Batch:
     if layout.prefix:
         batch["prefix"] = np.zeros(wide, bool)
     for name in layout.labels:
-        batch[name] = np.zeros(slots, np.int32)
+        batch[name] = np.zeros(segments, np.int32)
     for name in layout.values:
-        batch[name] = np.zeros(slots, np.float32)
+        batch[name] = np.zeros(segments, np.float32)
     return batch
 
 
-def assemble(rows: Sequence[Sequence[Slot]], layout: Layout, pad: int | None) -> Batch:
-    """Lays the slots of each row side by side.
+def assemble(rows: Sequence[Sequence[Segment]], layout: Layout, pad: int | None) -> Batch:
+    """Lays the segments of each row side by side.
 
-    Raises ValueError where a row's slots exceed a capacity: the packer must have seen to it.
+    Raises ValueError where a row's segments exceed a capacity: the packer must have seen to it.
     """
     batch = empty(len(rows), layout, pad)
-    for r, slots in enumerate(rows):
-        if len(slots) > layout.slots:
-            raise ValueError(f"row {r} has {len(slots)} slots, capacity {layout.slots}")
+    for r, segments in enumerate(rows):
+        if len(segments) > layout.segments:
+            raise ValueError(f"row {r} has {len(segments)} segments, capacity {layout.segments}")
         at = predicted = 0
-        for s, slot in enumerate(slots):
-            end = at + len(slot)
+        for s, segment in enumerate(segments):
+            end = at + len(segment)
             if end > layout.length:
                 raise ValueError(f"row {r} needs {end} positions, capacity {layout.length}")
             here = slice(at, end)
-            batch["tokens"][r, here] = slot.tokens
-            batch["slots"][r, here] = s + 1
-            batch["positions"][r, here] = np.arange(len(slot))
-            batch["token_types"][r, here] = slot.types
+            batch["tokens"][r, here] = segment.tokens
+            batch["segments"][r, here] = s + 1
+            batch["positions"][r, here] = np.arange(len(segment))
+            batch["token_types"][r, here] = segment.types
             batch["first"][r, s] = at
             batch["last"][r, s] = end - 1
-            batch["example"][r, s] = slot.example
-            batch["slot_weights"][r, s] = slot.weight
-            for name in layout.labels:
-                # A place in the slot becomes a place in the row.
-                shift = at if name in ("start", "end") else 0
-                batch[name][r, s] = slot.labels[name] + shift
-            for name in layout.values:
-                batch[name][r, s] = slot.values[name]
-            if layout.predictions:
-                count = len(slot.predict_positions)
+            batch["example"][r, s] = segment.example
+            batch["segment_weights"][r, s] = segment.weight
+            for name, label in segment.labels.items():
+                # A place in the segment becomes a place in the row.
+                batch[name][r, s] = label + (at if name in ("start", "end") else 0)
+            for name, value in segment.values.items():
+                batch[name][r, s] = value
+            if segment.predict_positions is not None:
+                count = len(segment.predict_positions)
                 to = slice(predicted, predicted + count)
                 if to.stop > layout.predictions:
                     raise ValueError(f"row {r} predicts over {layout.predictions} positions")
-                batch["predict_positions"][r, to] = slot.predict_positions + at
-                batch["predict_targets"][r, to] = slot.predict_targets
-                batch["predict_weights"][r, to] = slot.weight
+                batch["predict_positions"][r, to] = segment.predict_positions + at
+                batch["predict_targets"][r, to] = segment.predict_targets
+                batch["predict_weights"][r, to] = segment.weight
                 predicted = to.stop
-            if layout.targets:
-                batch["targets"][r, here] = slot.targets
-                batch["target_weights"][r, here] = slot.target_weights * slot.weight
-            if layout.bytes:
-                batch["target_bytes"][r, here] = slot.target_bytes
-            if layout.prefix:
-                batch["prefix"][r, at : at + slot.prefix] = True
+            if segment.targets is not None:
+                batch["targets"][r, here] = segment.targets
+                batch["target_weights"][r, here] = segment.target_weights * segment.weight
+            if segment.target_bytes is not None:
+                batch["target_bytes"][r, here] = segment.target_bytes
+            if segment.prefix:
+                batch["prefix"][r, at : at + segment.prefix] = True
             at = end
     return batch
 
@@ -162,27 +161,28 @@ def assemble(rows: Sequence[Sequence[Slot]], layout: Layout, pad: int | None) ->
 def pack(
     lengths: Sequence[int],
     length: int,
-    slots: int,
+    segments: int,
     order: Sequence[int] | None = None,
     counts: Sequence[int] | None = None,
 ) -> list[list[int]]:
-    """First-fit decreasing: which items share a row of `length` tokens and at most `slots` slots.
+    """First-fit decreasing: which items share a row of `length` tokens and at most so many
+    segments.
 
     Args:
         order: in which the items are placed; default: the longest first.
-        counts: how many slots each item has; default: one.
+        counts: how many segments each item has; default: one.
 
     Returns rows of indices into `lengths`. Raises ValueError for an item larger than a row.
     """
     order = order if order is not None else np.argsort(-np.asarray(lengths), kind="stable")
     rows: list[list[int]] = []
-    room: list[tuple[int, int]] = []  # free tokens and free slots
+    room: list[tuple[int, int]] = []  # free tokens and free segments
     for i in order:
         n, count = lengths[i], 1 if counts is None else counts[i]
         if n > length:
             raise ValueError(f"item {i} has {n} tokens, a row has {length}")
-        if count > slots:
-            raise ValueError(f"item {i} has {count} slots, a row has {slots}")
+        if count > segments:
+            raise ValueError(f"item {i} has {count} segments, a row has {segments}")
         for r, (tokens, free) in enumerate(room):
             if tokens >= n and free >= count:
                 rows[r].append(int(i))
@@ -190,5 +190,5 @@ def pack(
                 break
         else:
             rows.append([int(i)])
-            room.append((length - n, slots - count))
+            room.append((length - n, segments - count))
     return rows

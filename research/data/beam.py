@@ -46,7 +46,7 @@ def make(jobs: Sequence[Job], options: str) -> None:
                 | "spread blocks" >> beam.Reshuffle()
                 | "tokenise" >> beam.Map(_make_blocks, job)
             )
-        counts = job.finish().counts
+        counts = job.mark_whole().counts
         print(
             f"{job.name}: {job.path}: whole: {counts['blocks']:,} blocks, "
             f"{counts['tokens']:,} tokens, {counts['duplicates']:,} duplicates left out"

@@ -129,10 +129,10 @@ def _sentence_starts(text: str, encoding: Encoding) -> np.ndarray:
     """Indices of the tokens that begin a sentence, the first token always among them."""
     starts, at = [], 0
     for sentence in split_sentences(text):
-        found = text.find(sentence, at)
-        if found >= 0:
-            starts.append(found)
-            at = found + len(sentence)
+        start = text.find(sentence, at)
+        if start >= 0:
+            starts.append(start)
+            at = start + len(sentence)
     # A token that reaches into a sentence from the white space before it begins it.
     tokens = np.searchsorted(encoding.ends, np.array(starts, np.int64), side="right")
     return np.unique(np.concatenate([[0], tokens[tokens < len(encoding.ids)]]))

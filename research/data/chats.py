@@ -12,27 +12,16 @@ is of somebody else (a tool), or is not of text.
 from collections.abc import Iterator
 from typing import Any
 
-from research.data.row import Row
-from research.errors import UserError
+from research.data.row import Row, Unusable
 
 ROLES = ("system", "user", "assistant")
 _OTHER_NAMES = {
     "developer": "system",
-    "human": "user",
-    "prompter": "user",
-    "gpt": "assistant",
-    "chatgpt": "assistant",
-    "bard": "assistant",
-    "bing": "assistant",
-    "bot": "assistant",
-    "model": "assistant",
+    **dict.fromkeys(("human", "prompter"), "user"),
+    **dict.fromkeys(("gpt", "chatgpt", "bard", "bing", "bot", "model"), "assistant"),
 }
 _LISTS = ("messages", "conversations", "conversation")
 _INPUTS, _OUTPUTS = ("input", "context"), ("output", "response")
-
-
-class _Unusable(Exception):
-    """Why a row is left out."""
 
 
 def has_turns(fields: dict) -> bool:
@@ -41,11 +30,9 @@ def has_turns(fields: dict) -> bool:
 
 
 def _are_turns(value: Any) -> bool:
-    return isinstance(value, list) and bool(value) and all(map(_is_turn, value))
-
-
-def _is_turn(turn: Any) -> bool:
-    return isinstance(turn, dict) and ("role" in turn or "from" in turn)
+    if not isinstance(value, list) or not value:
+        return False
+    return all(isinstance(turn, dict) and ("role" in turn or "from" in turn) for turn in value)
 
 
 def is_instruction(fields: dict) -> bool:
@@ -53,40 +40,34 @@ def is_instruction(fields: dict) -> bool:
     return "instruction" in fields and any(name in fields for name in _OUTPUTS)
 
 
-def turns(rows: Iterator[Row]) -> Iterator[Row]:
-    """Rows of messages and of ShareGPT's form, with `messages`."""
-    for row in rows:
-        said = next((row.fields[name] for name in _LISTS if name in row.fields), None)
-        if said == []:
-            yield row._replace(left_out="no turns")
-            continue
-        if not _are_turns(said):
-            raise UserError(
-                f'{row.where}: expected turns such as {{"role": "user", "content": …}} in one of '
-                f"{', '.join(_LISTS)}; there are: {', '.join(map(str, row.fields))}"
-            )
-        before = [("system", row.fields.get("system") or "")]
-        named = ((t.get("role", t.get("from")), t.get("content", t.get("value"))) for t in said)
-        yield _with_messages(row, [*before, *named])
+def turns(row: Row) -> Iterator[Row]:
+    """A row of messages, or of ShareGPT's form, with `messages`."""
+    said = next((row.fields[name] for name in _LISTS if name in row.fields), None)
+    if said == []:
+        raise Unusable("no turns")
+    if not _are_turns(said):
+        raise row.error(
+            'expected turns such as {"role": "user", "content": …} in one of '
+            f"{', '.join(_LISTS)}; there are: {row.names}"
+        )
+    before = [("system", row.fields.get("system") or "")]
+    named = ((t.get("role", t.get("from")), t.get("content", t.get("value"))) for t in said)
+    yield _with_messages(row, [*before, *named])
 
 
-def instructions(rows: Iterator[Row]) -> Iterator[Row]:
-    """Rows of an instruction, with `messages`."""
-    for row in rows:
-        if "instruction" not in row.fields:
-            there = ", ".join(map(str, row.fields))
-            raise UserError(f"{row.where}: no field 'instruction'; there are: {there}")
-        asked, given = row.fields["instruction"], _first(row, _INPUTS)
-        both = f"{asked}\n\n{given}" if isinstance(asked, str) and given else asked
-        said = [("system", row.fields.get("system") or "")]
-        for pair in row.fields.get("history") or ():
-            if not isinstance(pair, list) or len(pair) != 2:
-                raise UserError(f"{row.where}: 'history' should be pairs of question and answer")
-            said += zip(("user", "assistant"), pair, strict=True)
-        said.append(("user", both))
-        if any(name in row.fields for name in _OUTPUTS):
-            said.append(("assistant", _first(row, _OUTPUTS)))
-        yield _with_messages(row, said)
+def instructions(row: Row) -> Iterator[Row]:
+    """A row of an instruction, with `messages`."""
+    asked, context = row.get("instruction"), _first(row, _INPUTS)
+    both = f"{asked}\n\n{context}" if isinstance(asked, str) and context else asked
+    said = [("system", row.fields.get("system") or "")]
+    for pair in row.fields.get("history") or ():
+        if not isinstance(pair, list) or len(pair) != 2:
+            raise row.error("'history' should be pairs of question and answer")
+        said += zip(("user", "assistant"), pair, strict=True)
+    said.append(("user", both))
+    if any(name in row.fields for name in _OUTPUTS):
+        said.append(("assistant", _first(row, _OUTPUTS)))
+    yield _with_messages(row, said)
 
 
 def _first(row: Row, names: tuple[str, ...]) -> Any:
@@ -95,22 +76,18 @@ def _first(row: Row, names: tuple[str, ...]) -> Any:
 
 def _with_messages(row: Row, said: list[tuple[Any, Any]]) -> Row:
     """The row with these turns; a system that says nothing is as good as none."""
-    try:
-        messages = [
-            {"role": _role(role), "content": _text(role, content)} for role, content in said
-        ]
-    except _Unusable as reason:
-        return row._replace(left_out=str(reason))
+    messages = [{"role": _role(role), "content": _text(role, content)} for role, content in said]
     messages = [m for m in messages if m["content"].strip() or m["role"] != "system"]
-    empty = next((m["role"] for m in messages if not m["content"].strip()), "")
-    left_out = row.left_out or (f"a turn of the {empty} is empty" if empty else "")
-    return row._replace(fields=row.fields | {"messages": messages}, left_out=left_out)
+    for message in messages:
+        if not message["content"].strip():
+            raise Unusable(f"a turn of the {message['role']} is empty")
+    return row._replace(fields=row.fields | {"messages": messages})
 
 
 def _role(name: Any) -> str:
     role = _OTHER_NAMES.get(name, name) if isinstance(name, str) else name
     if role not in ROLES:
-        raise _Unusable(f"a turn of the role {name!r} (known: {', '.join(ROLES)})")
+        raise Unusable(f"a turn of the role {name!r} (known: {', '.join(ROLES)})")
     return role
 
 
@@ -122,4 +99,4 @@ def _text(role: str, content: Any) -> str:
 
 
 def _refuse(role: str) -> str:
-    raise _Unusable(f"a turn of the {role} that is not text (a picture, the call of a tool)")
+    raise Unusable(f"a turn of the {role} that is not text (a picture, the call of a tool)")

@@ -5,6 +5,7 @@ bytes and CRC-32, which finds what disks, copies and kills do (nobody is kept ou
 there is whole and flushed to the disk.
 """
 
+import contextlib
 import functools
 import json
 import shutil
@@ -22,14 +23,13 @@ from research.errors import UserError
 from research.sharding import processes
 
 NAME = "checksums.json"
-PART = ".part-"  # in the name of what is being written
 CHUNK = 1 << 20  # bytes that are read at a time
 WAIT = 60  # seconds that a process gives the first one to make again what is damaged
 
 
 def save(path: Path, write: Callable[[Path], None]) -> None:
     """A file that appears when it is whole, and its checksum; the newest one stays."""
-    _replace(path, write)
+    bucket.replace(path, write)
     _add_sums(path)
 
 
@@ -39,7 +39,7 @@ def save_arrays(folder: Path, arrays: dict[str, np.ndarray]) -> None:
     In a folder that is there already each file is replaced by itself, so that no reader is without
     one: whoever writes the same folder writes the same.
     """
-    part = folder.with_name(f"{folder.name}{PART}{uuid.uuid4().hex}")
+    part = folder.with_name(f"{folder.name}{bucket.PART}{uuid.uuid4().hex}")
     part.mkdir(parents=True)
     try:
         for name, array in arrays.items():
@@ -97,7 +97,8 @@ def mend(path: Path, make: Callable[[], None], fault: Callable[[], str]) -> None
     known, reason = _looked_at(path, fault)
     if not reason:
         if not known:
-            _try_to_add_sums(path)
+            with contextlib.suppress(OSError):  # a store that may only be read
+                _add_sums(path)
         return
     end = time.monotonic() + WAIT
     while not processes.first() and time.monotonic() < end:
@@ -126,13 +127,6 @@ def _looked_at(path: Path, fault: Callable[[], str]) -> tuple[bool, str]:
         return reason is not None, f"it cannot be read: {error}".splitlines()[0]
 
 
-def _try_to_add_sums(path: Path) -> None:
-    try:
-        _add_sums(path)
-    except OSError:  # a store that may only be read
-        return
-
-
 def _sums(path: Path) -> Path:
     return path / NAME if path.is_dir() else path.with_name(f"{path.name}.sum")
 
@@ -140,7 +134,7 @@ def _sums(path: Path) -> Path:
 def _add_sums(path: Path) -> None:
     files = sorted(path.glob("*.npy")) if path.is_dir() else [path]
     sums = json.dumps({file.name: _sum(file) for file in files})
-    _replace(_sums(path), lambda part: part.write_text(sums, encoding="utf-8"))
+    bucket.replace(_sums(path), lambda part: part.write_text(sums, encoding="utf-8"))
 
 
 def _sum(file: Path) -> list[int]:
@@ -156,14 +150,3 @@ def _crc32(file: Path, size: int, changed: int) -> int:
         while chunk := content.read(CHUNK):
             crc = zlib.crc32(chunk, crc)
     return crc
-
-
-def _replace(path: Path, write: Callable[[Path], None]) -> None:
-    part = path.with_name(f"{uuid.uuid4().hex}{PART}{path.name}")
-    try:
-        write(part)
-        bucket.flush(part)
-        part.replace(path)
-        bucket.flush(path.parent)
-    finally:
-        part.unlink(missing_ok=True)

@@ -1,12 +1,28 @@
 """The data part of a config."""
 
 import dataclasses
-from typing import Literal
+from typing import Annotated, Literal
 
 from research.data.sources import SourceConfig
 from research.errors import UserError
+from research.values import Range, Size
 
 HELD_OUT = "held_out:"  # begins the name of a validation that is a share of `train`
+
+
+def _on_disk(folder: str) -> str:
+    if "://" not in folder:
+        return ""
+    return (
+        "must be a folder: tokenizers and token stores are read by memory mapping; sources and "
+        "workdirs may lie on a bucket"
+    )
+
+
+def _weight(value: float) -> str:
+    if value > 0:
+        return ""
+    return "must be above 0; a source that is not wanted is left out of config.data.corpus"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,19 +67,19 @@ class DataConfig:
         5 % of `train`, by a hash of the ids.
       test: source of the examples for `evaluate --split=test`.
       length: L, tokens of a row.
-      slots: S, pieces of documents, sentence pairs or examples of a row at most.
+      segments: S, pieces of documents, sentence pairs or examples of a row at most.
       cache: folder of token stores, outlines of corpora and trained tokenizers.
     """
 
     corpus: tuple[SourceConfig, ...] = ()
-    weights: tuple[float, ...] = ()
-    held_out_percent: float = 2.0
+    weights: tuple[Annotated[float, _weight], ...] = ()
+    held_out_percent: Annotated[float, Range(0, 100, "()")] = 2.0
     train: SourceConfig | None = None
     validation: SourceConfig | None = None
     test: SourceConfig | None = None
-    length: int = 128
-    slots: int = 16
-    cache: str = ".cache"
+    length: Annotated[int, Range(8)] = 128
+    segments: Size = 16
+    cache: Annotated[str, _on_disk] = ".cache"
 
     def source(self, split: str) -> SourceConfig:
         """What a task's split is read from; the test examples are those of the validation where

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 
 from research.data.lines import Lines
 from research.data.row import Row
-from research.errors import UserError
 
 # The ten columns of CoNLL-U and CoNLL-X, whose first one counts the words.
 COUNTED = "ID FORM LEMMA UPOS XPOS FEATS HEAD DEPREL DEPS MISC".split()
@@ -35,23 +34,17 @@ def rows(lines: Lines) -> Iterator[Row]:
         wide = len(table[0][1])
         wrong = next((number for number, cells in table if len(cells) != wide), None)
         if wrong is not None:
-            lines.malformed(
-                UserError(
-                    f"{lines.where(wrong)}: its number of columns is not that of the sentence's "
-                    f"first line, {wide} in line {table[0][0]}"
-                )
-            )
+            first = f"that of the sentence's first line, {wide} in line {table[0][0]}"
+            lines.malformed(lines.error(wrong, f"its number of columns is not {first}"))
             continue
         columns = list(zip(*(cells for _, cells in table), strict=True))
         if counted is None:
             counted = len(columns) > 2 and _counts(columns[0])
         if counted and wide < 2:
-            lines.malformed(
-                UserError(
-                    f"{lines.where(table[0][0])}: one column, where the words of the sentences "
-                    "before stand in the second one, behind their numbers"
-                )
+            where = (
+                "the words of the sentences before stand in the second one, behind their numbers"
             )
+            lines.malformed(lines.error(table[0][0], f"one column, where {where}"))
             continue
         if counted:  # words of several parts (1-2) and words that are not in the text (8.1)
             kept = [place for place, mark in enumerate(columns[0]) if mark.isdecimal()]
@@ -81,16 +74,16 @@ def bio(tags: Sequence[str]) -> list[str]:
     """
     if not all(map(_TAG.fullmatch, tags)):
         return list(tags)
-    made, inside = [], None  # the type of the entity that is open
+    as_bio, inside = [], None  # the type of the entity that is open
     for tag in tags:
         place, kind = tag[0], tag[1:]
         if place == "O":
-            made.append(tag)
+            as_bio.append(tag)
             inside = None
             continue
-        made.append(("I" if place in "IELM" and kind == inside else "B") + kind)
+        as_bio.append(("I" if place in "IELM" and kind == inside else "B") + kind)
         inside = kind
-    return made
+    return as_bio
 
 
 def _sentences(lines: Lines) -> Iterator[list[tuple[int, str]]]:
@@ -123,9 +116,9 @@ def _table(sentence: list[tuple[int, str]], wide: int) -> list[tuple[int, list[s
     wide = len(cells(others[0])) if others else wide
 
     def is_comment(word: tuple[int, list[str]]) -> bool:
-        _, found = word
-        as_others = len(found) == wide and (tabs or _TAG.fullmatch(found[-1]))
-        return found[0].startswith("#") and not as_others
+        _, row = word
+        as_others = len(row) == wide and (tabs or _TAG.fullmatch(row[-1]))
+        return row[0].startswith("#") and not as_others
 
     table = [(number, cells(line)) for number, line in sentence]
     return list(itertools.dropwhile(is_comment, table))

@@ -23,36 +23,29 @@ def find(pattern: str, format: str = "") -> list[Path]:
 
     Raises UserError where there is none, and for an ending that means no format and needs one.
     """
-    expanded = os.path.expanduser(pattern)
+    expanded, near = os.path.expanduser(pattern), ""
     if bucket.is_remote(pattern):
-        return _readable(_on_bucket(pattern), pattern, "", format)
-    if os.path.isdir(expanded):
+        scheme, _, rest = pattern.partition("://")
+        place, _, below = rest.partition("/")
+        names = bucket.path(f"{scheme}://{place}").glob(below)
+        paths = sorted(path for path in names if path.is_file())
+    elif os.path.isdir(expanded):
         raise UserError(f"files:{pattern} is a folder; name its files, as in {pattern}/*.jsonl")
-    if os.path.exists(expanded):  # a name may hold brackets that a glob would read
-        found = [Path(expanded)]
+    elif os.path.exists(expanded):  # a name may hold brackets that a glob would read
+        paths = [Path(expanded)]
     else:
-        found = [Path(p) for p in sorted(glob.glob(expanded, recursive=True)) if os.path.isfile(p)]
-    return _readable(found, pattern, "" if found else _neighbours(Path(expanded)), format)
-
-
-def _on_bucket(pattern: str) -> list[Path]:
-    """The files that a path or glob on a bucket names, sorted."""
-    scheme, _, rest = pattern.partition("://")
-    place, _, below = rest.partition("/")
-    return sorted(p for p in bucket.path(f"{scheme}://{place}").glob(below) if p.is_file())
-
-
-def _readable(found: list[Path], pattern: str, near: str, format: str) -> list[Path]:
-    """`found`. Raises UserError where there is none, or one that cannot be read."""
-    if not found:
+        names = sorted(glob.glob(expanded, recursive=True))
+        paths = [Path(name) for name in names if os.path.isfile(name)]
+        near = "" if paths else _neighbours(Path(expanded))
+    if not paths:
         raise UserError(f"files:{pattern} matches no file{near}")
-    for path in found:
+    for path in paths:
         if _ending(path) not in formats.ENDINGS and not formats.is_of_lines(format):
             raise UserError(
                 f"{path}: cannot read this kind of file; valid endings: "
                 f"{', '.join(formats.ENDINGS)}, each also with .gz; or name what it is by format"
             )
-    return found
+    return paths
 
 
 def rows(
@@ -61,6 +54,7 @@ def rows(
     format: str = "",
     document: str | int = "file",
     kind: str = "",
+    names: list[str] | None = None,
 ) -> Iterator[Row]:
     """All rows of the files, in order, with one kind of line end.
 
@@ -70,23 +64,12 @@ def rows(
         format: a name out of `formats.FORMATS`; when empty, what ending and first row say.
         document: what is a document in a .txt (see `Lines`).
         kind: of example that the rows are read as (see `formats.rows`).
+        names: of the files in ids; default: `relative_names`.
     """
-    for path, name in zip(paths, relative_names(paths), strict=True):
-        yield from file_rows(path, name, malformed, format, document, kind)
-
-
-def file_rows(
-    path: Path,
-    name: str,
-    malformed: Callable[[UserError], None] = refuse,
-    format: str = "",
-    document: str | int = "file",
-    kind: str = "",
-) -> Iterator[Row]:
-    """The rows of one file of several, in which its name is `name` (see `relative_names`)."""
-    # No "/" in an id made from a name: what stands before one is a prefix, not the id.
-    lines = Lines(path, name.replace("/", "."), malformed, document)
-    yield from map(one_line_end, formats.rows(lines, _ending(path), format, kind))
+    for path, name in zip(paths, names or relative_names(paths), strict=True):
+        # No "/" in an id made from a name: what stands before one is a prefix, not the id.
+        lines = Lines(path, name.replace("/", "."), malformed, document)
+        yield from map(one_line_end, formats.rows(lines, _ending(path), format, kind))
 
 
 def document(paths: list[Path], format: str, chosen: str, corpus: bool) -> str | int:

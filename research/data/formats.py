@@ -15,7 +15,7 @@ from typing import Any
 
 from research.data import chats, conll, glue, json_rows, spans, squad, tables, texts
 from research.data.lines import Lines
-from research.data.row import Row
+from research.data.row import Row, Unusable
 from research.errors import UserError, nearest
 
 
@@ -26,7 +26,8 @@ class Format:
     Attributes:
       what: what it is, for messages.
       lines: makes rows of a file's lines; or
-      rows: make our rows of those that stand in a file, each of those of the one before it.
+      rows: make our rows of a row of a file, one after the other: each of a row of the one before
+        it. They raise Unusable for a row that is left out.
       recognise: whether a file is in this format, by its first line that is not blank, or by the
         fields of its first row; without it, by name only (or by the ending alone).
       kinds: of example for which its rows are recognised; empty: all.
@@ -34,7 +35,7 @@ class Format:
 
     what: str
     lines: Callable[[Lines], Iterator[Row]] | None = None
-    rows: tuple[Callable[[Iterator[Row]], Iterator[Row]], ...] = ()
+    rows: tuple[Callable[[Row], Iterator[Row]], ...] = ()
     recognise: Callable[[Any], bool] | None = None
     kinds: tuple[str, ...] = ()
 
@@ -54,7 +55,10 @@ FORMATS: dict[str, Format] = {
         recognise=squad.is_nested,
     ),
     "spans": Format(
-        "entities as spans of a text", rows=(spans.rows,), recognise=spans.starts, kinds=("tokens",)
+        "entities as spans of a text",
+        rows=(spans.texts, spans.tagged),
+        recognise=spans.starts,
+        kinds=("tokens",),
     ),
     "chat": Format(
         "conversations", rows=(chats.turns,), recognise=chats.has_turns, kinds=("chat",)
@@ -72,16 +76,12 @@ FORMATS: dict[str, Format] = {
 }
 # For each ending the formats that it may mean: the first that recognises the file, or the last.
 ENDINGS: dict[str, tuple[str, ...]] = {
-    ".jsonl": ("jsonl",),
-    ".ndjson": ("jsonl",),
+    **dict.fromkeys((".jsonl", ".ndjson"), ("jsonl",)),
     ".json": ("json",),
     ".csv": ("csv",),
     ".tsv": ("glue", "tsv"),
     ".txt": ("glue", "conll", "text"),
-    ".conll": ("conll",),
-    ".conllu": ("conll",),
-    ".iob": ("conll",),
-    ".bio": ("conll",),
+    **dict.fromkeys((".conll", ".conllu", ".iob", ".bio"), ("conll",)),
 }
 
 
@@ -101,47 +101,45 @@ def rows(lines: Lines, ending: str, name: str = "", kind: str = "") -> Iterator[
 
     kind: of example that is read from it; what is of one kind alone is not looked for without it.
     """
-    reader = name if is_of_lines(name) else _reader(lines, ENDINGS[ending])
-    found = FORMATS[reader].lines(lines)
-    return _converted(found, "" if is_of_lines(name) else name, kind, lines.malformed)
+    if is_of_lines(name):
+        reader, name = name, ""
+    else:
+        reader = _reader(lines, ENDINGS[ending])
+    rows = FORMATS[reader].lines(lines)
+    first = next(rows, None)
+    if first is None:
+        return
+    of_rows = {n: f for n, f in FORMATS.items() if f.rows and kind in (f.kinds or (kind,))}
+    name = name or next((n for n, f in of_rows.items() if f.recognise(first.fields)), "")
+    rows = itertools.chain([first], rows)
+    if name:
+        for convert in FORMATS[name].rows:
+            rows = _converted(convert, rows, lines.malformed)
+        rows = (r._replace(read_as=FORMATS[name].what) for r in rows)
+    yield from rows
 
 
 def _reader(lines: Lines, names: tuple[str, ...]) -> str:
     if len(names) == 1:
         return names[0]
     first = next((line for _, line in lines.strict() if line.strip()), "")
-    return next((n for n in names if _recognises(FORMATS[n], first)), names[-1])
+    recognised = (n for n in names if FORMATS[n].recognise and FORMATS[n].recognise(first))
+    return next(recognised, names[-1])
 
 
 def _converted(
-    rows: Iterator[Row], name: str, kind: str, malformed: Callable[[UserError], None]
-) -> Iterator[Row]:
-    """Rows in our field names: by the format of rows named, else by the first row."""
-    first = next(rows, None)
-    if first is None:
-        return
-    rows = itertools.chain([first], rows)
-    of_rows = {n: f for n, f in FORMATS.items() if f.rows and kind in (f.kinds or (kind,))}
-    name = name or next((n for n, f in of_rows.items() if _recognises(f, first.fields)), "")
-    if name:
-        for convert in FORMATS[name].rows:
-            rows = _each(convert, rows, malformed)
-        rows = (r._replace(read_as=FORMATS[name].what) for r in rows)
-    yield from rows
-
-
-def _each(
-    convert: Callable[[Iterator[Row]], Iterator[Row]],
+    convert: Callable[[Row], Iterator[Row]],
     rows: Iterator[Row],
     malformed: Callable[[UserError], None],
 ) -> Iterator[Row]:
     """`convert` of each row; of one that it cannot read `malformed` is told."""
     for row in rows:
+        if row.left_out:
+            yield row
+            continue
         try:
-            yield from list(convert(iter((row,))))
+            yield from list(convert(row))
+        except Unusable as reason:
+            yield row._replace(left_out=str(reason))
         except UserError as error:
             malformed(error)
-
-
-def _recognises(shape: Format, start: Any) -> bool:
-    return shape.recognise is not None and shape.recognise(start)

@@ -40,10 +40,10 @@ class Frame:
 
     def flags(self, parts: Sequence[np.ndarray]) -> np.ndarray:
         """Bool [n]: those of the texts, and true for each special token."""
-        found = [np.ones(len(self.ids[0]), bool)]
+        flags = [np.ones(len(self.ids[0]), bool)]
         for part, behind in zip(parts, self.ids[1:], strict=True):
-            found += [part, np.ones(len(behind), bool)]
-        return np.concatenate(found)
+            flags += [part, np.ones(len(behind), bool)]
+        return np.concatenate(flags)
 
     def to_json(self, names: dict[int, str]) -> list[dict[str, Any]]:
         """One of the two templates of a tokenizer.json's TemplateProcessing."""

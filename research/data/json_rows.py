@@ -14,16 +14,13 @@ def line_rows(lines: Lines) -> Iterator[Row]:
     for number, line in lines:
         if not line.strip():
             continue
-        where = lines.where(number)
         try:
-            fields = _fields(json.loads(line))
+            value = json.loads(line)
         except (ValueError, RecursionError) as error:
-            lines.malformed(UserError(f"{where}: not JSON ({error}); expected one object per line"))
-            continue
-        if isinstance(fields, dict):
-            yield Row(where, lines.id(number), fields)
+            fault = f"not JSON ({error}); expected one object per line"
+            lines.malformed(lines.error(number, fault))
         else:
-            lines.malformed(_not_an_object(where, fields))
+            yield from _row(lines, number, lines.where(number), value)
 
 
 def file_rows(lines: Lines) -> Iterator[Row]:
@@ -38,10 +35,8 @@ def file_rows(lines: Lines) -> Iterator[Row]:
     try:
         content = json.loads("".join(line for _, line in lines.strict()))
     except json.JSONDecodeError as error:
-        raise UserError(
-            f"{lines.where(error.lineno)}: not JSON ({error.msg}, at character {error.colno}); "
-            "expected an array of objects, or one object a line"
-        ) from error
+        fault = f"not JSON ({error.msg}, at character {error.colno}); expected an array of objects"
+        raise lines.error(error.lineno, f"{fault}, or one object a line") from error
     except RecursionError as error:
         raise UserError(f"{lines.path}: not JSON ({error})") from error
     if isinstance(content, dict):
@@ -50,12 +45,16 @@ def file_rows(lines: Lines) -> Iterator[Row]:
         content = inner if listed else [content]
     if not isinstance(content, list):
         raise _not_an_object(str(lines.path), content)
-    for number, fields in enumerate(map(_fields, content), 1):
-        where = f"{lines.path}, object {number}"
-        if isinstance(fields, dict):
-            yield Row(where, lines.id(number), fields)
-        else:
-            lines.malformed(_not_an_object(where, fields))
+    for number, value in enumerate(content, 1):
+        yield from _row(lines, number, f"{lines.path}, object {number}", value)
+
+
+def _row(lines: Lines, number: int, where: str, value: object) -> Iterator[Row]:
+    fields = _fields(value)
+    if isinstance(fields, dict):
+        yield Row(where, lines.id(number), fields)
+    else:
+        lines.malformed(_not_an_object(where, fields))
 
 
 def _fields(value: object) -> object:
@@ -75,7 +74,6 @@ def _is_lines(lines: Lines) -> bool:
         return False
 
 
-def _not_an_object(where: str, found: object) -> UserError:
-    return UserError(
-        f'{where}: expected an object such as {{"text": …}}, found {type(found).__name__}'
-    )
+def _not_an_object(where: str, value: object) -> UserError:
+    kind = type(value).__name__
+    return UserError(f'{where}: expected an object such as {{"text": …}}, found {kind}')

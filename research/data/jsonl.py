@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from research import bucket
 from research.errors import UserError
 
 
@@ -19,20 +20,17 @@ def check_writable(path: str) -> None:
 def write(path: str, rows: Iterable[Mapping]) -> None:
     """Writes one JSON object a line, in UTF-8; the file appears when it is whole.
 
-    It is written as PATH.part and renamed at the end; nothing stays of it if that is not reached.
-
     Raises UserError where it cannot be written.
     """
-    part = Path(f"{path}.part")
-    try:
+
+    def write_to(part: Path) -> None:
         with part.open("w", encoding="utf-8") as file:
             file.writelines(line(row) + "\n" for row in rows)
-        part.replace(path)
+
+    try:
+        bucket.replace(Path(path), write_to)
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror}") from error
-    finally:
-        if part.is_file():
-            part.unlink(missing_ok=True)
 
 
 def line(row: Mapping) -> str:

@@ -17,8 +17,10 @@ None for an answer whose place is not told and that the context does not have ex
 
 import ast
 import dataclasses
+import functools
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 from research.data import chats
 from research.data.row import Row
@@ -48,7 +50,7 @@ _WANTED = {
     "choices": "a list of texts",
     "tokens": "a list of words",
     "tags": "a list of tags, one for each token",
-    "messages": "a list of turns",
+    "messages": 'a list of {"role": …, "content": …}',
     "answers": 'a text, a list of texts, or {"text": [...], "answer_start": [...]}',
 }
 
@@ -104,9 +106,7 @@ def wanted(row: Row, kind: str, columns: Columns, labelled: bool) -> dict[str, s
         named = {"text", *PAIR}
         named = {n for n in named if n in columns.fields or columns.others.get(n) in row.fields}
         if "text" in named and len(named) > 1:
-            raise UserError(
-                f"{row.where}: fields names text and text_a or text_b; one text or a pair"
-            )
+            raise row.error("fields names text and text_a or text_b; one text or a pair")
         named = named or {"text"} & set(names_in(row, kind, columns))
         named = named or set(PAIR) & set(names_in(row, kind, columns)) or {"text"}
         unused = ("text",) if named & set(PAIR) else PAIR
@@ -126,20 +126,20 @@ def example(row: Row, kind: str, columns: Columns, labelled: bool = True) -> Exa
     Raises UserError, naming file and line, for a row that is not of this kind.
     """
     places = wanted(row, kind, columns, labelled)
-    found = {ours: _value(row, ours, places, columns) for ours in places}
-    if "tags" in found and len(found["tokens"]) != len(found["tags"]):
-        raise UserError(f"{row.where}: {len(found['tokens'])} tokens but {len(found['tags'])} tags")
-    if "answers" in found:
-        found["answers"] = _placed(row, found["answers"], found["context"])
-    return found
+    fields = {ours: _value(row, ours, places, columns) for ours in places}
+    if "tags" in fields and len(fields["tokens"]) != len(fields["tags"]):
+        raise row.error(f"{len(fields['tokens'])} tokens but {len(fields['tags'])} tags")
+    if "answers" in fields:
+        fields["answers"] = _placed(row, fields["answers"], fields["context"])
+    return fields
 
 
 def example_id(row: Row, theirs: str) -> str:
     """The id of a row, which stands in a column or else is made from its place."""
     value = row.fields.get(theirs, row.fallback_id)
     if isinstance(value, bool) or not isinstance(value, str | int) or value == "":
-        raise UserError(f"{row.where}: {theirs!r} should be an id (text or a number)")
-    return _text(row, theirs, str(value))
+        raise row.error(f"{theirs!r} should be an id (text or a number)")
+    return _text(_Cell(row, theirs, str(value)))
 
 
 def emptiness(example: Example) -> str:
@@ -173,23 +173,51 @@ def labels_in(example: Example) -> Sequence[str]:
     return example.get("labels", example.get("tags", ()))
 
 
+class _Cell(NamedTuple):
+    """A value of a row that is read as one of an example's. label_names: as `Columns` has them."""
+
+    row: Row
+    name: str
+    value: object
+    label_names: Sequence[str] = ()
+
+    def error(self, text: str) -> UserError:
+        """What is wrong with it."""
+        return self.row.error(f"{self.name!r} {text}")
+
+    def expected(self, wanted: str) -> UserError:
+        """That the value is not what is wanted."""
+        return self.error(f"should be {wanted}, found {_shown(self.value)}")
+
+    def parts(self, some: bool = False) -> list["_Cell"]:
+        """Those of a list, which a cell of a table holds as JSON or as Python writes it."""
+        value = _parsed(self.value) if isinstance(self.value, str) else self.value
+        if value is None and isinstance(self.value, str):
+            raise self.error("should be a list, as JSON")
+        if not isinstance(value, list):
+            raise self._replace(value=value).expected("a list")
+        if some and not value:
+            raise self.error("is empty")
+        return [self._replace(value=part) for part in value]
+
+
 def _value(row: Row, ours: str, places: Mapping[str, str], columns: Columns) -> object:
     theirs = places[ours]
     if theirs not in row.fields:
         if ours in _MADE_UP and ours not in columns.fields:
             return row.fallback_id if ours == "id" else ""
-        raise UserError(_missing(row, ours, places, columns))
+        raise row.error(_missing(row, ours, places, columns))
     if ours == "id":
         return example_id(row, theirs)
-    return _READERS[ours](row, theirs, row.fields[theirs], columns.label_names)
+    return _READERS[ours](_Cell(row, theirs, row.fields[theirs], columns.label_names))
 
 
 def _missing(row: Row, ours: str, places: Mapping[str, str], columns: Columns) -> str:
     """That a column is not there, and which other one may be it."""
-    theirs, there = places[ours], list(map(str, row.fields))
+    theirs = places[ours]
     renamed = "" if theirs == ours else f" (for our {ours!r})"
     read_as = f" (read as {row.read_as})" if row.read_as else ""
-    text = f"{row.where}: no field {theirs!r}{renamed}; there are: {', '.join(there)}{read_as}. "
+    text = f"no field {theirs!r}{renamed}; there are: {row.names}{read_as}. "
     taken = {place for name, place in places.items() if name != ours}
     fit = [name for name in row.fields if name not in taken and _fits(row, ours, name, columns)]
     if not fit:
@@ -201,117 +229,85 @@ def _missing(row: Row, ours: str, places: Mapping[str, str], columns: Columns) -
 
 def _fits(row: Row, ours: str, name: str, columns: Columns) -> bool:
     try:
-        return bool(_READERS[ours](row, name, row.fields[name], columns.label_names))
+        return bool(_READERS[ours](_Cell(row, name, row.fields[name], columns.label_names)))
     except UserError:
         return False
 
 
-def _text(row: Row, name: str, value: object, _: Sequence[str] = ()) -> str:
-    if not isinstance(value, str):
-        raise UserError(f"{row.where}: {name!r} should be text, found {_shown(value)}")
+def _text(cell: _Cell) -> str:
+    if not isinstance(cell.value, str):
+        raise cell.expected("text")
     try:
-        value.encode()
+        cell.value.encode()
     except UnicodeEncodeError as error:
-        raise UserError(
-            f"{row.where}: {name!r} holds half a character (a lone surrogate, "
-            f"at character {error.start})"
-        ) from error
-    return value
+        place = f"(a lone surrogate, at character {error.start})"
+        raise cell.error(f"holds half a character {place}") from error
+    return cell.value
 
 
-def _title(row: Row, name: str, value: object, _: Sequence[str]) -> str:
-    return _text(row, name, "" if value is None else value)
-
-
-def _label(row: Row, name: str, value: object, names: Sequence[str]) -> str:
+def _label(cell: _Cell) -> str:
     """A label is text; numbers (stars, 0 and 1) and truths become text, or the names they have."""
+    value, names = cell.value, cell.label_names
     if value is None:
-        raise UserError(
-            f"{row.where}: {name!r} is null: an example without a label (test splits "
-            "often hide theirs)"
-        )
+        raise cell.error("is null: an example without a label (test splits often hide theirs)")
     if names and value not in names:
-        return names[_number(row, name, value, names)]
+        return names[_number(cell)]
     if isinstance(value, bool):
         value = str(value).lower()
-    if isinstance(value, int | float):
-        value = str(value)
-    label = _text(row, name, value)
+    label = _text(cell._replace(value=str(value) if isinstance(value, int | float) else value))
     if not label:
-        raise UserError(f"{row.where}: {name!r} is an empty label")
+        raise cell.error("is an empty label")
     return label
 
 
-def _number(row: Row, name: str, value: object, names: Sequence[str]) -> int:
+def _number(cell: _Cell) -> int:
     """Which of the names a number, or a text that is one, stands for."""
+    names = cell.label_names
     try:
-        number = float(value)
+        number = float(cell.value)
     except (TypeError, ValueError):
         number = -1.0
     if not (number.is_integer() and 0 <= number < len(names)):
-        raise UserError(
-            f"{row.where}: {name!r} is {_shown(value)}; label_names has names for 0 ({names[0]}) "
-            f"to {len(names) - 1} ({names[-1]})"
+        raise cell.error(
+            f"is {_shown(cell.value)}; label_names has names for 0 ({names[0]}) to "
+            f"{len(names) - 1} ({names[-1]})"
         )
     return int(number)
 
 
-def _labels(row: Row, name: str, value: object, names: Sequence[str]) -> list[str]:
-    return [_label(row, name, label, names) for label in _list(row, name, value)]
+def _labels(cell: _Cell) -> list[str]:
+    return list(map(_label, cell.parts()))
 
 
-def _tags(row: Row, name: str, value: object, names: Sequence[str]) -> list[str]:
-    tags = _list(row, name, value)
-    if not names and any(isinstance(tag, int) for tag in tags):
-        raise UserError(
-            f"{row.where}: {name!r} holds numbers; say what they stand for, from 0 on, with "
+def _tags(cell: _Cell) -> list[str]:
+    if not cell.label_names and any(isinstance(tag.value, int) for tag in cell.parts()):
+        raise cell.error(
+            "holds numbers; say what they stand for, from 0 on, with "
             '--config.data.train.label_names=\'["O", "B-PER", …]\''
         )
-    return [_label(row, name, tag, names) for tag in tags]
+    return _labels(cell)
 
 
-def _words(row: Row, name: str, value: object, _: Sequence[str]) -> list[str]:
-    words = [_text(row, name, word) for word in _list(row, name, value)]
+def _words(cell: _Cell, some: bool = False) -> list[str]:
+    words = list(map(_text, cell.parts(some)))
     if not all(words):
-        raise UserError(f"{row.where}: {name!r} holds an empty word")
+        raise cell.error("holds an empty word")
     return words
 
 
-def _choices(row: Row, name: str, value: object, _: Sequence[str]) -> list[str]:
-    choices = _words(row, name, value, _)
-    if not choices:
-        raise UserError(f"{row.where}: {name!r} is empty")
-    return choices
-
-
-def _list(row: Row, name: str, value: object) -> list:
-    if isinstance(value, str):  # a cell of a table
-        value = _parsed(value)
-        if value is None:
-            raise UserError(f"{row.where}: {name!r} should be a list, as JSON")
-    if not isinstance(value, list):
-        raise UserError(f"{row.where}: {name!r} should be a list, found {_shown(value)}")
-    return value
-
-
-def _messages(row: Row, name: str, value: object, _: Sequence[str]) -> list[dict[str, str]]:
-    messages = _list(row, name, value)
-    if not messages:
-        raise UserError(f"{row.where}: {name!r} is empty")
+def _messages(cell: _Cell) -> list[dict[str, str]]:
+    messages = cell.parts(some=True)
     for message in messages:
-        if not isinstance(message, dict) or message.get("role") not in chats.ROLES:
-            raise UserError(
-                f'{row.where}: {name!r} should be a list of {{"role": …, "content": …}} with the '
-                f"roles {', '.join(chats.ROLES)}, found {_shown(message)}"
-            )
-        _text(row, f"{name}.content", message.get("content"))
-    return messages
+        turn = message.value
+        if not isinstance(turn, dict) or turn.get("role") not in chats.ROLES:
+            raise message.expected(f"{_WANTED['messages']} with the roles {', '.join(chats.ROLES)}")
+        _text(cell._replace(name=f"{cell.name}.content", value=turn.get("content")))
+    return [message.value for message in messages]
 
 
-def _answers(row: Row, name: str, value: object, _: Sequence[str]) -> dict[str, list]:
+def _answers(cell: _Cell) -> dict[str, list]:
     """All the ways to write answers, in one: texts, and the places that are told."""
-    if isinstance(value, str):
-        value = _cell(value)
+    value = _in_cell(cell.value) if isinstance(cell.value, str) else cell.value
     if isinstance(value, dict) and "text" in value:
         texts = value["text"] if isinstance(value["text"], list) else [value["text"]]
         starts = value.get("answer_start", [None] * len(texts))
@@ -323,22 +319,20 @@ def _answers(row: Row, name: str, value: object, _: Sequence[str]) -> dict[str, 
     elif isinstance(value, int | float):
         texts, starts = [value], [None]
     else:
-        raise UserError(
-            f"{row.where}: {name!r} should be {_WANTED['answers']}, found {_shown(value)}"
-        )
+        raise cell._replace(value=value).expected(_WANTED["answers"])
     numbers = (str(t) if isinstance(t, int | float) else t for t in texts)
-    texts = [_text(row, f"{name}.text", text) for text in numbers]
+    texts = [_text(cell._replace(name=f"{cell.name}.text", value=text)) for text in numbers]
     if len(texts) != len(starts) or not all(s is None or type(s) is int for s in starts):
-        raise UserError(f"{row.where}: {name!r} needs one whole number in answer_start per text")
+        raise cell.error("needs one whole number in answer_start per text")
     return {"text": texts, "answer_start": starts}
 
 
-def _cell(text: str) -> object:
+def _in_cell(text: str) -> object:
     """The answers in a cell of a table; what is not written as those is one answer itself."""
-    found = _parsed(text)
-    several = isinstance(found, list) and all(isinstance(one, str | dict) for one in found)
-    if several or (isinstance(found, dict) and "text" in found):
-        return found
+    parsed = _parsed(text)
+    several = isinstance(parsed, list) and all(isinstance(one, str | dict) for one in parsed)
+    if several or (isinstance(parsed, dict) and "text" in parsed):
+        return parsed
     return [text] if text else []
 
 
@@ -357,9 +351,9 @@ def _placed(row: Row, answers: dict[str, list], context: str) -> dict[str, list]
             continue
         there = context[max(0, start) : max(0, start) + len(text)]
         if start < 0 or not text or there != text:
-            raise UserError(
-                f"{row.where}: answer_start {start} does not point at the answer {text!r}; "
-                f"there the context has {there!r} (count characters, not bytes)"
+            raise row.error(
+                f"answer_start {start} does not point at the answer {text!r}; there the context "
+                f"has {there!r} (count characters, not bytes)"
             )
         starts.append(start)
     return {"text": answers["text"], "answer_start": starts}
@@ -380,18 +374,14 @@ def _shown(value: object) -> str:
     return f"{type(value).__name__} {text if len(text) <= 60 else text[:60] + '…'}"
 
 
-_READERS: dict[str, Callable[[Row, str, object, Sequence[str]], object]] = {
-    "title": _title,
-    "text": _text,
-    "text_a": _text,
-    "text_b": _text,
+_READERS: dict[str, Callable[[_Cell], object]] = {
+    "title": lambda cell: "" if cell.value is None else _text(cell),
+    **dict.fromkeys(("text", *PAIR, "context", "question"), _text),
     "label": _label,
     "labels": _labels,
-    "choices": _choices,
+    "choices": functools.partial(_words, some=True),
     "tokens": _words,
     "tags": _tags,
-    "context": _text,
-    "question": _text,
     "answers": _answers,
     "messages": _messages,
 }

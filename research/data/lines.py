@@ -54,12 +54,8 @@ class Lines:
                         text = line.decode("utf-8-sig" if number == 1 else "utf-8")
                     except UnicodeDecodeError as error:
                         place = f"{error.reason} at byte {error.start} of the line"
-                        self.malformed(
-                            UserError(
-                                f"{self.where(number)}: not UTF-8 ({place}); "
-                                "convert the file first, for example with iconv"
-                            )
-                        )
+                        how = "convert the file first, for example with iconv"
+                        self.malformed(self.error(number, f"not UTF-8 ({place}); {how}"))
                     else:
                         yield number, text[:-2] + "\n" if text.endswith("\r\n") else text
         except (gzip.BadGzipFile, EOFError, zlib.error) as error:
@@ -77,6 +73,10 @@ class Lines:
     def strict(self) -> "Lines":
         """The same, but a malformed line is an error."""
         return dataclasses.replace(self, malformed=refuse)
+
+    def error(self, number: int, text: str) -> UserError:
+        """What is wrong with a line."""
+        return UserError(f"{self.where(number)}: {text}")
 
     def where(self, number: int) -> str:
         return f"{self.path}, line {number}"

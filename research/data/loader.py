@@ -2,28 +2,58 @@
 
 import queue
 import threading
-from collections.abc import Iterator
-from typing import Protocol
 
 import jax
 import numpy as np
 from jax.sharding import NamedSharding
 
-from research.data.batch import Batch
+from research.data.batch import Batch, Layout, Segment, assemble
 
 
-class Batches(Protocol):
-    """What the loop needs of a data set."""
+class Batches:
+    """A data set as batches that depend on the step, counted from 0, and on nothing before it.
 
-    def batch(self, step: int, start: int = 0, end: int | None = None) -> Batch: ...
+    A subclass has `row_segments`, and overrides what else is not as here: batches of one size, in
+    epochs of as many as full rows of all tokens make.
 
-    def batch_rows(self, step: int) -> int: ...
+    Attributes:
+      rows: of a batch; layout: of each of them.
+      pad: the id of padding, None where the tokenizer has none.
+      tokens: of all that is read.
+    """
 
-    def locate(self, step: int) -> tuple[int, int]: ...
+    rows: int
+    layout: Layout
+    pad: int | None
+    tokens: int
 
-    def epoch_batches(self, epoch: int, most: int = 0) -> int: ...
+    def row_segments(self, step: int, start: int, end: int) -> list[list[Segment]]:
+        """The segments of the rows `start` to `end` of the batch of a step."""
+        raise NotImplementedError
 
-    def about_epoch_batches(self) -> int: ...
+    def batch_rows(self, step: int) -> int:
+        """Rows of the batch of a step."""
+        return self.rows
+
+    def batch(self, step: int, start: int = 0, end: int | None = None) -> Batch:
+        """Rows `start` to `end` of the batch of a step: the same whoever asks for them."""
+        end = self.batch_rows(step) if end is None else end
+        batch = assemble(self.row_segments(step, start, end), self.layout, self.pad)
+        batch["rows"] = np.arange(start, end, dtype=np.int32)
+        return batch
+
+    def about_epoch_batches(self) -> int:
+        """Batches of an epoch, or about as many where rows would have to be planned to count."""
+        return -(-self.tokens // (self.rows * self.layout.length))
+
+    def epoch_batches(self, epoch: int, most: int = 0) -> int:
+        """Batches of an epoch, at most `most` (0: all)."""
+        count = self.about_epoch_batches()
+        return min(count, most) if most else count
+
+    def locate(self, step: int) -> tuple[int, int]:
+        """(epoch, batch within it) of a step."""
+        return divmod(step, self.about_epoch_batches())
 
 
 def device_batch(data: Batches, step: int, sharding: NamedSharding) -> dict[str, jax.Array]:
@@ -80,15 +110,7 @@ class Ahead:
             raise item
         return item
 
-    def __iter__(self) -> Iterator[dict[str, jax.Array]]:
-        return self
-
     def close(self) -> None:
         """Stops the thread; batches read ahead are thrown away."""
         self._stop.set()
         self._thread.join(timeout=10)
-
-
-def real_tokens(batch: Batch) -> int:
-    """Tokens of a batch that are not padding."""
-    return int(np.count_nonzero(batch["slots"]))

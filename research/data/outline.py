@@ -20,12 +20,12 @@ DOCUMENT = np.dtype([("bytes", np.int64), ("hash", np.uint64, 2), ("percentile",
 
 def outline(documents: Iterable[dict]) -> np.ndarray:
     """The documents of a piece, dtype DOCUMENT."""
-    found = []
+    rows = []
     for document in documents:
         text = document["text"].encode()
         digest = hashlib.blake2b(text, digest_size=16).digest()
-        found.append((len(text), np.frombuffer(digest, "<u8"), sources.percentile(document["id"])))
-    return np.array(found, DOCUMENT)
+        rows.append((len(text), np.frombuffer(digest, "<u8"), sources.percentile(document["id"])))
+    return np.array(rows, DOCUMENT)
 
 
 def arrange(
@@ -86,14 +86,14 @@ def fault(documents: np.ndarray) -> str:
     return ""
 
 
-def misplaced(found: dict[str, np.ndarray], sources: int) -> str:
+def misplaced(arrays: dict[str, np.ndarray], sources: int) -> str:
     """What cannot be right in what `arrange` returned; "" for nothing."""
-    blocks, starts = found["blocks"], found["pieces"]
+    blocks, starts, source = arrays["blocks"], arrays["pieces"], arrays["source"]
     rises = blocks[0] == 0 and (np.diff(blocks) > 0).all() and (np.diff(starts) >= 0).all()
     sizes = (len(blocks) - 1, blocks[-1], blocks[-1], sources)
-    there = (len(found["bytes"]), len(found["source"]), len(found["index"]), len(starts))
-    inside = (found["source"] < sources).all() and (found["index"] < starts[found["source"], -1])
-    if not rises or sizes != there or not np.all(inside) or (found["bytes"] < 0).any():
+    there = (len(arrays["bytes"]), len(source), len(arrays["index"]), len(starts))
+    inside = (source < sources).all() and (arrays["index"] < starts[source, -1])
+    if not rises or sizes != there or not np.all(inside) or (arrays["bytes"] < 0).any():
         return "its arrays do not belong together"
     return ""
 
@@ -101,9 +101,9 @@ def misplaced(found: dict[str, np.ndarray], sources: int) -> str:
 def _repeated(hashes: np.ndarray) -> np.ndarray:
     """Which of the hashes [n, 2] stand earlier in the list already."""
     order = np.lexsort((hashes[:, 1], hashes[:, 0]))  # stable: equal ones stay in their order
-    found = np.zeros(len(hashes), bool)
-    found[order[1:]] = (hashes[order[1:]] == hashes[order[:-1]]).all(axis=1)
-    return found
+    repeated = np.zeros(len(hashes), bool)
+    repeated[order[1:]] = (hashes[order[1:]] == hashes[order[:-1]]).all(axis=1)
+    return repeated
 
 
 class Texts:
@@ -122,11 +122,11 @@ class Texts:
         was, at, documents = self._open.get(source, (-1, 0, iter(())))
         if was != piece or at > index:
             at, documents = int(starts[piece]), self._readers[source][piece]()
-        found = next(itertools.islice(documents, index - at, None), None)
-        if found is None:
+        document = next(itertools.islice(documents, index - at, None), None)
+        if document is None:
             raise UserError(
                 f"the corpus changed while it was tokenised: document {index} of source {source} "
                 "is gone; start again"
             )
         self._open[source] = piece, index + 1, documents
-        return found["text"]
+        return document["text"]

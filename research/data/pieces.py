@@ -54,7 +54,7 @@ def encode_batch(
         where: asked, for long texts, for what `places` returns.
         parse_special: whether a special token that a text spells out becomes that token.
     """
-    found: list[list[tuple[int, Encoding]]] = [[] for _ in texts]
+    parts: list[list[tuple[int, Encoding]]] = [[] for _ in texts]
     group: list[tuple[int, int, str]] = []  # number of the text, place in it, piece
 
     def flush() -> None:
@@ -65,7 +65,7 @@ def encode_batch(
             except Exception as error:  # the library raises nothing narrower
                 raise UserError(f"the tokenizer cannot read a text: {error}") from error
         for (number, start, piece), encoding in zip(group, encoded, strict=True):
-            found[number].append((start, encodings.of_library(piece, encoding)))
+            parts[number].append((start, encodings.of_library(piece, encoding)))
         group.clear()
 
     size = 0
@@ -77,19 +77,19 @@ def encode_batch(
                 flush()
                 size = 0
     flush()
-    return list(map(encodings.joined, found))
+    return list(map(encodings.joined, parts))
 
 
 def places(tokenizer: tokenizers.Tokenizer) -> Sequence[regex.Pattern]:
     """The places at which texts are cut for a tokenizer, in forms that match nothing but there."""
-    found = []
+    patterns = []
     for letter, before, behind in PLACES:
         samples = itertools.product(_SAMPLES[letter], repeat=2)
         pairs = [(f"{one}{before}", f"{behind}{other}") for one, other in samples]
         pattern = rf"(?<={letter}{before})(?={behind}{letter})"
         if all(_parted(tokenizer, *pair) for pair in pairs) and not _in_added(tokenizer, pattern):
-            found += [regex.compile(pattern), regex.compile(f"(?r){pattern}")]
-    return found
+            patterns += [regex.compile(pattern), regex.compile(f"(?r){pattern}")]
+    return patterns
 
 
 def _parted(tokenizer: tokenizers.Tokenizer, left: str, right: str) -> bool:
@@ -100,8 +100,9 @@ def _parted(tokenizer: tokenizers.Tokenizer, left: str, right: str) -> bool:
         return [word for word, _ in tokenizer.pre_tokenizer.pre_tokenize_str(text)]
 
     def tokens(text: str, at: int = 0) -> list[tuple[int, int, int]]:
-        found = tokenizer.encode(text, add_special_tokens=False)
-        return [(n, at + a, at + b) for n, (a, b) in zip(found.ids, found.offsets, strict=True)]
+        encoding = tokenizer.encode(text, add_special_tokens=False)
+        pairs = zip(encoding.ids, encoding.offsets, strict=True)
+        return [(number, at + start, at + end) for number, (start, end) in pairs]
 
     if tokenizer.pre_tokenizer is None or words(left + right) != words(left) + words(right):
         return False

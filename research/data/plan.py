@@ -8,59 +8,49 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-# One slot of a row. A pair has a second slice; a single slice has doc_b = -1. `label` is 1 where
+# One segment of a row. A pair has a second slice; a single slice has doc_b = -1. `label` is 1 where
 # the second slice comes from another document (next sentence), or stood before the first (order),
 # and NO_PAIR for a slice among pairs.
-SLOT = np.dtype(
-    [
-        ("row", np.int32),
-        ("doc", np.int32),
-        ("start", np.int32),
-        ("end", np.int32),
-        ("doc_b", np.int32),
-        ("start_b", np.int32),
-        ("end_b", np.int32),
-        ("label", np.int32),
-    ]
-)
+FIELDS = ("row", "doc", "start", "end", "doc_b", "start_b", "end_b", "label")
+SEGMENT = np.dtype([(name, np.int32) for name in FIELDS])
 FORMAT = 2  # raise it when the same lengths and draws would give other rows
 NO_PAIR = -1  # the label of a slice among pairs
 
 
 class Rows:
-    """Fills rows one after the other; a slot that finds no room closes the row.
+    """Fills rows one after the other; a segment that finds no room closes the row.
 
     Args:
         length: L, positions of a row.
-        slots: S, slots of a row at most.
+        segments: S, segments of a row at most.
         predictions: P, predicted positions of a row at most.
-        predicted_of: how many positions of a slot of n tokens are predicted.
+        predicted_of: how many positions of a segment of n tokens are predicted.
     """
 
     def __init__(
         self,
         length: int,
-        slots: int,
+        segments: int,
         predictions: int = 0,
         predicted_of: Callable[[int], int] = lambda n: 0,
     ):
-        self.length, self.slots, self.predictions = length, slots, predictions
+        self.length, self.segments, self.predictions = length, segments, predictions
         self.predicted_of = predicted_of
         self.row = self.used = self.count = self.predicted = 0
-        self.made: list[tuple[int, ...]] = []
+        self.planned: list[tuple[int, ...]] = []
 
     def room(self, least: int) -> int:
         """Free positions of the open row, which is closed when they are fewer than `least`."""
-        if self.count and (self.length - self.used < least or self.count == self.slots):
+        if self.count and (self.length - self.used < least or self.count == self.segments):
             self._close()
         return self.length - self.used
 
-    def add(self, tokens: int, slot: tuple[int, ...]) -> None:
-        """A slot of so many tokens; the fields of `SLOT` behind the row."""
+    def add(self, tokens: int, segment: tuple[int, ...]) -> None:
+        """A segment of so many tokens; the fields of `SEGMENT` behind the row."""
         predicted = self.predicted_of(tokens)
         if self.count and self.predicted + predicted > self.predictions:
             self._close()
-        self.made.append((self.row, *slot))
+        self.planned.append((self.row, *segment))
         self.used += tokens
         self.count += 1
         self.predicted += predicted
@@ -70,8 +60,8 @@ class Rows:
         self.used = self.count = self.predicted = 0
 
     def array(self) -> np.ndarray:
-        """All slots, dtype SLOT."""
-        return np.array(self.made, SLOT)
+        """All segments, dtype SEGMENT."""
+        return np.array(self.planned, SEGMENT)
 
 
 def plan_slices(
@@ -81,9 +71,9 @@ def plan_slices(
 
     Args:
         lengths: tokens of each document of the block.
-        specials: positions that a slot needs beside its slice.
+        specials: positions that a segment needs beside its slice.
 
-    Returns: slots [N] of dtype SLOT; every token is in exactly one slice.
+    Returns: segments [N] of dtype SEGMENT; every token is in exactly one slice.
     """
     for doc in rng.permutation(len(lengths)):
         slices(rows, int(doc), 0, int(lengths[doc]), specials)
@@ -91,7 +81,7 @@ def plan_slices(
 
 
 def slices(rows: Rows, doc: int, start: int, end: int, specials: int, label: int = 0) -> None:
-    """Puts the tokens from `start` to `end` of a document into slots of one slice."""
+    """Puts the tokens from `start` to `end` of a document into segments of one slice."""
     least = specials + max(1, min(16, rows.length // 8))
     while start < end:
         room = rows.room(min(least, specials + end - start))
@@ -113,6 +103,6 @@ def paired(sentences: Sequence[int], sources: Sequence[int]) -> np.ndarray:
     _, place, counts = np.unique(
         np.asarray(sources)[several], return_inverse=True, return_counts=True
     )
-    found = np.zeros(len(several), bool)
-    found[several] = counts[place] > 1
-    return found
+    makes_pairs = np.zeros(len(several), bool)
+    makes_pairs[several] = counts[place] > 1
+    return makes_pairs

@@ -2,6 +2,12 @@
 
 from typing import NamedTuple
 
+from research.errors import UserError
+
+
+class Unusable(Exception):
+    """Why a row is left out."""
+
 
 class Row(NamedTuple):
     """One raw row.
@@ -19,6 +25,21 @@ class Row(NamedTuple):
     fields: dict
     left_out: str = ""
     read_as: str = ""
+
+    @property
+    def names(self) -> str:
+        """Those of its fields, for messages."""
+        return ", ".join(map(str, self.fields))
+
+    def error(self, text: str) -> UserError:
+        """What is wrong with it."""
+        return UserError(f"{self.where}: {text}")
+
+    def get(self, name: str) -> object:
+        """The value of a field. Raises UserError where it has none of this name."""
+        if name not in self.fields:
+            raise self.error(f"no field {name!r}; there are: {self.names}")
+        return self.fields[name]
 
 
 def one_line_end(row: Row) -> Row:

@@ -4,6 +4,7 @@ A run that goes on at step N needs to know how many rows lie before it, not what
 counts are a memo and nothing else: without them, they are made again from the plans.
 """
 
+import contextlib
 import hashlib
 import sys
 from collections.abc import Callable, Iterable
@@ -56,8 +57,7 @@ class RowCounts:
         return np.full(self._blocks, -1, np.int32)  # none yet, or none with a checksum
 
     def _write(self, epoch: int, known: np.ndarray) -> None:
-        try:
+        # A store that may only be read, or a full disk: they are counted again.
+        with contextlib.suppress(OSError):
             self.folder.mkdir(parents=True, exist_ok=True)
             checksums.save(self._path(epoch), lambda part: np.save(part, known))
-        except OSError:  # a store that may only be read, or a full disk: they are counted again
-            return

@@ -4,9 +4,11 @@
 import dataclasses
 import functools
 import hashlib
+import itertools
 import json
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import ClassVar
 
 from research.data import bundled, files, formats, kinds, overlap, texts, tfds_source
 from research.data.kinds import Columns, Example
@@ -17,6 +19,7 @@ from research.errors import UserError, nearest
 
 FILES_READ = 2  # raise it when the same files would give other rows
 PIECE = 10_000  # examples of a TFDS set that are read together
+Reader = Callable[[], Iterator[Row]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,9 +45,11 @@ class SourceConfig:
         of a corpus of few .txt each is cut into parts, so that some can be held out.
     """
 
+    alone: ClassVar[str] = "name"  # the key whose value may stand for all
+
     name: str
     split: str = ""
-    fields: Mapping[str, str] | tuple[()] = ()
+    fields: Mapping[str, str] = ()
     exclude: tuple[str, ...] = ()
     percent: float = 100.0
     take: int = 0
@@ -78,8 +83,8 @@ def placed(
     """
     columns = columns or columns_of(config, kind)
     kinds.check_fields(f"source {config.name}", kind, columns.fields)
-    rows, excluded = _rows(config, kind), _excluded(config)
-    return _examples(config, kind, columns, rows, excluded, left_out or LeftOut())
+    rows = itertools.chain.from_iterable(read() for read in _readers(config, kind))
+    return _examples(config, kind, columns, rows, _excluded(config), left_out or LeftOut())
 
 
 def pieces(config: SourceConfig) -> list[Callable[..., Iterator[Example]]]:
@@ -90,29 +95,21 @@ def pieces(config: SourceConfig) -> list[Callable[..., Iterator[Example]]]:
 
     Raises UserError as `read`, but not for a source without examples.
     """
-    kind, (prefix, rest) = "document", _parts(config.name)
-    columns = columns_of(config, kind)
+    kind = "document"
+    columns, readers = columns_of(config, kind), _readers(config, kind)
     excluded = functools.cache(lambda: _excluded(config))
+    together = [readers] if config.take else [[read] for read in readers]
 
-    def reader(rows: Callable[[], Iterator[Row]]) -> Callable[..., Iterator[Example]]:
-        def read_rows(left_out: LeftOut | None = None) -> Iterator[Example]:
+    def piece(readers: list[Reader]) -> Callable[..., Iterator[Example]]:
+        def examples(left_out: LeftOut | None = None) -> Iterator[Example]:
+            rows = itertools.chain.from_iterable(read() for read in readers)
             unused = left_out or LeftOut()
-            found = _examples(config, kind, columns, rows(), excluded(), unused, whole=False)
-            return (example for _, example in found)
+            placed = _examples(config, kind, columns, rows, excluded(), unused, whole=False)
+            return (example for _, example in placed)
 
-        return read_rows
+        return examples
 
-    if config.take:
-        return [reader(lambda: _rows(config, kind))]
-    if prefix == "tfds":
-        split = (rest, config.split, config.data_dir)
-        size = tfds_source.size(*split)
-        spans = [range(at, min(size, at + PIECE)) for at in range(0, size, PIECE)]
-        return [reader(functools.partial(tfds_source.rows, *split, span)) for span in spans]
-    paths = _paths(config)
-    named = zip(paths, files.relative_names(paths), strict=True)
-    how = _how_read(config, kind, paths)
-    return [reader(functools.partial(files.file_rows, *file, **how)) for file in named]
+    return list(map(piece, together))
 
 
 def columns_of(config: SourceConfig, kind: str) -> Columns:
@@ -167,29 +164,26 @@ def percentile(key: str) -> float:
 def _check(config: SourceConfig) -> None:
     prefix, _ = _parts(config.name)
     formats.check(config.format)
-    if config.document and config.document not in texts.DOCUMENTS:
-        hint = nearest(config.document, texts.DOCUMENTS)
-        raise UserError(f"source {config.name}: document={config.document!r} is not known{hint}")
-    if prefix == "tfds" and (config.format or config.document):
-        raise UserError(f"source {config.name}: format and document are for files: sources")
-    if prefix != "tfds":
-        for key in ("split", "data_dir"):
-            if getattr(config, key):
-                raise UserError(
-                    f"source {config.name}: {key} is for tfds: sources; "
-                    "bundled data and files name each split by itself"
-                )
-    if config.take < 0:
-        raise UserError(f"source {config.name}: take is {config.take}; 0 takes all, n the first n")
-    if not 0.0 < config.percent <= 100.0:
-        raise UserError(f"source {config.name}: percent is {config.percent}; it is in (0, 100]")
-    if config.part and not (len(config.part) == 2 and 0 <= config.part[0] < config.part[1] <= 100):
-        raise UserError(
-            f"source {config.name}: part is {list(config.part)}; it is [from, to] in percent"
-        )
-    for name in config.exclude:
-        if _parts(name)[0] == "tfds":
-            raise UserError(f"source {config.name}: exclude names {name}; only bundled: or files:")
+    document, part, is_tfds = config.document, config.part, prefix == "tfds"
+    by_name = "is for tfds: sources; bundled data and files name each split by itself"
+    unread = [name for name in config.exclude if _parts(name)[0] == "tfds"]
+    faults = {
+        f"document={document!r} is not known{nearest(document, texts.DOCUMENTS)}": (
+            document and document not in texts.DOCUMENTS
+        ),
+        "format and document are for files: sources": is_tfds and (config.format or document),
+        f"split {by_name}": config.split and not is_tfds,
+        f"data_dir {by_name}": config.data_dir and not is_tfds,
+        f"take is {config.take}; 0 takes all, n the first n": config.take < 0,
+        f"percent is {config.percent}; it is in (0, 100]": not 0.0 < config.percent <= 100.0,
+        f"part is {list(part)}; it is [from, to] in percent": (
+            part and not (len(part) == 2 and 0 <= part[0] < part[1] <= 100)
+        ),
+        f"exclude names {', '.join(unread)}; only bundled: or files:": unread,
+    }
+    for fault, is_there in faults.items():
+        if is_there:
+            raise UserError(f"source {config.name}: {fault}")
 
 
 def _parts(name: str) -> tuple[str, str]:
@@ -210,17 +204,19 @@ def _paths(config: SourceConfig) -> list[Path]:
     return [bundled.path(rest)] if prefix == "bundled" else files.find(rest, config.format)
 
 
-def _how_read(config: SourceConfig, kind: str, paths: list[Path]) -> dict:
-    document = files.document(paths, config.format, config.document, corpus=kind == "document")
-    return {"format": config.format, "document": document, "kind": kind}
-
-
-def _rows(config: SourceConfig, kind: str) -> Iterator[Row]:
+def _readers(config: SourceConfig, kind: str) -> list[Reader]:
+    """What reads the rows of each file, or of PIECE examples of a TFDS set after another."""
     prefix, rest = _parts(config.name)
-    if prefix != "tfds":
-        paths = _paths(config)
-        return files.rows(paths, **_how_read(config, kind, paths))
-    return tfds_source.rows(rest, config.split, config.data_dir)
+    if prefix == "tfds":
+        split = (rest, config.split, config.data_dir)
+        size = tfds_source.size(*split)
+        spans = [range(at, min(size, at + PIECE)) for at in range(0, size, PIECE)]
+        return [functools.partial(tfds_source.rows, *split, span) for span in spans]
+    paths = _paths(config)
+    document = files.document(paths, config.format, config.document, corpus=kind == "document")
+    how = {"format": config.format, "document": document, "kind": kind}
+    named = zip(paths, files.relative_names(paths), strict=True)
+    return [functools.partial(files.rows, [path], names=[name], **how) for path, name in named]
 
 
 def _excluded(config: SourceConfig) -> Grams:

@@ -13,14 +13,12 @@ end with a word, or shares one with another span: its tags would say what nobody
 """
 
 import bisect
-import itertools
 import json
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from research.data import words
-from research.data.row import Row
-from research.errors import UserError
+from research.data.row import Row, Unusable
 
 _NAMES = ("entities", "spans", "label", "labels")  # under which a text's spans stand
 _STARTS, _ENDS = ("start", "start_offset"), ("end", "end_offset")
@@ -35,10 +33,6 @@ class Span(NamedTuple):
     said: str | None = None
 
 
-class _Unusable(Exception):
-    """Why a row is left out."""
-
-
 def starts(fields: dict) -> bool:
     """Whether a file is of this form, by the fields of its first row."""
     if "tags" in fields:
@@ -48,22 +42,7 @@ def starts(fields: dict) -> bool:
     return isinstance(fields.get("text"), str) and bool(_name(fields))
 
 
-def rows(annotated: Iterator[Row]) -> Iterator[Row]:
-    """Rows with tokens and tags.
-
-    Raises UserError for a span outside its text, or one that is not of a form above.
-    """
-    for row in itertools.chain.from_iterable(map(_texts, annotated)):
-        try:
-            text, spans = _read(row)
-            tokens, tags = _tagged(row, text, spans)
-        except _Unusable as reason:
-            yield row._replace(left_out=str(reason))
-        else:
-            yield row._replace(fields=row.fields | {"text": text, "tokens": tokens, "tags": tags})
-
-
-def _texts(row: Row) -> Iterator[Row]:
+def texts(row: Row) -> Iterator[Row]:
     """The row, or those that are nested in it."""
     if not _nested(row.fields):
         yield row
@@ -74,17 +53,23 @@ def _texts(row: Row) -> Iterator[Row]:
         yield Row(f"{row.where}, text {number}", f"{row.fallback_id}.{number}", fields, left_out)
 
 
+def tagged(row: Row) -> Iterator[Row]:
+    """The row with tokens and tags.
+
+    Raises UserError for a span outside its text, or one that is not of a form above.
+    """
+    text, spans = _read(row)
+    tokens, tags = _tagged(row, text, spans)
+    yield row._replace(fields=row.fields | {"text": text, "tokens": tokens, "tags": tags})
+
+
 def _nested(fields: dict) -> bool:
     """Whether a row holds pairs of a text and its entities (or null, for one passed over)."""
     pairs = fields.get("annotations")
-    listed = isinstance(pairs, list) and bool(pairs) and "data" not in fields
-    return listed and all(map(_is_pair, pairs))
-
-
-def _is_pair(pair: Any) -> bool:
-    if pair is None:
-        return True
-    return isinstance(pair, list) and list(map(type, pair)) == [str, dict]
+    if not isinstance(pairs, list) or not pairs or "data" in fields:
+        return False
+    listed = [pair for pair in pairs if pair is not None]
+    return all(isinstance(pair, list) and [*map(type, pair)] == [str, dict] for pair in listed)
 
 
 def _name(fields: dict) -> str:
@@ -113,19 +98,17 @@ def _is_span(span: Any) -> bool:
 
 
 def _read(row: Row) -> tuple[str, list[Span]]:
-    if row.left_out:
-        raise _Unusable(row.left_out)
     if _of_label_studio(row.fields):
         return _label_studio(row)
     text, name = row.fields.get("text"), _name(row.fields)
     if not isinstance(text, str) or not name and row.fields.get("labels") != []:
         names = ", ".join(_NAMES)
-        raise UserError(
-            f'{row.where}: expected a text, and a list of spans such as [0, 3, "PER"] in one of '
-            f"{names}; there are: {', '.join(map(str, row.fields))}"
+        raise row.error(
+            'expected a text, and a list of spans such as [0, 3, "PER"] in one of '
+            f"{names}; there are: {row.names}"
         )
     if row.fields.get("answer", "accept") != "accept":
-        raise _Unusable(f"its answer is {row.fields['answer']!r}")
+        raise Unusable(f"its answer is {row.fields['answer']!r}")
     return text, _spans(row, _listed(row.fields.get(name)) or [])
 
 
@@ -139,19 +122,18 @@ def _label_studio(row: Row) -> tuple[str, list[Span]]:
     texts = {name: v for name, v in row.fields["data"].items() if isinstance(v, str)}
     name = "text" if "text" in texts or len(texts) != 1 else next(iter(texts))
     if name not in texts:
-        raise UserError(
-            f"{row.where}: which text of 'data' is annotated? There are: {', '.join(texts)}; name "
-            "it 'text'"
+        raise row.error(
+            f"which text of 'data' is annotated? There are: {', '.join(texts)}; name it 'text'"
         )
     text = texts[name]
     done = row.fields.get("annotations", row.fields.get("completions"))
     done = [_spans(row, _values(a)) for a in done if not a.get("was_cancelled")]
     if not done:
-        raise _Unusable("not annotated")
+        raise Unusable("not annotated")
     if any(set(spans) != set(done[0]) for spans in done):
-        raise _Unusable(f"its {len(done)} annotations differ")
+        raise Unusable(f"its {len(done)} annotations differ")
     if any(span.said is None for span in done[0]) and any(ord(sign) > 0xFFFF for sign in text):
-        raise _Unusable("spans without their texts beside an emoji, which may count as two")
+        raise Unusable("spans without their texts beside an emoji, which may count as two")
     return text, done[0]
 
 
@@ -163,7 +145,7 @@ def _values(annotation: dict) -> list[dict]:
 
 def _spans(row: Row, spans: list) -> list[Span]:
     """Spans of one text, each once, in order."""
-    found: set[Span] = set()
+    unique: set[Span] = set()
     for span in spans:
         if isinstance(span, dict):
             start, end = (
@@ -176,12 +158,12 @@ def _spans(row: Row, spans: list) -> list[Span]:
             said = None
         for label in labels:
             if type(start) is not int or type(end) is not int or not isinstance(label, str):
-                raise UserError(
-                    f'{row.where}: expected a span such as [0, 3, "PER"] (characters from and '
-                    f"to, and a label), found {span!r:.100}"
+                raise row.error(
+                    'expected a span such as [0, 3, "PER"] (characters from and to, and a label), '
+                    f"found {span!r:.100}"
                 )
-            found.add(Span(start, end, label, said if isinstance(said, str) else None))
-    return sorted(found, key=lambda span: span[:3])
+            unique.add(Span(start, end, label, said if isinstance(said, str) else None))
+    return sorted(unique, key=lambda span: span[:3])
 
 
 def _tagged(row: Row, text: str, spans: list[Span]) -> tuple[list[str], list[str]]:
@@ -194,9 +176,9 @@ def _tagged(row: Row, text: str, spans: list[Span]) -> tuple[list[str], list[str
         first = bisect.bisect_right(places, start, key=lambda place: place[1])
         last = bisect.bisect_left(places, end, key=lambda place: place[0])
         if first >= last or places[first][0] < start or places[last - 1][1] > end:
-            raise _Unusable(f"a span that does not begin and end with a word: {shown}")
+            raise Unusable(f"a span that does not begin and end with a word: {shown}")
         if any(tag != "O" for tag in tags[first:last]):
-            raise _Unusable(f"a span that overlaps another one: {shown}")
+            raise Unusable(f"a span that overlaps another one: {shown}")
         tags[first:last] = [f"B-{span.label}", *[f"I-{span.label}"] * (last - first - 1)]
     return [text[start:end] for start, end in places], tags
 
@@ -211,12 +193,12 @@ def _place(row: Row, text: str, span: Span) -> tuple[int, int]:
         if text[len(before) : len(before) + len(said)] == said:
             return len(before), len(before) + len(said)
     if not 0 <= start <= end <= len(text):
-        raise UserError(
-            f"{row.where}: the span {start} to {end} ({label}) is outside the text, which has "
-            f"{len(text):,} characters"
+        raise row.error(
+            f"the span {start} to {end} ({label}) is outside the text, which has {len(text):,} "
+            "characters"
         )
     if said is not None and text[start:end] != said:
-        raise _Unusable(
+        raise Unusable(
             f"a span that reads otherwise than it says: {text[start:end]!r}, not {said!r} "
             f"({label}, characters {start} to {end})"
         )

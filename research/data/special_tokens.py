@@ -34,9 +34,9 @@ class Templated(str):
 
     @classmethod
     def of(cls, text: str, control: Sequence[tuple[int, int]]) -> "Templated":
-        made = cls(text)
-        made.control = tuple(control)
-        return made
+        templated = cls(text)
+        templated.control = tuple(control)
+        return templated
 
     def since(self, start: int) -> "Templated":
         """The text from a character on."""
@@ -56,9 +56,10 @@ def encode(
         each: the tokens of texts, with special tokens parsed or not.
     """
     parsed = each([text], True)[0]
-    found = np.isin(parsed.ids, list(special))
+    is_special = np.isin(parsed.ids, list(special))
+    places = np.stack([parsed.starts, parsed.ends], axis=1)[is_special].tolist()
     own, others = [], False
-    for start, end in zip(parsed.starts[found].tolist(), parsed.ends[found].tolist(), strict=True):
+    for start, end in places:
         inside = any(a < end and start < b for a, b in text.control)
         own += [(start, end)] if inside else []
         others = others or not inside

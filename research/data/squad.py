@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 
 from research.data.row import Row
-from research.errors import UserError
 
 
 def is_nested(fields: dict) -> bool:
@@ -13,53 +12,40 @@ def is_nested(fields: dict) -> bool:
     )
 
 
-def paragraphs(articles: Iterator[Row]) -> Iterator[Row]:
+def paragraphs(article: Row) -> Iterator[Row]:
     """A row for each paragraph of an article."""
-    for article in articles:
-        title = article.fields.get("title", "")
-        found = article.fields.get("paragraphs", [article.fields])
-        for place, paragraph in enumerate(_list(article.where, "paragraphs", found), 1):
-            where = f"{article.where}, paragraph {place}"
-            yield Row(
-                where, f"{article.fallback_id}.{place}", {"title": title} | _object(paragraph)
-            )
+    title = article.fields.get("title", "")
+    listed = _list(article, "paragraphs", article.fields.get("paragraphs", [article.fields]))
+    for place, paragraph in enumerate(listed, 1):
+        where = f"{article.where}, paragraph {place}"
+        yield Row(where, f"{article.fallback_id}.{place}", {"title": title} | _object(paragraph))
 
 
-def questions(paragraphs: Iterator[Row]) -> Iterator[Row]:
+def questions(paragraph: Row) -> Iterator[Row]:
     """A row for each question of a paragraph, with the paragraph's context and title."""
-    for paragraph in paragraphs:
-        fields = paragraph.fields
-        qas = _list(paragraph.where, "qas", _get(paragraph.where, fields, "qas"))
-        for number, qa in enumerate(qas, 1):
-            context = {
-                "title": fields["title"],
-                "context": _get(paragraph.where, fields, "context"),
-            }
-            place = f"{paragraph.fallback_id}.{number}"
-            where = f"{paragraph.where}, question {number}"
-            yield Row(where, place, {"id": place} | _object(qa) | context)
+    for number, qa in enumerate(_list(paragraph, "qas", paragraph.get("qas")), 1):
+        context = {"title": paragraph.fields["title"], "context": paragraph.get("context")}
+        place, where = f"{paragraph.fallback_id}.{number}", f"{paragraph.where}, question {number}"
+        yield Row(where, place, {"id": place} | _object(qa) | context)
 
 
-def examples(questions: Iterator[Row]) -> Iterator[Row]:
-    """A row a question: id, title, context, question, answers {text, answer_start}.
+def examples(question: Row) -> Iterator[Row]:
+    """The question with id, title, context, question, answers {text, answer_start}.
 
-    A question that is_impossible has no answers, its plausible ones notwithstanding; without
-    answers (of a hidden test set) it has no such field.
+    One that is_impossible has no answers, its plausible ones notwithstanding; without answers (of a
+    hidden test set) it has no such field.
     """
-    for row in questions:
-        qa = row.fields
-        fields = {
-            name: _get(row.where, qa, name) for name in ("id", "title", "context", "question")
+    fields = {name: question.get(name) for name in ("id", "title", "context", "question")}
+    if question.fields.get("is_impossible"):
+        fields["answers"] = {"text": [], "answer_start": []}
+    elif "answers" in question.fields:
+        where = f"{question.where}, answers"
+        listed = _list(question, "answers", question.fields["answers"])
+        answers = [Row(where, "", _object(answer)) for answer in listed]
+        fields["answers"] = {
+            name: [answer.get(name) for answer in answers] for name in ("text", "answer_start")
         }
-        if qa.get("is_impossible"):
-            fields["answers"] = {"text": [], "answer_start": []}
-        elif "answers" in qa:
-            answers = _list(row.where, "answers", qa["answers"])
-            fields["answers"] = {
-                name: [_get(f"{row.where}, answers", _object(a), name) for a in answers]
-                for name in ("text", "answer_start")
-            }
-        yield Row(row.where, str(fields["id"]), fields)
+    yield Row(question.where, str(fields["id"]), fields)
 
 
 def _object(value: object) -> dict:
@@ -67,13 +53,7 @@ def _object(value: object) -> dict:
     return value if isinstance(value, dict) else {}
 
 
-def _list(where: str, name: str, value: object) -> list:
+def _list(row: Row, name: str, value: object) -> list:
     if not isinstance(value, list):
-        raise UserError(f"{where}: {name!r} should be a list of objects, as in SQuAD's files")
+        raise row.error(f"{name!r} should be a list of objects, as in SQuAD's files")
     return value
-
-
-def _get(where: str, fields: dict, name: str) -> object:
-    if name not in fields:
-        raise UserError(f"{where}: no field {name!r}; there are: {', '.join(fields)}")
-    return fields[name]

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
+from research import bucket
 from research.data import block as blocks
 from research.data import checksums, outline, sources
 from research.data.block import Block
@@ -149,12 +150,12 @@ class Job:
 
     def _write_outline(self, source: int, piece: int) -> None:
         left_out = LeftOut()
-        found = outline.outline(self._readers[source][piece](left_out))
+        listed = outline.outline(self._readers[source][piece](left_out))
         for line in left_out.lines():
             print(f"{self.corpus[source].name}: {line}", flush=True)
         path = self._outline(source, piece)
         path.parent.mkdir(parents=True, exist_ok=True)
-        checksums.save(path, lambda part: np.save(part, found))
+        checksums.save(path, lambda part: np.save(part, listed))
 
     def _read_outline(self, source: int, piece: int) -> np.ndarray:
         path = self._outline(source, piece)
@@ -182,21 +183,23 @@ class Job:
             [self._read_outline(s, p) for p in range(len(readers))]
             for s, readers in enumerate(self._readers)
         ]
-        found = outline.arrange(outlines, self.split, self.held_out_percent, BLOCK_BYTES, self.only)
-        self._check_content(found)
-        checksums.save_arrays(folder, found)
+        which = (self.split, self.held_out_percent, BLOCK_BYTES, self.only)
+        arrangement = outline.arrange(outlines, *which)
+        self._check_content(arrangement)
+        checksums.save_arrays(folder, arrangement)
 
-    def _check_content(self, found: dict[str, np.ndarray]) -> None:
-        for source, ends in zip(self.corpus, found["pieces"], strict=True):
+    def _check_content(self, arrangement: dict[str, np.ndarray]) -> None:
+        for source, ends in zip(self.corpus, arrangement["pieces"], strict=True):
             if not ends[-1]:  # nothing in it: reading it says why
                 next(sources.read(source, "document"), None)
-        if not found["bytes"].sum():
+        if not arrangement["bytes"].sum():
             chosen = self.corpus if self.only is None else (self.corpus[self.only],)
+            copies = int(arrangement["duplicates"])
             raise UserError(
                 f"no text in the {self.split} split of {', '.join(s.name for s in chosen)} "
-                f"({len(found['index'])} documents; {int(found['duplicates'])} more are copies of "
-                f"earlier ones; data.held_out_percent={self.held_out_percent}). A document is a "
-                "line of a .jsonl, a record of a .csv, or of a .txt what the source's document says"
+                f"({len(arrangement['index'])} documents; {copies} more are copies of earlier "
+                f"ones; data.held_out_percent={self.held_out_percent}). A document is a line "
+                "of a .jsonl, a record of a .csv, or of a .txt what the source's document says"
             )
 
     # -- blocks -----------------------------------------------------------------------------
@@ -224,11 +227,11 @@ class Job:
         folder = self.path / _name(number)
 
         def write() -> None:
-            found = self.arrangement
-            read = texts or outline.Texts(self._readers, found["pieces"])
-            span = slice(*found["blocks"][number : number + 2])
-            numbers = found["source"][span].tolist()
-            content = list(map(read, numbers, found["index"][span].tolist()))
+            arrangement = self.arrangement
+            read = texts or outline.Texts(self._readers, arrangement["pieces"])
+            span = slice(*arrangement["blocks"][number : number + 2])
+            numbers = arrangement["source"][span].tolist()
+            content = list(map(read, numbers, arrangement["index"][span].tolist()))
             blocks.write(folder, content, numbers, self.tokenizer)
 
         if not folder.is_dir() and not self._done.exists():
@@ -236,18 +239,18 @@ class Job:
         checksums.mend(folder, write, lambda: blocks.fault(folder, self.tokenizer))
         return blocks.load(folder)
 
-    def finish(self) -> Store:
+    def mark_whole(self) -> Store:
         """Counts the blocks, which are all there, and marks the store as whole."""
-        found = self.arrangement
-        each = [self.block(number).counts for number in range(len(found["bytes"]))]
+        arrangement = self.arrangement
+        each = [self.block(number).counts for number in range(len(arrangement["bytes"]))]
         counts = {name: sum(c[name] for c in each) for name in each[0]}
-        counts |= {"bytes": int(found["bytes"].sum()), "blocks": len(each)}
-        counts |= {"duplicates": int(found["duplicates"])}
+        counts |= {"bytes": int(arrangement["bytes"].sum()), "blocks": len(each)}
+        counts |= {"duplicates": int(arrangement["duplicates"])}
         checksums.save(self._done, lambda part: part.write_text(json.dumps(counts)))
         # Of processes that were killed. Others may be at work on the same blocks, with young ones;
         # ages are told by the clock of the disk, which is not that of each host.
         now = self._done.stat().st_mtime
-        for left in self.path.glob(f"*{checksums.PART}*"):
+        for left in self.path.glob(f"*{bucket.PART}*"):
             with contextlib.suppress(OSError):  # gone, or not ours to remove
                 if now - left.stat().st_mtime > SECONDS_OF_A_PART:
                     shutil.rmtree(left) if left.is_dir() else left.unlink()
@@ -263,14 +266,15 @@ class Job:
         """The store if it is whole."""
         if not self._done.exists() or self.missing():
             return None
-        checksums.mend(self._done, self.finish, self._miscounted)
+        checksums.mend(self._done, self.mark_whole, self._miscounted)
         return Store(self.path, self.key, json.loads(self._done.read_text()), self)
 
     def _miscounted(self) -> str:
         """What cannot be right in done.json."""
-        counts, found = json.loads(self._done.read_text()), self.arrangement
+        counts, arrangement = json.loads(self._done.read_text()), self.arrangement
         there = (counts["blocks"], counts["bytes"], counts["duplicates"])
-        right = (len(found["bytes"]), int(found["bytes"].sum()), int(found["duplicates"]))
+        sizes = arrangement["bytes"]
+        right = (len(sizes), int(sizes.sum()), int(arrangement["duplicates"]))
         return "" if there == right else f"it says {there}, and the arrangement {right}"
 
     def build(self, quiet: bool = False) -> Store:
@@ -279,12 +283,12 @@ class Job:
         Raises UserError where the split has no document, and where a store that is made in shards
         is not whole.
         """
-        found = self.opened()
-        if found is None:
+        store = self.opened()
+        if store is None:
             self.refuse_part()
             self.make(quiet=quiet)
-            found = self.opened()
-        return found
+            store = self.opened()
+        return store
 
     def make(self, shard: int = 0, shards: int = 1, quiet: bool = False) -> list[int]:
         """Makes the blocks with number = shard (mod shards) that are missing.
@@ -308,7 +312,7 @@ class Job:
             raise
         missing = self.missing()
         if not missing:
-            self.finish()
+            self.mark_whole()
         return missing
 
     def _make(self, shard: int, shards: int, quiet: bool) -> None:
@@ -325,8 +329,8 @@ class Job:
         with Progress(
             len(numbers), f"tokenise {self.name}", unit="block", active=not quiet
         ) as progress:
-            for done, made in enumerate(self.make_blocks(numbers), 1):
-                documents, tokens = documents + made["documents"], tokens + made["tokens"]
+            for done, counts in enumerate(self.make_blocks(numbers), 1):
+                documents, tokens = documents + counts["documents"], tokens + counts["tokens"]
                 progress.update(done, documents=documents, tokens=tokens)
 
     def refuse_part(self) -> None:

@@ -68,25 +68,21 @@ def _rows(
             _check_header(lines, number, first, _records(lines, separator, quoted, to=LOOKED_AT))
     named = [name for name in header if name]
     if len(set(named)) < len(named):
-        raise UserError(f"{lines.where(number)}: a column name occurs twice: {', '.join(named)}")
+        raise lines.error(number, f"a column name occurs twice: {', '.join(named)}")
     names = [name or f"column {place}" for place, name in enumerate(header, 1)]
     read_as = f"a table with {SEPARATORS[separator]}, {named_by}"
     if separator == "\t" and not quoted:
         read_as += "; quotation marks are part of the text"
     for number, record in records:
-        where, more = lines.where(number), record[len(names) :]
-        if any(more) or len(record) < len(names) and any(header[len(record) :]):
-            lines.malformed(
-                UserError(
-                    f"{where}: {len(record)} fields, but the header has {len(names)}: "
-                    f"{', '.join(names)}"
-                )
-            )
+        lacking = len(record) < len(names) and any(header[len(record) :])
+        if lacking or any(record[len(names) :]):
+            there = f"{len(record)} fields, but the header has {len(names)}: {', '.join(names)}"
+            lines.malformed(lines.error(number, there))
             continue
         left_out = "a record of empty cells" if not any(record) else ""
         left_out = "the header once more" if record == first else left_out
         fields = dict(itertools.zip_longest(names, record[: len(names)], fillvalue=""))
-        yield Row(where, lines.id(number), fields, left_out, read_as)
+        yield Row(lines.where(number), lines.id(number), fields, left_out, read_as)
 
 
 def _check_header(
@@ -139,7 +135,7 @@ def _records(
         except csv.Error as error:
             if to is not None:
                 return
-            fault = UserError(f"{lines.where(taken[0][0])}: {_not_csv(taken, error)}")
+            fault = lines.error(taken[0][0], _not_csv(taken, error))
             if header:  # the next line would be taken for it
                 raise fault from error
             lines.malformed(fault)

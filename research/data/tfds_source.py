@@ -26,21 +26,13 @@ from research.errors import UserError, nearest
 _SENTENCES = {"text_a": "sentence1", "text_b": "sentence2"}
 _INFERENCE = {"text_a": "premise", "text_b": "hypothesis"}
 _FIELDS: dict[str, dict[str, str]] = {
-    "glue": {"text": "sentence"},  # without a config TFDS takes cola
-    "glue/cola": {"text": "sentence"},
-    "glue/sst2": {"text": "sentence"},
-    "glue/mrpc": _SENTENCES,
-    "glue/qqp": {"text_a": "question1", "text_b": "question2"},
-    "glue/stsb": _SENTENCES,
-    "glue/mnli": _INFERENCE,
-    "glue/mnli_matched": _INFERENCE,
-    "glue/mnli_mismatched": _INFERENCE,
-    "glue/qnli": {"text_a": "question", "text_b": "sentence"},
-    "glue/rte": _SENTENCES,
-    "glue/wnli": _SENTENCES,
+    **dict.fromkeys(("glue", "glue/cola", "glue/sst2"), {"text": "sentence"}),  # glue is cola
+    **dict.fromkeys(("glue/mrpc", "glue/stsb", "glue/rte", "glue/wnli"), _SENTENCES),
+    **dict.fromkeys(("glue/mnli", "glue/mnli_matched", "glue/mnli_mismatched"), _INFERENCE),
     "glue/ax": _INFERENCE,
-    "conll2003": {"tags": "ner"},
-    "conll2003/conll2003": {"tags": "ner"},
+    "glue/qqp": {"text_a": "question1", "text_b": "question2"},
+    "glue/qnli": {"text_a": "question", "text_b": "sentence"},
+    **dict.fromkeys(("conll2003", "conll2003/conll2003"), {"tags": "ner"}),
 }
 _FORMAT = "array_record"
 CHUNK = 1000  # examples read at a time: a read costs time in proportion to its file's examples
@@ -217,11 +209,7 @@ def _decoder(features: Any) -> Callable[[bytes], dict]:
 
     if all(kind for _, kind, _, _ in columns):
         return directly
-    return lambda stored: _all_plain(features, features.deserialize_example_np(stored))
-
-
-def _all_plain(features: Any, values: dict) -> dict:
-    return {key: _plain(features[key], value) for key, value in values.items()}
+    return lambda stored: _plain(features, features.deserialize_example_np(stored))
 
 
 def _columns(feature: Any, path: tuple[str, ...], lists: int) -> Iterator[tuple]:

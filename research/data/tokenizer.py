@@ -81,17 +81,13 @@ class Tokenizer:
             role: None if name is None else inner.token_to_id(name)
             for role, name in self.roles.items()
         }
-        found = usual | self.declared
+        ids_of = usual | self.declared
         turns = [ids[name] for name in TURN_ENDS if name in ids]
-        if found["eos"] in turns and usual["eos"] is not None:
-            found["eos"] = usual["eos"]
-        self.pad: int | None = found["pad"]
-        self.unk: int | None = found["unk"]
-        self.cls: int | None = found["cls"]
-        self.sep: int | None = found["sep"]
-        self.mask: int | None = found["mask"]
-        self.bos: int | None = found["bos"]
-        self.eos: int | None = found["eos"]
+        if ids_of["eos"] in turns and usual["eos"] is not None:
+            ids_of["eos"] = usual["eos"]
+        self.pad, self.unk, self.cls, self.sep, self.mask, self.bos, self.eos = map(
+            ids_of.get, ROLES
+        )
         ends = (self.eos, self.declared.get("eos"), *turns)
         self.ends: tuple[int, ...] = tuple(dict.fromkeys(n for n in ends if n is not None))
         self.own_frame = inner.post_processor is not None
@@ -151,9 +147,10 @@ class Tokenizer:
     @functools.cached_property
     def parsed_only(self) -> np.ndarray:
         """The ids that no text gives unless special tokens are parsed, ascending."""
-        names = {n: self.token(n) for n in sorted(self._added_special - {self.unk})}
-        own = zip(names, self._encode(list(names.values()), False), strict=True)
-        return np.array([number for number, found in own if number not in found.ids], np.int64)
+        numbers = sorted(self._added_special - {self.unk})
+        encodings = self._encode(list(map(self.token, numbers)), False)
+        own = zip(numbers, encodings, strict=True)
+        return np.array([n for n, encoding in own if n not in encoding.ids], np.int64)
 
     def encode_words(self, words: Sequence[str]) -> Encoding:
         """The tokens of a text given as words; offsets refer to `" ".join(words)`.
@@ -214,13 +211,13 @@ class Tokenizer:
 
     def require(self, role: str, why: str) -> int:
         """The id of a special token ("mask"). UserError, with the reason, if there is none."""
-        found = getattr(self, role)
-        if found is None:
+        number = getattr(self, role)
+        if number is None:
             raise UserError(
                 f"the tokenizer declares no {role} token ({why}); it would be named "
                 f"{' or '.join(ROLES[role])}; config.tokenizer.add_tokens appends one"
             )
-        return found
+        return number
 
     def with_tokens(self, names: Sequence[str]) -> "Tokenizer":
         """The same tokenizer with special tokens appended; names it already has are left alone."""

@@ -47,13 +47,13 @@ def load(path: str | Path) -> Tokenizer:
 def _load_json(path: Path, settings: Settings | None) -> Tokenizer:
     text = _read(path)
     try:
-        found = Tokenizer.from_json(text)
+        tokenizer = Tokenizer.from_json(text)
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
     if settings is None:
-        return found
-    adapted = tokenizer_settings.adapt(found.library_json(), settings)
-    return tokenizer_settings.finish(adapted, settings, complete=True)
+        return tokenizer
+    adapted = tokenizer_settings.adapt(tokenizer.library_json(), settings)
+    return tokenizer_settings.applied(adapted, settings, complete=True)
 
 
 def _load_wordpiece(path: Path, settings: Settings | None) -> Tokenizer:
@@ -79,11 +79,11 @@ def _load_wordpiece(path: Path, settings: Settings | None) -> Tokenizer:
             tell(f"{path} has capital letters and nothing says do_lower_case: they are {done} "
                  "transformers")  # fmt: skip
     options = {NORMALIZER[key]: value for key, value in told.items()}
-    found = word_pieces(vocab, unk=unk, **options)
+    tokenizer = word_pieces(vocab, unk=unk, **options)
     if settings is None:
-        return found
+        return tokenizer
     settings = dataclasses.replace(settings, kind="BertTokenizer")
-    return tokenizer_settings.finish(found.library_json(), settings, complete=False)
+    return tokenizer_settings.applied(tokenizer.library_json(), settings, complete=False)
 
 
 def _load_bpe(vocab: Path, merges: Path, settings: Settings | None) -> Tokenizer:
@@ -95,17 +95,17 @@ def _load_bpe(vocab: Path, merges: Path, settings: Settings | None) -> Tokenizer
     try:
         entries = json.loads(text)
         pairs = [tuple(line.split(" ")) for line in lines if line and line[:9] != "#version:"]
-        found = byte_pairs(entries, pairs, prefix)
+        tokenizer = byte_pairs(entries, pairs, prefix)
     except Exception as error:  # the library raises nothing narrower
         raise UserError(f"{vocab} + {merges.name}: not a byte-level BPE ({error})") from error
     named = {"<s>", "</s>"} <= entries.keys()
     if settings is None and not named:
-        return found
+        return tokenizer
     settings = settings or Settings(vocab.parent, {}, "", {}, math.inf)
     if settings.kind not in BYTES:  # then the names of the entries show whether it is RoBERTa's
         kind = "RobertaTokenizer" if named else "GPT2Tokenizer"
         settings = dataclasses.replace(settings, kind=kind)
-    return tokenizer_settings.finish(found.library_json(), settings, complete=False)
+    return tokenizer_settings.applied(tokenizer.library_json(), settings, complete=False)
 
 
 def _read(path: Path) -> str:

@@ -153,11 +153,15 @@ def adapt(text: str, settings: Settings) -> str:
         plain = old if old.get("type") == "BertNormalizer" else DEFAULT
         new = plain | {NORMALIZER[key]: value for key, value in told.items()}
         if new != old:
-            tell(f"{where}: {_listed(told)} changes the normalizer of tokenizer.json "
+            said = ", ".join(f"{key}={value}" for key, value in told.items())
+            tell(f"{where}: {said} changes the normalizer of tokenizer.json "
                  f"({old.get('type')}), as in transformers")  # fmt: skip
             values["normalizer"] = new
-    elif told:
-        _compare(told, old, where)
+    elif told:  # not followed by transformers where the class is not BERT's
+        lowers = old.get("lowercase", '"Lowercase"' in json.dumps(old))
+        if told.get("do_lower_case", lowers) != lowers:
+            tell(f"{where}: do_lower_case={told['do_lower_case']} is not what tokenizer.json does, "
+                 "which is followed (by transformers too, for this tokenizer_class)")  # fmt: skip
     elif settings.kind == "BertTokenizer" and old.get("lowercase") is not True:
         tell(f"{settings.folder}: tokenizer.json does not lower letters and {CONFIG} does not "
              "say do_lower_case; the former is followed (transformers 5 would lower)")  # fmt: skip
@@ -165,15 +169,6 @@ def adapt(text: str, settings: Settings) -> str:
     if prefix is not None:
         _set_prefix(values, prefix, settings, where)
     return json.dumps(values, ensure_ascii=False)
-
-
-def _compare(told: Mapping[str, Any], normalizer: Mapping[str, Any], where: Path) -> None:
-    """transformers does not follow these settings where the class is not BERT's."""
-    text = json.dumps(normalizer)
-    lowers = normalizer.get("lowercase", '"Lowercase"' in text)
-    if told.get("do_lower_case", lowers) != lowers:
-        tell(f"{where}: do_lower_case={told['do_lower_case']} is not what tokenizer.json does, "
-             "which is followed (by transformers too, for this tokenizer_class)")  # fmt: skip
 
 
 def _set_prefix(values: dict[str, Any], prefix: bool, settings: Settings, where: Path) -> None:
@@ -201,7 +196,7 @@ def _set_prefix(values: dict[str, Any], prefix: bool, settings: Settings, where:
              "followed (by transformers too, for this tokenizer_class)")  # fmt: skip
 
 
-def finish(text: str, settings: Settings, complete: bool) -> Tokenizer:
+def applied(text: str, settings: Settings, complete: bool) -> Tokenizer:
     """The tokenizer with added tokens, frame and roles as the folder says.
 
     Args:
@@ -294,16 +289,16 @@ def _put_frame(inner: tokenizers.Tokenizer, settings: Settings, complete: bool) 
 
 def _special_tokens(settings: Settings) -> list[tuple[str, dict[str, Any]]]:
     """(key, token) of all tokens that the settings name as special."""
-    found = []
+    named = []
     ordered = [f"{role}_token" for role in ROLES]
     others = [k for k in settings.values if k.endswith("_token") and k not in {*ordered, *FOLLOWED}]
     for key in (*ordered, *others):
         if settings.values.get(key) is not None:
-            found.append((key, _token(settings.values[key])))
+            named.append((key, _token(settings.values[key])))
     values = settings.values
     extra = values.get("extra_special_tokens") or values.get("additional_special_tokens") or []
     extra = list(extra.values()) if isinstance(extra, dict) else extra
-    return found + [("additional_special_tokens", _token(token)) for token in extra]
+    return named + [("additional_special_tokens", _token(token)) for token in extra]
 
 
 def _token(value: Any) -> dict[str, Any]:
@@ -342,17 +337,13 @@ def _check(settings: Settings) -> None:
         tell(f"{where}: not known here, and not followed: {', '.join(sorted(unknown))}")
 
 
-def _listed(values: Mapping[str, Any]) -> str:
-    return ", ".join(f"{key}={value}" for key, value in values.items())
-
-
 def _json(path: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        values = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise UserError(f"{path}: no JSON ({error})") from error
-    if not isinstance(found, dict):
+    if not isinstance(values, dict):
         raise UserError(f"{path}: expected an object of keys")
-    return found
+    return values

@@ -3,18 +3,15 @@
 import dataclasses
 from collections.abc import Mapping, Sequence
 
-import jax
 import numpy as np
 
 from research.data.batch import Layout
 from research.errors import UserError, nearest
-from research.evaluation import evaluator
+from research.evaluation import predictor
 from research.models.attention import Pattern
 from research.monitoring.progress import Progress
 from research.objectives.objective import Loss, Reader
 from research.run.loaded import Loaded
-from research.run.step import make_predict_step
-from research.sharding import mesh as meshes
 from research.tasks import pooled as sequences
 from research.tasks.task import Example
 
@@ -68,25 +65,13 @@ def embed(
             f"--prompt={recipe.prompt} is not known{nearest(recipe.prompt, recipe.prompts)}"
         )
     before = recipe.prompts[recipe.prompt] if recipe.prompt else ""
-    examples = [_prompted(example, before) for example in examples]
-    reader, mesh = _reader(loaded, pooling), loaded.mesh
-    step = jax.jit(
-        make_predict_step(loaded.model, reader.objective), out_shardings=meshes.replicated(mesh)
+    asked = predictor.Asked.of(
+        _reader(loaded, pooling), [_prompted(example, before) for example in examples]
     )
     progress = Progress(len(examples), "embed", unit="text", active=not quiet)
-    with meshes.use(mesh, loaded.placement), progress:
-        found = evaluator.predictions(
-            step,
-            loaded.params,
-            reader,
-            examples,
-            loaded.tokenizer.pad,
-            meshes.batch_sharding(mesh),
-            row_multiple=meshes.row_multiple(mesh),
-            progress=progress.update,
-        )
-    vectors = np.array([x["vector"] for x in found], np.float32)
-    vectors = vectors.reshape(len(found), loaded.model.width)
+    predictions = predictor.read(loaded, [asked], progress)
+    vectors = np.array([prediction["vector"] for prediction in predictions], np.float32)
+    vectors = vectors.reshape(len(examples), loaded.model.width)
     if recipe.normalize:
         vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
     return vectors
@@ -107,7 +92,7 @@ class _Vectors(Loss):
 
     def outputs(self, params, model, hidden, batch):
         vector = sequences.pooled(params, model, hidden, batch, self.pooling)
-        return {"slot": {"vector": vector}}
+        return {"segment": {"vector": vector}}
 
 
 def _reader(loaded: Loaded, pooling: str) -> Reader:
@@ -115,14 +100,14 @@ def _reader(loaded: Loaded, pooling: str) -> Reader:
     # An imported backbone without a head says itself how it attends.
     patterns = [o.pattern for o in loaded.objectives] or [loaded.info.meta.get("pattern", "full")]
 
-    def slots(example, number, labelled):
-        slot = sequences.text_slot(loaded.tokenizer, example, data.length)
-        return [dataclasses.replace(slot, example=number, weight=0.0)]
+    def segments(example, number, labelled):
+        segment = sequences.text_segment(loaded.tokenizer, example, data.length)
+        return [dataclasses.replace(segment, example=number, weight=0.0)]
 
     return Reader(
-        Layout(data.length, data.slots),
+        Layout(data.length, data.segments),
         _Vectors(patterns[0], pooling),
-        slots,
-        lambda example, slots, outputs: {"vector": outputs[0]["vector"]},
+        segments,
+        lambda example, segments, outputs: {"vector": outputs[0]["vector"]},
         lambda example, prediction: "",
     )

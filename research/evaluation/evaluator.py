@@ -1,13 +1,13 @@
 """Exact metrics of a split: sums over all its batches, and predictions example by example."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
 import numpy as np
 
-from research.data.batch import Slot, assemble, pack
+from research.data.batch import Segment, assemble, pack
 from research.data.loader import Ahead, Batches
 from research.errors import Diverged
 from research.metrics import answers
@@ -33,17 +33,11 @@ def losses(
     Counts are summed on the host in float64: the result does not depend on the batch size.
     `between` is called after each batch and may raise what ends the evaluation.
     """
-    count = data.epoch_batches(0, most=batches)
-    found = []
-    ahead = Ahead(data, 0, count, sharding)
-    try:
-        for _ in range(count):
-            found.append(eval_step(params, next(ahead)))
-            jax.block_until_ready(found[-2:-1])  # who is asked to stop waits for no queue of them
-            between()
-    finally:
-        ahead.close()
-    return finish(_summed(jax.device_get(found)), objectives)
+    counts = []
+    for _, result in _results(eval_step, params, data, sharding, batches, between):
+        counts.append(result)
+        jax.block_until_ready(counts[-2:-1])  # who is asked to stop waits for no queue of them
+    return loss_metrics(_summed(jax.device_get(counts)), objectives)
 
 
 def task_metrics(
@@ -60,71 +54,51 @@ def task_metrics(
     pass over it.
 
     Args:
-        examples: those of the slots in `data`, which are in order.
+        examples: those of the segments in `data`, which are in order.
         between: as in `losses`.
     """
-    count = data.epoch_batches(0, most=batches)
-    number = {id(slot): (i, w) for i, each in enumerate(data.slots) for w, slot in enumerate(each)}
+    number = {
+        id(segment): (i, w)
+        for i, each in enumerate(data.segments)
+        for w, segment in enumerate(each)
+    }
     outputs: list[dict[int, Outputs]] = [{} for _ in examples]
-    found = []
+    counts = []
+    for step, result in _results(measure_step, params, data, sharding, batches, between):
+        sums, arrays = jax.device_get(result)
+        counts.append(sums)
+        rows = data.row_segments(step)
+        _give(arrays, rows, [[number[id(segment)] for segment in row] for row in rows], outputs)
+    chosen = list(examples[: len(counts) * data.examples])
+    predicted = _predicted(task, chosen, data.segments, outputs)
+    scores = task.finish(total(task_counts(task, chosen, predicted)))
+    return loss_metrics(_summed(counts), (task,)) | scores
+
+
+def _results(
+    step: Callable,
+    params: Any,
+    data: Batches,
+    sharding: jax.sharding.NamedSharding,
+    batches: int,
+    between: Callable[[], None],
+) -> Iterator[tuple[int, Any]]:
+    """The number of each batch of a split, and what a step makes of it."""
+    count = data.epoch_batches(0, most=batches)
     ahead = Ahead(data, 0, count, sharding)
     try:
-        for step in range(count):
-            counts, read = jax.device_get(measure_step(params, next(ahead)))
-            found.append(counts)
-            rows = data.rows(step)
-            _give(read, rows, [[number[id(slot)] for slot in row] for row in rows], outputs)
+        for number in range(count):
+            yield number, step(params, next(ahead))
             between()
     finally:
         ahead.close()
-    chosen = list(examples[: count * data.examples])
-    predicted = _predicted(task, chosen, data.slots, outputs)
-    return finish(_summed(found), (task,)) | task.finish(
-        total(task_counts(task, chosen, predicted))
-    )
 
 
-def _summed(found: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-    return total([{k: float(v) for k, v in counts.items()} for counts in found])
+def _summed(counts: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    return total([{k: float(v) for k, v in of_batch.items()} for of_batch in counts])
 
 
-def _give(
-    found: Mapping[str, Mapping[str, np.ndarray]],
-    rows: Sequence[Sequence[Slot]],
-    numbers: Sequence[Sequence[tuple[int, int]]],
-    outputs: list[dict[int, Outputs]],
-) -> None:
-    """Gives each slot of a batch its part of the outputs.
-
-    numbers: (example, window) of each slot of each row; outputs: by these.
-    """
-    for r, row in enumerate(rows):
-        at = predicted = 0
-        for s, slot in enumerate(row):
-            places = slot.predict_positions
-            end, count = at + len(slot), 0 if places is None else len(places)
-            read = {name: array[r, s] for name, array in found.get("slot", {}).items()}
-            read |= {name: array[r, at:end] for name, array in found.get("token", {}).items()}
-            for name, array in found.get("predict", {}).items():
-                read[name] = array[r, predicted : predicted + count]
-            at, predicted = end, predicted + count
-            i, window = numbers[r][s]
-            outputs[i][window] = read
-
-
-def _predicted(
-    task: Task | Reader,
-    examples: Sequence[Example],
-    slots: Sequence[Sequence[Slot]],
-    outputs: Sequence[Mapping[int, Outputs]],
-) -> list[Prediction]:
-    return [
-        task.predict(example, windows, [found[w] for w in range(len(windows))])
-        for example, windows, found in zip(examples, slots, outputs, strict=False)
-    ]
-
-
-def finish(counts: Mapping[str, float], objectives: tuple[Loss, ...]) -> dict[str, float]:
+def loss_metrics(counts: Mapping[str, float], objectives: tuple[Loss, ...]) -> dict[str, float]:
     """The metrics of all objectives from counts named "objective/count".
 
     Raises Diverged where a count is not finite: no number would say anything.
@@ -143,55 +117,77 @@ def finish(counts: Mapping[str, float], objectives: tuple[Loss, ...]) -> dict[st
     return metrics
 
 
+def _give(
+    arrays: Mapping[str, Mapping[str, np.ndarray]],
+    rows: Sequence[Sequence[Segment]],
+    numbers: Sequence[Sequence[tuple[int, int]]],
+    outputs: list[dict[int, Outputs]],
+) -> None:
+    """Gives each segment of a batch its part of the outputs.
+
+    numbers: (example, window) of each segment of each row; outputs: by these.
+    """
+    for r, row in enumerate(rows):
+        at = predicted = 0
+        for s, segment in enumerate(row):
+            places = segment.predict_positions
+            end, count = at + len(segment), 0 if places is None else len(places)
+            read = {name: array[r, s] for name, array in arrays.get("segment", {}).items()}
+            read |= {name: array[r, at:end] for name, array in arrays.get("token", {}).items()}
+            for name, array in arrays.get("predict", {}).items():
+                read[name] = array[r, predicted : predicted + count]
+            at, predicted = end, predicted + count
+            i, window = numbers[r][s]
+            outputs[i][window] = read
+
+
+def _predicted(
+    task: Task | Reader,
+    examples: Sequence[Example],
+    segments: Sequence[Sequence[Segment]],
+    outputs: Sequence[Mapping[int, Outputs]],
+) -> list[Prediction]:
+    return [
+        task.predict(example, windows, [own[w] for w in range(len(windows))])
+        for example, windows, own in zip(examples, segments, outputs, strict=False)
+    ]
+
+
 def predictions(
     predict_step: Callable,
     params: Any,
     task: Task | Reader,
-    examples: list[Example],
+    examples: Sequence[Example],
+    segments: Sequence[Sequence[Segment]],
     pad: int | None,
     sharding: jax.sharding.NamedSharding,
-    labelled: bool = False,
     row_multiple: int = 1,
     progress: Callable[[int], None] = lambda done: None,
-    slots: list[list[Slot]] | None = None,
 ) -> list[Prediction]:
     """A prediction for each example, in the order of the examples.
 
-    Examples are packed by length, so that short ones share rows; a batch has about TOKENS
-    positions. `progress` is told how many slots are done. `slots`: the examples' slots, if they
-    have been made already.
+    Segments are packed by length, so that short ones share rows, about TOKENS positions a batch.
+    `progress` is told how many segments are done. `segments`: those of each example.
     """
-    slots = slots or [task.slots(example, i, labelled) for i, example in enumerate(examples)]
     outputs: list[dict[int, Outputs]] = [{} for _ in examples]
-    flat = [(i, w) for i, windows in enumerate(slots) for w in range(len(windows))]
-    rows = max(1, TOKENS // task.layout.length)
-    data = _packed(slots, flat, task, pad, rows, row_multiple)
+    flat = [(i, w) for i, windows in enumerate(segments) for w in range(len(windows))]
+    packed = pack([len(segments[i][w]) for i, w in flat], task.layout.length, task.layout.segments)
+    rows = min(max(1, TOKENS // task.layout.length), max(1, len(packed)))
+    size = -(-rows // row_multiple) * row_multiple
     done = 0
-    for numbers, laid, batch in data:
-        arrays = jax.make_array_from_callback
+    for at in range(0, len(packed), size):
+        part = packed[at : at + size]
+        numbers = [[flat[n] for n in row] for row in part + [[]] * (size - len(part))]
+        laid = [[segments[i][w] for i, w in row] for row in numbers]
+        batch = assemble(laid, task.layout, pad) | {"rows": np.arange(size, dtype=np.int32)}
         placed = {
-            k: arrays(v.shape, sharding, lambda index, v=v: v[index]) for k, v in batch.items()
+            name: jax.make_array_from_callback(x.shape, sharding, lambda index, x=x: x[index])
+            for name, x in batch.items()
         }
         _give(jax.device_get(predict_step(params, placed)), laid, numbers, outputs)
         done += sum(map(len, laid))
         progress(done)
-    return _predicted(task, examples, slots, outputs)
-
-
-def _packed(slots, flat, task: Task | Reader, pad: int | None, rows: int, row_multiple: int):
-    """Batches of `rows` packed rows, longest slots first, with the (example, window) of the slots
-    in each row and the slots themselves."""
-    lengths = [len(slots[i][w]) for i, w in flat]
-    packed = pack(lengths, task.layout.length, task.layout.slots)
-    size = -(-min(rows, max(1, len(packed))) // row_multiple) * row_multiple
-    for at in range(0, len(packed), size):
-        part = packed[at : at + size]
-        part = part + [[]] * (size - len(part))
-        numbers = [[flat[n] for n in row] for row in part]
-        laid = [[slots[i][w] for i, w in row] for row in numbers]
-        batch = assemble(laid, task.layout, pad)
-        batch["rows"] = np.arange(size, dtype=np.int32)
-        yield numbers, laid, batch
+    return _predicted(task, examples, segments, outputs)
 
 
 def task_counts(task: Task, examples: list[Example], predicted: list[Prediction]) -> list[Counts]:
@@ -200,7 +196,7 @@ def task_counts(task: Task, examples: list[Example], predicted: list[Prediction]
     Where predictions tell how far no answer is ahead, the sum also tunes the threshold for it. That
     is left out of `task.counts`: it is two names for each question, too many to resample.
     """
-    found = []
+    counted = []
     for number, (example, prediction) in enumerate(zip(examples, predicted, strict=True)):
         counts = task.counts(example, prediction)
         if "null_score_difference" in prediction:
@@ -208,5 +204,5 @@ def task_counts(task: Task, examples: list[Example], predicted: list[Prediction]
             counts |= answers.threshold_counts(
                 number, example["answers"]["text"], best, prediction["null_score_difference"]
             )
-        found.append(counts)
-    return found
+        counted.append(counts)
+    return counted

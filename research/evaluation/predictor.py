@@ -1,6 +1,5 @@
 """What a checkpoint makes of texts: the forms in which it can be asked, and its predictions."""
 
-import ast
 import dataclasses
 import functools
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -8,9 +7,8 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 import jax
 from jax.sharding import Mesh
 
-from research.config import Config
 from research.data import kinds
-from research.data.batch import Layout, Slot
+from research.data.batch import Layout, Segment
 from research.data.kinds import Columns
 from research.data.row import Row
 from research.errors import UserError
@@ -20,7 +18,6 @@ from research.generation.decoding import DecodingConfig
 from research.models.config import ModelConfig
 from research.monitoring.progress import Progress
 from research.objectives.objective import Loss, Reader, continues_with
-from research.run import corpus
 from research.run.loaded import Loaded, require_head
 from research.run.step import make_predict_step
 from research.sharding import mesh as meshes
@@ -51,29 +48,18 @@ def forms(loaded: Loaded) -> tuple[Form, ...]:
     task = loaded.task
     if task is not None:
         return tuple(Form(*form, lambda _: task, task.optional) for form in task.forms)
-    layout = Layout(loaded.config.data.length, loaded.config.data.slots)
+    layout = Layout(loaded.config.data.length, loaded.config.data.segments)
     # Each fields in one way: of a mixture that fills masks, `generate` shows what comes next.
-    found: dict[tuple[str, ...], Form] = {}
+    by_fields: dict[tuple[str, ...], Form] = {}
     for objective in filter(lambda o: o.asks, loaded.objectives):
         reader = functools.partial(objective.reader, loaded.tokenizer, layout)
-        found.setdefault(objective.asks, Form(objective.asks, objective.gives, reader))
-    return tuple(found.values())
+        by_fields.setdefault(objective.asks, Form(objective.asks, objective.gives, reader))
+    return tuple(by_fields.values())
 
 
 def kind_of(loaded: Loaded) -> str:
     """The kind of example that it reads; a pre-trained one reads a text or a pair of texts."""
     return loaded.task.kind if loaded.task is not None else "classification"
-
-
-def parsed_fields(text: str) -> dict[str, str]:
-    """What --fields says: our names -> a file's columns. Raises UserError for another value."""
-    try:
-        found = ast.literal_eval(text or "{}")
-    except (ValueError, SyntaxError):
-        found = None
-    if not isinstance(found, dict) or not all(isinstance(v, str) for v in found.values()):
-        raise UserError(f'--fields={text} must be a dict, such as \'{{"text": "review"}}\'')
-    return found
 
 
 def columns(loaded: Loaded, fields: Mapping[str, str], kind: str) -> Columns:
@@ -103,16 +89,16 @@ def example(loaded: Loaded, row: Row, columns: Columns) -> Example:
         form = fitting(loaded, example)
         if form is None:  # it has another one's fields too, which are read first
             raise UserError(wrong_fields(loaded, example))
-        form.reader([example]).slots(example, 0, False)
+        form.reader([example]).segments(example, 0, False)
     except UserError as error:  # which names the example, not its line
         raise UserError(f"{row.where}: {error}") from error
     # As it stands in the file, number or text, so that the predictions can be joined to its rows.
     return example | {"id": row.fields.get(columns.theirs("id", row), row.fallback_id)}
 
 
-def fitting(loaded: Loaded, given: Collection[str]) -> Form | None:
+def fitting(loaded: Loaded, fields: Collection[str]) -> Form | None:
     """The form whose fields are all given, more of them before fewer; None if there is none."""
-    fit = [form for form in forms(loaded) if set(form.fields) <= set(given)]
+    fit = [form for form in forms(loaded) if set(form.fields) <= set(fields)]
     return max(fit, key=lambda form: len(form.fields), default=None)
 
 
@@ -130,58 +116,66 @@ def predict(
     imported without a head.
     """
     require_head(loaded, "this checkpoint")
-    found: list[Prediction] = [{} for _ in examples]
-    asked = [_ask(form, chosen, examples, labelled) for form, chosen in _by_form(loaded, examples)]
-    total = sum(len(windows) for part in asked for windows in part.slots)
-    with Progress(total, "predict", unit="slot", active=not quiet) as progress:
-        done = 0
-        for part in asked:
-            read = _read(loaded, part, _counting(progress, done))
-            for i, prediction in zip(part.numbers, read, strict=True):
-                found[i] = prediction
-            done += sum(map(len, part.slots))
-    if loaded.task is not None and loaded.task.prompt is not None:
-        texts = _generated(loaded, examples, quiet)
-        found = [p | {"text": text} for p, text in zip(found, texts, strict=True)]
-    return found
-
-
-@dataclasses.dataclass(frozen=True)
-class _Asked:
-    """Examples of one form: their numbers among all, how they are read, and their slots."""
-
-    numbers: list[int]
-    examples: list[Example]
-    reader: Task | Reader
-    slots: list[list[Slot]]
-
-
-def _by_form(loaded: Loaded, examples: Sequence[Example]) -> list[tuple[Form, list[int]]]:
-    """The numbers of the examples of each form that occurs."""
-    by_fields: dict[tuple[str, ...], list[int]] = {}
+    by_fields: dict[tuple[str, ...], list[int]] = {}  # the numbers of the examples of each form
     for i, example in enumerate(examples):
         form = fitting(loaded, example)
         if form is None:
             raise UserError(f"example {i}: {wrong_fields(loaded, example)}")
         by_fields.setdefault(form.fields, []).append(i)
-    return [(f, by_fields[f.fields]) for f in forms(loaded) if f.fields in by_fields]
+    asked = []
+    for form in forms(loaded):
+        if chosen := [examples[i] for i in by_fields.get(form.fields, ())]:
+            asked.append(Asked.of(form.reader(chosen), chosen, labelled))
+    numbers = [i for form in forms(loaded) for i in by_fields.get(form.fields, ())]
+    total = sum(len(windows) for part in asked for windows in part.segments)
+    progress = Progress(total, "predict", unit="segment", active=not quiet)
+    predictions = dict(zip(numbers, read(loaded, asked, progress), strict=True))
+    ordered = [predictions[i] for i in range(len(examples))]
+    if loaded.task is not None and loaded.task.prompt is not None:
+        texts = _generated(loaded, examples, quiet)
+        return [p | {"text": text} for p, text in zip(ordered, texts, strict=True)]
+    return ordered
 
 
-def _ask(form: Form, numbers: list[int], examples: Sequence[Example], labelled: bool) -> _Asked:
-    chosen = [examples[i] for i in numbers]
-    reader = form.reader(chosen)
-    slots = [reader.slots(example, i, labelled) for i, example in enumerate(chosen)]
-    return _Asked(numbers, chosen, reader, slots)
+@dataclasses.dataclass(frozen=True)
+class Asked:
+    """Examples that are read in one way, and their segments."""
+
+    reader: Task | Reader
+    examples: Sequence[Example]
+    segments: list[list[Segment]]
+
+    @staticmethod
+    def of(reader: Task | Reader, examples: Sequence[Example], labelled: bool = False) -> "Asked":
+        segments = [reader.segments(example, i, labelled) for i, example in enumerate(examples)]
+        return Asked(reader, examples, segments)
 
 
-def _counting(progress: Progress, before: int) -> Callable[[int], None]:
-    return lambda done: progress.update(before + done)
+def read(loaded: Loaded, asked: Sequence[Asked], progress: Progress) -> list[Prediction]:
+    """A prediction for each example of all that is asked, in order; progress: of their segments."""
+    mesh, done = loaded.mesh, 0
+    predictions: list[Prediction] = []
+    with meshes.use(mesh, loaded.placement), progress:
+        for part in asked:
+            predictions += evaluator.predictions(
+                _step(loaded.model, part.reader.objective, mesh),
+                loaded.params,
+                part.reader,
+                part.examples,
+                part.segments,
+                loaded.tokenizer.pad,
+                meshes.batch_sharding(mesh),
+                row_multiple=meshes.row_multiple(mesh),
+                progress=lambda count, before=done: progress.update(before + count),
+            )
+            done += sum(map(len, part.segments))
+    return predictions
 
 
-def wrong_fields(loaded: Loaded, given: Collection[str]) -> str:
+def wrong_fields(loaded: Loaded, fields: Collection[str]) -> str:
     """That these fields are of no use here, and which are."""
     takes = " or ".join(" with ".join(form.fields) for form in forms(loaded))
-    there = ", ".join(given) or "nothing"
+    there = ", ".join(fields) or "nothing"
     return f"{trained_for(loaded)} takes {takes}; given: {there}"
 
 
@@ -235,33 +229,10 @@ def generate(
         loaded.tokenizer,
         prompts,
         max_tokens=max_tokens,
-        sampling=decoding.sampling,
-        beams=decoding.search,
-        stop=decoding.stop,
+        decoding=decoding,
         pattern=continues_with(loaded.objectives),
         ids=numbers,
     )
-
-
-def split_examples(config: Config, task: Task, split: str) -> list[Example]:
-    """The examples of a task's "validation" or "test" split, of validation where it has no test."""
-    return corpus.split(config, split).examples
-
-
-def _read(loaded: Loaded, asked: _Asked, progress: Callable[[int], None]) -> list[Prediction]:
-    reader, mesh = asked.reader, loaded.mesh
-    with meshes.use(mesh, loaded.placement):
-        return evaluator.predictions(
-            _step(loaded.model, reader.objective, mesh),
-            loaded.params,
-            reader,
-            asked.examples,
-            loaded.tokenizer.pad,
-            meshes.batch_sharding(mesh),
-            row_multiple=meshes.row_multiple(mesh),
-            progress=progress,
-            slots=asked.slots,
-        )
 
 
 @functools.lru_cache(maxsize=4)
@@ -273,11 +244,11 @@ def _step(model: ModelConfig, objective: Loss, mesh: Mesh) -> Callable:
 def _generated(loaded: Loaded, examples: Sequence[Example], quiet: bool) -> list[str]:
     task = loaded.task
     prompts = [task.prompt(example) for example in examples]
-    made: list[str] = []
+    texts: list[str] = []
     with Progress(len(prompts), "generate", unit="text", active=not quiet) as progress:
         for first in range(0, len(prompts), PROMPTS):
             part = prompts[first : first + PROMPTS]
             numbers = range(first, first + len(part))
-            made += generate(loaded, part, task.max_new_tokens, task.decoding, numbers)
-            progress.update(len(made))
-    return made if task.kind == "story" else [text.strip() for text in made]
+            texts += generate(loaded, part, task.max_new_tokens, task.decoding, numbers)
+            progress.update(len(texts))
+    return texts if task.kind == "story" else [text.strip() for text in texts]

@@ -41,16 +41,12 @@ def shown(run: Run, params: Any) -> tuple[str, dict[str, float]]:
         lines = map(run.task.show, examples, predicted)
         if run.task.prompt is not None:
             sums = total(evaluator.task_counts(run.task, examples, predicted))
-            found = run.task.finish(sums)
-            measured = {name: found[key] for name, key in names(run.config).items()}
+            scores = run.task.finish(sums)
+            measured = {name: scores[key] for name, key in names(run.config).items()}
     else:
         # What reads one text, masks before what comes next, or else pairs.
         asked = sorted((o for o in run.objectives if o.asks), key=lambda o: len(o.asks))[:1]
-        lines = [
-            (_shown if objective.pattern == "full" else _continued)(loaded, objective, words)
-            for objective in asked
-            for words in _held_out(run, count)
-        ]
+        lines = [_line(loaded, o, words) for o in asked for words in _held_out(run, count)]
     return "".join(f"- {' '.join(line.split())}\n" for line in lines), measured
 
 
@@ -66,9 +62,9 @@ def names(config: Config) -> dict[str, str]:
 def _held_out(run: Run, count: int) -> list[list[str]]:
     """The first words of the first documents of the held-out text."""
     data, tokenizer = run.config.data, run.tokenizer
-    found = store.build(data.corpus, "validation", data.held_out_percent, tokenizer, data.cache)
+    corpus = store.build(data.corpus, "validation", data.held_out_percent, tokenizer, data.cache)
     texts: list[list[str]] = []
-    for block in map(found.block, range(found.blocks)):
+    for block in map(corpus.block, range(corpus.blocks)):
         for document, length in enumerate(block.lengths):
             if len(texts) == count:
                 return texts
@@ -79,14 +75,12 @@ def _held_out(run: Run, count: int) -> list[list[str]]:
     return texts
 
 
-def _shown(loaded: Loaded, objective: Objective, words: list[str]) -> str:
-    example, there = objective.sample(words)
-    answer = predictor.show_text(loaded, example)
+def _line(loaded: Loaded, objective: Objective, words: list[str]) -> str:
+    if objective.pattern == "full":
+        example, there = objective.sample(words)
+        answer = predictor.show_text(loaded, example)
+    else:
+        half = len(words) // 2
+        prompt, there = " ".join(words[:half]), " ".join(words[half:])
+        answer = f"{prompt} → {predictor.continuation(loaded, prompt)}"
     return f"{answer} (it was: {there})" if there else answer
-
-
-def _continued(loaded: Loaded, objective: Objective, words: list[str]) -> str:
-    half = len(words) // 2
-    prompt = " ".join(words[:half])
-    answer = predictor.continuation(loaded, prompt)
-    return f"{prompt} → {answer} (it was: {' '.join(words[half:])})"

@@ -21,7 +21,7 @@ from research.evaluation import evaluator, predictor
 from research.metrics.counts import total
 from research.run import corpus
 from research.run.loaded import Loaded, load_model, with_config
-from research.run.run import check_length
+from research.run.outline import check_length
 from research.run.step import make_eval_step
 from research.sharding import mesh as meshes
 from research.tasks.task import Example, Prediction
@@ -71,7 +71,6 @@ def load(
     values = read_info(path).config | {"mesh": {}}
     configs.of_checkpoint(values, path)  # before its keys are mixed with those that are asked for
     config = configs.override(values, overrides, f"the config of {path}", to_run=False)
-    config_check.check_values(config)
     loaded = load_model(path, config.mesh)
     check_length(loaded.model, config.data.length)
     return with_config(loaded, config)
@@ -89,23 +88,22 @@ def evaluate(loaded: Loaded, split: str, quiet: bool = False) -> Evaluation:
             raise UserError(
                 f"a pre-training holds out one split of its corpus: validation, not {split!r}"
             )
-        names = _sources(loaded)
-        whole, *each = _losses(loaded, [None, *range(len(names))], quiet)
-        return Evaluation(whole, [], [], sources=_measured(names, each))
+        whole, *each = _losses(loaded, [None, *range(len(_sources(loaded)))], quiet)
+        return Evaluation(whole, [], [], sources=_by_name(loaded, each))
     task, config = loaded.task, loaded.config
     if getattr(config.data, split) is None:
         raise UserError(
             f"config.data.{split} is not set in this checkpoint's config; give "
             f"--config.data.{split}=files:… (or bundled:…, tfds:…)"
         )
-    read = corpus.split(config, split)
+    read = corpus.split(config.data, task.kind, split)
     try:
-        found = predictor.predict(loaded, read.examples, quiet, labelled=True)
+        predicted = predictor.predict(loaded, read.examples, quiet, labelled=True)
     except UserError:
-        corpus.task_slots(task, read)  # an example that does not fit is named with its place
+        corpus.task_segments(task, read)  # an example that does not fit is named with its place
         raise
-    metrics = task.finish(total(evaluator.task_counts(task, read.examples, found)))
-    return Evaluation(metrics, read.examples, found, read.left_out.lines())
+    metrics = task.finish(total(evaluator.task_counts(task, read.examples, predicted)))
+    return Evaluation(metrics, read.examples, predicted, read.left_out.lines())
 
 
 def of_sources(loaded: Loaded, quiet: bool = False) -> dict[str, dict[str, float]]:
@@ -114,8 +112,8 @@ def of_sources(loaded: Loaded, quiet: bool = False) -> dict[str, dict[str, float
     None where the corpus is a single source; without those of which nothing is held out, and
     without the metrics of which a source has nothing to measure (pairs of sentences).
     """
-    names = _sources(loaded)
-    return _measured(names, _losses(loaded, range(len(names)), quiet)) if names else {}
+    count = len(_sources(loaded))
+    return _by_name(loaded, _losses(loaded, range(count), quiet)) if count else {}
 
 
 def _sources(loaded: Loaded) -> list[str]:
@@ -124,8 +122,8 @@ def _sources(loaded: Loaded) -> list[str]:
     return names if len(names) > 1 else []
 
 
-def _measured(names: Iterable[str], metrics: Iterable[dict]) -> dict[str, dict[str, float]]:
-    return {name: each for name, each in zip(names, metrics, strict=True) if each}
+def _by_name(loaded: Loaded, metrics: Iterable[dict]) -> dict[str, dict[str, float]]:
+    return {name: each for name, each in zip(_sources(loaded), metrics, strict=True) if each}
 
 
 def _losses(loaded: Loaded, wanted: Iterable[int | None], quiet: bool) -> Iterator[dict]:
@@ -141,7 +139,8 @@ def _losses(loaded: Loaded, wanted: Iterable[int | None], quiet: bool) -> Iterat
     )
     for source in wanted:
         batches = corpus.evaluation_batches(
-            config, loaded.tokenizer, held_out, meshes.row_multiple(mesh), source
+            *(data, config.train, loaded.objectives, loaded.tokenizer, held_out),
+            *(meshes.row_multiple(mesh), source),
         )
         if not batches.epoch_batches(0, most=1):
             yield {}
@@ -157,7 +156,7 @@ def _losses(loaded: Loaded, wanted: Iterable[int | None], quiet: bool) -> Iterat
             )
 
 
-def record(path: str, split: str, loaded: Loaded, found: Evaluation, overrides: Any) -> str:
+def record(path: str, split: str, loaded: Loaded, evaluation: Evaluation, overrides: Any) -> str:
     """Writes `evaluation_SPLIT.json` into the run's folder.
 
     Returns the file's name. Raises UserError where it cannot be written.
@@ -166,13 +165,19 @@ def record(path: str, split: str, loaded: Loaded, found: Evaluation, overrides: 
         "step": loaded.info.step,
         "split": split,
         "config": dict(overrides),
-        "examples": len(found.examples),
-        "metrics": _finite(found.metrics),
+        "examples": len(evaluation.examples),
+        "metrics": _finite(evaluation.metrics),
     }
-    if found.sources:
-        content["sources"] = {name: _finite(metrics) for name, metrics in found.sources.items()}
+    if evaluation.sources:
+        content["sources"] = {
+            name: _finite(metrics) for name, metrics in evaluation.sources.items()
+        }
     file = _folder(path) / f"evaluation_{split}.json"
-    return _write(file, json.dumps(content, indent=1, allow_nan=False) + "\n")
+    try:
+        bucket.write_whole(file, json.dumps(content, indent=1, allow_nan=False) + "\n")
+    except OSError as error:
+        raise UserError(f"cannot write {file}: {error.strerror}") from error
+    return str(file)
 
 
 def _finite(metrics: Mapping[str, float]) -> dict[str, float | None]:
@@ -183,24 +188,17 @@ def _finite(metrics: Mapping[str, float]) -> dict[str, float | None]:
 def records(path: str, step: int) -> list[dict[str, Any]]:
     """What `record` wrote of this step, on the data of its own config."""
     files = (_folder(path) / f"evaluation_{split}.json" for split in SPLITS)
-    found = [json.loads(file.read_text()) for file in files if file.exists()]
-    for one in found:
-        one["metrics"] = {k: math.inf if v is None else v for k, v in one["metrics"].items()}
-    return [one for one in found if one["step"] == step and not one["config"]]
+    contents = [json.loads(file.read_text()) for file in files if file.exists()]
+    for content in contents:
+        finite = content["metrics"]
+        content["metrics"] = {k: math.inf if v is None else v for k, v in finite.items()}
+    return [each for each in contents if each["step"] == step and not each["config"]]
 
 
 def _folder(path: str) -> epath.Path:
     """The run's folder, whichever of its folders `path` is."""
-    folder = checkpoint_folder.locate(path, None)[0]
+    folder = checkpoint_folder.locate(path)[0]
     return folder.parent if folder.name == "checkpoints" else folder
-
-
-def _write(file: epath.Path, text: str) -> str:
-    try:
-        bucket.write_whole(file, text)
-    except OSError as error:
-        raise UserError(f"cannot write {file}: {error.strerror}") from error
-    return str(file)
 
 
 def source_of(config: Config, split: str) -> str:

@@ -28,9 +28,9 @@ def names(run: Run) -> set[str]:
     any: of all of the split it takes too long to do again and again."""
     with meshes.use(run.mesh, run.config.mesh):
         shapes = jax.eval_shape(run.eval_step, run.param_shapes, run.validation.batch(0))
-    found = set(evaluator.finish({name: 1.0 for name in shapes}, run.objectives))
-    found |= samples.names(run.config).keys()
-    return found | (set(tasks.metrics(run.config.task)) if _is_read(run) else set())
+    of_losses = evaluator.loss_metrics({name: 1.0 for name in shapes}, run.objectives)
+    own = tasks.metrics(run.config.task) if _is_read(run) else ()
+    return {*of_losses, *samples.names(run.config), *own}
 
 
 def _is_read(run: Run) -> bool:
@@ -53,13 +53,17 @@ def metrics(run: Run, params: Any, between: Callable[[], None] = lambda: None) -
     all of it if the best checkpoint is chosen by one of the task's. `between` as in `evaluator`."""
     train = run.config.train
     if not _is_read(run):
-        sharding = run.batch_sharding
-        data, goals = run.validation, run.objectives
         return evaluator.losses(
-            run.eval_step, params, data, goals, sharding, train.eval_steps, between
+            run.eval_step,
+            params,
+            run.validation,
+            run.objectives,
+            run.batch_sharding,
+            train.eval_steps,
+            between,
         )
     own = tasks.metrics(run.config.task)
-    found = evaluator.task_metrics(
+    measured = evaluator.task_metrics(
         run.measure_step,
         params,
         run.task,
@@ -70,4 +74,4 @@ def metrics(run: Run, params: Any, between: Callable[[], None] = lambda: None) -
         between,
     )
     # Not those of its parts, "f1/PER", which are there or not.
-    return {name: value for name, value in found.items() if "/" not in name}
+    return {name: value for name, value in measured.items() if "/" not in name}

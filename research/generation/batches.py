@@ -44,11 +44,11 @@ def positions(model: ModelConfig, length: int) -> int:
 
 def allowed_rows(model: ModelConfig, allowed: Sequence[bool] | np.ndarray | None) -> np.ndarray:
     """Bool for each row of the embedding table: `allowed`, and False behind it."""
-    found = np.zeros(model.padded_vocab, bool)
+    rows = np.zeros(model.padded_vocab, bool)
     known = np.ones(model.vocab_size, bool) if allowed is None else np.asarray(allowed, bool)
     known = known[: model.vocab_size]
-    found[: len(known)] = known
-    return found
+    rows[: len(known)] = known
+    return rows
 
 
 def marked(model: ModelConfig, ids: Sequence[int]) -> np.ndarray:

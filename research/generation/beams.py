@@ -3,7 +3,6 @@
 Axes: B prompts, K beams of each, J candidates, N new tokens, V rows of the embedding table.
 """
 
-import dataclasses
 import functools
 from typing import Any, NamedTuple
 
@@ -11,29 +10,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from research.errors import UserError
 from research.generation import batches, cached, samplers
-from research.generation.samplers import Sampling
 from research.models import transformer
 from research.models.config import ModelConfig
 from research.sharding.constrain import constrain
-
-MOST = 1024  # each is a row of the cache
-STEEPEST = 10.0  # a length to a power far beyond overflows float32
-
-
-@dataclasses.dataclass(frozen=True)
-class Beams:
-    """How the search goes.
-
-    count: hypotheses that are followed at a time; one is greedy decoding.
-    length_penalty: an ended hypothesis scores the sum of its log-probabilities, divided by its
-        new tokens (end-of-text token included) to this power: 0 does not look at the length,
-        1 takes the mean, more favours longer texts.
-    """
-
-    count: int
-    length_penalty: float = 1.0
 
 
 class _State(NamedTuple):
@@ -50,28 +30,6 @@ class _State(NamedTuple):
     ended: Float[Array, "B K"]
     ended_made: Int[Array, "B K N"]
     done: Bool[Array, " B"]
-
-
-def check(beams: Beams, sampling: Sampling) -> None:
-    """Raises UserError for a value out of range, or what only drawing has a use for."""
-    if not 1 <= beams.count <= MOST:
-        raise UserError(f"beams={beams.count} must be from 1 to {MOST}; 4 is usual")
-    if not abs(beams.length_penalty) <= STEEPEST:
-        raise UserError(
-            f"length_penalty={beams.length_penalty} must be from -{STEEPEST:g} to {STEEPEST:g}; "
-            "1 is the mean over the tokens"
-        )
-    if not sampling.greedy:
-        raise UserError(
-            f"beams={beams.count} and temperature={sampling.temperature}: a beam search looks for "
-            "the most probable text and draws nothing; give temperature=0 or no beams"
-        )
-    for name, off in (("top_k", 0), ("top_p", 1.0), ("min_p", 0.0)):
-        if (given := getattr(sampling, name)) != off:
-            raise UserError(
-                f"beams={beams.count} and {name}={given}: a beam search draws nothing, so there is "
-                f"nothing to choose from; leave {name} out or give no beams"
-            )
 
 
 @functools.partial(jax.jit, static_argnames=("model", "new", "count", "ends", "penalised"))
@@ -97,7 +55,8 @@ def search(
 
     Args:
         batch: as `batches.pad` makes it.
-        knobs: limit, filler, length_penalty, repetition_penalty (scalars), allowed and ends [V].
+        knobs: limit, filler, length_penalty, repetition_penalty (scalars), allowed and ends [V];
+            others are not read.
         ends: how many tokens end a text.
     """
     rows, width = batch["tokens"].shape
@@ -152,8 +111,8 @@ def _extend(
     over = (at_end | (state.step + 1 == knobs["limit"])) & (jnp.arange(looked) < count)
     over &= ~state.done[:, None]
     length = (state.step + 1).astype(jnp.float32)
-    found = jnp.where(over, sums / length ** knobs["length_penalty"], -jnp.inf)
-    ended, kept = jax.lax.top_k(jnp.concatenate([state.ended, found], axis=1), count)
+    scored = jnp.where(over, sums / length ** knobs["length_penalty"], -jnp.inf)
+    ended, kept = jax.lax.top_k(jnp.concatenate([state.ended, scored], axis=1), count)
     ended_made = _pick(jnp.concatenate([state.ended_made, made], axis=1), kept)
 
     scores, kept = jax.lax.top_k(jnp.where(at_end, -jnp.inf, sums), count)

@@ -1,7 +1,6 @@
 """The model's answers while it decodes: logits of the next token, from a key/value cache.
 
-Axes: B rows, L tokens given at once, P positions of the longest prompt, D width, V rows of the
-embedding table.
+Axes: B rows, P positions of the longest prompt, D width, V rows of the embedding table.
 """
 
 from typing import Any
@@ -30,7 +29,9 @@ def prefill(
     cache = transformer.empty_cache(model, rows, length)
     at = jnp.broadcast_to(jnp.arange(width), tokens.shape)
     prefix = batch["prefix"] if "prefix" in batch else None
-    hidden, cache = _forward(params, model, tokens, at, cache, width, prefix)
+    hidden, cache = transformer.apply_cached(
+        params["backbone"], model, tokens, at, cache, width, prefix
+    )
     last = transformer.gather(hidden, batch["lengths"][:, None] - 1)
     return _logits(params, model, last), cache
 
@@ -44,26 +45,10 @@ def step(
 ) -> tuple[Float[Array, "B V"], transformer.Cache]:
     """Logits of the token after `token`, which lies at `position`, and the cache with it."""
     length = cache.keys.shape[3]
-    hidden, cache = _forward(
-        params, model, token[:, None], position[:, None], cache, visible=length
+    hidden, cache = transformer.apply_cached(
+        params["backbone"], model, token[:, None], position[:, None], cache, visible=length
     )
     return _logits(params, model, hidden), cache
-
-
-def _forward(
-    params: Params,
-    model: ModelConfig,
-    tokens: Int[Array, "B L"],
-    positions: Int[Array, "B L"],
-    cache: transformer.Cache,
-    visible: int,
-    prefix: Int[Array, " B"] | None = None,
-) -> tuple[Float[Array, "B L D"], transformer.Cache]:
-    """Hidden states of tokens that go on from a cache; see `transformer.encode_cached`."""
-    types = jnp.zeros_like(tokens)
-    x = transformer.embed(params["backbone"], model, tokens, positions, types)
-    backbone = params["backbone"]
-    return transformer.encode_cached(backbone, model, x, positions, cache, visible, prefix)
 
 
 def _logits(params: Params, model: ModelConfig, hidden: Float[Array, "B 1 D"]) -> Array:

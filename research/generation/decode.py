@@ -13,10 +13,9 @@ import jax
 import numpy as np
 
 from research.data.tokenizer import Tokenizer
-from research.generation import batches, loop, samplers, stopping
-from research.generation import beams as searching
-from research.generation.beams import Beams
-from research.generation.samplers import Sampling
+from research.generation import batches, beams, loop, stopping
+from research.generation import decoding as decodings
+from research.generation.decoding import DecodingConfig
 from research.models.attention import Pattern
 from research.models.config import ModelConfig
 from research.sharding import mesh as meshes
@@ -54,8 +53,7 @@ def generate(
     *,
     ends: Sequence[int],
     max_tokens: int,
-    sampling: Sampling,
-    beams: Beams | None = None,
+    decoding: DecodingConfig,
     pattern: Pattern = "causal",
     ids: Sequence[int] | None = None,
     allowed: Sequence[bool] | np.ndarray | None = None,
@@ -74,7 +72,7 @@ def generate(
         params: `{"backbone", "heads"}`; on a mesh, rows are split over its data axes.
         prompts: token ids, at least one each. As in training, `Tokenizer.begin` stands first.
         ends: ids of the tokens that end a text, at least one (`Tokenizer.ends`).
-        beams: search for the most probable text, with a `sampling` that is greedy.
+        decoding: how tokens are chosen; its `stop` is for `continue_texts`.
         pattern: of the model's attention; with "prefix" a prompt sees itself in both directions.
         ids: example ids, from 0 to 2**32 - 1, that key the random draws; default: 0, 1, 2, …
         allowed: for each of the first token ids whether it may be produced; the rest may not.
@@ -84,20 +82,18 @@ def generate(
         room: make room for this many new tokens if that is more than `max_tokens`, so that calls
             with different limits share a program.
         watch: told a prompt's index and its new tokens so far, after each `every` tokens and at
-            their end; the row goes no further if it returns True. Not with beams: before the end
-            there is no one text.
+            their end; the row goes no further if it returns True. Not of a beam search: before the
+            end there is no one text.
 
     Raises:
-        UserError: a sampling value out of range, beams with sampling, no new tokens, or more
+        UserError: a value of `decoding` out of range, beams that draw, no new tokens, or more
             prompt and new tokens than the model has learned positions; before anything runs.
         ValueError: an empty prompt, another number of ids than of prompts, a watch with beams.
     """
     start = time.perf_counter()
-    samplers.check(sampling)
-    if beams is not None:
-        searching.check(beams, sampling)
-        if watch is not None:
-            raise ValueError("a search with beams cannot be watched")
+    decodings.check(decoding)
+    if decoding.searches and watch is not None:
+        raise ValueError("a search with beams cannot be watched")
     room = max(room, max_tokens)
     batches.check_lengths(model, prompts, max_tokens, room)
     ids = range(len(prompts)) if ids is None else ids
@@ -117,25 +113,39 @@ def generate(
         return jax.device_put(arrays, meshes.batch_sharding(mesh)) if mesh else arrays
 
     def decode(batch: dict[str, np.ndarray], chosen: Sequence[int]) -> np.ndarray:
-        if beams is not None:
-            return _search(params, place(batch), knobs, model, new, sampling, beams, len(set(ends)))
+        if decoding.searches:
+            penalties = {
+                "length_penalty": np.float32(decoding.length_penalty),
+                "repetition_penalty": np.float32(decoding.repetition_penalty),
+            }
+            best = beams.search(
+                params,
+                place(batch),
+                knobs | penalties,
+                model=model,
+                new=new,
+                count=decoding.beams,
+                ends=len(set(ends)),
+                penalised=decoding.repetition_penalty != 1,
+            )
+            return np.asarray(best)
         look = _look(watch, chosen, ends) if watch else None
-        return loop.run(params, batch, knobs, model, new, sampling, place, look, every)
+        return loop.run(params, batch, knobs, model, new, decoding, place, look, every)
 
-    found: list[np.ndarray] = [np.empty(0, np.int32)] * len(prompts)
+    new_rows: list[np.ndarray] = [np.empty(0, np.int32)] * len(prompts)
     # Prompts of like length go together, so that short ones are not padded to long ones.
     order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
-    at_once = max(rows // (beams.count if beams else 1), multiple)
+    at_once = max(rows // decoding.beams, multiple)
     with meshes.use(mesh) if mesh else contextlib.nullcontext():
         for first in range(0, len(order), at_once):
             chosen = order[first : first + at_once]
             texts, keys = [prompts[i] for i in chosen], [ids[i] for i in chosen]
             batch = batches.pad(texts, keys, model, multiple, pattern)
-            made = decode(batch, chosen)
-            for i, row in zip(chosen, made, strict=False):  # rows behind are padding
-                found[i] = row[:max_tokens]
-    ended = [bool(np.isin(row, ends).any()) for row in found]
-    tokens = [_before(row, ends) for row in found]
+            decoded = decode(batch, chosen)
+            for i, row in zip(chosen, decoded, strict=False):  # rows behind are padding
+                new_rows[i] = row[:max_tokens]
+    ended = [bool(np.isin(row, ends).any()) for row in new_rows]
+    tokens = [_before(row, ends) for row in new_rows]
     return Generated(tokens, ended, time.perf_counter() - start)
 
 
@@ -146,11 +156,10 @@ def encode_prompt(tokenizer: Tokenizer, text: str) -> list[int]:
     return [*begin, *tokenizer.encode(text).ids.tolist()]
 
 
-def allowed_tokens(tokenizer: Tokenizer, special: bool = False) -> np.ndarray:
-    """Bool per token id: all text and the tokens that end it; with `special`, the rest too."""
+def allowed_tokens(tokenizer: Tokenizer) -> np.ndarray:
+    """Bool per token id: all text and the tokens that end it."""
     allowed = np.ones(tokenizer.vocab_size, bool)
-    if not special:
-        allowed[sorted(tokenizer.special_ids.difference(tokenizer.ends))] = False
+    allowed[sorted(tokenizer.special_ids.difference(tokenizer.ends))] = False
     return allowed
 
 
@@ -179,40 +188,35 @@ def continue_texts(
     texts: Sequence[str],
     *,
     max_tokens: int,
-    sampling: Sampling,
-    beams: Beams | None = None,
-    stop: Sequence[str] = (),
+    decoding: DecodingConfig,
     pattern: Pattern = "causal",
     ids: Sequence[int] | None = None,
-    special: bool = False,
-    rows: int = ROWS,
 ) -> list[str]:
     """The continuation of each text (without the text itself); arguments as in `generate`.
 
     Args:
-        stop: the text is cut before the first of these, and decoding ends once all rows have one
-            or have ended. Beams are searched to their own ends; then the best one's text is cut.
-        special: special tokens that do not end a text may be produced too; they stand for none.
+        decoding: with `stop`, decoding ends once all rows have one of these texts or have ended.
+            Beams are searched to their own ends; then the best one's text is cut.
 
-    Raises:
-        UserError: as `generate`; or a tokenizer that declares no end-of-text token.
+    Raises UserError as `generate`, and for a tokenizer that declares no end-of-text token.
     """
     prompts = [encode_prompt(tokenizer, text) for text in texts]
-    made = generate(
+    stop, watch = decoding.stop, None
+    if stop and not decoding.searches:
+        watch = stopping_watch(tokenizer, prompts, stop)
+    generated = generate(
         params,
         model,
         prompts,
         ends=tokenizer.ends,
         max_tokens=max_tokens,
-        sampling=sampling,
-        beams=beams,
+        decoding=decoding,
         pattern=pattern,
         ids=ids,
-        allowed=allowed_tokens(tokenizer, special),
-        rows=rows,
-        watch=stopping_watch(tokenizer, prompts, stop) if stop and beams is None else None,
+        allowed=allowed_tokens(tokenizer),
+        watch=watch,
     )
-    pairs = zip(prompts, made.tokens, strict=True)
+    pairs = zip(prompts, generated.tokens, strict=True)
     continued = (decode_continuation(tokenizer, prompt, new) for prompt, new in pairs)
     return [stopping.cut(text, stop) for text in continued]
 
@@ -227,41 +231,12 @@ def _look(watch: Watch, chosen: Sequence[int], ends: Sequence[int]) -> loop.Look
     """Asks the watch about the rows of a batch that have not ended: its prompts are `chosen`."""
     over: set[int] = set()
 
-    def look(made: np.ndarray) -> np.ndarray:
+    def look(tokens: np.ndarray) -> np.ndarray:
         for row, i in enumerate(chosen):
             if row in over:
                 continue
-            if watch(i, _before(made[row], ends)) or np.isin(made[row], ends).any():
+            if watch(i, _before(tokens[row], ends)) or np.isin(tokens[row], ends).any():
                 over.add(row)
-        return np.array([row in over or row >= len(chosen) for row in range(len(made))])
+        return np.array([row in over or row >= len(chosen) for row in range(len(tokens))])
 
     return look
-
-
-def _search(
-    params: Params,
-    batch: dict[str, Any],
-    knobs: dict[str, np.ndarray],
-    model: ModelConfig,
-    new: int,
-    sampling: Sampling,
-    beams: Beams,
-    ends: int,
-) -> np.ndarray:
-    """New tokens [B, N] of each prompt's best beam."""
-    penalised = sampling.repetition_penalty != 1
-    knobs = knobs | {
-        "length_penalty": np.float32(beams.length_penalty),
-        "repetition_penalty": np.float32(sampling.repetition_penalty),
-    }
-    made = searching.search(
-        params,
-        batch,
-        knobs,
-        model=model,
-        new=new,
-        count=beams.count,
-        ends=ends,
-        penalised=penalised,
-    )
-    return np.asarray(made)

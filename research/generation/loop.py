@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from research.generation import batches, cached, samplers
-from research.generation.samplers import Sampling
+from research.generation.decoding import COLDEST, DecodingConfig
 from research.models import transformer
 from research.models.config import ModelConfig
 from research.sharding.constrain import constrain
@@ -30,7 +30,7 @@ def run(
     knobs: dict[str, np.ndarray],
     model: ModelConfig,
     new: int,
-    sampling: Sampling,
+    decoding: DecodingConfig,
     place: Callable[[Any], Any],
     look: Look | None,
     every: int,
@@ -42,8 +42,8 @@ def run(
     less than a round trip to the host for each token.
     """
     limit = int(knobs["limit"])
-    knobs = knobs | numbers(sampling)
-    plan = Plan.of(sampling, model)
+    knobs = knobs | numbers(decoding)
+    plan = Plan.of(decoding, model)
     stop = batch["done"]
     batch = place(batch)
     state = start(params, batch, knobs, model=model, new=new, plan=plan)
@@ -69,26 +69,26 @@ class Plan:
     min_p: bool
 
     @staticmethod
-    def of(sampling: Sampling, model: ModelConfig) -> "Plan":
-        drawn = not sampling.greedy
+    def of(decoding: DecodingConfig, model: ModelConfig) -> "Plan":
+        drawn = not decoding.greedy
         return Plan(
-            greedy=sampling.greedy,
-            penalty=sampling.repetition_penalty != 1,
-            top_k=drawn and 0 < sampling.top_k < model.vocab_size,
-            top_p=drawn and sampling.top_p < 1,
-            min_p=drawn and sampling.min_p > 0,
+            greedy=decoding.greedy,
+            penalty=decoding.repetition_penalty != 1,
+            top_k=drawn and 0 < decoding.top_k < model.vocab_size,
+            top_p=drawn and decoding.top_p < 1,
+            min_p=drawn and decoding.min_p > 0,
         )
 
 
-def numbers(sampling: Sampling) -> dict[str, np.ndarray]:
-    """The values of `sampling` as a program takes them: others need no new program."""
+def numbers(decoding: DecodingConfig) -> dict[str, np.ndarray]:
+    """The values of `decoding` as a program takes them: others need no new program."""
     return {
-        "repetition_penalty": np.float32(sampling.repetition_penalty),
-        "temperature": np.float32(max(sampling.temperature, samplers.COLDEST)),
-        "top_k": np.float32(sampling.top_k),
-        "top_p": np.float32(sampling.top_p),
-        "min_p": np.float32(sampling.min_p),
-        "seed": np.uint32(sampling.seed),
+        "repetition_penalty": np.float32(decoding.repetition_penalty),
+        "temperature": np.float32(max(decoding.temperature, COLDEST)),
+        "top_k": np.float32(decoding.top_k),
+        "top_p": np.float32(decoding.top_p),
+        "min_p": np.float32(decoding.min_p),
+        "seed": np.uint32(decoding.seed),
     }
 
 

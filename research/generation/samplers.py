@@ -4,62 +4,9 @@ The order is that of transformers' logits processors: repetition penalty, temper
 min-p. Axes: B rows, L tokens of a row, V rows of the embedding table.
 """
 
-import dataclasses
-import math
-
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
-
-from research.errors import UserError
-
-COLDEST = 1e-6  # a temperature below is greedy: the draw would overflow, and be the same
-
-
-@dataclasses.dataclass(frozen=True)
-class Sampling:
-    """How tokens are drawn.
-
-    temperature: divides the logits; 0 always takes the most probable token.
-    top_k: only the k most probable tokens; 0 for all.
-    top_p: of those, renormalised, only the most probable that together reach this probability.
-    min_p: of those, only the ones at least this times as probable as the most probable; 0 for all.
-    repetition_penalty: the logits of tokens that the prompt or the text has are divided by it
-        where positive, multiplied where negative; 1 for none. It holds for greedy decoding too.
-    seed: the same seed, example id and prompt give the same text, whatever else is in the batch.
-    """
-
-    temperature: float = 1.0
-    top_k: int = 0
-    top_p: float = 1.0
-    min_p: float = 0.0
-    repetition_penalty: float = 1.0
-    seed: int = 0
-
-    @property
-    def greedy(self) -> bool:
-        return self.temperature < COLDEST
-
-
-def check(sampling: Sampling) -> None:
-    """Raises UserError naming the value that is out of its range."""
-    if not (math.isfinite(sampling.temperature) and sampling.temperature >= 0):
-        raise UserError(
-            f"temperature={sampling.temperature} must be 0 (greedy) or a positive number"
-        )
-    if sampling.top_k < 0:
-        raise UserError(f"top_k={sampling.top_k} must be 0 (all tokens) or a positive number")
-    if not 0 < sampling.top_p <= 1:
-        raise UserError(f"top_p={sampling.top_p} must be above 0 and at most 1 (all tokens)")
-    if not 0 <= sampling.min_p <= 1:
-        raise UserError(f"min_p={sampling.min_p} must be from 0 (all tokens) to 1")
-    if not (math.isfinite(sampling.repetition_penalty) and sampling.repetition_penalty > 0):
-        raise UserError(
-            f"repetition_penalty={sampling.repetition_penalty} must be a positive number; "
-            "1 is none, 1.2 is usual"
-        )
-    if not 0 <= sampling.seed < 2**32:
-        raise UserError(f"seed={sampling.seed} must be from 0 to 2**32 - 1")
 
 
 def only(logits: Float[Array, "B V"], allowed: Bool[Array, " V"]) -> Float[Array, "B V"]:
@@ -93,7 +40,7 @@ def greedy(logits: Float[Array, "B V"]) -> Int[Array, " B"]:
 
 
 def cool(logits: Float[Array, "B V"], temperature: float | Array) -> Float[Array, "B V"]:
-    """Logits divided by a temperature of at least COLDEST, the highest moved to 0."""
+    """Logits divided by a temperature of at least `decoding.COLDEST`, the highest moved to 0."""
     return (logits - jnp.max(logits, axis=-1, keepdims=True)) / temperature
 
 
@@ -143,8 +90,8 @@ def _most_probable(
     def halve(_: int, bounds: tuple[Array, Array]) -> tuple[Array, Array]:
         low, high = bounds
         middle = low + (high - low) // 2
-        found = jnp.sum(jnp.where(bits >= middle, weights, 0.0), axis=-1, keepdims=True)
-        return jnp.where(found >= enough, middle, low), jnp.where(found >= enough, high, middle)
+        weight = jnp.sum(jnp.where(bits >= middle, weights, 0.0), axis=-1, keepdims=True)
+        return jnp.where(weight >= enough, middle, low), jnp.where(weight >= enough, high, middle)
 
     none = jnp.zeros((logits.shape[0], 1), jnp.int32)
     above_one = jax.lax.bitcast_convert_type(jnp.float32(1.0), jnp.int32) + 1

@@ -87,7 +87,7 @@ def threshold_counts(number: int, golds: Sequence[str], best: str, difference: f
     # What is won by answering, against a split in which no question is answered.
     empty_is_right = -float(bool(best))
     return {
-        f"threshold/{name}/{difference!r}/{number}": scores[name] if golds else empty_is_right
+        ("threshold", name, difference, number): scores[name] if golds else empty_is_right
         for name in MEASURES
     }
 
@@ -104,7 +104,7 @@ def finish(counts: Mapping[str, float]) -> dict[str, float]:
         if counts.get(f"{kind}/questions"):
             numbers |= {f"{name}/{kind}": _mean(counts, name, f"{kind}/") for name in MEASURES}
     for name, short in MEASURES.items():
-        gains = _gains(counts, name)
+        gains = [(*key[2:], n) for key, n in counts.items() if key[:2] == ("threshold", name)]
         if gains:
             best, threshold = best_threshold(gains, counts.get("unanswerable/questions", 0.0))
             numbers[f"best_{short}"] = ratio(best, counts["questions"])
@@ -135,13 +135,3 @@ def best_threshold(
 
 def _mean(counts: Mapping[str, float], name: str, group: str = "") -> float:
     return ratio(counts.get(f"{group}{name}", 0.0), counts.get(f"{group}questions", 0.0))
-
-
-def _gains(counts: Mapping[str, float], name: str) -> list[tuple[float, int, float]]:
-    start = f"threshold/{name}/"
-    found = []
-    for key, gain in counts.items():
-        if key.startswith(start):
-            difference, number = key.removeprefix(start).split("/")
-            found.append((float(difference), int(number), gain))
-    return found

@@ -47,26 +47,26 @@ def count(golds: Sequence[str], predicted: str) -> Counts:
     nearest = min(lengths, key=lambda length: (abs(length - len(guess)), length))
     counts = {"bleu_words": float(len(guess)), "bleu_gold_words": float(nearest)}
     for n in ORDERS:
-        made, known = _rows(guess, n), Counter()
+        rows, known = _rows(guess, n), Counter()
         for truth in truths:
             known |= _rows(truth, n)
-        counts[f"bleu_{n}"] = float(made.total())
-        counts[f"bleu_right_{n}"] = float((made & known).total())
+        counts[f"bleu_{n}"] = float(rows.total())
+        counts[f"bleu_right_{n}"] = float((rows & known).total())
     return counts
 
 
 def finish(counts: Mapping[str, float]) -> dict[str, float]:
     """bleu; 0 where nothing matches, or no text has four words."""
     right = [counts.get(f"bleu_right_{n}", 0.0) for n in ORDERS]
-    made = [counts.get(f"bleu_{n}", 0.0) for n in ORDERS]
-    if not any(right) or not all(made):
+    rows = [counts.get(f"bleu_{n}", 0.0) for n in ORDERS]
+    if not any(right) or not all(rows):
         return {"bleu": 0.0}
     total, smooth = 0.0, 1.0
-    for found, rows in zip(right, made, strict=True):
-        if not found:
+    for hits, of_n in zip(right, rows, strict=True):
+        if not hits:
             smooth *= 2
-            found = 1 / smooth
-        total += math.log(found / rows)
+            hits = 1 / smooth
+        total += math.log(hits / of_n)
     length, gold_length = counts["bleu_words"], counts["bleu_gold_words"]
     brevity = min(0.0, 1 - gold_length / length)
     return {"bleu": math.exp(brevity + total / len(ORDERS))}

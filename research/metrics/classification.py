@@ -1,6 +1,5 @@
 """Accuracy, macro-F1 and macro-recall from the cells of a confusion matrix."""
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 
@@ -10,29 +9,28 @@ from research.metrics.counts import Counts, harmonic, ratio
 
 
 def count(gold: str, predicted: str) -> Counts:
-    """One example is one cell of the confusion matrix; the key is the JSON of [gold, predicted]."""
-    return {json.dumps([gold, predicted]): 1.0}
+    """One example is one cell of the confusion matrix, (gold, predicted)."""
+    return {(gold, predicted): 1.0}
 
 
 def confusion(
-    counts: Mapping[str, float], order: Sequence[str] = ()
+    counts: Mapping[tuple[str, str], float], order: Sequence[str] = ()
 ) -> tuple[list[str], np.ndarray]:
     """The labels and the matrix [gold label, predicted label] of numbers of examples.
 
     Labels stand as in `order`, those that it does not have after them, sorted.
     """
     places = {label: i for i, label in enumerate(order)}
-    cells = {tuple(json.loads(key)): value for key, value in counts.items()}
-    found = {label for cell in cells for label in cell}
-    labels = sorted(found, key=lambda label: (places.get(label, len(places)), label))
+    labels = {label for cell in counts for label in cell}
+    labels = sorted(labels, key=lambda label: (places.get(label, len(places)), label))
     index = {label: i for i, label in enumerate(labels)}
     matrix = np.zeros((len(labels), len(labels)))
-    for (gold, predicted), value in cells.items():
+    for (gold, predicted), value in counts.items():
         matrix[index[gold], index[predicted]] += value
     return labels, matrix
 
 
-def finish(counts: Mapping[str, float]) -> dict[str, float]:
+def finish(counts: Mapping[tuple[str, str], float]) -> dict[str, float]:
     """accuracy, macro_f1, macro_recall.
 
     macro_recall is the plain average over the gold labels, as in SemEval and TweetEval: a label
@@ -51,17 +49,12 @@ def finish(counts: Mapping[str, float]) -> dict[str, float]:
     }
 
 
-def binary(counts: Mapping[str, float], labels: Sequence[str]) -> dict[str, float]:
+def binary(counts: Mapping[tuple[str, str], float], labels: Sequence[str]) -> dict[str, float]:
     """f1 of the second of two labels, and matthews: the correlation of labels and predictions
     (Matthews 1975; 0 where either is constant), as scikit-learn has them."""
-    cells = {tuple(json.loads(key)): value for key, value in counts.items()}
     no, yes = labels
-
-    def cell(gold: str, predicted: str) -> float:
-        return cells.get((gold, predicted), 0.0)
-
-    hits, misses = cell(yes, yes), cell(yes, no)
-    alarms, rest = cell(no, yes), cell(no, no)
+    cells = [(yes, yes), (yes, no), (no, yes), (no, no)]
+    hits, misses, alarms, rest = (counts.get(cell, 0.0) for cell in cells)
     sides = (hits + misses) * (hits + alarms) * (rest + misses) * (rest + alarms)
     return {
         "f1": float(ratio(2 * hits, 2 * hits + misses + alarms)),

@@ -33,13 +33,13 @@ def scheme(labels: Sequence[str]) -> Scheme:
     for label in labels:
         prefix, kind = _parts(label, "BIOES", "a label", EITHER)
         prefixes.setdefault(kind, set()).add(prefix)
-    if not any(found & {"E", "S"} for found in prefixes.values()):
+    if not any(used & {"E", "S"} for used in prefixes.values()):
         return "BIO"
-    for kind, found in prefixes.items():
-        lacking = {"B", "E"} - found if found & set("BIE") else set()
+    for kind, used in prefixes.items():
+        lacking = {"B", "E"} - used if used & set("BIE") else set()
         if lacking:
             names = ", ".join(f"{p}-{kind}" for p in sorted(lacking))
-            there = ", ".join(f"{p}-{kind}" for p in sorted(found))
+            there = ", ".join(f"{p}-{kind}" for p in sorted(used))
             raise ValueError(
                 f"with {there} but without {names} they are a mixture that is neither BIO "
                 f"({FORMS['BIO']}) nor BIOES ({FORMS['BIOES']})"
@@ -66,8 +66,8 @@ def count(gold: Sequence[str], predicted: Sequence[str], scheme: Scheme = "BIO")
         raise ValueError(f"{len(gold)} gold tags but {len(predicted)} predicted ones")
     truth, guess = set(spans(gold, scheme)), set(spans(predicted, scheme))
     counts: Counts = {}
-    for name, found in (("gold", truth), ("predicted", guess), ("correct", truth & guess)):
-        for kind, _, _ in found:
+    for name, entities in (("gold", truth), ("predicted", guess), ("correct", truth & guess)):
+        for kind, _, _ in entities:
             counts[f"{name}/{kind}"] = counts.get(f"{name}/{kind}", 0.0) + 1.0
     return counts
 
@@ -87,13 +87,13 @@ def marked(text: str, entities: Iterable[Mapping]) -> str:
     Args:
         entities: in the order of the text; `start` and `end` are characters of it.
     """
-    made, done = [], 0
+    parts, done = [], 0
     for entity in entities:
         start, end = entity["start"], entity["end"]
         share = f"{entity['type']} {entity['probability']:.2f}"
-        made += [text[done:start], f"[{text[start:end]}|{share}]"]
+        parts += [text[done:start], f"[{text[start:end]}|{share}]"]
         done = end
-    return "".join([*made, text[done:]])
+    return "".join([*parts, text[done:]])
 
 
 def _parts(tag: str, scheme: Scheme, what: str, right: str) -> tuple[str, str]:
@@ -105,29 +105,29 @@ def _parts(tag: str, scheme: Scheme, what: str, right: str) -> tuple[str, str]:
 
 
 def _lenient(parts: Sequence[tuple[str, str]]) -> list[Span]:
-    found = []
+    entities = []
     kind, start = "", 0
     for i, (prefix, new) in enumerate([*parts, ("O", "")]):
         if kind and (prefix != "I" or new != kind):
-            found.append((kind, start, i))
+            entities.append((kind, start, i))
         if prefix == "B" or new != kind:
             kind, start = new, i
-    return found
+    return entities
 
 
 def _strict(parts: Sequence[tuple[str, str]]) -> list[Span]:
-    found = []
+    entities = []
     kind, start = "", 0  # the entity that has begun and not ended
     for i, (prefix, new) in enumerate(parts):
         if prefix == "S":
-            found.append((new, i, i + 1))
+            entities.append((new, i, i + 1))
         elif prefix == "E" and kind == new:
-            found.append((kind, start, i + 1))
+            entities.append((kind, start, i + 1))
         if prefix == "B":
             kind, start = new, i
         elif prefix != "I" or new != kind:
             kind = ""
-    return found
+    return entities
 
 
 def _scores(counts: Mapping[str, float], kinds: Iterable[str], suffix: str) -> dict[str, float]:

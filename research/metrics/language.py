@@ -1,6 +1,7 @@
 """Numbers of language models: perplexity and bits per byte."""
 
 import math
+from collections.abc import Mapping, Sequence
 
 from research.metrics.counts import mean
 
@@ -21,6 +22,12 @@ def of_tokens(nats: float, tokens: float, size: float | None = None) -> dict[str
     if size is not None:
         numbers["bits_per_byte"] = mean(nats / math.log(2), size)
     return numbers
+
+
+def of_predictions(counts: Mapping[str, float], names: Sequence[str]) -> dict[str, float]:
+    """Mean loss, its perplexity and the share of right predictions, under these names."""
+    loss, correct = (mean(counts[key], counts["count"]) for key in ("loss", "correct"))
+    return dict(zip(names, (loss, perplexity(loss), correct), strict=True))
 
 
 def perplexity(loss: float) -> float:

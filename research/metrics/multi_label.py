@@ -7,12 +7,12 @@ from research.metrics.counts import Counts, ratio
 
 def count(gold: Collection[str], predicted: Collection[str]) -> Counts:
     """Hits, misses and false alarms of each label in one example."""
-    found: Counts = {"examples": 1.0, "exact": float(set(gold) == set(predicted))}
+    counts: Counts = {"examples": 1.0, "exact": float(set(gold) == set(predicted))}
     for label in set(gold) | set(predicted):
         both = label in gold and label in predicted
         kind = "hit" if both else "miss" if label in gold else "alarm"
-        found[f"{kind}/{label}"] = 1.0
-    return found
+        counts[f"{kind}/{label}"] = 1.0
+    return counts
 
 
 def finish(counts: Mapping[str, float], labels: Sequence[str]) -> dict[str, float]:

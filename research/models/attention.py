@@ -17,18 +17,18 @@ PATTERNS: tuple[str, ...] = ("full", "causal", "prefix")
 MASKED = -1e30  # finite, so that a row of padding gives no NaN
 
 
-def slot_mask(
-    slots: Int[Array, "B L"], pattern: Pattern, prefix: Bool[Array, "B L"] | None = None
+def segment_mask(
+    segments: Int[Array, "B L"], pattern: Pattern, prefix: Bool[Array, "B L"] | None = None
 ) -> Bool[Array, "B L L"]:
-    """True where a query may see a key: the same slot, not padding (slot 0), and, but for "full",
-    not the future, of which "prefix" shows what is marked in `prefix`.
+    """True where a query may see a key: the same segment, not padding (segment 0), and, but for
+    "full", not the future, of which "prefix" shows what is marked in `prefix`.
 
-    A slot's tokens lie in order in the row, so the row index decides what is the future.
+    A segment's tokens lie in order in the row, so the row index decides what is the future.
     """
-    same = (slots[:, :, None] == slots[:, None, :]) & (slots[:, :, None] > 0)
+    same = (segments[:, :, None] == segments[:, None, :]) & (segments[:, :, None] > 0)
     if pattern == "full":
         return same
-    length = slots.shape[1]
+    length = segments.shape[1]
     seen = jnp.tril(jnp.ones((length, length), bool))
     return same & (seen if pattern == "causal" else seen | prefix[:, None, :])
 

@@ -4,6 +4,7 @@ import dataclasses
 from typing import Literal
 
 from research.errors import UserError, nearest
+from research.values import Count, Fraction, Pattern, Positive, Size, convert
 
 VOCAB_MULTIPLE = 128  # embedding rows are padded so that any mesh and the MXU divide them
 
@@ -26,7 +27,7 @@ class ModelConfig:
         grows with the distance.
       rope_base: of the rotations' wavelengths.
       window: a local layer sees keys at most window // 2 positions away; 0: none is local.
-      global_every: with a window: layers 0, n, 2 n, … see the whole slot.
+      global_every: with a window: layers 0, n, 2 n, … see the whole segment.
       local_rope_base: rope_base of the local layers.
       token_types: rows of BERT's embedding of sentence A and B; 0: none.
       embedding_norm: a norm after the embedding.
@@ -56,19 +57,19 @@ class ModelConfig:
     """
 
     preset: str = ""
-    vocab_size: int = 0
-    layers: int = 2
-    width: int = 128
-    heads: int = 2
-    kv_heads: int = 0
-    mlp_width: int = 512
-    max_positions: int = 512
+    vocab_size: Count = 0
+    layers: Size = 2
+    width: Size = 128
+    heads: Size = 2
+    kv_heads: Count = 0
+    mlp_width: Size = 512
+    max_positions: Size = 512
     positions: Literal["learned", "rope", "alibi"] = "learned"
     rope_base: float = 10_000.0
-    window: int = 0
-    global_every: int = 1
+    window: Count = 0
+    global_every: Size = 1
     local_rope_base: float = 10_000.0
-    token_types: int = 0
+    token_types: Count = 0
     embedding_norm: bool = False
     norm: Literal["layernorm", "rmsnorm"] = "layernorm"
     norm_place: Literal["pre", "post"] = "pre"
@@ -81,13 +82,13 @@ class ModelConfig:
     pooler: bool = False
     pooler_activation: Literal["tanh", "relu"] = "tanh"
     head_transform: bool = False
-    dropout: float = 0.0
-    attention_dropout: float = 0.0
-    initializer_range: float = 0.02
-    lora_rank: int = 0
+    dropout: Fraction = 0.0
+    attention_dropout: Fraction = 0.0
+    initializer_range: Positive = 0.02
+    lora_rank: Count = 0
     lora_alpha: float = 16.0
-    lora_dropout: float = 0.0
-    lora: tuple[str, ...] = ("attention/(query|value)",)
+    lora_dropout: Fraction = 0.0
+    lora: tuple[Pattern, ...] = ("attention/(query|value)",)
     dtype: Literal["float32", "bfloat16"] = "float32"
     remat: Literal["none", "dots", "block"] = "none"
     attention: Literal["auto", "xla", "splash"] = "auto"
@@ -233,17 +234,8 @@ def preset(name: str) -> ModelConfig:
 
 
 def check(model: ModelConfig) -> None:
-    """Raises UserError where sizes cannot belong together."""
-    for key in ("layers", "width", "heads", "mlp_width", "max_positions"):
-        if getattr(model, key) < 1:
-            raise UserError(f"model.{key}={getattr(model, key)} must be at least 1")
-    if model.global_every < 1:
-        raise UserError(f"model.global_every={model.global_every} must be at least 1")
-    for key in ("kv_heads", "token_types", "window"):
-        if getattr(model, key) < 0:
-            raise UserError(f"model.{key}={getattr(model, key)} must be at least 0")
-    if model.initializer_range <= 0:
-        raise UserError(f"model.initializer_range={model.initializer_range} must be above 0")
+    """Raises UserError where sizes are out of range or cannot belong together."""
+    convert(ModelConfig, model, "model")
     if model.width % model.heads:
         fits = [h for h in range(1, model.width + 1) if model.width % h == 0]
         near = sorted(fits, key=lambda h: abs(h - model.heads))[:3]
@@ -257,6 +249,3 @@ def check(model: ModelConfig) -> None:
         )
     if model.positions == "rope" and model.head_width % 2:
         raise UserError(f"rope needs an even head width; width / heads is {model.head_width}")
-    for key in ("dropout", "attention_dropout"):
-        if not 0.0 <= getattr(model, key) < 1.0:
-            raise UserError(f"model.{key}={getattr(model, key)} must be in [0, 1)")

@@ -4,10 +4,14 @@ The numbers are one namespace for the whole step, so that no two places draw the
 """
 
 import enum
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
+
+from research.models import lora
+from research.models.config import ModelConfig
 
 EMBEDDINGS = 0
 HEAD = 1 << 20
@@ -23,11 +27,26 @@ class Place(enum.IntEnum):
     ADAPTER = 3
 
 
-def in_block(index: int | Array, place: int, adapters: int) -> int | Array:
-    """The number of a place in the block `index`, which has `adapters` places for adapters."""
-    if place >= Place.ADAPTER:
-        return ADAPTERS + adapters * index + place - Place.ADAPTER
-    return Place.ADAPTER * index + place + 1
+class Dropout(NamedTuple):
+    """Dropout in the block `index`, with one key for each row; off without keys."""
+
+    config: ModelConfig
+    row_keys: Array | None = None
+    index: int | Array = 0
+
+    def keys(self, place: int) -> Array | None:
+        """The keys of the rows for a place."""
+        if self.row_keys is None:
+            return None
+        if place >= Place.ADAPTER:
+            number = ADAPTERS + len(lora.LAYERS) * self.index + place - Place.ADAPTER
+        else:
+            number = Place.ADAPTER * self.index + place + 1
+        return keys(self.row_keys, number)
+
+    def __call__(self, x: Float[Array, "B ..."], place: int) -> Float[Array, "B ..."]:
+        rate = self.config.lora_dropout if place >= Place.ADAPTER else self.config.dropout
+        return rows(x, rate, self.keys(place))
 
 
 def keys(row_keys: Array, number: int | Array) -> Array:

@@ -1,6 +1,6 @@
 """Heads: small modules on the backbone's hidden states.
 
-Axes: B rows, N places (positions or slots), D width, V rows of the embedding table, C classes.
+Axes: B rows, N places (positions or segments), D width, V rows of the embedding table, C classes.
 """
 
 import flax.linen as nn
@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from research.models.attention import MASKED
 from research.models.config import ModelConfig
 from research.models.layers import ACTIVATIONS, Params, dense, norm
 
@@ -76,4 +77,4 @@ def vocabulary_logits(
     if bias is not None:
         logits = logits + bias
     real = jax.lax.broadcasted_iota(jnp.int32, logits.shape, 2) < vocab_size
-    return jnp.where(real, logits, -1e30)
+    return jnp.where(real, logits, MASKED)

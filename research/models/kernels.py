@@ -61,20 +61,20 @@ def _reason(config: ModelConfig, length: int, dropout: bool, pattern: Pattern) -
 
 
 def splash(
-    config: ModelConfig, slots: Int[Array, "B L"], pattern: Pattern
+    config: ModelConfig, segments: Int[Array, "B L"], pattern: Pattern
 ) -> Callable[[Array, Array, Array, Bool[Array, ""] | bool], Array]:
     """(query [B, L, H, K], key [B, L, G, K], value, is the layer local) -> [B, L, H, K].
 
-    A query sees the keys of its slot, as in `attention.slot_mask`; what padding gets is of no
+    A query sees the keys of its segment, as in `attention.segment_mask`; what padding gets is of no
     meaning.
     """
-    whole = _kernel(config, slots.shape[1], pattern, 0)
+    whole = _kernel(config, segments.shape[1], pattern, 0)
     if not config.window:
-        return lambda query, key, value, local: whole(query, key, value, slots)
-    near = _kernel(config, slots.shape[1], pattern, config.window // 2)
+        return lambda query, key, value, local: whole(query, key, value, segments)
+    near = _kernel(config, segments.shape[1], pattern, config.window // 2)
 
     def either(query: Array, key: Array, value: Array, local: Bool[Array, ""]) -> Array:
-        return jax.lax.cond(local, near, whole, query, key, value, slots)
+        return jax.lax.cond(local, near, whole, query, key, value, segments)
 
     return either
 
@@ -103,9 +103,9 @@ def _kernel(config: ModelConfig, length: int, pattern: Pattern, reach: int) -> C
 
         return jax.vmap(row)(query * config.head_width**-0.5, key, value, queries, keys)
 
-    def attend(query, key, value, slots):
+    def attend(query, key, value, segments):
         if mesh.empty:
-            return run(kernel, query, key, value, slots, slots)
+            return run(kernel, query, key, value, segments, segments)
         by_length = PartitionSpec(None, "context" if cut else None)
         queries = spec("rows", "length", "heads", None)
         keys = spec("rows", None, "kv_heads", None)
@@ -118,7 +118,7 @@ def _kernel(config: ModelConfig, length: int, pattern: Pattern, reach: int) -> C
             ),
             out_specs=queries,
             check_vma=False,  # the kernel does not say over which axes its results vary
-        )(kernel, query, key, value, slots, slots)
+        )(kernel, query, key, value, segments, segments)
 
     return attend
 

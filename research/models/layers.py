@@ -1,6 +1,6 @@
 """The layers of the transformer, as Linen modules.
 
-Axes: B rows, L positions of a row, S slots of a row, D width, H heads, K width of a head,
+Axes: B rows, L positions of a row, S segments of a row, D width, H heads, K width of a head,
 V rows of the embedding table.
 """
 
@@ -10,16 +10,15 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Float, Int
 
 from research.models import lora
 from research.models.config import ModelConfig
-from research.models.dropout import Place
+from research.models.dropout import Dropout, Place
 from research.sharding.constrain import constrain
 
 Params = dict[str, Any]
-Attend = Callable[[Array, Array, Array], Array]
-Drop = Callable[[Array, int], Array]
+Attend = Callable[[Array, Array, Array], Array]  # query, key, value, as in `attention.attend`
 
 ACTIVATIONS = {
     "gelu": lambda x: jax.nn.gelu(x, approximate=False),
@@ -58,7 +57,7 @@ def linear(
     features: tuple[int, ...],
     axes: tuple[str, ...],
     x: Float[Array, "..."],
-    drop: Drop,
+    drop: Dropout,
     contract: int = 1,
 ) -> Float[Array, "..."]:
     """A linear layer of a block, "attention/query", applied, with its adapter if it has one."""
@@ -93,7 +92,7 @@ class Attention(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x: Float[Array, "B L D"], attend: Attend, drop: Drop
+        self, x: Float[Array, "B L D"], attend: Attend, drop: Dropout
     ) -> Float[Array, "B L D"]:
         c = self.config
         x = constrain(x, "rows", "length", None)
@@ -114,7 +113,7 @@ class Mlp(nn.Module):
     config: ModelConfig
 
     @nn.compact
-    def __call__(self, x: Float[Array, "B L D"], drop: Drop) -> Float[Array, "B L D"]:
+    def __call__(self, x: Float[Array, "B L D"], drop: Dropout) -> Float[Array, "B L D"]:
         c = self.config
         act = ACTIVATIONS[c.activation]
         x = constrain(x, "rows", "length", None)
@@ -135,15 +134,15 @@ class Block(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x: Float[Array, "B L D"], attend: Attend, drop: Drop, first: Bool[Array, ""] | bool
-    ):
+        self, x: Float[Array, "B L D"], attend: Attend, drop: Dropout
+    ) -> Float[Array, "B L D"]:
         c = self.config
         attention_norm, mlp_norm = norm(c, "attention_norm"), norm(c, "mlp_norm")
         heads, mlp = Attention(c, name="attention"), Mlp(c, name="mlp")
         if c.norm_place == "pre":
             normed = attention_norm(x)
             if not c.first_attention_norm:
-                normed = jnp.where(first, x, normed)
+                normed = jnp.where(drop.index == 0, x, normed)
             x = x + drop(heads(normed, attend, drop), Place.ATTENTION_OUTPUT)
             return x + drop(mlp(mlp_norm(x), drop), Place.MLP_OUTPUT)
         x = attention_norm(x + drop(heads(x, attend, drop), Place.ATTENTION_OUTPUT))
@@ -178,7 +177,7 @@ class Embedding(nn.Module):
 
 
 class Pooler(nn.Module):
-    """BERT's pooler: a dense layer and tanh (DistilBERT: relu) on the first token of a slot."""
+    """BERT's pooler: a dense layer and tanh (DistilBERT: relu) on the first token of a segment."""
 
     config: ModelConfig
 

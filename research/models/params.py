@@ -27,13 +27,13 @@ def _is_box(x: Any) -> bool:
 def init_boxed(key: jax.Array, config: ModelConfig, heads: dict[str, nn.Module]) -> Params:
     """New params with their logical axes. Each head's key depends on its name alone."""
     hidden = jnp.zeros((1, 1, config.width), config.dtype)
-    made = {}
+    head_params = {}
     for name, head in sorted(heads.items()):
         head_key = jax.random.fold_in(key, zlib.crc32(name.encode()) & 0x7FFFFFFF)
         params = head.init(head_key, hidden)
         if params:
-            made[name] = params["params"]
-    return {"backbone": transformer.init(jax.random.fold_in(key, 0), config), "heads": made}
+            head_params[name] = params["params"]
+    return {"backbone": transformer.init(jax.random.fold_in(key, 0), config), "heads": head_params}
 
 
 def init(key: jax.Array, config: ModelConfig, heads: dict[str, nn.Module]) -> Params:
@@ -53,9 +53,23 @@ def shapes(config: ModelConfig, heads: dict[str, nn.Module]) -> Params:
 
 
 def by_path(tree: Any, is_leaf: Callable[[Any], bool] | None = None) -> dict[str, Any]:
-    """Leaves by path, such as "backbone/layers/mlp/up/kernel"."""
-    flat, _ = jax.tree_util.tree_flatten_with_path(tree, is_leaf=is_leaf)
-    return {"/".join(str(getattr(k, "key", k)) for k in path): leaf for path, leaf in flat}
+    """Leaves by path, such as "backbone/layers/mlp/up/kernel", in the tree's order."""
+    pairs = jax.tree_util.tree_leaves_with_path(tree, is_leaf=is_leaf)
+    leaves = {_path(keys): leaf for keys, leaf in pairs}
+    if len(leaves) != len(pairs):
+        raise ValueError(f"two leaves share a path (a name with a slash?) among {list(leaves)}")
+    return leaves
+
+
+def map_by_path(function: Callable[..., Any], tree: Any, *others: Any) -> Any:
+    """The tree with function(path, leaf, the same leaf of the others) at each leaf."""
+    return jax.tree_util.tree_map_with_path(
+        lambda keys, *leaves: function(_path(keys), *leaves), tree, *others
+    )
+
+
+def _path(keys: tuple) -> str:
+    return jax.tree_util.keystr(keys, simple=True, separator="/")
 
 
 def stack_of(path: str) -> str:

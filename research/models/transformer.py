@@ -1,9 +1,18 @@
 """The backbone: one transformer for every family, as pure functions of its params.
 
-Axes: B rows, L positions of a row, S slots of a row, D width, K width of a head; in a cache N
+Axes: B rows, L positions of a row, S segments of a row, D width, K width of a head; in a cache N
 layers, M positions, G key/value heads.
-Block parameters are stacked: every leaf of `params["layers"]` has a leading axis of length
-`layers`, and one block is compiled whatever the depth.
+
+One block (`layers.Block`), where the norms come before:
+
+    n = norm(x)                                          x, n [B, L, D]
+    q, k, v = query(n), key(n), value(n)                 [B, L, H, K]; k and v have G heads
+    x += dropout(output(attend(rotate(q), rotate(k), v)))
+    x += dropout(down(activation(up(norm(x)))))          gated: activation(gate(n)) * up(n)
+
+Where they come after, they are of the two sums. Block parameters are stacked: every leaf of
+`params["layers"]` has a leading axis of length `layers`, and one block is compiled whatever the
+depth.
 """
 
 from collections.abc import Callable
@@ -14,9 +23,9 @@ import jax.numpy as jnp
 from flax.linen.spmd import LogicallyPartitioned
 from jaxtyping import Array, Bool, Float, Int
 
-from research.models import attention, dropout, kernels, lora
+from research.models import attention, dropout, kernels
 from research.models.config import ModelConfig
-from research.models.dropout import Place
+from research.models.dropout import Dropout, Place
 from research.models.layers import Block, Embedding, Params, Pooler, norm
 from research.sharding.constrain import constrain
 
@@ -27,15 +36,6 @@ REMAT = {
 }
 
 
-def _stack_names(tree: Params) -> Params:
-    """Names the leading axis that vmap put on every block parameter."""
-
-    def rename(box: LogicallyPartitioned) -> LogicallyPartitioned:
-        return box.replace(names=("layers", *box.names))
-
-    return jax.tree.map(rename, tree, is_leaf=lambda x: isinstance(x, LogicallyPartitioned))
-
-
 def init(key: Array, config: ModelConfig) -> Params:
     """New backbone params, each leaf boxed with its logical axes (`research.models.params`)."""
     embed_key, block_key, pool_key, norm_key = jax.random.split(key, 4)
@@ -43,12 +43,18 @@ def init(key: Array, config: ModelConfig) -> Params:
     hidden = jnp.zeros((1, 2, config.width), config.dtype)
 
     def one_block(block_key: Array) -> Params:
-        made = Block(config).init(block_key, hidden, lambda q, k, v: q, lambda x, _: x, False)
-        return made["params"]
+        drop = Dropout(config)
+        return Block(config).init(block_key, hidden, lambda q, k, v: q, drop)["params"]
 
+    def stacked(box: LogicallyPartitioned) -> LogicallyPartitioned:
+        return box.replace(names=("layers", *box.names))  # the axis that vmap puts in front
+
+    layers = jax.vmap(one_block)(jax.random.split(block_key, config.layers))
     params = {
         "embedding": Embedding(config).init(embed_key, ids, ids, ids)["params"],
-        "layers": _stack_names(jax.vmap(one_block)(jax.random.split(block_key, config.layers))),
+        "layers": jax.tree.map(
+            stacked, layers, is_leaf=lambda x: isinstance(x, LogicallyPartitioned)
+        ),
     }
     if config.norm_place == "pre":
         params["final_norm"] = norm(config, "final_norm").init(norm_key, hidden)["params"]
@@ -62,8 +68,10 @@ def embed(params: Params, config: ModelConfig, tokens, positions, types) -> Floa
     return Embedding(config).apply({"params": params["embedding"]}, tokens, positions, types)
 
 
-def finish(params: Params, config: ModelConfig, x: Float[Array, "B L D"]) -> Float[Array, "B L D"]:
-    """The final norm of the pre-norm families."""
+def final_norm(
+    params: Params, config: ModelConfig, x: Float[Array, "B L D"]
+) -> Float[Array, "B L D"]:
+    """The norm after the last block of the pre-norm families."""
     if config.norm_place == "post":
         return x
     return norm(config, "final_norm").apply({"params": params["final_norm"]}, x)
@@ -113,35 +121,31 @@ def encode(
     params: Params,
     config: ModelConfig,
     x: Float[Array, "B L D"],
-    slots: Int[Array, "B L"],
+    segments: Int[Array, "B L"],
     positions: Int[Array, "B L"],
     pattern: attention.Pattern,
     row_keys: Array | None = None,
     prefix: Bool[Array, "B L"] | None = None,
 ) -> Float[Array, "B L D"]:
     """Runs the blocks on embeddings `x`; `row_keys` [B] turn dropout on."""
-    kernel = kernels.choose(config, slots.shape[1], row_keys is not None, pattern)
+    kernel = kernels.choose(config, segments.shape[1], row_keys is not None, pattern)
     if kernel == "splash":
-        fused = kernels.splash(config, slots, pattern)
+        fused = kernels.splash(config, segments, pattern)
     else:
-        mask = constrain(attention.slot_mask(slots, pattern, prefix), "rows", "length", None)
+        mask = constrain(attention.segment_mask(segments, pattern, prefix), "rows", "length", None)
         mask_of = masks(config, mask, positions, positions)
         distance = distances(config, positions, positions)
 
     def layer(x: Array, scanned: tuple[Params, Array]) -> tuple[Array, None]:
         block, index = scanned
         local = is_local(config, index)
-        place = position_in_attention(config, positions, local)
-
-        def keys(place: int) -> Array | None:
-            if row_keys is None:
-                return None
-            return dropout.keys(row_keys, dropout.in_block(index, place, len(lora.LAYERS)))
+        turn = position_in_attention(config, positions, local)
+        drop = Dropout(config, row_keys, index)
 
         def attend(query: Array, key: Array, value: Array) -> Array:
-            query = constrain(place(query), "rows", "length", "heads", None)
+            query = constrain(turn(query), "rows", "length", "heads", None)
             # Each part of a row sees all of it: keys and values are gathered over "context".
-            key, value = (constrain(x, "rows", None, "kv_heads", None) for x in (place(key), value))
+            key, value = (constrain(x, "rows", None, "kv_heads", None) for x in (turn(key), value))
             if kernel == "splash":
                 return fused(query, key, value, local)
             mixed = attention.attend(
@@ -150,24 +154,20 @@ def encode(
                 value,
                 mask_of(local),
                 config.attention_dropout,
-                keys(Place.ATTENTION_WEIGHTS),
+                drop.keys(Place.ATTENTION_WEIGHTS),
                 distance,
             )
             return constrain(mixed, "rows", "length", "heads", None)
 
-        def drop(y: Array, place: int) -> Array:
-            rate = config.lora_dropout if place >= Place.ADAPTER else config.dropout
-            return dropout.rows(y, rate, keys(place))
-
         x = constrain(x, "rows", "stream", None)
-        return Block(config).apply({"params": block}, x, attend, drop, index == 0), None
+        return Block(config).apply({"params": block}, x, attend, drop), None
 
     if config.remat != "none":
         layer = jax.checkpoint(layer, policy=REMAT[config.remat], prevent_cse=False)
     if row_keys is not None:
         x = dropout.rows(x, config.dropout, dropout.keys(row_keys, dropout.EMBEDDINGS))
     x, _ = jax.lax.scan(layer, x, (params["layers"], jnp.arange(config.layers)))
-    return constrain(finish(params, config, x), "rows", "length", None)
+    return constrain(final_norm(params, config, x), "rows", "length", None)
 
 
 class Cache(NamedTuple):
@@ -191,26 +191,27 @@ def empty_cache(config: ModelConfig, rows: int, length: int) -> Cache:
     return Cache(zeros(), zeros())
 
 
-def encode_cached(
+def apply_cached(
     params: Params,
     config: ModelConfig,
-    x: Float[Array, "B L D"],
+    tokens: Int[Array, "B L"],
     positions: Int[Array, "B L"],
     cache: Cache,
     visible: int,
     prefix: Int[Array, " B"] | None = None,
 ) -> tuple[Float[Array, "B L D"], Cache]:
-    """Runs the blocks, causally, on the embeddings `x` of tokens that go on from a cache.
+    """Hidden states, causally, of tokens that go on from a cache, and the cache with them.
 
-    A row's index in the cache is its position. Keys and values of `x` are written at `positions`;
-    a query sees what lies at its own position and before it, so what a longer row left further
-    on is never seen and may be overwritten later.
+    A row's index in the cache is its position. Keys and values are written at `positions`; a query
+    sees what lies at its own position and before it, so what a longer row left further on is never
+    seen and may be overwritten later.
 
     Args:
         visible: the first so many positions of the cache hold all that a query may see; static.
         prefix: the first so many positions of a row are seen by all its queries, what lies ahead
             of them too; None: none are.
     """
+    x = embed(params, config, tokens, positions, jnp.zeros_like(tokens))
     keys_at = jnp.arange(visible)[None]
     seen = keys_at[:, None] <= positions[:, :, None]
     if prefix is not None:
@@ -223,7 +224,7 @@ def encode_cached(
         x, cache = carry
         block, index = scanned
         local = is_local(config, index)
-        place = position_in_attention(config, positions, local)
+        turn = position_in_attention(config, positions, local)
         mask = mask_of(local)
 
         def attend(query: Array, key: Array, value: Array) -> Array:
@@ -231,20 +232,20 @@ def encode_cached(
             # The whole stack is carried and written at (layer, row, position), which XLA does in
             # place; a cache that is scanned over would be copied whole at every token.
             cache = Cache(
-                cache.keys.at[index, rows, :, positions].set(place(key)),
+                cache.keys.at[index, rows, :, positions].set(turn(key)),
                 cache.values.at[index, rows, :, positions].set(value),
             )
             seen = [jax.lax.dynamic_index_in_dim(a, index, keepdims=False) for a in cache]
             keys, values = (jnp.swapaxes(a[:, :, :visible], 1, 2) for a in seen)
-            return attention.attend(place(query), keys, values, mask, distance=distance)
+            return attention.attend(turn(query), keys, values, mask, distance=distance)
 
         x = constrain(x, "rows", None, None)
-        x = Block(config).apply({"params": block}, x, attend, lambda y, _: y, index == 0)
+        x = Block(config).apply({"params": block}, x, attend, Dropout(config, index=index))
         return (x, cache), None
 
     scanned = (params["layers"], jnp.arange(config.layers))
     (x, cache), _ = jax.lax.scan(layer, (x, cache), scanned)
-    return finish(params, config, x), cache
+    return final_norm(params, config, x), cache
 
 
 def apply(
@@ -254,17 +255,19 @@ def apply(
     pattern: attention.Pattern,
     row_keys: Array | None = None,
 ) -> Float[Array, "B L D"]:
-    """Hidden states of a batch with `tokens`, `slots`, `positions`, `token_types`, each [B, L].
+    """Hidden states of a batch with `tokens`, `segments`, `positions`, `token_types`, each [B, L].
 
     Args:
         params: the backbone's params, unboxed.
         pattern: "full" (encoder), "causal", or "prefix", for which the batch has `prefix`, the
-            positions that all of their slot see; static.
+            positions that all of their segment see; static.
         row_keys: one PRNG key for each row: dropout on. None: off.
     """
     x = embed(params, config, batch["tokens"], batch["positions"], batch["token_types"])
     prefix = batch["prefix"] if pattern == "prefix" else None
-    return encode(params, config, x, batch["slots"], batch["positions"], pattern, row_keys, prefix)
+    return encode(
+        params, config, x, batch["segments"], batch["positions"], pattern, row_keys, prefix
+    )
 
 
 def gather(hidden: Float[Array, "B L D"], index: Int[Array, "B N"]) -> Float[Array, "B N D"]:
@@ -275,5 +278,5 @@ def gather(hidden: Float[Array, "B L D"], index: Int[Array, "B N"]) -> Float[Arr
 def pool(
     params: Params, config: ModelConfig, hidden: Float[Array, "B L D"], first: Int[Array, "B S"]
 ) -> Float[Array, "B S D"]:
-    """The pooler's output for the first token of each slot."""
+    """The pooler's output for the first token of each segment."""
     return Pooler(config).apply({"params": params["pooler"]}, gather(hidden, first))

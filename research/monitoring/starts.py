@@ -18,8 +18,7 @@ from typing import Any
 import jax
 from etils import epath
 
-import research
-from research import bucket
+from research import bucket, shipped
 from research.errors import UserError, nearest
 from research.monitoring.writers import drop_unfinished_line, lines
 
@@ -75,39 +74,41 @@ def describe(data_key: str, init_from: str) -> dict[str, Any]:
 
 def commit() -> str | None:
     """The commit that the code was sent as of, or that is checked out; None where neither is."""
-    found = _sent() or _git("rev-parse", "HEAD")
-    return found.strip() if found else None
+    text = _sent() or _git("rev-parse", "HEAD")
+    return text.strip() if text else None
 
 
 def command() -> list[str]:
     """What was typed; of a process that another one has started, what was typed for that one."""
     if typed := os.environ.get(TYPED):
         return masked(shlex.split(typed))
-    return masked(["python", *_program(), *sys.argv[1:]])
+    spec = getattr(sys.modules["__main__"], "__spec__", None)
+    program = [Path(sys.argv[0]).name] if spec is None else ["-m", spec.name]
+    return masked(["python", *program, *sys.argv[1:]])
 
 
 def masked(arguments: Sequence[str]) -> list[str]:
     """A command line without its secrets: values of flags that are named so, and in URLs."""
-    found: list[str] = []
+    words: list[str] = []
     for argument in arguments:
         name, equals, _ = argument.partition("=")
         if name.startswith("-") and SECRET.search(name):
             argument = f"{name}={MASK}" if equals else argument
-        elif found and found[-1].startswith("-") and SECRET.search(found[-1]):
+        elif words and words[-1].startswith("-") and SECRET.search(words[-1]):
             argument = MASK  # its value is a word of its own
-        found.append(PASSED.sub(MASK, argument))
-    return found
+        words.append(PASSED.sub(MASK, argument))
+    return words
 
 
 def versions() -> dict[str, str]:
     """Of Python and of the packages that decide what a run computes."""
-    found = {"python": platform.python_version()}
+    installed = {"python": platform.python_version()}
     for name in PACKAGES:
         try:
-            found[name] = importlib.metadata.version(name)
+            installed[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             continue
-    return found
+    return installed
 
 
 def add(folder: epath.Path, start: dict[str, Any]) -> None:
@@ -159,37 +160,28 @@ def _cpu() -> str:
         text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
     except OSError:
         text = ""
-    found = re.search(r"^model name\s*:\s*(.+)$", text, re.MULTILINE)
-    return found[1].strip() if found else platform.processor()
-
-
-def _program() -> list[str]:
-    """What stands between `python` and the arguments."""
-    spec = getattr(sys.modules["__main__"], "__spec__", None)
-    return [Path(sys.argv[0]).name] if spec is None else ["-m", spec.name]
+    match = re.search(r"^model name\s*:\s*(.+)$", text, re.MULTILINE)
+    return match[1].strip() if match else platform.processor()
 
 
 def _sent() -> str | None:
     """The commit that the code was sent as of, by a launcher; None in a checkout."""
-    file = _root() / SENT
+    file = shipped.ROOT / SENT
     return file.read_text() if file.exists() else None
 
 
 def _changes() -> tuple[str | None, list[str]]:
-    """(uncommitted changes, files that git does not know); what was sent has none."""
+    """(uncommitted changes, new files of code among them; files that git does not know). What was
+    sent has none."""
     if _sent():
         return "", []
-    return _diff(), (_git("ls-files", "--others", "--exclude-standard") or "").splitlines()
-
-
-def _diff() -> str | None:
-    """Uncommitted changes, new files of code among them."""
-    changed = _git("diff", "HEAD")
+    unknown = ("ls-files", "--others", "--exclude-standard")
+    changed, untracked = _git("diff", "HEAD"), (_git(*unknown) or "").splitlines()
     if changed is None:
-        return None
-    added = (_git("ls-files", "--others", "--exclude-standard", "--", *CODE) or "").splitlines()
+        return None, untracked
+    added = (_git(*unknown, "--", *CODE) or "").splitlines()
     texts = [_git("diff", "--no-index", "--", os.devnull, name, differ=True) for name in added]
-    return changed + "".join(filter(None, texts))
+    return changed + "".join(filter(None, texts)), untracked
 
 
 def _git(*arguments: str, differ: bool = False) -> str | None:
@@ -197,7 +189,7 @@ def _git(*arguments: str, differ: bool = False) -> str | None:
     try:
         done = subprocess.run(
             ["git", *arguments],
-            cwd=_root(),
+            cwd=shipped.ROOT,
             capture_output=True,
             encoding="utf-8",
             errors="replace",
@@ -206,7 +198,3 @@ def _git(*arguments: str, differ: bool = False) -> str | None:
     except FileNotFoundError:
         return None
     return done.stdout if done.returncode in ((0, 1) if differ else (0,)) else None
-
-
-def _root() -> Path:
-    return Path(research.__file__).parents[1]

@@ -82,7 +82,10 @@ class MetricWriter:
                 drop_unfinished_line(self._workdir / name)
             self._open()
             (self._workdir / EVENTS).mkdir(exist_ok=True)
-            self._events = Appended(self._workdir / EVENTS / _events_name())
+            # As TensorBoard wants a file of events to be called; it reads them in this order.
+            name = f"{int(time.time()):010d}.{socket.gethostname()}.{os.getpid()}"
+            name = f"events.out.tfevents.{name}.{next(_EVENT_FILES)}"
+            self._events = Appended(self._workdir / EVENTS / name)
             self._add_event(event_pb2.Event(wall_time=time.time(), file_version=EVENTS_VERSION))
             if hparams:
                 self._compare_by(hparams, str(workdir))
@@ -232,36 +235,36 @@ def lines(path: Path, keys: Sequence[str] = (), strict: bool = False) -> list[di
             that is not a number; else it is left out, and that is told.
     """
     *whole, _ = path.read_bytes().split(b"\n") if path.exists() else [b""]
-    found = []
+    kept = []
     for number, line in enumerate(whole, start=1):
         where = f"{path}, line {number}"
         try:
             values = json_object(line, where, (*FILES.get(path.name, ()), *keys))
             if path.name in (METRICS, TIMING):
                 check_numbers(values, where)
-            found.append(values)
+            kept.append(values)
         except UserError as error:
             if strict:
                 raise
             shipped.tell(f"warning: {error}; the line is left out")
-    return found
+    return kept
 
 
 def json_object(content: bytes, where: str, keys: Sequence[str] = ()) -> dict[str, Any]:
     """What stands in a file of a run, or in a line of it. Raises UserError where it is damaged."""
     try:
-        found = json.loads(content.decode("utf-8"))
+        values = json.loads(content.decode("utf-8"))
     except ValueError as error:  # bytes that are not text, a text that is not JSON
         raise UserError(f"{where} is damaged: {error}") from error
-    if not isinstance(found, dict):
+    if not isinstance(values, dict):
         raise UserError(f"{where} is damaged: it is not a JSON object")
     for key in keys:
-        group: Any = found
+        group: Any = values
         for name in key.split("."):
             if not isinstance(group, dict) or name not in group:
                 raise UserError(f"{where} is damaged: it has no {key!r}")
             group = group[name]
-    return found
+    return values
 
 
 def check_numbers(values: Mapping[str, Any], where: str) -> None:
@@ -286,12 +289,6 @@ def to_line(step: int, numbers: Mapping[str, float]) -> str:
         for name, value in numbers.items()
     }
     return json.dumps({"step": int(step), **plain}, sort_keys=True, allow_nan=False) + "\n"
-
-
-def _events_name() -> str:
-    """As TensorBoard wants a file of events to be called; it reads them in this order."""
-    host, number = socket.gethostname(), next(_EVENT_FILES)
-    return f"events.out.tfevents.{int(time.time()):010d}.{host}.{os.getpid()}.{number}"
 
 
 def _number(name: str, value: Any) -> int | float:

@@ -5,7 +5,7 @@ A new one is a subclass of `Objective` in a file of its own, and a line in `OBJE
 
 import dataclasses
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from research.models.attention import Pattern
@@ -15,6 +15,7 @@ from research.objectives.next_sentence import NextSentence
 from research.objectives.objective import Objective
 from research.objectives.prefix_lm import PrefixLM
 from research.objectives.sentence_order import SentenceOrder
+from research.values import Size
 
 OBJECTIVES: dict[str, type[Objective]] = {
     kind.name: kind for kind in (MaskedLM, NextSentence, SentenceOrder, CausalLM, PrefixLM)
@@ -30,21 +31,21 @@ Attributes:
 
 def config_class() -> type:
     """The dataclass of the keys under `config.objective`: the options of each of `OBJECTIVES`, or
-    None, and `rows`, of type Mapping[str, int]."""
+    None, and `rows`, of type Mapping[str, Size]."""
     return _config_class(tuple(OBJECTIVES.values()))
 
 
 @functools.cache
 def _config_class(kinds: tuple[type[Objective], ...]) -> type:
     losses = [(kind.name, kind.Options | None, None) for kind in kinds]
-    made = dataclasses.make_dataclass(
+    config = dataclasses.make_dataclass(
         "ObjectivesConfig",
-        [*losses, ("rows", Mapping[str, int] | tuple[()], ())],
+        [*losses, ("rows", Mapping[str, Size], ())],
         frozen=True,
     )
-    made.__module__ = __name__  # an argument from Python 3.12 on
-    made.__doc__ = ABOUT.format("\n".join(f"  {kind.name}: {kind.meaning}." for kind in kinds))
-    return made
+    config.__module__ = __name__  # an argument from Python 3.12 on
+    config.__doc__ = ABOUT.format("\n".join(f"  {kind.name}: {kind.meaning}." for kind in kinds))
+    return config
 
 
 ObjectivesConfig = config_class()  # of the objectives above
@@ -65,26 +66,20 @@ def patterns(config: Any) -> list[Pattern]:
     return list(dict.fromkeys(OBJECTIVES[name].pattern for name in names(config)))
 
 
-def places(config: Any) -> dict[Pattern, tuple[int, int, int]]:
-    """Which rows of a batch have which attention, as `Objective.rows`."""
-    found, at = {}, 0
-    rows = dict(config.rows) or {pattern: 1 for pattern in patterns(config)}
-    for pattern in patterns(config):
-        found[pattern] = (at, at + rows[pattern], sum(rows.values()))
-        at += rows[pattern]
-    return found
-
-
-def for_evaluation(config: Any) -> Any:
+def for_evaluation(objectives: Sequence[Objective]) -> tuple[Objective, ...]:
     """The same objectives with the options that they are measured with."""
-    options = {name: OBJECTIVES[name].eval_options(getattr(config, name)) for name in names(config)}
-    return dataclasses.replace(config, **options)
+    return tuple(type(o)(o.eval_options(o.options), o.rows) for o in objectives)
 
 
 def make_objectives(config: Any) -> tuple[Objective, ...]:
-    """The objectives of a config, in the order of `OBJECTIVES`."""
-    rows = places(config)
+    """The objectives of a config, in the order of `OBJECTIVES`, those of each kind of attention on
+    rows of their own (see `Objective.rows`)."""
+    shares = dict(config.rows) or dict.fromkeys(patterns(config), 1)
+    places, at = {}, 0
+    for pattern in patterns(config):
+        places[pattern] = (at, at + shares[pattern], sum(shares.values()))
+        at += shares[pattern]
     return tuple(
-        OBJECTIVES[name](getattr(config, name), rows[OBJECTIVES[name].pattern])
+        OBJECTIVES[name](getattr(config, name), places[OBJECTIVES[name].pattern])
         for name in names(config)
     )

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from research.data import plan
-from research.data.batch import Batch, Slot, assemble
+from research.data.batch import Segment
+from research.data.loader import Batches
 from research.data.row_counts import RowCounts
 from research.data.store import Store
 from research.data.tokenizer import Tokenizer
@@ -21,11 +22,11 @@ SAMPLE = 64  # blocks at most in which is measured how full rows are
 WINDOW = 16  # blocks whose rows are shuffled together: a bucket is read in large pieces
 
 
-class PretrainingBatches:
+class PretrainingBatches(Batches):
     """Rows of an epoch, in an order and with contents that depend on (seed, epoch) alone.
 
     Args:
-        objectives: of one kind of attention (`objective_mixture` has several); they share rows.
+        objectives: of one kind of attention (`mixture` has several); they share rows.
         rows: rows of a batch; the last batch of an epoch is filled with rows of weight 0.
         seed: of everything drawn. In evaluation a constant of the project.
         shuffle: False reads the blocks in order (evaluation; one epoch).
@@ -38,7 +39,7 @@ class PretrainingBatches:
         tokenizer: Tokenizer,
         objectives: Sequence[Objective],
         length: int,
-        slots: int,
+        segments: int,
         rows: int,
         seed: int | str,
         shuffle: bool = True,
@@ -46,7 +47,8 @@ class PretrainingBatches:
     ):
         self.store, self.tokenizer, self.objectives = store, tokenizer, tuple(objectives)
         self.rows, self.seed, self.shuffle, self.source = rows, seed, shuffle, source
-        self.planner, self.layout = planner(objectives), row_layout(objectives, length, slots)
+        self.pad, self.planner = tokenizer.pad, planner(objectives)
+        self.layout = row_layout(objectives, length, segments)
         for objective in objectives:  # now, not when such a block's turn comes
             objective.check_tokenizer(tokenizer)
             objective.check_split(store.counts)
@@ -67,10 +69,14 @@ class PretrainingBatches:
         key = (plan.FORMAT, learnt, self.layout, seed, source)
         self._counts = RowCounts(store.path, store.blocks, key, keep=store.blocks > WINDOW)
 
+    @property
+    def tokens(self):
+        return self.store.counts["tokens"]
+
     # -- the plan ---------------------------------------------------------------------------
 
     def predicted(self, tokens: int) -> int:
-        """Positions of a slot of so many tokens that are predicted."""
+        """Positions of a segment of so many tokens that are predicted."""
         return sum(objective.predicted(tokens) for objective in self.objectives)
 
     def _read(self, block: int) -> Text:
@@ -81,9 +87,9 @@ class PretrainingBatches:
         return Text(data, read, self.tokenizer, self.layout, lambda: self._bytes(block))
 
     def _block_plan(self, epoch: int, block: int) -> np.ndarray:
-        """Slots of a block's rows in an epoch, dtype `plan.SLOT`, ordered by row."""
+        """Segments of a block's rows in an epoch, dtype `plan.SEGMENT`, ordered by row."""
         layout = self.layout
-        rows = plan.Rows(layout.length, layout.slots, layout.predictions, self.predicted)
+        rows = plan.Rows(layout.length, layout.segments, layout.predictions, self.predicted)
         rng = generator(self.seed, "plan", epoch, block)
         return self.planner.plan(self._text(block), rows, rng)
 
@@ -93,11 +99,11 @@ class PretrainingBatches:
 
     def _shuffled_window(self, epoch: int, index: int) -> np.ndarray:
         """(block, row) of the rows of one window of blocks, int32 [n, 2], in their order."""
-        found = []
+        parts = []
         for block in self._order(epoch)[index * WINDOW : (index + 1) * WINDOW]:
             rows = np.arange(_rows(self.block_plan(epoch, int(block))))
-            found.append(np.stack([np.full_like(rows, block), rows], axis=1))
-        rows = np.concatenate(found)
+            parts.append(np.stack([np.full_like(rows, block), rows], axis=1))
+        rows = np.concatenate(parts)
         if self.shuffle:
             rows = generator(self.seed, "rows", epoch, index).permutation(rows)
         return rows
@@ -125,23 +131,14 @@ class PretrainingBatches:
         """Rows of an epoch; where there are more than `most`, some number above it."""
         return self._window_starts(epoch, most)[-1]
 
-    def epoch_batches(self, epoch: int, most: int = 0) -> int:
-        """Batches of an epoch, the last one filled up with rows of weight 0.
+    def epoch_batches(self, epoch, most=0):
+        """The last one is filled up with rows of weight 0. Beyond `most` nothing is counted: an
+        epoch has to be planned for it."""
+        count = -(-self.epoch_rows(epoch, most * self.rows if most else None) // self.rows)
+        return min(count, most) if most else count
 
-        most: count no further (0: all); the whole epoch has to be planned to be counted.
-        """
-        found = -(-self.epoch_rows(epoch, most * self.rows if most else None) // self.rows)
-        return min(found, most) if most else found
-
-    def about_epoch_batches(self) -> int:
-        """Batches of an epoch as they would be if rows were full: nothing is planned for it."""
-        return -(-self.store.counts["tokens"] // (self.rows * self.layout.length))
-
-    def locate(self, step: int) -> tuple[int, int]:
-        """(epoch, batch within it) of a step counted from 0.
-
-        The rows of what lies before the step are counted, or known from an earlier run.
-        """
+    def locate(self, step):
+        """The rows of what lies before the step are counted, or known from an earlier run."""
         with self._lock:
             while True:
                 epoch = bisect_right(self._epochs, step) - 1
@@ -166,46 +163,30 @@ class PretrainingBatches:
                 break
         return refs + [None] * (end - start - len(refs))
 
-    def batch_rows(self, step: int) -> int:
-        """Rows of a batch, the same for every step."""
-        return self.rows
-
     # -- the batch --------------------------------------------------------------------------
 
-    def batch(self, step: int, start: int = 0, end: int | None = None) -> Batch:
-        """Rows `start` to `end` of the batch of a step: the same whoever asks for them."""
-        end = self.rows if end is None else end
-        return self.assembled(self.slots(step, start, end), start)
-
-    def slots(self, step: int, start: int, end: int) -> list[list[Slot]]:
-        """The slots of the rows `start` to `end` of the batch of a step."""
+    def row_segments(self, step, start, end):
         epoch, index = self.locate(step)
         at = index * self.rows
         rows = []
         for ref in self._row_refs(epoch, at + start, at + end):
-            slots = []
+            segments = []
             if ref:
                 block, row = ref
                 planned = self.block_plan(epoch, block)
                 lo, hi = np.searchsorted(planned["row"], [row, row + 1])
-                slots = [self._slot(epoch, block, int(i), planned[i]) for i in range(lo, hi)]
-            rows.append(slots)
+                segments = [self._segment(epoch, block, int(i), planned[i]) for i in range(lo, hi)]
+            rows.append(segments)
         return rows
 
-    def assembled(self, rows: list[list[Slot]], start: int) -> Batch:
-        """The arrays of a batch's rows from `start` on."""
-        batch = assemble(rows, self.layout, self.tokenizer.pad)
-        batch["rows"] = np.arange(start, start + len(rows), dtype=np.int32)
-        return batch
-
-    def _slot(self, epoch: int, block: int, index: int, planned: np.void) -> Slot:
+    def _segment(self, epoch: int, block: int, index: int, planned: np.void) -> Segment:
         def draw(purpose: str) -> np.random.Generator:
             return generator(self.seed, purpose, epoch, block, index)
 
-        slot = self.planner.slot(self._text(block), planned, draw)
+        segment = self.planner.segment(self._text(block), planned, draw)
         for objective in self.objectives:
-            slot = objective.edit(slot, self.tokenizer, draw)
-        return slot
+            segment = objective.edit(segment, self.tokenizer, draw)
+        return segment
 
 
 def _rows(planned: np.ndarray) -> int:
@@ -214,13 +195,13 @@ def _rows(planned: np.ndarray) -> int:
 
 
 def fill(data: PretrainingBatches, epoch: int = 0) -> dict[str, float]:
-    """How full the rows of an epoch are: share of real tokens, slots of a row, predictions.
+    """How full the rows of an epoch are: share of real tokens, segments of a row, predictions.
 
     Measured in SAMPLE blocks from all over the store; `rows` is that many times as large as the
     sample as the store is, exact in a store that is no larger.
     """
     lengths, specials = collections.Counter(), data.planner.specials(data.tokenizer)
-    slots = tokens = predictions = rows = 0
+    segments = tokens = predictions = rows = 0
     sample = np.unique(np.linspace(0, data.store.blocks - 1, SAMPLE).astype(int))
     for block in sample.tolist():
         planned = data.block_plan(epoch, block)
@@ -228,14 +209,14 @@ def fill(data: PretrainingBatches, epoch: int = 0) -> dict[str, float]:
         sizes = sizes + np.take(specials, planned["doc_b"] >= 0)
         rows += _rows(planned)
         tokens += int(sizes.sum())
-        slots += len(sizes)
+        segments += len(sizes)
         lengths.update(np.minimum(sizes, data.layout.length).tolist())
         if data.layout.predictions:
             predictions += sum(data.predicted(int(n)) for n in sizes)
     return {
         "rows": round(rows * data.store.blocks / len(sample)),
         "real_tokens": tokens / (rows * data.layout.length),
-        "slots_per_row": slots / rows,
+        "segments_per_row": segments / rows,
         "predictions_per_row": predictions / rows,
         "lengths": lengths,
     }

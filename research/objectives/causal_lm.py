@@ -7,15 +7,16 @@ import jax.numpy as jnp
 import numpy as np
 
 from research.data import plan
-from research.data.batch import Slot
-from research.errors import UserError
+from research.data.batch import Segment
 from research.metrics import language
 from research.metrics.counts import mean
 from research.models import heads
 from research.objectives import choices, vocabulary
-from research.objectives.objective import Loss, Objective, Reader
+from research.objectives.objective import Loss, Objective
+from research.values import Size
 
 NAME = "causal_lm"
+BEGINS = "it begins every document"  # the token without which there is none
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,18 +27,17 @@ class CausalLMConfig:
       chunk: positions of a row whose logits are in memory at a time.
     """
 
-    chunk: int = 128
+    chunk: Size = 128
 
 
 class NextToken(Loss):
-    """Cross-entropy of targets that the batch brings, on causal language modelling's head.
-
-    chunk: positions of a row whose logits are in memory at a time.
-    """
+    """Cross-entropy of targets that the batch brings, on causal language modelling's head. Options
+    have `chunk`: positions of a row whose logits are in memory at a time."""
 
     pattern = "causal"
     measures = ("loss", "perplexity", "bits_per_byte", "next_token_accuracy")
-    chunk: int
+    arrays = {"targets": True, "bytes": True}
+    weights = "target_weights"
 
     @property
     def head_name(self):
@@ -49,9 +49,6 @@ class NextToken(Loss):
     def vocabulary_places(self, layout):
         return layout.length
 
-    def weight(self, batch):
-        return jnp.sum(batch["target_weights"])
-
     def loss(self, params, model, hidden, batch, row_keys):
         table = heads.output_table(params, model, self.head_name)
         total, correct = vocabulary.chunked_sums(
@@ -61,7 +58,7 @@ class NextToken(Loss):
             batch["targets"],
             batch["target_weights"],
             model.vocab_size,
-            self.chunk,
+            self.options.chunk,
         )
         counts = {"loss": total, "correct": correct, "count": self.weight(batch)}
         if "target_bytes" in batch:
@@ -75,7 +72,7 @@ class NextToken(Loss):
 
 
 class CausalLM(NextToken, Objective):
-    """The batch brings the targets, so that a slot may begin in the middle of a document."""
+    """The batch brings the targets, so that a segment may begin in the middle of a document."""
 
     name = NAME
     meaning = "each next token is predicted (GPT)"
@@ -84,40 +81,25 @@ class CausalLM(NextToken, Objective):
     gives = "the five best next tokens"
     Options = CausalLMConfig
 
-    @property
-    def chunk(self):
-        return self.options.chunk
-
-    def check(self):
-        if self.options.chunk < 1:
-            chunk = f"config.objective.{self.name}.chunk={self.options.chunk}"
-            raise UserError(f"{chunk} must be at least 1")
-
     def check_tokenizer(self, tokenizer):
         tokenizer.require("eos", "it stands between documents")
-
-    def extend_layout(self, layout):
-        return dataclasses.replace(layout, targets=True, bytes=True)
 
     def specials(self, tokenizer):
         return 0, 0
 
-    def _begin(self, tokenizer):
-        return tokenizer.begin("it begins every document")
-
     def plan(self, text, rows, rng):
         """A document's inputs are what begins it and all its tokens."""
-        lengths = (text.block.lengths + len(self._begin(text.tokenizer))) * text.read
+        lengths = (text.block.lengths + len(text.tokenizer.begin(BEGINS))) * text.read
         return plan.plan_slices(lengths, rows, rng, 0)
 
     def prefix(self, tokens, draw):
-        """How many of a slot's tokens see each other, and are not predicted."""
+        """How many of a segment's tokens see each other, and are not predicted."""
         return 0
 
-    def slot(self, text, planned, draw):
+    def segment(self, text, planned, draw):
         """Targets are the inputs shifted by one, <end of text> last. Of what lies in a prefix
         nothing is predicted, and nothing of what begins the text."""
-        block, begin = text.block, self._begin(text.tokenizer)
+        block, begin = text.block, text.tokenizer.begin(BEGINS)
         doc, start, end = (int(planned[k]) for k in ("doc", "start", "end"))
         before, size, n = len(begin), int(block.lengths[doc]), end - start
         prefix = self.prefix(n, draw)
@@ -126,7 +108,7 @@ class CausalLM(NextToken, Objective):
         ids = np.concatenate([begin[start : end + 1], tokens, last]).astype(np.int32)
         weights = np.ones(n)
         weights[: max(0, prefix - 1, before - 1 - start)] = 0.0
-        return Slot(
+        return Segment(
             ids[:-1],
             np.zeros(n, np.int32),
             targets=ids[1:],
@@ -139,31 +121,24 @@ class CausalLM(NextToken, Objective):
         last = jnp.take_along_axis(hidden, batch["last"][:, :, None], axis=1)
         table = heads.output_table(params, model, self.head_name)
         logits = heads.vocabulary_logits(last, table, None, model.vocab_size)
-        return {"slot": choices.top(jax.nn.softmax(logits))}
+        return {"segment": choices.top(jax.nn.softmax(logits))}
 
-    def reader(self, tokenizer, layout, examples):
-        """The most probable tokens after "text": {"next": [{"token", "probability"}, …]}, best
-        first.
+    def asked_layout(self, tokenizer, layout, examples):
+        return dataclasses.replace(layout, prefix=self.pattern == "prefix")
 
-        Of a text longer than a row the end is read; a prefix language model reads all of it in both
-        directions.
-        """
+    def ask(self, tokenizer, layout, example):
+        """Of a text longer than a row the end; a prefix language model reads all of it in both
+        directions."""
         begin = tokenizer.begin("every text begins with it")
-        is_prefix = self.pattern == "prefix"
-        layout = dataclasses.replace(layout, prefix=is_prefix)
+        ids = tokenizer.encode(example["text"]).ids[-(layout.length - len(begin)) :]
+        tokens = np.concatenate([begin, ids]).astype(np.int32)
+        prefix = len(tokens) if layout.prefix else 0
+        return Segment(tokens, np.zeros(len(tokens), np.int32), prefix=prefix)
 
-        def make_slots(example, number, labelled):
-            ids = tokenizer.encode(example["text"]).ids[-(layout.length - len(begin)) :]
-            tokens = np.concatenate([begin, ids]).astype(np.int32)
-            seen = len(tokens) if is_prefix else 0
-            types = np.zeros(len(tokens), np.int32)
-            return [Slot(tokens, types, example=number, weight=0.0, prefix=seen)]
+    def read(self, tokenizer, outputs):
+        """The most probable tokens after the text: {"next": [{"token", "probability"}, …]}, best
+        first."""
+        return {"next": choices.listed(tokenizer, outputs["token"], outputs["probability"])}
 
-        def predict(example, slots, outputs):
-            best = outputs[0]
-            return {"next": choices.listed(tokenizer, best["token"], best["probability"])}
-
-        def show(example, prediction):
-            return f"{example['text']} → {choices.line(prediction['next'])}"
-
-        return Reader(layout, self, make_slots, predict, show)
+    def show(self, example, prediction):
+        return f"{example['text']} → {choices.line(prediction['next'])}"

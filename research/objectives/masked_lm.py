@@ -8,20 +8,20 @@ replaced or kept as a whole. Corruption is drawn on the host.
 import dataclasses
 import math
 import re
-from typing import Literal
+from typing import Annotated, Literal, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from research.data.batch import framed
 from research.data.special_tokens import Templated
+from research.data.tokenizer import Tokenizer
 from research.errors import UserError
-from research.metrics.counts import mean
-from research.metrics.language import perplexity
+from research.metrics import language
 from research.models import heads, transformer
 from research.objectives import choices, vocabulary
-from research.objectives.objective import Objective, Reader
+from research.objectives.objective import Example, Objective
+from research.values import Range
 
 EVAL_RATE = 0.15
 MASK = "[MASK]"  # understood whatever the tokenizer calls its own
@@ -36,11 +36,11 @@ class MaskedLMConfig:
     """What is hidden and predicted.
 
     Attributes:
-      rate: share of a slot's tokens that are predicted.
+      rate: share of a segment's tokens that are predicted.
       unit: what is masked at a time.
     """
 
-    rate: float = 0.15
+    rate: Annotated[float, Range(0, 1, "()")] = 0.15
     unit: Literal["token", "word", "span"] = "token"
 
 
@@ -50,15 +50,11 @@ class MaskedLM(Objective):
     name = "masked_lm"
     meaning = "hidden tokens are predicted (BERT); full attention"
     measures = ("masked_loss", "masked_perplexity", "masked_accuracy")
+    weights = "predict_weights"
     asks = ("text",)
     placeholder = f"… {MASK} …"
     gives = f"the five best fillings of each {MASK} in it"
     Options = MaskedLMConfig
-
-    def check(self):
-        rate = self.options.rate
-        if not 0.0 < rate < 1.0:
-            raise UserError(f"config.objective.masked_lm.rate={rate} must be in (0, 1)")
 
     @classmethod
     def eval_options(cls, options):
@@ -75,11 +71,11 @@ class MaskedLM(Objective):
     def predicted(self, tokens):
         return predicted_count(tokens, self.options.rate)
 
-    def edit(self, slot, tokenizer, draw):
-        corruption = corrupt(
-            slot.tokens,
-            tokenizer.is_special[slot.tokens],
-            slot.word_starts,
+    def edit(self, segment, tokenizer, draw):
+        tokens, positions, targets = corrupt(
+            segment.tokens,
+            tokenizer.is_special[segment.tokens],
+            segment.word_starts,
             self.options.rate,
             self.options.unit,
             tokenizer.mask,
@@ -87,10 +83,7 @@ class MaskedLM(Objective):
             draw("mask"),
         )
         return dataclasses.replace(
-            slot,
-            tokens=corruption.tokens,
-            predict_positions=corruption.positions,
-            predict_targets=corruption.targets,
+            segment, tokens=tokens, predict_positions=positions, predict_targets=targets
         )
 
     def token_marks(self, batch, row, tokenizer):
@@ -108,12 +101,9 @@ class MaskedLM(Objective):
     def vocabulary_places(self, layout):
         return layout.predictions
 
-    def weight(self, batch):
-        return jnp.sum(batch["predict_weights"])
-
     def _features(self, params, model, hidden, batch):
         x = transformer.gather(hidden, batch["predict_positions"])
-        x, bias = self.head(model).apply({"params": params["heads"][self.name]}, x)
+        x, bias = self.head_of(params, model, x)
         return x, heads.output_table(params, model, self.name), bias
 
     def loss(self, params, model, hidden, batch, row_keys):
@@ -123,59 +113,46 @@ class MaskedLM(Objective):
         return total, {"loss": total, "correct": correct, "count": self.weight(batch)}
 
     def metrics(self, counts):
-        loss = mean(counts["loss"], counts["count"])
-        accuracy = mean(counts["correct"], counts["count"])
-        return dict(zip(self.measures, (loss, perplexity(loss), accuracy), strict=True))
+        return language.of_predictions(counts, self.measures)
 
     def outputs(self, params, model, hidden, batch):
         features = self._features(params, model, hidden, batch)
         logits = heads.vocabulary_logits(*features, model.vocab_size)
         return {"predict": choices.top(jax.nn.softmax(logits))}
 
-    def reader(self, tokenizer, layout, examples):
-        """The most probable tokens for each mask token of an example's "text".
-
-        A prediction is {"masks": [[{"token", "probability"}, …], …]}, best first.
-
-        Raises UserError for a tokenizer without a mask token.
-        """
-        mask = tokenizer.require("mask", "filling it")
-        name, around = tokenizer.token(mask), len(tokenizer.frame(1))
-        # Room for the predictions of any row: as many as its slots can have. Texts that are asked
-        # one by one share a program, however many each has.
-        most = max(e["text"].replace(MASK, name).count(name) for e in examples)
+    def asked_layout(self, tokenizer, layout, examples):
+        """Room for the predictions of any row: as many as its segments can have. Texts that are
+        asked one by one share a program, however many each has."""
+        most = max(len(_masked(tokenizer, example)[1]) for example in examples)
         most = max(1, most) if len(examples) > 1 else layout.length
-        predictions = min(layout.length, layout.slots * most)
-        layout = dataclasses.replace(layout, predictions=predictions)
+        return dataclasses.replace(layout, predictions=min(layout.length, layout.segments * most))
 
-        def make_slots(example, number, labelled):
-            text = example["text"].replace(MASK, name)
-            masks = [match.span() for match in re.finditer(re.escape(name), text)]
-            ids = tokenizer.encode(Templated.of(text, masks)).ids
-            slot = framed(tokenizer, [ids], max(layout.length, len(ids) + around))
-            if len(slot) > layout.length:
-                raise UserError(
-                    f"{_place(example)} has {len(ids)} tokens, more than the "
-                    f"{layout.length - around} that this checkpoint reads at a time"
-                )
-            places = np.flatnonzero(slot.tokens == mask)
-            if not len(places):
-                raise UserError(
-                    f"{_place(example)} has no {name}; write {name} where a word is to be found"
-                )
-            targets = np.full(len(places), mask)
-            slot = dataclasses.replace(slot, predict_positions=places, predict_targets=targets)
-            return [dataclasses.replace(slot, example=number, weight=0.0)]
+    def ask(self, tokenizer, layout, example):
+        """Raises UserError for a text without a mask token, or one that is longer than a row."""
+        text, masks = _masked(tokenizer, example)
+        ids, around = tokenizer.encode(Templated.of(text, masks)).ids, len(tokenizer.frame(1))
+        place = f"the text of example {example['id']!r}" if "id" in example else "the text"
+        if len(ids) + around > layout.length:
+            raise UserError(
+                f"{place} has {len(ids)} tokens, more than the {layout.length - around} that this "
+                "checkpoint reads at a time"
+            )
+        segment = framed(tokenizer, [ids], layout.length)
+        places = np.flatnonzero(segment.tokens == tokenizer.mask)
+        if not len(places):
+            name = tokenizer.token(tokenizer.mask)
+            raise UserError(f"{place} has no {name}; write {name} where a word is to be found")
+        targets = np.full(len(places), tokenizer.mask)
+        return dataclasses.replace(segment, predict_positions=places, predict_targets=targets)
 
-        def predict(example, slots, outputs):
-            pairs = zip(outputs[0]["token"], outputs[0]["probability"], strict=True)
-            return {"masks": [choices.listed(tokenizer, *pair) for pair in pairs]}
+    def read(self, tokenizer, outputs):
+        """The most probable tokens for each mask token: {"masks": [[{"token", "probability"}, …],
+        …]}, best first."""
+        pairs = zip(outputs["token"], outputs["probability"], strict=True)
+        return {"masks": [choices.listed(tokenizer, *pair) for pair in pairs]}
 
-        def show(example, prediction):
-            filled = "; ".join(map(choices.line, prediction["masks"]))
-            return f"{example['text']} → {filled}"
-
-        return Reader(layout, self, make_slots, predict, show)
+    def show(self, example, prediction):
+        return f"{example['text']} → {'; '.join(map(choices.line, prediction['masks']))}"
 
     def sample(self, words):
         middle = len(words) // 2
@@ -183,17 +160,22 @@ class MaskedLM(Objective):
         return {"text": " ".join(asked)}, words[middle]
 
 
-def _place(example) -> str:
-    return f"the text of example {example['id']!r}" if "id" in example else "the text"
+def _masked(tokenizer: Tokenizer, example: Example) -> tuple[str, list[tuple[int, int]]]:
+    """An example's text, in which MASK is the tokenizer's own token, and where that stands.
+
+    Raises UserError for a tokenizer without a mask token.
+    """
+    name = tokenizer.token(tokenizer.require("mask", "filling it"))
+    text = example["text"].replace(MASK, name)
+    return text, [match.span() for match in re.finditer(re.escape(name), text)]
 
 
 def capacity(length: int, rate: float) -> int:
-    """P: predicted positions of a row, with room for the rounding of a few short slots."""
+    """P: predicted positions of a row, with room for the rounding of a few short segments."""
     return math.ceil(length * rate) + 4
 
 
-@dataclasses.dataclass(frozen=True)
-class Corruption:
+class Corruption(NamedTuple):
     """What to predict and what to put in its place."""
 
     tokens: np.ndarray  # [n] with the predicted positions replaced
@@ -202,7 +184,7 @@ class Corruption:
 
 
 def predicted_count(n: int, rate: float) -> int:
-    """Positions predicted in a slot of `n` tokens, specials counted: max(1, round(rate * n))."""
+    """Positions predicted in a segment of `n` tokens, specials counted: max(1, round(rate * n))."""
     return max(1, round(rate * n))
 
 

@@ -1,6 +1,5 @@
 """Next sentence prediction (Devlin et al. 2018). Class 0: B follows A; 1: B is random."""
 
-import dataclasses
 from bisect import bisect_left
 from collections.abc import Sequence
 
@@ -8,20 +7,9 @@ import numpy as np
 
 from research.data import plan
 from research.errors import UserError
-from research.objectives.sentence_pairs import SentencePairs, truncated
+from research.objectives.sentence_pairs import SentencePairs, next_size, shortened
 
 DRAWS = 4  # of a random sentence, at most
-
-
-@dataclasses.dataclass(frozen=True)
-class NextSentenceConfig:
-    """How pairs are made.
-
-    Attributes:
-      short: share of pairs that fill only a random part of the room they have.
-    """
-
-    short: float = 0.1
 
 
 class NextSentence(SentencePairs):
@@ -32,7 +20,6 @@ class NextSentence(SentencePairs):
     measures = ("next_sentence_loss", "next_sentence_accuracy")
     label = "random_next"
     classes = ("B is what follows A", "B is random")
-    Options = NextSentenceConfig
 
     def check_split(self, counts):
         if not counts["paired_documents"]:
@@ -112,12 +99,11 @@ def plan_pairs(
     Args:
         sentences: for each document its sentences' token offsets, the end last.
         sources: for each document the number of its source.
-        specials: positions that a slot of one text needs beside it, and a slot of two.
+        specials: positions that a segment of one text needs beside it, and a segment of two.
 
-    Returns: slots [N] of dtype plan.SLOT; the label of a slice is plan.NO_PAIR.
+    Returns: segments [N] of dtype plan.SEGMENT; the label of a slice is plan.NO_PAIR.
     """
     single, double = specials
-    least = double + max(2, min(16, rows.length // 8))
     pairs = plan.paired([len(offsets) - 1 for offsets in sentences], sources)
     others = {
         source: _Others(sentences, [d for d in np.flatnonzero(pairs) if sources[d] == source])
@@ -132,8 +118,7 @@ def plan_pairs(
             if last - i < 2 or not pairs[doc]:
                 plan.slices(rows, doc, offsets[i], offsets[-1], single, plan.NO_PAIR)
                 break
-            room = rows.room(least) - double
-            target = room if rng.random() >= short else int(rng.integers(2, room + 1))
+            target = next_size(rows, double, short, rng)
             j = min(last, max(i + 2, bisect_left(offsets, offsets[i] + target)))
             middle = int(rng.integers(i + 1, j))
             random_next = owed.pop(source, None)
@@ -147,8 +132,7 @@ def plan_pairs(
                 wanted = target - (a[1] - a[0]) if full else b[1] - b[0]
                 other, *b = others[source].draw(doc, wanted, full, rng)
                 i = middle
-            cut = truncated(a[1] - a[0], b[1] - b[0], target, rng)
-            a, b = (a[0] + cut[0], a[1] - cut[1]), (b[0] + cut[2], b[1] - cut[3])
+            a, b = shortened(a, b, target, rng)
             tokens = a[1] - a[0] + b[1] - b[0] + double
             rows.add(tokens, (doc, *a, other, *b, int(random_next)))
     return rows.array()

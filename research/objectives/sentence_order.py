@@ -4,25 +4,13 @@ Both parts of a pair are from one document, one after the other; half the time t
 Class 0: A comes before B; 1: after it.
 """
 
-import dataclasses
 from bisect import bisect_left
 from collections.abc import Sequence
 
 import numpy as np
 
 from research.data import plan
-from research.objectives.sentence_pairs import SentencePairs, truncated
-
-
-@dataclasses.dataclass(frozen=True)
-class SentenceOrderConfig:
-    """How pairs are made.
-
-    Attributes:
-      short: share of pairs that fill only a random part of the room they have.
-    """
-
-    short: float = 0.1
+from research.objectives.sentence_pairs import SentencePairs, next_size, shortened
 
 
 class SentenceOrder(SentencePairs):
@@ -33,7 +21,6 @@ class SentenceOrder(SentencePairs):
     measures = ("sentence_order_loss", "sentence_order_accuracy")
     label = "swapped"
     classes = ("B is what follows A", "A is what follows B")
-    Options = SentenceOrderConfig
 
     def plan(self, text, rows, rng):
         specials = self.specials(text.tokenizer)[1]
@@ -54,9 +41,8 @@ def plan_ordered_pairs(
     of it; a last sentence that would be left alone goes into the pair before it. The one sentence
     of a document is cut in two, and where it is a single token there is no order: it is left out.
 
-    Args and returns: as in `next_sentence.plan_pairs`; `specials` of a slot of two texts.
+    Args and returns: as in `next_sentence.plan_pairs`; `specials` of a segment of two texts.
     """
-    least = specials + max(2, min(16, rows.length // 8))
     for doc in rng.permutation(len(sentences)):
         doc = int(doc)
         offsets = sentences[doc]
@@ -67,15 +53,13 @@ def plan_ordered_pairs(
         last = len(offsets) - 1
         i = 0
         while i < last:
-            room = rows.room(least) - specials
-            target = room if rng.random() >= short else int(rng.integers(2, room + 1))
+            target = next_size(rows, specials, short, rng)
             j = min(last, max(i + 2, bisect_left(offsets, offsets[i] + target)))
             j = last if last - j == 1 else j
             middle = int(rng.integers(i + 1, j))
             a, b = (offsets[i], offsets[middle]), (offsets[middle], offsets[j])
             i = j
-            cut = truncated(a[1] - a[0], b[1] - b[0], target, rng)
-            a, b = (a[0] + cut[0], a[1] - cut[1]), (b[0] + cut[2], b[1] - cut[3])
+            a, b = shortened(a, b, target, rng)
             swapped = bool(rng.random() < 0.5)
             a, b = (b, a) if swapped else (a, b)
             tokens = a[1] - a[0] + b[1] - b[0] + specials

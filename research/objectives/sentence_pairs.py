@@ -6,36 +6,46 @@ from typing import ClassVar
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 
+from research.data import plan
 from research.errors import UserError
 from research.models import heads, transformer
-from research.objectives.objective import Objective
+from research.objectives.objective import Objective, sums
+from research.values import Share
+
+
+@dataclasses.dataclass(frozen=True)
+class SentencePairsConfig:
+    """How pairs are made.
+
+    Attributes:
+      short: share of pairs that fill only a random part of the room they have.
+    """
+
+    short: Share = 0.1
 
 
 class SentencePairs(Objective):
     """A classifier on the first token of each pair, through the backbone's pooler or, where heads
     have one, through the head's own transform.
 
-    label: the batch's array [R, S] of classes; below 0 for a slot that is not a pair.
+    label: the batch's array [R, S] of classes; below 0 for a segment that is not a pair.
     classes: what they mean.
     """
 
     plans = True
     asks = ("text_a", "text_b")
     gives = "how probably B is the sentence after A"
+    Options = SentencePairsConfig
     label: ClassVar[str]
     classes: ClassVar[tuple[str, str]]
-
-    def check(self):
-        if not 0.0 <= self.options.short <= 1.0:
-            short = f"config.objective.{self.name}.short={self.options.short}"
-            raise UserError(f"{short} must be in [0, 1]")
 
     def extend_layout(self, layout):
         return dataclasses.replace(layout, labels=(*layout.labels, self.label))
 
-    def describe_slot(self, batch, row, slot):
-        label = batch[self.label][row, slot]
+    def describe_segment(self, batch, row, segment):
+        label = batch[self.label][row, segment]
         return self.classes[label] if label >= 0 else ""
 
     def sentences(self, text):
@@ -57,10 +67,10 @@ class SentencePairs(Objective):
             first = transformer.pool(params["backbone"], model, hidden, batch["first"])
         else:
             first = transformer.gather(hidden, batch["first"])
-        return self.head(model).apply({"params": params["heads"][self.name]}, first)
+        return self.head_of(params, model, first)
 
     def _paired(self, batch):
-        return batch["slot_weights"] * (batch[self.label] >= 0)
+        return batch["segment_weights"] * (batch[self.label] >= 0)
 
     def weight(self, batch):
         return jnp.sum(self._paired(batch))
@@ -68,12 +78,8 @@ class SentencePairs(Objective):
     def loss(self, params, model, hidden, batch, row_keys):
         scores = self._logits(params, model, hidden, batch)
         classes, weights = jnp.maximum(batch[self.label], 0), self._paired(batch)
-        logp = jax.nn.log_softmax(scores)
-        losses = -jnp.take_along_axis(logp, classes[..., None], -1)[..., 0]
-        correct = (jnp.argmax(scores, -1) == classes).astype(jnp.float32)
-        total = jnp.sum(losses * weights)
-        right, count = jnp.sum(correct * weights), self.weight(batch)
-        return total, {"loss": total, "correct": right, "count": count}
+        losses = optax.softmax_cross_entropy_with_integer_labels(scores, classes)
+        return sums(losses, jnp.argmax(scores, -1) == classes, weights)
 
     def metrics(self, counts):
         if not counts["count"]:  # a source, or a batch, without a pair
@@ -82,9 +88,9 @@ class SentencePairs(Objective):
 
     def outputs(self, params, model, hidden, batch):
         probability = jax.nn.softmax(self._logits(params, model, hidden, batch))
-        return {"slot": {"probability": probability}}
+        return {"segment": {"probability": probability}}
 
-    def read(self, outputs):
+    def read(self, tokenizer, outputs):
         """Whether "text_b" follows "text_a"."""
         return {"next_sentence_probability": round(float(outputs["probability"][0]), 6)}
 
@@ -93,15 +99,26 @@ class SentencePairs(Objective):
         return f"{example['text_a']} / {example['text_b']} → next sentence with {share:.1%}"
 
 
-def truncated(a: int, b: int, room: int, rng: np.random.Generator) -> tuple[int, int, int, int]:
-    """Tokens to cut from (front of A, back of A, front of B, back of B), the longer one first."""
-    excess = a + b - room
-    if excess <= 0:
-        return 0, 0, 0, 0
-    from_a = min(excess, max(0, a - b))
-    from_b = min(excess, max(0, b - a))
+def next_size(rows: plan.Rows, specials: int, short: float, rng: np.random.Generator) -> int:
+    """Tokens of the next pair: as many as the row has left, or, with probability `short`, a random
+    part of them. `specials`: positions that its segment needs beside them."""
+    room = rows.room(specials + max(2, min(16, rows.length // 8))) - specials
+    return room if rng.random() >= short else int(rng.integers(2, room + 1))
+
+
+def shortened(
+    a: tuple[int, int], b: tuple[int, int], room: int, rng: np.random.Generator
+) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Two slices (start, end) that together have at most `room` tokens: the longer one is cut
+    first, each token at an end drawn for it."""
+    sizes = a[1] - a[0], b[1] - b[0]
+    excess = max(0, sum(sizes) - room)
+    from_a = min(excess, max(0, sizes[0] - sizes[1]))
+    from_b = min(excess, max(0, sizes[1] - sizes[0]))
     rest = excess - from_a - from_b
-    from_a += rest // 2
-    from_b += rest - rest // 2
-    front_a, front_b = int(rng.binomial(from_a, 0.5)), int(rng.binomial(from_b, 0.5))
-    return front_a, from_a - front_a, front_b, from_b - front_b
+    from_a, from_b = from_a + rest // 2, from_b + rest - rest // 2
+    if excess:
+        front_a, front_b = int(rng.binomial(from_a, 0.5)), int(rng.binomial(from_b, 0.5))
+        a = a[0] + front_a, a[1] - (from_a - front_a)
+        b = b[0] + front_b, b[1] - (from_b - front_b)
+    return a, b

@@ -21,11 +21,15 @@ def sums(
 ) -> tuple[Array, Array]:
     """(sum of weighted cross-entropies in nats, weighted number of correct top predictions)."""
     logits = vocabulary_logits(features, table, bias, vocab_size)
-    # A one-hot product keeps a vocabulary-sharded axis sharded, where a gather would not.
-    picked = jnp.sum(logits * jax.nn.one_hot(targets, logits.shape[-1], dtype=jnp.float32), -1)
-    losses = jax.nn.logsumexp(logits, axis=-1) - picked
+    losses = _losses(logits, targets)
     correct = (jnp.argmax(logits, -1) == targets).astype(jnp.float32)
     return jnp.sum(losses * weights), jnp.sum(correct * weights)
+
+
+def _losses(logits: Float[Array, "R N V"], targets: Int[Array, "R N"]) -> Float[Array, "R N"]:
+    # A one-hot product keeps a vocabulary-sharded axis sharded, where a gather would not.
+    picked = jnp.sum(logits * jax.nn.one_hot(targets, logits.shape[-1], dtype=jnp.float32), -1)
+    return jax.nn.logsumexp(logits, axis=-1) - picked
 
 
 def in_chunks(x: Shaped[Array, "R L ..."], at_most: int) -> Shaped[Array, "N R C ..."]:
@@ -67,3 +71,19 @@ def chunked_sums(
     zero = jnp.zeros((), jnp.float32)
     total, _ = jax.lax.scan(step, (zero, zero), parts)
     return total
+
+
+def token_losses(
+    features: Float[Array, "R L D"],
+    table: Float[Array, "V D"],
+    targets: Int[Array, "R L"],
+    vocab_size: int,
+    chunk: int,
+) -> Float[Array, "R L"]:
+    """Cross-entropy of each position in nats, at most `chunk` positions of a row at a time."""
+
+    def one(part: tuple[Array, Array]) -> Array:
+        return _losses(vocabulary_logits(part[0], table, None, vocab_size), part[1])
+
+    parts = (in_chunks(features, chunk), in_chunks(targets, chunk))
+    return jnp.moveaxis(jax.lax.map(one, parts), 0, 2).reshape(targets.shape)

@@ -48,22 +48,16 @@ def exchanged(params: Any, opt_state: Any) -> tuple[Any, Any]:
 
     Frozen params have no average and stay; without an average both are returned as they are.
     """
-    found = [x for x in jax.tree.leaves(opt_state, is_leaf=_is_average) if _is_average(x)]
-    if not found:
+    averages = [x for x in jax.tree.leaves(opt_state, is_leaf=_is_average) if _is_average(x)]
+    if not averages:
         return params, opt_state
 
     def masked(x: Any) -> bool:
         return isinstance(x, optax.MaskedNode)
 
-    def pick(mean: Any, p: Any) -> Any:
-        return p if masked(mean) else mean
-
-    def keep(mean: Any, p: Any) -> Any:
-        return mean if masked(mean) else p
-
-    means = found[0].params
-    new = jax.tree.map(pick, means, params, is_leaf=masked)
-    old = jax.tree.map(keep, means, params, is_leaf=masked)
+    means = averages[0].params
+    new = jax.tree.map(lambda m, p: p if masked(m) else m, means, params, is_leaf=masked)
+    old = jax.tree.map(lambda m, p: m if masked(m) else p, means, params, is_leaf=masked)
     state = jax.tree.map(
         lambda x: x._replace(params=old) if _is_average(x) else x, opt_state, is_leaf=_is_average
     )

@@ -11,7 +11,7 @@ import jax
 import optax
 from optax import contrib
 
-from research.models.params import by_path, stack_of
+from research.models.params import by_path, map_by_path, stack_of
 
 # Muon's update has the root mean square that AdamW's usually has, so that rates carry over
 # (Liu et al. 2025, arXiv:2502.16982).
@@ -41,12 +41,14 @@ def as_matrices(rule: optax.GradientTransformation) -> optax.GradientTransformat
         return {p: each(p, rule.init)(view(p, x)) for p, x in by_path(params).items()}
 
     def update(updates: Any, state: dict[str, Any], params: Any) -> tuple[Any, dict[str, Any]]:
-        given, made, new = by_path(params), [], {}
-        for path, u in by_path(updates).items():
-            matrix, param = view(path, u), view(path, given[path])
-            found, new[path] = each(path, rule.update)(matrix, state[path], param)
-            made.append(found.reshape(u.shape))
-        return jax.tree.unflatten(jax.tree.structure(updates), made), new
+        new = {}
+
+        def one(path: str, u: jax.Array, param: jax.Array) -> jax.Array:
+            apply = each(path, rule.update)
+            matrix, new[path] = apply(view(path, u), state[path], view(path, param))
+            return matrix.reshape(u.shape)
+
+        return map_by_path(one, updates, params), new
 
     return optax.GradientTransformation(init, update)
 
@@ -61,37 +63,25 @@ def adafactor() -> optax.GradientTransformation:
 def muon(b1: float, b2: float, epsilon: float) -> optax.GradientTransformation:
     """Muon's direction (Jordan et al. 2024) for the kernels of the blocks, Adam's for the rest."""
 
-    def labels(params: Any) -> Any:
-        names = ["muon" if _is_matrix(path) else "adam" for path in by_path(params)]
-        return jax.tree.unflatten(jax.tree.structure(params), names)
+    def label(path: str, _: Any) -> str:
+        return "muon" if stack_of(path) and path.endswith("/kernel") else "adam"
 
-    orthogonal = contrib.scale_by_muon(weight_dimension_numbers=_dimensions)
-    rules = {
-        "muon": optax.chain(orthogonal, optax.stateless(_to_usual_size)),
-        "adam": optax.scale_by_adam(b1, b2, epsilon),
-    }
-    return optax.partition(rules, labels)
-
-
-def _is_matrix(path: str) -> bool:
-    return bool(stack_of(path)) and path.endswith("/kernel")
-
-
-def _dimensions(params: Any) -> Any:
-    """Which dimensions of each kernel are its input and its output."""
-    found = []
-    for path, x in by_path(params).items():
+    def dimensions(path: str, x: Any) -> contrib.MuonDimensionNumbers:
         split = 1 + inputs_of(path)
-        inputs, outputs = range(1, split), range(split, len(x.shape))
-        found.append(contrib.MuonDimensionNumbers(tuple(inputs), tuple(outputs)))
-    return jax.tree.unflatten(jax.tree.structure(params), found)
+        return contrib.MuonDimensionNumbers(tuple(range(1, split)), tuple(range(split, x.ndim)))
 
-
-def _to_usual_size(updates: Any, params: Any = None) -> Any:
-    """An orthogonal [in, out] has a root mean square of 1 / sqrt(max(in, out))."""
-    leaves = []
-    for path, u in by_path(updates).items():
+    def to_usual_size(path: str, u: jax.Array) -> jax.Array:
+        # An orthogonal [in, out] has a root mean square of 1 / sqrt(max(in, out)).
         split = 1 + inputs_of(path)
         sides = math.prod(u.shape[1:split]), math.prod(u.shape[split:])
-        leaves.append(u * (MUON_RMS * math.sqrt(max(sides))))
-    return jax.tree.unflatten(jax.tree.structure(updates), leaves)
+        return u * (MUON_RMS * math.sqrt(max(sides)))
+
+    orthogonal = contrib.scale_by_muon(
+        weight_dimension_numbers=lambda params: map_by_path(dimensions, params)
+    )
+    resize = optax.stateless(lambda updates, _: map_by_path(to_usual_size, updates))
+    rules = {
+        "muon": optax.chain(orthogonal, resize),
+        "adam": optax.scale_by_adam(b1, b2, epsilon),
+    }
+    return optax.partition(rules, lambda params: map_by_path(label, params))

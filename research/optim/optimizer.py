@@ -5,18 +5,19 @@ trust ratio) is taken for each layer.
 """
 
 import dataclasses
+import functools
 import math
 from collections.abc import Mapping
-from typing import Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 
-from research.errors import UserError
-from research.models.params import by_path, stack_of
+from research.models.params import map_by_path, stack_of
 from research.optim import averaging, groups, matrices
+from research.values import Amount, Fraction, Pattern, Positive, Range, Share
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,37 +46,20 @@ class OptimizerConfig:
     """
 
     name: Literal["adamw", "lamb", "adafactor", "muon"] = "adamw"
-    learning_rate: float = 1e-4
+    learning_rate: Positive = 1e-4
     schedule: Literal["linear", "cosine", "wsd", "constant"] = "linear"
-    warmup: float = 0.1
-    decay: float = 0.2
-    end_share: float = 0.0
-    weight_decay: float = 0.01
-    b1: float = 0.9
-    b2: float = 0.999
-    epsilon: float = 1e-6
-    clip: float = 1.0
-    rates: Mapping[str, float] = ()
-    freeze: tuple[str, ...] = ()
-    layer_decay: float = 1.0
-    average: float = 0.0
-
-
-def check(config: OptimizerConfig) -> None:
-    """Raises UserError for rates and shares out of range."""
-    for key in ("learning_rate", "epsilon"):
-        if not 0.0 < getattr(config, key) < math.inf:
-            raise UserError(f"config.optimizer.{key}={getattr(config, key)} must be above 0")
-    for key in ("weight_decay", "clip"):
-        if not 0.0 <= getattr(config, key) < math.inf:
-            raise UserError(f"config.optimizer.{key}={getattr(config, key)} must be at least 0")
-    for key in ("warmup", "decay", "end_share"):
-        if not 0.0 <= getattr(config, key) <= 1.0:
-            raise UserError(f"config.optimizer.{key}={getattr(config, key)} must be in [0, 1]")
-    groups.check(config.rates, config.freeze, config.layer_decay)
-    for key in ("b1", "b2", "average"):
-        if not 0.0 <= getattr(config, key) < 1.0:
-            raise UserError(f"config.optimizer.{key}={getattr(config, key)} must be in [0, 1)")
+    warmup: Share = 0.1
+    decay: Share = 0.2
+    end_share: Share = 0.0
+    weight_decay: Amount = 0.01
+    b1: Fraction = 0.9
+    b2: Fraction = 0.999
+    epsilon: Positive = 1e-6
+    clip: Amount = 1.0
+    rates: Mapping[Pattern, Amount] = ()
+    freeze: tuple[Pattern, ...] = ()
+    layer_decay: Annotated[float, Range(0, 1, "(]")] = 1.0
+    average: Fraction = 0.0
 
 
 def schedule(config: OptimizerConfig, steps: int) -> optax.Schedule:
@@ -107,32 +91,13 @@ def decays(path: str) -> bool:
     return name not in ("bias", "scale")
 
 
-def _decay_mask(params: Any) -> Any:
-    flat = {path: decays(path) for path in by_path(params)}
-    return jax.tree.unflatten(jax.tree.structure(params), list(flat.values()))
-
-
-def _scale_by_trust_ratio(epsilon: float = 0.0) -> optax.GradientTransformation:
-    """LAMB's ||w|| / ||u|| for each tensor, and for each layer of a stacked one."""
-
-    def ratio(update: jax.Array, param: jax.Array, stacked: bool) -> jax.Array:
-        axes = tuple(range(1 if stacked else 0, param.ndim))
-        norm = jnp.sqrt(jnp.sum(jnp.square(param), axes, keepdims=True))
-        size = jnp.sqrt(jnp.sum(jnp.square(update), axes, keepdims=True))
-        valid = (norm > 0) & (size > 0)
-        return jnp.where(valid, norm / jnp.where(valid, size + epsilon, 1.0), 1.0)
-
-    def update(updates: Any, state: Any, params: Any) -> tuple[Any, Any]:
-        paths = list(by_path(params))
-        leaves = [
-            u * ratio(u, p, bool(stack_of(path)))
-            for path, u, p in zip(
-                paths, jax.tree.leaves(updates), jax.tree.leaves(params), strict=True
-            )
-        ]
-        return jax.tree.unflatten(jax.tree.structure(updates), leaves), state
-
-    return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
+def _trust_ratio(path: str, update: jax.Array, param: jax.Array) -> jax.Array:
+    """The update times LAMB's ||w|| / ||u|| of the tensor, or of each layer of a stacked one."""
+    axes = tuple(range(1 if stack_of(path) else 0, param.ndim))
+    norm = jnp.sqrt(jnp.sum(jnp.square(param), axes, keepdims=True))
+    size = jnp.sqrt(jnp.sum(jnp.square(update), axes, keepdims=True))
+    valid = (norm > 0) & (size > 0)
+    return update * jnp.where(valid, norm / jnp.where(valid, size, 1.0), 1.0)
 
 
 def make(config: OptimizerConfig, steps: int, shapes: Any) -> optax.GradientTransformation:
@@ -186,23 +151,21 @@ def _rule(config: OptimizerConfig, steps: int) -> list[optax.GradientTransformat
     else:
         chain = [optax.scale_by_adam(*moments)]
     if config.weight_decay:
-        chain.append(optax.add_decayed_weights(config.weight_decay, _decay_mask))
+        mask = functools.partial(map_by_path, lambda path, _: decays(path))
+        chain.append(optax.add_decayed_weights(config.weight_decay, mask))
     if config.name == "lamb":
-        chain.append(_scale_by_trust_ratio())
+        chain.append(optax.stateless(functools.partial(map_by_path, _trust_ratio)))
     return [*chain, _scale_by_rate(config, steps)]
 
 
 def _scale_by(rates: Mapping[str, np.ndarray]) -> optax.GradientTransformation:
     """Multiplies the updates, those of a stacked parameter layer by layer."""
 
-    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
-        leaves = [
-            u * rates[path].reshape(rates[path].shape + (1,) * (u.ndim - rates[path].ndim))
-            for path, u in by_path(updates).items()
-        ]
-        return jax.tree.unflatten(jax.tree.structure(updates), leaves), state
+    def scale(path: str, u: jax.Array) -> jax.Array:
+        rate = rates[path]
+        return u * rate.reshape(rate.shape + (1,) * (u.ndim - rate.ndim))
 
-    return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
+    return optax.stateless(lambda updates, _: map_by_path(scale, updates))
 
 
 def run_steps(

@@ -41,6 +41,10 @@ class Best:
             return Best(self.metric, value, step)
         return dataclasses.replace(self, since=self.since + 1)
 
+    def has_waited(self, patience: int) -> bool:
+        """Whether there were so many evaluations without a better one; 0: that never counts."""
+        return 0 < patience <= self.since
+
     def to_json(self) -> dict[str, Any]:
         """What a checkpoint keeps of it."""
         return dataclasses.asdict(self)
@@ -55,14 +59,12 @@ def is_better(metric: str, new: float, old: float) -> bool:
 
 def from_meta(metric: str, meta: Mapping[str, Any]) -> Best:
     """What the checkpoint that a run goes on from says; another metric begins anew."""
-    found = meta.get("best") or {}
-    return Best(**found) if found.get("metric") == metric else Best(metric)
+    noted = meta.get("best") or {}
+    return Best(**noted) if noted.get("metric") == metric else Best(metric)
 
 
 def check(metric: str, patience: int, evaluates: bool, known: Collection[str]) -> None:
     """Raises UserError for a metric that no evaluation gives, or patience without one."""
-    if patience < 0:
-        raise UserError(f"config.train.patience={patience} must be at least 0")
     if patience and not metric:
         raise UserError(
             f"config.train.patience={patience} needs config.train.best, the metric that should "

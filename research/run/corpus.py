@@ -9,6 +9,7 @@ from pathlib import Path
 
 from research import tasks
 from research.config import Config
+from research.config.schema import TrainConfig
 from research.data import checksums, kinds, sources, store
 from research.data import tokenizer as tokenizers
 from research.data.config import DataConfig, TokenizerConfig
@@ -17,11 +18,10 @@ from research.data.loader import Batches
 from research.data.sources import SourceConfig
 from research.data.tokenizer import Tokenizer
 from research.errors import UserError
-from research.objectives import for_evaluation, make_objectives, source_mixture
+from research.objectives import for_evaluation, mixture
 from research.objectives.batches import PretrainingBatches
+from research.objectives.mixture import MixedBatches, ObjectiveMixture
 from research.objectives.objective import Objective, by_pattern, row_layout
-from research.objectives.objective_mixture import ObjectiveMixture
-from research.objectives.source_mixture import MixedBatches
 from research.tasks.batches import TaskBatches
 from research.tasks.task import Example, Task
 
@@ -131,11 +131,14 @@ def _first_bytes(texts: Iterable[str]) -> Iterator[str]:
             return
 
 
-def batch_rows(config: Config, mesh_rows: int) -> int:
-    """Rows of a pre-training's batch. Raises UserError where they do not divide."""
-    data, train = config.data, config.train
+def batch_rows(data: DataConfig, train: TrainConfig, cycle: int, mesh_rows: int) -> int:
+    """Rows of a pre-training's batch. Raises UserError where they do not divide.
+
+    Args:
+        cycle: rows after which the kinds of attention of a mixture come again (`Objective.rows`).
+        mesh_rows: devices that rows are split over.
+    """
     rows = train.batch_size // data.length
-    cycle = _cycle(config)
     if rows % (mesh_rows * train.accumulation * cycle):
         mixed = f" x {cycle} rows of a mixture (config.objective.rows)" if cycle > 1 else ""
         raise UserError(
@@ -146,44 +149,59 @@ def batch_rows(config: Config, mesh_rows: int) -> int:
     return rows
 
 
-def _cycle(config: Config) -> int:
-    """Rows after which the kinds of attention of a mixture of objectives come again."""
-    return make_objectives(config.objective)[0].rows[2]
+def check_pretraining(
+    data: DataConfig,
+    train: TrainConfig,
+    objectives: Sequence[Objective],
+    tokenizer: Tokenizer,
+    mesh_rows: int,
+) -> int:
+    """The rows of a batch. Raises UserError where they, special tokens or weights of sources do not
+    fit, before anything is tokenised."""
+    for objective in objectives:
+        objective.check_tokenizer(tokenizer)
+    if data.weights:
+        mixture.shares(data.weights, [source.name for source in data.corpus])
+    return batch_rows(data, train, objectives[0].rows[2], mesh_rows)
 
 
-def pretraining(config: Config, tokenizer: Tokenizer, mesh_rows: int, quiet: bool) -> Data:
+def pretraining(
+    data: DataConfig,
+    train: TrainConfig,
+    objectives: Sequence[Objective],
+    seed: int,
+    tokenizer: Tokenizer,
+    mesh_rows: int,
+    quiet: bool,
+) -> Data:
     """Batches of the corpus's two splits.
 
     Args:
         mesh_rows: devices that rows are split over.
 
-    Raises UserError where the rows of a batch do not divide.
+    Raises UserError as `check_pretraining`.
     """
-    data, rows = config.data, batch_rows(config, mesh_rows)
-    objectives = make_objectives(config.objective)
-    for objective in objectives:
-        objective.check_tokenizer(tokenizer)
-    if data.weights:  # before anything is tokenised
-        counts = source_mixture.shares(data.weights, [source.name for source in data.corpus])
+    rows = check_pretraining(data, train, objectives, tokenizer, mesh_rows)
     planned = jobs(data, tokenizer)
-    *train, validation = [job.build(quiet) for job in planned]
+    *stores, validation = [job.build(quiet) for job in planned]
     measured = [*planned[-1].fingerprints, f"{data.held_out_percent}"]
 
     def stream(group: Sequence[Objective], rows: int, kind: str) -> Stream:
-        shape = (group, data.length, data.slots)
-        seed = f"{config.seed} {kind}" if kind else config.seed
+        shape = (group, data.length, data.segments)
+        own = f"{seed} {kind}" if kind else seed
         if not data.weights:
-            return PretrainingBatches(train[0], tokenizer, *shape, rows, seed)
+            return PretrainingBatches(stores[0], tokenizer, *shape, rows, own)
         parts = [
-            PretrainingBatches(made, tokenizer, *shape, 1, f"{seed} source {number}")
-            for number, made in enumerate(train)
+            PretrainingBatches(store, tokenizer, *shape, 1, f"{own} source {number}")
+            for number, store in enumerate(stores)
         ]
-        return MixedBatches(parts, counts, rows, seed)
+        shares = mixture.shares(data.weights, [source.name for source in data.corpus])
+        return MixedBatches(parts, shares, rows, own)
 
     return Data(
         _mixed(objectives, rows, data, stream),
-        evaluation_batches(config, tokenizer, validation, mesh_rows),
-        " ".join(made.key for made in (*train, validation)),
+        evaluation_batches(data, train, objectives, tokenizer, validation, mesh_rows),
+        " ".join(store.key for store in (*stores, validation)),
         hashlib.sha256("\n".join(measured).encode()).hexdigest(),
     )
 
@@ -201,7 +219,9 @@ def jobs(data: DataConfig, tokenizer: Tokenizer) -> list[store.Job]:
 
 
 def evaluation_batches(
-    config: Config,
+    data: DataConfig,
+    train: TrainConfig,
+    objectives: Sequence[Objective],
     tokenizer: Tokenizer,
     corpus: store.Store,
     mesh_rows: int,
@@ -213,14 +233,13 @@ def evaluation_batches(
 
     source: the number of the one source that is measured; default: all of them.
     """
-    data, train = config.data, config.train
-    objectives = make_objectives(for_evaluation(config.objective))
-    multiple = mesh_rows * _cycle(config)
+    objectives = for_evaluation(objectives)
+    multiple = mesh_rows * objectives[0].rows[2]
     rows = train.batch_size // data.length // train.accumulation
     rows = max(multiple, rows // multiple * multiple)
 
     def split(group: Sequence[Objective], rows: int, kind: str) -> PretrainingBatches:
-        shape = (group, data.length, data.slots, rows, EVAL_SEED)
+        shape = (group, data.length, data.segments, rows, EVAL_SEED)
         return PretrainingBatches(corpus, tokenizer, *shape, shuffle=False, source=source)
 
     return _mixed(objectives, rows, data, split, once=True)
@@ -243,16 +262,16 @@ def _mixed(
         return stream(objectives, rows, "")
     parts = {kind: stream(group, 1, kind) for kind, group in groups.items()}
     places = {kind: group[0].rows for kind, group in groups.items()}
-    layout = row_layout(objectives, data.length, data.slots)
+    layout = row_layout(objectives, data.length, data.segments)
     return ObjectiveMixture(parts, places, rows, layout, once)
 
 
-def split(config: Config, name: str) -> Split:
-    """The examples of a task's "train", "validation" or "test" split.
+def split(data: DataConfig, kind: str, name: str) -> Split:
+    """The examples of a kind in a "train", "validation" or "test" split.
 
     `fields` and `label_names` that only `train` has hold for it too, as far as it has the columns.
     """
-    data, kind, source = config.data, tasks.kind_of(config.task), config.data.source(name)
+    source = data.source(name)
     columns, left_out = sources.columns_of(source, kind), LeftOut()
     train = data.train or source  # an imported checkpoint was trained on nothing that is known
     if not source.fields:
@@ -289,7 +308,7 @@ def with_labels(config: Config, before: Sequence[str] = ()) -> Config:
         return config
     names = config.data.train.label_names
     if not names:
-        train = split(config, "train")
+        train = split(config.data, tasks.kind_of(config.task), "train")
         names = tuple(sorted(label_counts(train.examples)))
         if len(names) > max(LABELS, len(train.examples) / 2):
             raise UserError(
@@ -302,29 +321,37 @@ def with_labels(config: Config, before: Sequence[str] = ()) -> Config:
     return dataclasses.replace(config, task=dataclasses.replace(config.task, labels=names))
 
 
-def task_slots(task: Task, part: Split, every: int = 1) -> list:
-    """The slots of each of a split's examples. Raises UserError, with its place, for one that does
-    not fit.
+def task_segments(task: Task, part: Split, every: int = 1) -> list:
+    """The segments of each of a split's examples. Raises UserError, with its place, for one that
+    does not fit.
 
     Args:
         every: of so many examples one is looked at.
     """
-    slots = []
+    segments = []
     for number in range(0, len(part.examples), every):
         try:
-            slots.append(task.slots(part.examples[number], number, True))
+            segments.append(task.segments(part.examples[number], number, True))
         except UserError as error:
             where = f"config.data.{part.name}={part.source.name}: {part.places[number]}"
             raise UserError(f"{where}: {error}") from error
-    return slots
+    return segments
 
 
-def for_task(config: Config, task: Task, tokenizer: Tokenizer, mesh_rows: int, quiet: bool) -> Data:
+def for_task(
+    data: DataConfig,
+    train: TrainConfig,
+    task: Task,
+    seed: int,
+    tokenizer: Tokenizer,
+    mesh_rows: int,
+    quiet: bool,
+) -> Data:
     """Batches of a task's training and validation examples, held in memory."""
-    train, batches, lines = config.train, [], {}
+    batches, lines = [], {}
     for name, shuffle in (("train", True), ("validation", False)):
-        found = split(config, name)
-        slots = task_slots(task, found)
+        found = split(data, task.kind, name)
+        segments = task_segments(task, found)
         lines[name] = found.lines()
         if not quiet:
             print("".join(f"{name}: {line}\n" for line in found.left_out.lines()), end="")
@@ -333,9 +360,9 @@ def for_task(config: Config, task: Task, tokenizer: Tokenizer, mesh_rows: int, q
         size = max(1, train.batch_size // cut)
         multiple = mesh_rows * train.accumulation // cut
         batches.append(
-            TaskBatches(slots, task.layout, tokenizer.pad, size, config.seed, shuffle, multiple)
+            TaskBatches(segments, task.layout, tokenizer.pad, size, seed, shuffle, multiple)
         )
-    parts = [sources.fingerprint(config.data.train), sources.fingerprint(config.data.validation)]
+    parts = [sources.fingerprint(data.train), sources.fingerprint(data.validation)]
     key = json.dumps([*parts, tokenizer.fingerprint()])
     return Data(
         *batches, hashlib.sha256(key.encode()).hexdigest()[:16], parts[1], lines, found.examples

@@ -10,7 +10,7 @@ import numpy as np
 from research.data.batch import Layout
 from research.draws import generator
 from research.models.config import ModelConfig
-from research.objectives.objective import Loss
+from research.objectives.objective import Loss, by_pattern
 
 
 def forward_per_row(model: ModelConfig, layout: Layout, places: int) -> float:
@@ -31,15 +31,12 @@ def forward_per_row(model: ModelConfig, layout: Layout, places: int) -> float:
 
 def train_step(model: ModelConfig, layout: Layout, rows: int, objectives: Sequence[Loss]) -> float:
     """FLOPs of a train step: the backward pass counts twice the forward; remat is not counted."""
-    groups: dict[tuple[int, int, int], list[Loss]] = {}
-    for objective in objectives:
-        groups.setdefault(objective.rows, []).append(objective)
     return sum(
         3.0
         * rows
         * group[0].share
         * forward_per_row(model, layout, max(o.vocabulary_places(layout) for o in group))
-        for group in groups.values()
+        for group in by_pattern(objectives).values()
     )
 
 

@@ -45,7 +45,7 @@ def objectives_of(config: Config, tokenizer: Tokenizer) -> tuple[tuple[Loss, ...
         heads_of(objectives, config.model)  # raises where the model lacks what one reads
         return objectives, None
     data = config.data
-    task = make_task(config.task, config.model, tokenizer, data.length, data.slots)
+    task = make_task(config.task, config.model, tokenizer, data.length, data.segments)
     return (task,), task
 
 

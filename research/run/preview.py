@@ -14,14 +14,11 @@ from research.data.batch import Batch
 from research.data.left_out import LeftOut
 from research.data.loader import Batches
 from research.data.sources import SourceConfig
-from research.data.tokenizer import Tokenizer
-from research.objectives import source_mixture
+from research.objectives import mixture
 from research.objectives.batches import PretrainingBatches, fill
+from research.objectives.mixture import MixedBatches, ObjectiveMixture
 from research.objectives.objective import Loss
-from research.objectives.objective_mixture import ObjectiveMixture
-from research.objectives.source_mixture import MixedBatches
 from research.run.run import Run
-from research.tasks.batches import TaskBatches
 
 WIDTH = 96  # characters of a line
 BINS = 8
@@ -43,7 +40,7 @@ def report(run: Run, rows: int) -> Iterator[str]:
         for row in range(len(batch["tokens"])):
             if shown == rows:
                 return
-            if batch["slots"][row].any():
+            if batch["segments"][row].any():
                 shown += 1
                 yield from show_row(batch, row, run)
                 yield ""
@@ -58,10 +55,13 @@ def _counts(run: Run) -> Iterator[str]:
         for source in data.corpus:
             yield f"  {_named(source)}"
         # What is read with each kind of attention is the same.
-        train, validation = _of_one_kind(run.train), _of_one_kind(run.validation)
+        train, validation = (
+            next(iter(part.parts.values())) if isinstance(part, ObjectiveMixture) else part
+            for part in (run.train, run.validation)
+        )
         if isinstance(train, MixedBatches):
             for source, part, share in zip(
-                data.corpus, train.parts, train.counts / source_mixture.CYCLE, strict=True
+                data.corpus, train.parts, train.counts / mixture.CYCLE, strict=True
             ):
                 yield f"  train, {share:.2%} of the rows from {source.name}: {_size(part)}"
         else:
@@ -70,17 +70,14 @@ def _counts(run: Run) -> Iterator[str]:
         return
     yield f"examples ({run.task.kind})"
     for name, batches in (("train", run.train), ("validation", run.validation)):
-        slots = [slot for group in batches.slots for slot in group]
-        tokens = sum(map(len, slots))
+        segments = [segment for group in batches.segments for segment in group]
+        tokens = sum(map(len, segments))
         yield f"  {name}: {_named(getattr(data, name))}"
-        yield (f"    {len(batches.slots):,} examples in {len(slots):,} slots, {tokens:,} tokens")
+        examples = len(batches.segments)
+        yield f"    {examples:,} examples in {len(segments):,} segments, {tokens:,} tokens"
         yield from (f"    {line}" for line in run.splits[name])
     if data.test is not None:
         yield f"  test: {_named(data.test)} (not read here)"
-
-
-def _of_one_kind(batches: Batches) -> Batches:
-    return next(iter(batches.parts.values())) if isinstance(batches, ObjectiveMixture) else batches
 
 
 def _size(batches: PretrainingBatches) -> str:
@@ -106,7 +103,10 @@ def _names(config: Config) -> tuple[str, ...]:
 
 def _tokenizer(run: Run) -> Iterator[str]:
     tokenizer, wanted = run.tokenizer, run.config.tokenizer
-    specials = ", ".join(sorted(tokenizer.token(i) for i in _marked(tokenizer)))
+    # Those with a role; a trained WordPiece may list single characters beside them.
+    roles = ("pad", "unk", "cls", "sep", "mask", "bos", "eos")
+    ids = {getattr(tokenizer, role) for role in roles} - {None}
+    specials = ", ".join(sorted(map(tokenizer.token, ids)))
     origin = {"file": wanted.path, "checkpoint": f"of {run.config.init_from}"}.get(wanted.kind, "")
     yield (
         f"tokenizer: {wanted.kind}{' ' if origin else ''}{origin}, {tokenizer.vocab_size:,} "
@@ -123,19 +123,13 @@ def _tokenizer(run: Run) -> Iterator[str]:
     yield line
 
 
-def _marked(tokenizer: Tokenizer) -> set[int]:
-    """Special tokens with a role; a trained WordPiece may list single characters beside them."""
-    roles = ("pad", "unk", "cls", "sep", "mask", "bos", "eos")
-    return {getattr(tokenizer, role) for role in roles} - {None}
-
-
 def _texts(run: Run) -> Iterator[str]:
     data = run.config.data
-    given = data.corpus if run.task is None else (data.train,)
+    chosen = data.corpus if run.task is None else (data.train,)
     kind = "document" if run.task is None else run.task.kind
-    for source in given:
-        found = sources.placed(source, kind, left_out=LeftOut())
-        for _, example in itertools.islice(found, -(-SAMPLE // len(given))):
+    for source in chosen:
+        rows = sources.placed(source, kind, left_out=LeftOut())
+        for _, example in itertools.islice(rows, -(-SAMPLE // len(chosen))):
             yield from (example[name] for name in FIELDS if name in example)
             if "tokens" in example:
                 yield " ".join(example["tokens"])
@@ -147,22 +141,30 @@ def _fill(run: Run) -> Iterator[str]:
     of = f"rows of {run.config.data.length} tokens"
     if isinstance(train, MixedBatches | ObjectiveMixture):
         for name, part in _streams(run, train):
-            found = fill(part)
-            yield f"{of}{name}: {found['rows']:,} in an epoch of its own"
-            yield from _shape(found, run)
+            filled = fill(part)
+            yield f"{of}{name}: {filled['rows']:,} in an epoch of its own"
+            yield from _shape(filled, run)
         yield f"{train.rows} rows in a batch, {train.epoch_batches(0):,} batches in a pass"
         return
     per_batch = train.batch_rows(0)
     if isinstance(train, PretrainingBatches):
-        found = fill(train)
-        batches = -(-found["rows"] // per_batch)
+        filled = fill(train)
+        batches = -(-filled["rows"] // per_batch)
     else:
         batches = train.epoch_batches(0)
-        found = _task_fill(train, batches)
+        segments = [segment for group in train.segments for segment in group]
+        rows = sum(train.batch_rows(step) for step in range(batches))
+        filled = {
+            "rows": rows,
+            "real_tokens": train.fill(),
+            "segments_per_row": len(segments) / rows,
+            "predictions_per_row": 0.0,
+            "lengths": collections.Counter(map(len, segments)),
+        }
     yield (
-        f"{of}: {found['rows']:,} in an epoch, {per_batch} in the first batch, {batches:,} batches"
+        f"{of}: {filled['rows']:,} in an epoch, {per_batch} in the first batch, {batches:,} batches"
     )
-    yield from _shape(found, run)
+    yield from _shape(filled, run)
 
 
 def _streams(run: Run, train: Batches) -> Iterator[tuple[str, PretrainingBatches]]:
@@ -179,29 +181,15 @@ def _streams(run: Run, train: Batches) -> Iterator[tuple[str, PretrainingBatches
         yield "", train
 
 
-def _task_fill(train: TaskBatches, batches: int) -> dict[str, Any]:
-    """As `fill`."""
-    flat = [slot for group in train.slots for slot in group]
-    rows = sum(train.batch_rows(step) for step in range(batches))
-    lengths = collections.Counter(map(len, flat))
-    return {
-        "rows": rows,
-        "real_tokens": train.fill(),
-        "slots_per_row": len(flat) / rows,
-        "predictions_per_row": 0.0,
-        "lengths": lengths,
-    }
-
-
-def _shape(found: Mapping[str, Any], run: Run) -> Iterator[str]:
-    length, predictions = run.config.data.length, found["predictions_per_row"]
+def _shape(filled: Mapping[str, Any], run: Run) -> Iterator[str]:
+    length, predictions = run.config.data.length, filled["predictions_per_row"]
     masked = f", {predictions:.1f} predicted tokens" if predictions else ""
     yield (
-        f"  {found['real_tokens']:.1%} real tokens; a row has {found['slots_per_row']:.1f} "
-        f"slots{masked}"
+        f"  {filled['real_tokens']:.1%} real tokens; a row has {filled['segments_per_row']:.1f} "
+        f"segments{masked}"
     )
-    yield "  length of a slot, in tokens"
-    yield from (f"    {line}" for line in histogram(found["lengths"], length))
+    yield "  length of a segment, in tokens"
+    yield from (f"    {line}" for line in histogram(filled["lengths"], length))
 
 
 def histogram(lengths: Mapping[int, int], longest: int) -> Iterator[str]:
@@ -218,27 +206,28 @@ def histogram(lengths: Mapping[int, int], longest: int) -> Iterator[str]:
 
 
 def show_row(batch: Batch, row: int, run: Run) -> Iterator[str]:
-    """A row turned back into text, slot by slot.
+    """A row turned back into text, segment by segment.
 
     Marks: ⟨[MASK] → cat⟩ is masked and to be found, ⟨dog → cat⟩ replaced at random, ⟨cat⟩ to be
     found though it stands there; ⟨Rome B-LOC⟩ has a tag; ⟦…⟧ is an answer, or what a model that
     generates learns to write.
     """
-    slots = batch["slots"][row]
-    real = int((slots > 0).sum())
-    yield f"row {int(batch['rows'][row])}: {real} of {len(slots)} tokens, slots: {slots.max()}"
-    for s in range(int(slots.max())):
+    segments = batch["segments"][row]
+    real = int((segments > 0).sum())
+    number, length, count = int(batch["rows"][row]), len(segments), int(segments.max())
+    yield f"row {number}: {real} of {length} tokens, segments: {count}"
+    for s in range(count):
         first, last = int(batch["first"][row, s]), int(batch["last"][row, s])
-        yield f"  slot {s + 1}, tokens {first} to {last}{_slot_label(batch, row, s, run)}"
+        yield f"  segment {s + 1}, tokens {first} to {last}{_segment_label(batch, row, s, run)}"
         text = " ".join(_pieces(batch, row, s, run))
         yield from textwrap.wrap(
             " ".join(text.split()), WIDTH, initial_indent="    ", subsequent_indent="    "
         )
 
 
-def _slot_label(batch: Batch, row: int, s: int, run: Run) -> str:
+def _segment_label(batch: Batch, row: int, s: int, run: Run) -> str:
     if run.task is None:
-        told = (objective.describe_slot(batch, row, s) for objective in _of_row(run, row))
+        told = (objective.describe_segment(batch, row, s) for objective in _of_row(run, row))
         return "".join(f": {each}" for each in told if each)
     label = f": example {batch['example'][row, s]}"
     if "label" in batch:
@@ -249,7 +238,7 @@ def _slot_label(batch: Batch, row: int, s: int, run: Run) -> str:
 
 
 def _pieces(batch: Batch, row: int, s: int, run: Run) -> Iterator[str]:
-    """The text of a slot, interrupted by marks."""
+    """The text of a segment, interrupted by marks."""
     tokens = batch["tokens"][row]
     instead = _tags(batch, row, run) if _names(run.config) else {}
     for objective in _of_row(run, row):
@@ -280,14 +269,14 @@ def _of_row(run: Run, row: int) -> list[Loss]:
 
 def _tags(batch: Batch, row: int, run: Run) -> dict[int, str]:
     """Place -> the token and its tag, where it has one that says something."""
-    found: dict[int, str] = {}
+    tags: dict[int, str] = {}
     if "targets" not in batch:
-        return found
+        return tags
     for place in np.flatnonzero(batch["target_weights"][row]):
         tag = _names(run.config)[batch["targets"][row, place]]
         if tag != "O":
-            found[int(place)] = f"{run.tokenizer.token(batch['tokens'][row, place])} {tag}"
-    return found
+            tags[int(place)] = f"{run.tokenizer.token(batch['tokens'][row, place])} {tag}"
+    return tags
 
 
 def _bracket(batch: Batch, row: int, s: int, run: Run) -> tuple[int, int]:

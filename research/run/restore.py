@@ -2,10 +2,12 @@
 
 import dataclasses
 import json
+import re
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+from flax.traverse_util import unflatten_dict
 
 from research.checkpoints import reading as checkpoint_reading
 from research.config import Config, of_checkpoint
@@ -14,6 +16,7 @@ from research.models import lora
 from research.models import params as parameters
 from research.run.run import Run
 
+ADDABLE = re.compile(rf"backbone/(pooler|.*?{lora.SUFFIX})/")
 VOCABULARY_LEAVES = ("embedding/word", "masked_lm/bias", "causal_lm/table")  # rows are entries
 
 
@@ -52,24 +55,24 @@ def initial_params(run: Run) -> tuple[Any, Table]:
     if "backbone" not in info.shapes:
         raise UserError(f"the checkpoint {config.init_from} has no backbone to put a head on")
     theirs = info.shapes
-    wanted, resized = _wanted(run, theirs, info.config["model"]["vocab_size"])
+    wanted, heads, resized = _wanted(run, theirs, info.config["model"]["vocab_size"])
     renamed = _other_labels(run, of_checkpoint(info.config, config.init_from))
-    info, params = checkpoint_reading.restore_params(config.init_from, wanted)
+    info, params = checkpoint_reading.restore_params(
+        config.init_from, unflatten_dict(wanted, sep="/")
+    )
     restored = parameters.by_path(params)
     shapes = parameters.by_path(run.param_shapes)
     new = _new_leaves(run, [path for path in shapes if path not in restored or path in resized])
     for path, (before, _) in resized.items():
         new[path] = _grown(restored.pop(path), new[path], before)
-    params = jax.tree.unflatten(
-        jax.tree.structure(run.param_shapes), [(restored | new)[path] for path in shapes]
-    )
+    params = parameters.map_by_path(lambda path, _: (restored | new)[path], run.param_shapes)
     if resized:
         params = jax.device_put(params, run.param_shardings)
     parts = {"backbone": f"restored from {config.init_from}, step {info.step}"}
     parts |= {path: "new" for path in new if path.startswith("backbone/") and path not in resized}
     for name in run.param_shapes["heads"]:
-        parts[f"head {name}"] = f"restored{renamed}" if name in wanted["heads"] else "new"
-        if name in theirs.get("heads", {}) and name not in wanted["heads"]:
+        parts[f"head {name}"] = f"restored{renamed}" if name in heads else "new"
+        if name in theirs.get("heads", {}) and name not in heads:
             parts[f"head {name}"] += f": {_odd_shapes(run, theirs, name)[0]}"
     for name in theirs.get("heads", {}):
         if name not in run.param_shapes["heads"]:
@@ -99,37 +102,35 @@ def _other_labels(run: Run, theirs: Config) -> str:
     return f"; what was {', '.join(names)} is now {', '.join(ours)}"
 
 
-def _wanted(run: Run, theirs: Any, entries: int) -> tuple[Any, dict[str, tuple[int, int]]]:
-    """Target shapes of what is restored, and the leaves whose vocabulary grows from `entries`."""
-    stored = parameters.by_path(theirs)
-    shared = {
-        name: head
-        for name, head in run.param_shapes["heads"].items()
-        if name in theirs.get("heads", {}) and not (run.task and _odd_shapes(run, theirs, name))
-    }
-    ours = {"backbone": _stored_part(run.param_shapes["backbone"], stored), "heads": shared}
-    placed = {
-        "backbone": _stored_part(run.param_shardings["backbone"], stored),
-        "heads": {name: run.param_shardings["heads"][name] for name in shared},
-    }
-    resized = {}
+def _wanted(
+    run: Run, theirs: Any, entries: int
+) -> tuple[dict[str, Any], list[str], dict[str, tuple[int, int]]]:
+    """What is restored, path -> shape and place; the heads among it; and the leaves whose
+    vocabulary grows, path -> (entries, entries here).
 
-    def target(path: str, shape: Any, sharding: Any) -> jax.ShapeDtypeStruct:
-        size = tuple(shape.shape)
+    Left out is what can be added and the checkpoint does not have: adapters, a pooler.
+    """
+    stored, placed = parameters.by_path(theirs), parameters.by_path(run.param_shardings)
+    heads = [
+        name
+        for name in run.param_shapes["heads"]
+        if name in theirs.get("heads", {}) and not (run.task and _odd_shapes(run, theirs, name))
+    ]
+    leaves, resized = {}, {}
+    for path, leaf in parameters.by_path(run.param_shapes).items():
+        if path.startswith("heads/") and path.split("/")[1] not in heads:
+            continue
+        addable = ADDABLE.match(path)
+        if addable and not any(other.startswith(addable[0]) for other in stored):
+            continue
+        size = tuple(leaf.shape)
         # A table may have room for the new entries already: its rows are padded.
         grows = path.endswith(VOCABULARY_LEAVES) and entries < run.model.vocab_size
         if grows and path in stored:
             resized[path] = (entries, run.model.vocab_size)
             size = (stored[path].shape[0], *size[1:])
-        return jax.ShapeDtypeStruct(size, shape.dtype, sharding=sharding)
-
-    leaves = [
-        target(path, shape, sharding)
-        for (path, shape), sharding in zip(
-            parameters.by_path(ours).items(), jax.tree.leaves(placed), strict=True
-        )
-    ]
-    return jax.tree.unflatten(jax.tree.structure(ours), leaves), resized
+        leaves[path] = jax.ShapeDtypeStruct(size, leaf.dtype, sharding=placed[path])
+    return leaves, heads, resized
 
 
 def _odd_shapes(run: Run, theirs: Any, name: str) -> list[str]:
@@ -145,24 +146,12 @@ def _odd_shapes(run: Run, theirs: Any, name: str) -> list[str]:
     ]
 
 
-def _stored_part(tree: Any, stored: Any, path: str = "backbone") -> Any:
-    """The tree without what can be added and the checkpoint does not have: adapters, a pooler."""
-    found = {}
-    for name, child in tree.items():
-        inner = f"{path}/{name}"
-        addable = name.endswith(lora.SUFFIX) or inner == "backbone/pooler"
-        if addable and not any(p.startswith(f"{inner}/") for p in stored):
-            continue
-        found[name] = _stored_part(child, stored, inner) if isinstance(child, dict) else child
-    return found
-
-
 def _new_leaves(run: Run, paths: list[str]) -> dict[str, jax.Array]:
     """Fresh parameters at these paths; no other one is made."""
 
     def make(key: jax.Array) -> dict[str, jax.Array]:
-        made = parameters.by_path(parameters.init(key, run.model, run.heads))
-        return {path: made[path] for path in paths}
+        leaves = parameters.by_path(parameters.init(key, run.model, run.heads))
+        return {path: leaves[path] for path in paths}
 
     placed = parameters.by_path(run.param_shardings)
     shardings = {path: placed[path] for path in paths}

@@ -12,13 +12,10 @@ import optax
 from jax.sharding import Mesh, NamedSharding
 
 from research.checkpoints import reading as checkpoint_reading
-from research.config import Config, of_checkpoint
-from research.data import tokenizer_files
+from research.config import Config
 from research.data.loader import Batches
 from research.data.tokenizer import Tokenizer
-from research.errors import UserError
-from research.models import config as model_config
-from research.models import kernels, lora
+from research.models import kernels
 from research.models import params as parameters
 from research.models.config import ModelConfig
 from research.objectives.objective import Loss, heads_of
@@ -27,6 +24,7 @@ from research.run import corpus
 from research.run import step as steps
 from research.run.guard import Guard
 from research.run.loaded import objectives_of
+from research.run.outline import resolve
 from research.run.step import State
 from research.sharding import mesh as meshes
 from research.sharding import rules
@@ -55,7 +53,7 @@ class Run:
     data_key: str
     measured_key: str  # the fingerprint of what evaluations measure
     splits: Mapping[str, list[str]]  # how a task's splits were read, as lines for people
-    validation_examples: list[Example]  # a task's, those of the slots in `validation`
+    validation_examples: list[Example]  # a task's, those of the segments in `validation`
 
     @functools.cached_property
     def start_key(self) -> str:
@@ -182,128 +180,23 @@ class Run:
         return max(self.model.dropout, self.model.attention_dropout, head, adapters) > 0.0
 
 
-def resolve(config: Config) -> tuple[Config, Tokenizer]:
-    """The config with shape and tokenizer taken from `init_from` and labels from the examples where
-    it says so, and checked.
-
-    Raises UserError where they do not fit the checkpoint or each other.
-    """
-    info = checkpoint_reading.read_info(config.init_from) if config.init_from else None
-    start = of_checkpoint(info.config, config.init_from) if info else None
-    theirs = start.model if start else None
-    tokenizer = _tokenizer(config, info.tokenizer_json if info else None)
-    model = shape(config, theirs, tokenizer.vocab_size)
-    if theirs is not None:
-        if len(config.tokenizer.add_tokens) == 0 and tokenizer.vocab_size > theirs.vocab_size:
-            raise UserError(
-                f"the tokenizer has {tokenizer.vocab_size:,} entries, the embedding of "
-                f"{config.init_from} has {theirs.vocab_size:,} rows; use its own tokenizer "
-                "(tokenizer.kind='checkpoint') or list new tokens in tokenizer.add_tokens"
-            )
-        own = Tokenizer.from_json(info.tokenizer_json).with_tokens(config.tokenizer.add_tokens)
-        if config.init == "restore" and tokenizer.fingerprint() != own.fingerprint():
-            raise UserError(
-                f"the tokenizer (tokenizer.kind={config.tokenizer.kind!r}) is not the one that "
-                f"{config.init_from} was trained with, so its ids would stand for other texts; "
-                "use its own (--config.tokenizer.kind=checkpoint), or new weights "
-                "(--config.init=fresh)"
-            )
-    optimizer.check(config.optimizer)
-    frozen = config.optimizer.freeze
-    if model.lora_rank and lora.FREEZE not in frozen:
-        changed = dataclasses.replace(config.optimizer, freeze=(*frozen, lora.FREEZE))
-        config = dataclasses.replace(config, optimizer=changed)
-    before = getattr(start.task, "labels", ()) if start else ()
-    return corpus.with_labels(dataclasses.replace(config, model=model), before), tokenizer
-
-
-def shape(config: Config, theirs: ModelConfig | None, entries: int) -> ModelConfig:
-    """The model of a config, checked.
-
-    Args:
-        theirs: that of the checkpoint it starts from.
-        entries: of its tokenizer.
-
-    Raises UserError where it does not fit the checkpoint, or its own values each other.
-    """
-    model = config.model
-    if model.preset == "checkpoint":
-        changed = {key: getattr(model, key) for key in model.given}
-        model = dataclasses.replace(theirs, **changed)
-    if theirs is not None:
-        _check_shape(model, theirs, config)
-    vocab = max(entries, theirs.vocab_size if theirs else 0)
-    model = dataclasses.replace(model, vocab_size=vocab)
-    model_config.check(model)
-    lora.check(model)
-    check_length(model, config.data.length)
-    return model
-
-
-def check_length(model: ModelConfig, length: int) -> None:
-    """Raises UserError for rows longer than the model has positions."""
-    if model.positions == "learned" and length > model.max_positions:
-        raise UserError(
-            f"config.data.length={length} is beyond the model's {model.max_positions} positions "
-            "(config.model.max_positions)"
-        )
-
-
-def _check_shape(model: ModelConfig, theirs: ModelConfig, config: Config) -> None:
-    differ = [
-        f"  model.{key}: {getattr(theirs, key)!r} in the checkpoint, {getattr(model, key)!r} here"
-        for key in model_config.SHAPE_KEYS
-        if getattr(model, key) != getattr(theirs, key) and not _may_differ(key, model, theirs)
-    ]
-    if differ:
-        raise UserError(
-            "\n".join(
-                [
-                    f"the checkpoint {config.init_from} is of another model shape:",
-                    *differ[:8],
-                    "take the checkpoint's shape with --config.model.preset=checkpoint",
-                ]
-            )
-        )
-
-
-def _may_differ(key: str, model: ModelConfig, theirs: ModelConfig) -> bool:
-    """What can be added to a restored backbone: rows, adapters, a pooler."""
-    if key.startswith("lora"):
-        return not theirs.lora_rank
-    if key.startswith("pooler"):
-        return not theirs.pooler
-    return key == "vocab_size"
-
-
-def _tokenizer(config: Config, from_checkpoint: str | None) -> Tokenizer:
-    wanted = config.tokenizer
-    if wanted.kind == "checkpoint":
-        found = Tokenizer.from_json(from_checkpoint)
-    elif wanted.kind == "file":
-        found = tokenizer_files.load(wanted.path)
-    else:
-        found = corpus.make_tokenizer(config.tokenizer, config.data)
-    found = found.with_tokens(wanted.add_tokens) if wanted.add_tokens else found
-    return found.parsing_special() if wanted.parse_special else found
-
-
 def build(config: Config, devices: Sequence[jax.Device] | None = None, quiet: bool = False) -> Run:
     """Resolves the config, builds tokenizer and data, and lays out the steps.
 
     Raises UserError for whatever does not fit, before any parameter exists.
     """
     mesh = meshes.make_mesh(config.mesh, devices)
-    asked = config.task
-    config, tokenizer = resolve(config)
+    asked, outline = config.task, resolve(config)
+    config, tokenizer = outline.config, outline.tokenizer
     if config.task != asked and not quiet:
         print(f"labels of {config.data.train.name}: {', '.join(config.task.labels)}", flush=True)
     rows = meshes.row_multiple(mesh)
     objectives, task = objectives_of(config, tokenizer)
     if task is None:
-        data = corpus.pretraining(config, tokenizer, rows, quiet)
+        make, losses = corpus.pretraining, objectives
     else:
-        data = corpus.for_task(config, task, tokenizer, rows, quiet)
+        make, losses = corpus.for_task, task
+    data = make(config.data, config.train, losses, config.seed, tokenizer, rows, quiet)
     return lay_out(config, tokenizer, objectives, task, data, mesh)
 
 

@@ -10,7 +10,7 @@ from research.checkpoints.checkpoint import Checkpoints
 from research.checkpoints.folder import absolute, steps_in
 from research.checkpoints.reading import read_info
 from research.config import flat, is_free, of_checkpoint, to_values
-from research.errors import UserError
+from research.errors import UserError, at_most, differing
 from research.optim import averaging
 from research.run import restore, watch
 from research.run.run import Run
@@ -56,13 +56,13 @@ def start(
 
     wanted = {"params": run.state_shapes.params, "opt_state": run.state_shapes.opt_state}
     _check_same_run(run, checkpoints, free)
-    restored = checkpoints.restore(None, wanted)
+    info, trees = checkpoints.restore(None, wanted)
     if not quiet:
-        print(f"resuming {checkpoints.directory} at step {restored.step}", flush=True)
-    step = jax.device_put(jnp.asarray(restored.step, jnp.int32), run.state_shardings.step)
-    losses = jax.device_put(watch.losses_of(restored.meta, losses), run.state_shardings.losses)
-    params, opt_state = averaging.exchanged(restored.params, restored.opt_state)
-    return State(step, params, opt_state, losses), restored.meta
+        print(f"resuming {checkpoints.directory} at step {info.step}", flush=True)
+    step = jax.device_put(jnp.asarray(info.step, jnp.int32), run.state_shardings.step)
+    losses = jax.device_put(watch.losses_of(info.meta, losses), run.state_shardings.losses)
+    params, opt_state = averaging.exchanged(trees["params"], trees["opt_state"])
+    return State(step, params, opt_state, losses), info.meta
 
 
 def _check_same_run(run: Run, checkpoints: Checkpoints, free: tuple[str, ...]) -> None:
@@ -72,22 +72,15 @@ def _check_same_run(run: Run, checkpoints: Checkpoints, free: tuple[str, ...]) -
     ours, theirs = flat(to_values(run.config)), flat(to_values(before))
     differ = [
         f"  config.{key}: {theirs.get(key)!r} then, {ours.get(key)!r} now"
-        for key in sorted(ours.keys() | theirs.keys())
-        if ours.get(key) != theirs.get(key)
-        and not is_free(key)
-        and key.partition(".")[0] not in free
+        for key in differing(ours, theirs)
+        if not is_free(key) and key.partition(".")[0] not in free
     ]
     if info.meta["data"] != run.data_key:
         differ.append("  the data (or the tokenizer) has changed since")
     if differ:
+        listed = "\n".join(at_most(differ, 8))
         raise UserError(
-            "\n".join(
-                [
-                    f"{checkpoints.directory} holds a run with another config:",
-                    *differ[:8],
-                    "resume it with its own config, or give a new --workdir (and "
-                    "--config.init_from to start from its weights); --rewind=STEP goes back to a "
-                    "checkpoint with another config.optimizer",
-                ]
-            )
+            f"{checkpoints.directory} holds a run with another config:\n{listed}\nresume it with "
+            "its own config, or give a new --workdir (and --config.init_from to start from its "
+            "weights); --rewind=STEP goes back to a checkpoint with another config.optimizer"
         )

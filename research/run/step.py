@@ -12,7 +12,7 @@ import optax
 
 from research.models import transformer
 from research.models.config import ModelConfig
-from research.objectives.objective import Batch, Loss, Sums
+from research.objectives.objective import Batch, Loss, Sums, by_pattern
 from research.run.guard import Guard, verdict
 
 
@@ -43,14 +43,6 @@ def rows_of(objective: Loss, batch: Batch) -> Batch:
     }
 
 
-def _alike(objectives: Sequence[Loss]) -> list[list[Loss]]:
-    """Objectives by the rows and the attention that they share: one forward pass for each group."""
-    found: dict[Any, list[Loss]] = {}
-    for objective in objectives:
-        found.setdefault((objective.pattern, objective.rows), []).append(objective)
-    return list(found.values())
-
-
 def loss_and_counts(
     params: Any,
     model: ModelConfig,
@@ -65,21 +57,21 @@ def loss_and_counts(
     Counts are named "objective/count".
     """
     total, counts = jnp.zeros((), jnp.float32), {}
-    for group in _alike(objectives):
-        part, pattern = rows_of(group[0], batch), group[0].pattern
+    for pattern, group in by_pattern(objectives).items():  # one forward pass for each
+        part = rows_of(group[0], batch)
         part_keys = None if keys is None else rows_of(group[0], {"keys": keys})["keys"]
         hidden = transformer.apply(params["backbone"], model, part, pattern, part_keys)
         for objective in group:
-            loss, found = objective.loss(params, model, hidden, part, part_keys)
+            loss, own = objective.loss(params, model, hidden, part, part_keys)
             total += objective.share * loss / weights[objective.name]
-            counts |= {f"{objective.name}/{name}": n for name, n in found.items()}
+            counts |= {f"{objective.name}/{name}": n for name, n in own.items()}
     return total, counts
 
 
 def total_weights(objectives: Sequence[Loss], batch: Batch) -> Sums:
     """Each loss's weight in the whole batch; 1 where there is none, so that 0 / 0 is 0."""
-    found = {o.name: o.weight(rows_of(o, batch)) for o in objectives}
-    return {name: jnp.where(w > 0, w, 1.0) for name, w in found.items()}
+    weights = {o.name: o.weight(rows_of(o, batch)) for o in objectives}
+    return {name: jnp.where(w > 0, w, 1.0) for name, w in weights.items()}
 
 
 def _micro_batches(batch: Batch, k: int, cycle: int) -> Batch:
@@ -208,7 +200,7 @@ def make_measure_step(
 def make_predict_step(
     model: ModelConfig, objective: Loss
 ) -> Callable[[Any, Batch], dict[str, Sums]]:
-    """(params, batch) -> {"slot" | "token" | "predict": {name: array}}, of all rows."""
+    """(params, batch) -> {"segment" | "token" | "predict": {name: array}}, of all rows."""
 
     def predict_step(params: Any, batch: Batch) -> dict[str, Sums]:
         hidden = transformer.apply(params["backbone"], model, batch, objective.pattern)

@@ -9,13 +9,14 @@ import numpy as np
 from research.config import Config
 from research.data import tokenizer as tokenizers
 from research.data.batch import Batch, Layout, empty
+from research.data.loader import Batches
 from research.draws import generator
 from research.models import config as model_config
 from research.objectives import make_objectives
 from research.objectives.objective import row_layout
-from research.optim import optimizer
 from research.run import corpus
 from research.run import run as runs
+from research.run.outline import check_length
 from research.run.run import Run
 from research.sharding import mesh as meshes
 
@@ -23,8 +24,8 @@ STEPS = 1000  # of the schedule where the length of the run is not known
 
 
 @dataclasses.dataclass(frozen=True)
-class SyntheticBatches:
-    """Full rows, a slot each, of random tokens; the same batch for every step."""
+class SyntheticBatches(Batches):
+    """Full rows, a segment each, of random tokens; the same batch for every step."""
 
     rows: int
     layout: Layout
@@ -39,12 +40,12 @@ class SyntheticBatches:
         def tokens(*shape: int) -> np.ndarray:
             return draw.integers(self.vocab_size, size=shape, dtype=np.int32)
 
-        batch = empty(rows, layout, 0)
+        batch = empty(rows, layout, 0) | {"rows": np.arange(start, end, dtype=np.int32)}
         batch["tokens"] = tokens(rows, layout.length)
-        batch["slots"][:] = 1
+        batch["segments"][:] = 1
         batch["positions"][:] = np.arange(layout.length)
         batch["last"][:, 0] = layout.length - 1
-        batch["slot_weights"][:, 0] = 1.0
+        batch["segment_weights"][:, 0] = 1.0
         if layout.predictions:
             places = np.linspace(0, layout.length - 1, layout.predictions).astype(np.int32)
             batch["predict_positions"][:] = places
@@ -57,17 +58,10 @@ class SyntheticBatches:
             batch["target_bytes"][:] = 1.0
         if layout.prefix:
             batch["prefix"][:, : layout.length // 2] = True
-        batch["rows"] = np.arange(start, end, dtype=np.int32)
         return batch
-
-    def batch_rows(self, step: int) -> int:
-        return self.rows
 
     def locate(self, step: int) -> tuple[int, int]:
         return 0, step
-
-    def epoch_batches(self, epoch: int, most: int = 0) -> int:
-        return STEPS
 
     def about_epoch_batches(self) -> int:
         return STEPS
@@ -82,11 +76,11 @@ def synthetic_run(config: Config, devices: Sequence[jax.Device] | None = None) -
     mesh = meshes.make_mesh(config.mesh, devices)
     model = dataclasses.replace(config.model, vocab_size=config.tokenizer.vocab_size)
     model_config.check(model)
-    runs.check_length(model, config.data.length)
-    optimizer.check(config.optimizer)
+    check_length(model, config.data.length)
     objectives = make_objectives(config.objective)
-    rows = corpus.batch_rows(config, meshes.row_multiple(mesh))
-    layout = row_layout(objectives, config.data.length, config.data.slots)
+    cycle, multiple = objectives[0].rows[2], meshes.row_multiple(mesh)
+    rows = corpus.batch_rows(config.data, config.train, cycle, multiple)
+    layout = row_layout(objectives, config.data.length, config.data.segments)
     batches = SyntheticBatches(rows, layout, model.vocab_size)
     parts = SyntheticBatches(rows // config.train.accumulation, layout, model.vocab_size)
     config = dataclasses.replace(config, model=model)

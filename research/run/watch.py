@@ -129,8 +129,12 @@ class Watch:
         self._in_a_row += 1
         batch = self._run.train.batch(step - 1 + self.offset)
         if processes.first():
-            place = self._write(step, batch)
-            print(f"\nstep {step:,} is left out: {why}; its loss is {self._loss:.4g}; {place}")
+            place, content = self._folder / FOLDER / f"{step}.npz", io.BytesIO()
+            np.savez_compressed(content, **batch)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.write_bytes(content.getvalue())
+            what = f"its loss is {self._loss:.4g}; its batch is in {place}"
+            print(f"\nstep {step:,} is left out: {why}; {what}")
         if self._in_a_row >= train.bad_steps:
             first = first_layer(self._run, params, batch)
             raise self._diverged(
@@ -138,15 +142,6 @@ class Watch:
                 f"{self._in_a_row} bad steps in a row (config.train.bad_steps); first that is not "
                 f"finite: {first or 'nothing without dropout'}",
             )
-
-    def _write(self, step: int, batch: Batch) -> str:
-        """Writes a batch aside; says where."""
-        place = self._folder / FOLDER / f"{step}.npz"
-        place.parent.mkdir(parents=True, exist_ok=True)
-        content = io.BytesIO()
-        np.savez_compressed(content, **batch)
-        place.write_bytes(content.getvalue())
-        return f"its batch is in {place}"
 
     def _diverged(self, step: int, what: str) -> Diverged:
         rate = self._run.config.optimizer.learning_rate

@@ -12,8 +12,8 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from research.errors import UserError
 from research.sharding import rules as tables
-from research.sharding.axes import AXES
 from research.sharding.constrain import PLACEMENT, Placement
+from research.sharding.rules import AXES
 
 
 @dataclasses.dataclass(frozen=True)

@@ -97,8 +97,8 @@ class Peers:
             self._outbox.pop(0)
         if self.process == 0 and looks % 2 == 0:
             self._note_silent()
-        found = self._client.key_value_dir_get("word/")
-        self._words = {key.removeprefix("word/"): text for key, text in found}
+        words = self._client.key_value_dir_get("word/")
+        self._words = {key.removeprefix("word/"): text for key, text in words}
         for name, call in list(self._calls.items()):
             if name in self._words and call(self._words[name]):
                 del self._calls[name]

@@ -14,18 +14,28 @@ import socket
 import sys
 import threading
 import warnings
+import zlib
 from collections.abc import Callable
 from typing import Any
 
 import jax
 from jax._src import clusters, distributed  # the public names ask the devices, or cannot be asked
 
-from research.errors import UserError
-from research.sharding import launcher, peers
+from research.errors import UserError, differing
+from research.sharding import peers
 
 DAY = 86_400
 TIMEOUT = 300  # seconds until a process that misses the others gives up; hosts start unevenly
 HEARTBEAT = 30  # seconds without a sign of life after which a process counts as dead
+
+# The variables with the number of processes and the number of this one, and who sets them.
+VARIABLES = (
+    ("OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK", "Open MPI"),
+    ("PMI_SIZE", "PMI_RANK", "MPICH, Intel MPI or Slurm's PMI"),
+    ("SLURM_STEP_NUM_TASKS", "SLURM_PROCID", "Slurm"),
+    ("WORLD_SIZE", "RANK", "torchrun"),
+)
+PORTS = range(61440, 65536)  # as jax takes them on a cluster
 
 _calls = itertools.count()
 
@@ -52,15 +62,50 @@ def find() -> Place | None:
     Raises UserError where there is a cluster that does not tell, and where a launcher has started
     more processes than are found.
     """
-    coordinator, count, process, devices = launcher.open_mpi_5() or _cluster()
+    coordinator, count, process, devices = _open_mpi_5() or _cluster()
     alone = None in (coordinator, count, process) or count == 1
-    launcher.check(1 if alone else count)
+    _check_launched(1 if alone else count)
     if alone:
         return None
     # jax takes a task of Slurm to have one device; one that is alone on its node has them all.
     if re.fullmatch(r"1(\(x\d+\))?", os.environ.get("SLURM_STEP_TASKS_PER_NODE", "")):
         devices = None
     return Place(coordinator, process, count, None if devices is None else tuple(devices))
+
+
+def _open_mpi_5() -> tuple[str, int, int, tuple[int, ...]] | None:
+    """(coordinator, processes, this process, its devices) under the mpirun of Open MPI 5, which jax
+    does not know without mpi4py; None elsewhere, and where they are not all on one machine."""
+    values = {name: _number(f"OMPI_COMM_WORLD_{name}") for name in ("SIZE", "RANK", "LOCAL_SIZE")}
+    if None in values.values() or "OMPI_MCA_orte_hnp_uri" in os.environ:  # Open MPI 4 has this one
+        return None
+    if values["LOCAL_SIZE"] != values["SIZE"]:
+        return None
+    # The name of the job, the same in all of its processes and no other's.
+    job = os.environ.get("PMIX_NAMESPACE", "").encode()
+    port = os.environ.get("JAX_COORDINATOR_PORT") or PORTS[zlib.crc32(job) % len(PORTS)]
+    return f"127.0.0.1:{port}", values["SIZE"], values["RANK"], (values["RANK"],)
+
+
+def _check_launched(count: int) -> None:
+    """Raises UserError where the variables tell of more than the `count` processes that were found:
+    each would make the whole run, all of them in one workdir."""
+    for size, rank, who in VARIABLES:
+        told = _number(size)
+        if told is not None and _number(rank) is not None and told > max(count, 1):
+            raise UserError(
+                f"{who} has started {told} processes ({size}={told}), and "
+                f"{'they do not find each other' if count == 1 else f'{count} of them are found'}: "
+                "give them\n"
+                f"  --coordinator=HOST:PORT --process_id=${rank} --num_processes=${size}\n"
+                "with the host of process 0 and a free port there, in a shell that each process "
+                "has (bash -c '…'); or --num_processes=1 to run in each process alone"
+            )
+
+
+def _number(name: str) -> int | None:
+    text = os.environ.get(name, "")
+    return int(text) if text.isdecimal() else None
 
 
 def _cluster() -> tuple:
@@ -190,15 +235,14 @@ def same(what: str, values: Any, right: str) -> None:
     differ = [
         f"  {key}: {theirs.get(key)!r} in process 0, {ours.get(key)!r} in process "
         f"{state.process_id}"
-        for key in sorted(ours.keys() | theirs.keys())
-        if ours.get(key) != theirs.get(key)
+        for key in differing(ours, theirs)
     ]
     state.client.key_value_set(f"{place}/differ/{state.process_id:06}", "\n".join(differ[:8]))
     together(what)
-    found = [lines for _, lines in sorted(state.client.key_value_dir_get(f"{place}/differ/"))]
-    if any(found):
+    reports = [lines for _, lines in sorted(state.client.key_value_dir_get(f"{place}/differ/"))]
+    if any(reports):
         raise UserError(
-            "\n".join([f"the processes differ in {what}:", *[x for x in found if x][:4], right])
+            "\n".join([f"the processes differ in {what}:", *[x for x in reports if x][:4], right])
         )
 
 

@@ -13,8 +13,9 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from research.errors import UserError, nearest
-from research.sharding.axes import AXES
 
+# The mesh axes, outermost first: the last ones have the nearest devices.
+AXES = ("data", "fsdp", "context", "tensor")
 RULES: dict[str, str | None] = {
     "vocab": "tensor",
     "heads": "tensor",

@@ -60,9 +60,9 @@ def measures(options: Any) -> tuple[str, ...]:
 
 
 def make_task(
-    options: Any, model: ModelConfig, tokenizer: Tokenizer, length: int, slots: int
+    options: Any, model: ModelConfig, tokenizer: Tokenizer, length: int, segments: int
 ) -> Task:
-    """The task of a config, on rows of `length` tokens with at most `slots` slots.
+    """The task of a config, on rows of `length` tokens with at most `segments` segments.
 
     Raises UserError for what does not fit, labels that are still to be read among it.
     """
@@ -71,4 +71,4 @@ def make_task(
             f"config.task.labels={AUTO} are read from the training examples, of which there are "
             "none here: list them"
         )
-    return of(options)(options, model, tokenizer, length, slots)
+    return of(options)(options, model, tokenizer, length, segments)

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from research.data.batch import Batch, Layout, Slot, assemble, pack
+from research.data.batch import Layout, Segment, pack
+from research.data.loader import Batches
 from research.draws import generator
 
 FEW = 50  # batches of a short epoch
@@ -16,22 +17,22 @@ def _order(seed: int, epoch: int, count: int) -> np.ndarray:
     return generator(seed, "examples", epoch).permutation(count)
 
 
-class TaskBatches:
+class TaskBatches(Batches):
     """Every example once an epoch, `examples` of them a batch, packed.
 
-    All slots of an example lie in one batch. The number of rows is one of a few, so that a step is
-    compiled for a few shapes only: what half of the first epoch's batches need, what nine of ten
+    All segments of an example lie in one batch. The number of rows is one of a few, so that a step
+    is compiled for a few shapes only: what half of the first epoch's batches need, what nine of ten
     need, what all of them need, and eighths more for later ones; in a short epoch, which is sooner
     read than compiled for, what all of them need. What is missing is filled with rows of weight 0.
 
     Args:
-        slots: for each example its slots.
+        segments: for each example its segments.
         row_multiple: what the number of rows must be a multiple of (mesh and micro-batches).
     """
 
     def __init__(
         self,
-        slots: Sequence[Sequence[Slot]],
+        segments: Sequence[Sequence[Segment]],
         layout: Layout,
         pad: int,
         examples: int,
@@ -39,7 +40,7 @@ class TaskBatches:
         shuffle: bool = True,
         row_multiple: int = 1,
     ):
-        self.slots, self.layout, self.pad = slots, layout, pad
+        self.segments, self.layout, self.pad = segments, layout, pad
         self.examples, self.seed, self.shuffle = examples, seed, shuffle
         needed = [len(self._packed(step)) for step in range(self.epoch_batches(0))]
         self.row_multiple = row_multiple
@@ -58,62 +59,47 @@ class TaskBatches:
         eighth = max(1, self.row_counts[-1] // 8)
         return self._round(-(-needed // eighth) * eighth)
 
-    def epoch_batches(self, epoch: int, most: int = 0) -> int:
-        """Batches of an epoch, at most `most` (0: all); the last one may have fewer examples."""
-        found = -(-len(self.slots) // self.examples)
-        return min(found, most) if most else found
-
-    def about_epoch_batches(self) -> int:
-        """Batches of an epoch, which are known."""
-        return self.epoch_batches(0)
-
-    def locate(self, step: int) -> tuple[int, int]:
-        """(epoch, batch within it) of a step counted from 0."""
-        return divmod(step, self.epoch_batches(0))
+    def about_epoch_batches(self):
+        """Exactly; the last one may have fewer examples."""
+        return -(-len(self.segments) // self.examples)
 
     def _order(self, epoch: int) -> np.ndarray:
         if not self.shuffle:
-            return np.arange(len(self.slots))
-        return _order(self.seed, epoch, len(self.slots))
+            return np.arange(len(self.segments))
+        return _order(self.seed, epoch, len(self.segments))
 
-    def _packed(self, step: int) -> list[list[Slot]]:
+    def _packed(self, step: int) -> list[list[Segment]]:
         epoch, index = self.locate(step)
         chosen = self._order(epoch)[index * self.examples : (index + 1) * self.examples]
         if self.layout.together:
-            items = [list(self.slots[example]) for example in chosen]
+            items = [list(self.segments[example]) for example in chosen]
         else:
-            items = [[slot] for example in chosen for slot in self.slots[example]]
+            items = [[segment] for example in chosen for segment in self.segments[example]]
         rows = pack(
             [sum(map(len, item)) for item in items],
             self.layout.length,
-            self.layout.slots,
+            self.layout.segments,
             counts=[len(item) for item in items],
         )
-        return [[slot for i in row for slot in items[i]] for row in rows]
+        return [[segment for i in row for segment in items[i]] for row in rows]
 
     @functools.lru_cache(maxsize=4)  # noqa: B019  (lives as long as the run)
-    def rows(self, step: int) -> list[list[Slot]]:
-        """The slots in the rows of the batch of a step, those of padding without any."""
+    def _rows(self, step: int) -> list[list[Segment]]:
+        """The segments in all rows of the batch of a step, those of padding without any."""
         rows = self._packed(step)
         return rows + [[]] * (self._row_count(len(rows)) - len(rows))
 
-    def batch_rows(self, step: int) -> int:
-        """Rows of the batch of a step."""
-        return len(self.rows(step))
+    def row_segments(self, step, start=0, end=None):
+        return self._rows(step)[start:end]
 
-    def batch(self, step: int, start: int = 0, end: int | None = None) -> Batch:
-        """Rows `start` to `end` of the batch of a step: the same whoever asks for them."""
-        rows = self.rows(step)
-        end = len(rows) if end is None else end
-        batch = assemble(rows[start:end], self.layout, self.pad)
-        batch["rows"] = np.arange(start, end, dtype=np.int32)
-        return batch
+    def batch_rows(self, step):
+        return len(self._rows(step))
 
     def fill(self) -> float:
         """Share of real tokens in the rows of the first epoch."""
         real = total = 0
         for step in range(self.epoch_batches(0)):
-            rows = self.rows(step)
+            rows = self._rows(step)
             real += sum(len(s) for row in rows for s in row)
             total += len(rows) * self.layout.length
         return real / total

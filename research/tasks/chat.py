@@ -1,6 +1,6 @@
 """Conversations of several turns: a causal model learns what the assistant says (or others).
 
-A slot is what begins a text (`Tokenizer.begin`) and the turns as `turns` writes them; the loss
+A segment is what begins a text (`Tokenizer.begin`) and the turns as `turns` writes them; the loss
 counts what the speakers of `roles` say, and the token that ends their turns. Loss, head and name
 are the causal language model's, so a pre-trained one goes on.
 """
@@ -18,6 +18,7 @@ from research.generation.decoding import DecodingConfig
 from research.objectives.objective import Example
 from research.tasks import turns
 from research.tasks.text_generation import Generation, in_windows
+from research.values import Count, Size
 
 NAME = "chat"
 
@@ -36,9 +37,9 @@ class ChatConfig:
     """
 
     roles: tuple[str, ...] = ("assistant",)
-    overlap: int = 64
-    max_new_tokens: int = 256
-    chunk: int = 128
+    overlap: Count = 64
+    max_new_tokens: Size = 256
+    chunk: Size = 128
     decoding: DecodingConfig = DecodingConfig()
 
 
@@ -80,7 +81,7 @@ class Chat(Generation):
                 return text.since(int(encoding.starts[-room]))
             messages = messages[:first] + messages[first + 1 :]
 
-    def slots(self, example, number, labelled):
+    def segments(self, example, number, labelled):
         text, spans = turns.write(self.form, _messages(example))
         encoding, start = self.tokenizer.encode(text), self._start()
         learnt = np.zeros(len(text) + 1, np.float32)

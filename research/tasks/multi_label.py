@@ -1,17 +1,17 @@
 """Any number of labels for a text or a pair of texts (topics, toxicity, …)."""
 
 import dataclasses
-from collections.abc import Sequence
-from typing import Literal
+from typing import Annotated, Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 
-from research.errors import UserError, nearest
+from research.errors import UserError
 from research.metrics import multi_label
-from research.objectives.objective import Example
-from research.tasks.pooled import Pooled, Pooling, text_of, text_slot
+from research.tasks.pooled import Pooled, Pooling, text_of
+from research.values import Fraction, Range
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,15 +20,15 @@ class MultiLabelConfig:
 
     Attributes:
       labels: in the order of the head's outputs.
-      pooling: what the head sees of a slot, as in a sequence classification.
+      pooling: what the head sees of a segment, as in a sequence classification.
       dropout: of what the head sees.
       threshold: probability from which on a label is predicted.
     """
 
     labels: tuple[str, ...] | Literal["auto"]
     pooling: Pooling = "auto"
-    dropout: float = 0.1
-    threshold: float = 0.5
+    dropout: Fraction = 0.1
+    threshold: Annotated[float, Range(0, 1, "()")] = 0.5
 
 
 class MultiLabel(Pooled):
@@ -38,50 +38,42 @@ class MultiLabel(Pooled):
     kind = "multi_label"
     forms = ((("text",), "its labels"), (("text_a", "text_b"), "the labels of the pair"))
     measures = ("loss", "label_accuracy")
+    scores = ("micro_f1", "macro_f1", "exact_match")
     metric = "micro_f1"
     Options = MultiLabelConfig
 
-    @classmethod
-    def score_names(cls, options):
-        return ("micro_f1", "macro_f1", "exact_match")
-
     def check(self):
-        labels, threshold = self.options.labels, self.options.threshold
+        labels = self.options.labels
         if not labels or len(set(labels)) != len(labels):
             raise UserError(f"config.task.labels={list(labels)} needs different ones")
-        if not 0.0 < threshold < 1.0:
-            raise UserError(f"config.task.threshold={threshold} must be in (0, 1)")
 
     @property
-    def _columns(self) -> tuple[str, ...]:
-        return tuple(f"label_{i}" for i in range(self.classes))
-
-    def extend_layout(self, layout):
-        return dataclasses.replace(layout, labels=self._columns)
+    def arrays(self):
+        return {"labels": tuple(f"label_{i}" for i in range(self.classes))}
 
     def weight(self, batch):
-        return jnp.sum(batch["slot_weights"]) * self.classes
+        return jnp.sum(batch["segment_weights"]) * self.classes
 
     def loss(self, params, model, hidden, batch, row_keys):
-        scores = self.scores(params, model, hidden, batch, row_keys)
-        gold = jnp.stack([batch[name] for name in self._columns], -1).astype(jnp.float32)
-        losses = jax.nn.softplus(scores) - gold * scores
-        total = jnp.sum(losses.sum(-1) * batch["slot_weights"])
+        scores = self.logits(params, model, hidden, batch, row_keys)
+        gold = jnp.stack([batch[name] for name in self.layout.labels], -1).astype(jnp.float32)
+        losses = optax.sigmoid_binary_cross_entropy(scores, gold)
+        total = jnp.sum(losses.sum(-1) * batch["segment_weights"])
         right = ((scores > 0) == (gold > 0)).astype(jnp.float32).sum(-1)
-        correct = jnp.sum(right * batch["slot_weights"])
+        correct = jnp.sum(right * batch["segment_weights"])
         return total, {"loss": total, "correct": correct, "count": self.weight(batch)}
 
     def outputs(self, params, model, hidden, batch):
-        return {"slot": {"probability": jax.nn.sigmoid(self.scores(params, model, hidden, batch))}}
+        return {
+            "segment": {"probability": jax.nn.sigmoid(self.logits(params, model, hidden, batch))}
+        }
 
-    def slots(self, example, number, labelled):
-        slot = text_slot(self.tokenizer, example, self.layout.length)
-        labels = self.options.labels
-        given = _known(example, labels) if labelled else set()
-        named = {c: int(n in given) for c, n in zip(self._columns, labels, strict=True)}
-        return [dataclasses.replace(slot, example=number, labels=named)]
+    def gold(self, example, labelled):
+        names = example["labels"] if labelled else ()
+        right = {self.label_index(example, name) for name in names}
+        return {"labels": {name: int(i in right) for i, name in enumerate(self.layout.labels)}}
 
-    def predict(self, example, slots, outputs):
+    def predict(self, example, segments, outputs):
         probability = np.asarray(outputs[0]["probability"], float)
         pairs = zip(self.options.labels, probability, strict=True)
         named = {n: round(float(p), 6) for n, p in pairs}
@@ -98,13 +90,3 @@ class MultiLabel(Pooled):
         shares = prediction["probabilities"]
         named = ", ".join(f"{name} ({shares[name]:.0%})" for name in prediction["labels"])
         return f"{text_of(example)} → {named or 'no label'}"
-
-
-def _known(example: Example, labels: Sequence[str]) -> set[str]:
-    for name in example["labels"]:
-        if name not in labels:
-            raise UserError(
-                f"example {example['id']!r}: label {name!r} is not one of config.task.labels"
-                f"{nearest(name, labels)}"
-            )
-    return set(example["labels"])

@@ -1,7 +1,7 @@
 """Which of several texts goes with a text (SWAG, commonsense questions, …).
 
-Each choice is a slot of its own, [CLS] text [SEP] choice [SEP], with one score; the choices of an
-example share a row, and the softmax goes over them (Zellers et al. 2018, arXiv:1808.05326).
+Each choice is a segment of its own, [CLS] text [SEP] choice [SEP], with one score; the choices of
+an example share a row, and the softmax goes over them (Zellers et al. 2018, arXiv:1808.05326).
 """
 
 import dataclasses
@@ -9,13 +9,15 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 import numpy as np
+import scipy.special
 
 from research.data.batch import framed
 from research.errors import UserError, nearest
 from research.metrics.counts import ratio
 from research.models.attention import MASKED
-from research.objectives.objective import Example
+from research.objectives.objective import Example, sums
 from research.tasks.pooled import Pooled, Pooling
+from research.values import Fraction
 
 SPECIALS = 3
 
@@ -27,13 +29,13 @@ class MultipleChoiceConfig:
     Attributes:
       choices: how many an example has at most; a row has room for all of them, so each gets
         config.data.length / choices tokens.
-      pooling: what the head sees of a slot, as in a sequence classification.
+      pooling: what the head sees of a segment, as in a sequence classification.
       dropout: of what the head sees.
     """
 
     choices: int
     pooling: Pooling = "auto"
-    dropout: float = 0.1
+    dropout: Fraction = 0.1
 
 
 class MultipleChoice(Pooled):
@@ -43,47 +45,40 @@ class MultipleChoice(Pooled):
     kind = "multiple_choice"
     forms = ((("text", "choices"), "the choice that fits the text"),)
     measures = ("loss", "label_accuracy")
+    arrays = {"labels": ("is_right",), "together": True}
+    scores = ("accuracy",)
     metric = "accuracy"
     classes = 1
     head_name = name
     Options = MultipleChoiceConfig
 
-    @classmethod
-    def score_names(cls, options):
-        return ("accuracy",)
-
     def check(self):
         choices, length = self.options.choices, self.layout.length
-        if choices < 2 or choices > self.layout.slots or length // choices < 2 * SPECIALS:
+        if choices < 2 or choices > self.layout.segments or length // choices < 2 * SPECIALS:
             raise UserError(
-                f"config.task.choices={choices} must be from 2 to config.data.slots="
-                f"{self.layout.slots}, and config.data.length={length} at least {2 * SPECIALS} "
+                f"config.task.choices={choices} must be from 2 to config.data.segments="
+                f"{self.layout.segments}, and config.data.length={length} at least {2 * SPECIALS} "
                 "tokens for each"
             )
 
-    def extend_layout(self, layout):
-        return dataclasses.replace(layout, labels=("is_right",), together=True)
-
     def _right(self, batch):
-        return batch["is_right"] * batch["slot_weights"]
+        return batch["is_right"] * batch["segment_weights"]
 
     def weight(self, batch):
         return jnp.sum(self._right(batch))
 
     def loss(self, params, model, hidden, batch, row_keys):
-        scores = self.scores(params, model, hidden, batch, row_keys)[..., 0]
+        scores = self.logits(params, model, hidden, batch, row_keys)[..., 0]
         example, right = batch["example"], self._right(batch)
         rivals = (example[:, :, None] == example[:, None, :]) & (example[:, None, :] >= 0)
         others = jnp.where(rivals, scores[:, None, :], MASKED)  # [R, S, S]
         nll = jax.nn.logsumexp(others, -1) - scores
-        best = (scores >= jnp.max(others, -1)).astype(jnp.float32)
-        total = jnp.sum(jnp.where(right > 0, nll, 0.0) * right)
-        return total, {"loss": total, "correct": jnp.sum(best * right), "count": self.weight(batch)}
+        return sums(jnp.where(right > 0, nll, 0.0), scores >= jnp.max(others, -1), right)
 
     def outputs(self, params, model, hidden, batch):
-        return {"slot": {"score": self.scores(params, model, hidden, batch)[..., 0]}}
+        return {"segment": {"score": self.logits(params, model, hidden, batch)[..., 0]}}
 
-    def slots(self, example, number, labelled):
+    def segments(self, example, number, labelled):
         most, choices = self.options.choices, example["choices"]
         if not 2 <= len(choices) <= most:
             raise UserError(
@@ -92,17 +87,16 @@ class MultipleChoice(Pooled):
             )
         gold = _gold(example) if labelled else -1
         text, room = self.tokenizer.encode(example["text"]).ids, self.layout.length // most
-        slots = []
+        segments = []
         for i, choice in enumerate(choices):
-            slot = framed(self.tokenizer, [text, self.tokenizer.encode(choice).ids], room)
+            segment = framed(self.tokenizer, [text, self.tokenizer.encode(choice).ids], room)
             labels = {"is_right": int(i == gold)}
-            slots.append(dataclasses.replace(slot, example=number, labels=labels))
-        return slots
+            segments.append(dataclasses.replace(segment, example=number, labels=labels))
+        return segments
 
-    def predict(self, example, slots, outputs):
+    def predict(self, example, segments, outputs):
         values = np.array([float(o["score"]) for o in outputs])
-        shares = np.exp(values - values.max())
-        shares = [round(float(p), 6) for p in shares / shares.sum()]
+        shares = [round(float(p), 6) for p in scipy.special.softmax(values)]
         best = int(np.argmax(values))
         return {"choice": best, "text": example["choices"][best], "probabilities": shares}
 

@@ -1,8 +1,9 @@
-"""Tasks that read one vector of each slot: what sequence classification and its kin share.
+"""Tasks that read one vector of each segment: what sequence classification and its kin share.
 
-Axes: R rows, L positions of a row, S slots of a row, C outputs of the head, D width.
+Axes: R rows, L positions of a row, S segments of a row, C outputs of the head, D width.
 """
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -10,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from research.data.batch import Slot, framed
+from research.data.batch import Segment, framed
 from research.data.tokenizer import Tokenizer
 from research.errors import UserError
 from research.models import dropout, heads, transformer
@@ -24,14 +25,14 @@ Pooling = Literal["auto", "pooler", "first", "mean", "last"]
 def pooled(
     params: Any, model: ModelConfig, hidden: Float[Array, "R L D"], batch: Mapping, pooling: str
 ) -> Float[Array, "R S D"]:
-    """One vector for each slot."""
+    """One vector for each segment."""
     pooling = chosen(pooling, model)
     if pooling == "pooler":
         return transformer.pool(params["backbone"], model, hidden, batch["first"])
     if pooling in ("first", "last"):
         return transformer.gather(hidden, batch[pooling])
     count = batch["first"].shape[1]
-    member = jax.nn.one_hot(batch["slots"] - 1, count, dtype=hidden.dtype)  # [R, L, S]
+    member = jax.nn.one_hot(batch["segments"] - 1, count, dtype=hidden.dtype)  # [R, L, S]
     sums = jnp.einsum("rld,rls->rsd", hidden, member)
     return sums / jnp.maximum(member.sum(1)[..., None], 1)
 
@@ -41,8 +42,8 @@ def chosen(pooling: Pooling, model: ModelConfig) -> Pooling:
     return ("pooler" if model.pooler else "first") if pooling == "auto" else pooling
 
 
-def text_slot(tokenizer: Tokenizer, example: Example, length: int) -> Slot:
-    """The slot of an example's text, or of its pair of texts."""
+def text_segment(tokenizer: Tokenizer, example: Example, length: int) -> Segment:
+    """The segment of an example's text, or of its pair of texts."""
     names = ("text",) if "text" in example else ("text_a", "text_b")
     return framed(tokenizer, [tokenizer.encode(example[n]).ids for n in names], length)
 
@@ -53,7 +54,7 @@ def text_of(example: Example) -> str:
 
 
 class Pooled(Task):
-    """A head with `classes` outputs on one vector of each slot. Options have `pooling`, and
+    """A head with `classes` outputs on one vector of each segment. Options have `pooling`, and
     `dropout` before the head."""
 
     kind = "classification"
@@ -86,7 +87,7 @@ class Pooled(Task):
             )
         return heads.Classifier(model, self.classes, bias=pooling != "last")
 
-    def scores(
+    def logits(
         self,
         params: Any,
         model: ModelConfig,
@@ -99,7 +100,12 @@ class Pooled(Task):
         if row_keys is not None:
             keys = dropout.keys(row_keys, dropout.HEAD)
             x = dropout.rows(x, self.options.dropout, keys)
-        return self.head(model).apply({"params": params["heads"][self.head_name]}, x)
+        return self.head_of(params, model, x)
 
-    def weight(self, batch):
-        return jnp.sum(batch["slot_weights"])
+    def segments(self, example, number, labelled):
+        segment = text_segment(self.tokenizer, example, self.layout.length)
+        return [dataclasses.replace(segment, example=number, **self.gold(example, labelled))]
+
+    def gold(self, example: Example, labelled: bool) -> dict[str, Any]:
+        """`labels` or `values` of an example's one segment; without a label any."""
+        raise NotImplementedError

@@ -8,7 +8,8 @@ import jax.numpy as jnp
 from research.errors import UserError
 from research.metrics import regression
 from research.objectives.objective import Example
-from research.tasks.pooled import Pooled, Pooling, text_of, text_slot
+from research.tasks.pooled import Pooled, Pooling, text_of
+from research.values import Fraction
 
 
 @dataclasses.dataclass(frozen=True)
@@ -16,12 +17,12 @@ class RegressionConfig:
     """A number for a text or a pair of texts.
 
     Attributes:
-      pooling: what the head sees of a slot, as in a sequence classification.
+      pooling: what the head sees of a segment, as in a sequence classification.
       dropout: of what the head sees.
     """
 
     pooling: Pooling = "auto"
-    dropout: float = 0.1
+    dropout: Fraction = 0.1
 
 
 class Regression(Pooled):
@@ -30,31 +31,24 @@ class Regression(Pooled):
 
     name = "regression"
     measures = ("loss",)
+    arrays = {"values": ("value",)}
+    scores = ("pearson", "spearman", "correlation", "mean_squared_error")
     metric = "correlation"
     classes = 1
     Options = RegressionConfig
 
-    @classmethod
-    def score_names(cls, options):
-        return ("pearson", "spearman", "correlation", "mean_squared_error")
-
-    def extend_layout(self, layout):
-        return dataclasses.replace(layout, values=("value",))
-
     def loss(self, params, model, hidden, batch, row_keys):
-        values = self.scores(params, model, hidden, batch, row_keys)[..., 0]
-        total = jnp.sum(jnp.square(values - batch["value"]) * batch["slot_weights"])
+        values = self.logits(params, model, hidden, batch, row_keys)[..., 0]
+        total = jnp.sum(jnp.square(values - batch["value"]) * batch["segment_weights"])
         return total, {"loss": total, "count": self.weight(batch)}
 
     def outputs(self, params, model, hidden, batch):
-        return {"slot": {"value": self.scores(params, model, hidden, batch)[..., 0]}}
+        return {"segment": {"value": self.logits(params, model, hidden, batch)[..., 0]}}
 
-    def slots(self, example, number, labelled):
-        slot = text_slot(self.tokenizer, example, self.layout.length)
-        value = _value(example) if labelled else 0.0
-        return [dataclasses.replace(slot, example=number, values={"value": value})]
+    def gold(self, example, labelled):
+        return {"values": {"value": _value(example) if labelled else 0.0}}
 
-    def predict(self, example, slots, outputs):
+    def predict(self, example, segments, outputs):
         return {"value": round(float(outputs[0]["value"]), 6)}
 
     def counts(self, example, prediction):

@@ -6,10 +6,12 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 
-from research.errors import UserError, nearest
+from research.errors import UserError
 from research.metrics import classification
-from research.tasks.pooled import Pooled, Pooling, text_of, text_slot
+from research.tasks.pooled import Pooled, Pooling, text_of
+from research.values import Fraction, Positive
 
 NAME = "sequence_classification"
 
@@ -20,10 +22,10 @@ class SequenceClassificationConfig:
 
     Attributes:
       labels: in the order of the head's outputs.
-      pooling: what the head sees of a slot: "pooler" is BERT's ([CLS] through the pooler), "first"
-        that token as it is, "auto" the one that fits the backbone, "mean" the mean over the slot's
-        tokens, "last" its last token (the choice for a causal backbone, which the attention then
-        is too; the head has no bias then, as GPT-2's and Llama's).
+      pooling: what the head sees of a segment: "pooler" is BERT's ([CLS] through the pooler),
+        "first" that token as it is, "auto" the one that fits the backbone, "mean" the mean over the
+        segment's tokens, "last" its last token (the choice for a causal backbone, which the
+        attention then is too; the head has no bias then, as GPT-2's and Llama's).
       dropout: of what the head sees.
       class_weights: one for each label: what an example of it counts in the loss; (): 1 for all.
       label_smoothing: share of the target that goes to all labels alike.
@@ -33,9 +35,9 @@ class SequenceClassificationConfig:
 
     labels: tuple[str, ...] | Literal["auto"]
     pooling: Pooling = "auto"
-    dropout: float = 0.1
-    class_weights: tuple[float, ...] = ()
-    label_smoothing: float = 0.0
+    dropout: Fraction = 0.1
+    class_weights: tuple[Positive, ...] = ()
+    label_smoothing: Fraction = 0.0
     metric: Literal["macro_recall", "macro_f1", "accuracy", "f1", "matthews"] = "macro_recall"
 
 
@@ -44,6 +46,7 @@ class SequenceClassification(Pooled):
 
     name = NAME
     measures = ("loss", "label_accuracy")
+    arrays = {"labels": ("label",)}
     Options = SequenceClassificationConfig
 
     @property
@@ -56,41 +59,34 @@ class SequenceClassification(Pooled):
         return ("accuracy", "macro_f1", "macro_recall", *of_two)
 
     def check(self):
-        labels, weights = self.options.labels, self.options.class_weights
-        smoothing, metric = self.options.label_smoothing, self.options.metric
+        labels, metric = self.options.labels, self.options.metric
+        weights = self.options.class_weights
         if len(labels) < 2 or len(set(labels)) != len(labels):
             raise UserError(f"config.task.labels={list(labels)} needs two or more different ones")
-        if weights and (len(weights) != len(labels) or min(weights) <= 0):
+        if weights and len(weights) != len(labels):
             raise UserError(
-                f"config.task.class_weights={list(weights)} must be one number above 0 for each of "
+                f"config.task.class_weights={list(weights)} must be one number for each of "
                 f"the {len(labels)} labels"
             )
-        if not 0.0 <= smoothing < 1.0:
-            raise UserError(f"config.task.label_smoothing={smoothing} must be in [0, 1)")
         if metric in ("f1", "matthews") and len(labels) != 2:
             raise UserError(f"config.task.metric={metric!r} is for two labels, not {len(labels)}")
-
-    def extend_layout(self, layout):
-        return dataclasses.replace(layout, labels=("label",))
 
     @property
     def _class_weights(self):
         return jnp.asarray(self.options.class_weights or [1.0] * self.classes, jnp.float32)
 
     def weight(self, batch):
-        return jnp.sum(self._class_weights[batch["label"]] * batch["slot_weights"])
+        return jnp.sum(self._class_weights[batch["label"]] * batch["segment_weights"])
 
     def loss(self, params, model, hidden, batch, row_keys):
-        scores = self.scores(params, model, hidden, batch, row_keys)
-        logp = jax.nn.log_softmax(scores)
+        scores = self.logits(params, model, hidden, batch, row_keys)
         gold = jax.nn.one_hot(batch["label"], self.classes)
-        share = self.options.label_smoothing
-        target = (1 - share) * gold + share / self.classes
-        losses = -jnp.sum(self._class_weights * target * logp, -1) * batch["slot_weights"]
+        target = self._class_weights * optax.smooth_labels(gold, self.options.label_smoothing)
+        losses = -jnp.sum(target * jax.nn.log_softmax(scores), -1) * batch["segment_weights"]
         correct = (jnp.argmax(scores, -1) == batch["label"]).astype(jnp.float32)
         total = jnp.sum(losses)
-        seen = jnp.sum(batch["slot_weights"])
-        counts = {"correct": jnp.sum(correct * batch["slot_weights"]), "examples": seen}
+        seen = jnp.sum(batch["segment_weights"])
+        counts = {"correct": jnp.sum(correct * batch["segment_weights"]), "examples": seen}
         return total, {"loss": total, "count": self.weight(batch)} | counts
 
     def metrics(self, counts):
@@ -101,21 +97,15 @@ class SequenceClassification(Pooled):
         }
 
     def outputs(self, params, model, hidden, batch):
-        return {"slot": {"probability": jax.nn.softmax(self.scores(params, model, hidden, batch))}}
+        return {
+            "segment": {"probability": jax.nn.softmax(self.logits(params, model, hidden, batch))}
+        }
 
-    def slots(self, example, number, labelled):
-        slot = text_slot(self.tokenizer, example, self.layout.length)
-        label, labels = 0, self.options.labels
-        if labelled:
-            if example["label"] not in labels:
-                raise UserError(
-                    f"example {example['id']!r}: label {example['label']!r} is not one of "
-                    f"config.task.labels{nearest(example['label'], labels)}"
-                )
-            label = labels.index(example["label"])
-        return [dataclasses.replace(slot, example=number, labels={"label": label})]
+    def gold(self, example, labelled):
+        label = self.label_index(example, example["label"]) if labelled else 0
+        return {"labels": {"label": label}}
 
-    def predict(self, example, slots, outputs):
+    def predict(self, example, segments, outputs):
         probability, labels = outputs[0]["probability"], self.options.labels
         named = {n: round(float(p), 6) for n, p in zip(labels, probability, strict=True)}
         return {"label": labels[int(np.argmax(probability))], "probabilities": named}

@@ -4,7 +4,7 @@ An answer's score is the logit of its first token as the start plus that of its 
 is read in the one window in which its first token has most context. No answer has the score of
 [CLS], the lowest of all windows (`write_predictions` in BERT's run_squad.py).
 
-Axes: R rows, S slots of a row, L positions of a row.
+Axes: R rows, S segments of a row, L positions of a row.
 """
 
 import dataclasses
@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
+from scipy.special import logsumexp
 
 from research.data.batch import framed
 from research.data.encoding import Encoding
@@ -21,9 +22,10 @@ from research.errors import UserError
 from research.metrics import answers
 from research.models import heads
 from research.models.attention import MASKED
-from research.objectives.objective import Example, Prediction
+from research.objectives.objective import Example, Prediction, sums
 from research.tasks.task import Task
 from research.tasks.windows import most_context, windows
+from research.values import Size
 
 NAME = "span_qa"
 BEST = 5  # answers in a prediction
@@ -50,18 +52,18 @@ class SpanQAConfig:
         best one; `evaluate` says which threshold would be best.
     """
 
-    stride: int = 64
-    max_question: int = 24
-    max_answer: int = 48
+    stride: Size = 64
+    max_question: Size = 24
+    max_answer: Size = 48
     unanswerable: bool = False
     null_threshold: float = 0.0
 
 
-def slot_log_probabilities(
-    scores: Float[Array, "R L 2"], slots: Int[Array, "R L"], count: int
+def segment_log_probabilities(
+    scores: Float[Array, "R L 2"], segments: Int[Array, "R L"], count: int
 ) -> Float[Array, "R S L 2"]:
-    """For each of `count` slots the log-probabilities of start and end over its own positions."""
-    member = slots[:, None, :] == jnp.arange(1, count + 1)[None, :, None]
+    """Of each of `count` segments the log-probabilities of start and end over its own positions."""
+    member = segments[:, None, :] == jnp.arange(1, count + 1)[None, :, None]
     return jax.nn.log_softmax(jnp.where(member[..., None], scores[:, None], MASKED), axis=2)
 
 
@@ -73,6 +75,7 @@ class SpanQA(Task):
     kind = "question"
     forms = ((("question", "context"), "the answer"),)
     measures = ("loss", "window_accuracy")
+    arrays = {"labels": ("start", "end")}
     metric = "f1"
     Options = SpanQAConfig
 
@@ -86,21 +89,17 @@ class SpanQA(Task):
         threshold that nothing would be compared with."""
         options, length = self.options, self.layout.length
         room = self._room
-        if not 0 < options.stride < room or options.max_question < 1 or options.max_answer < 1:
+        if options.stride >= room:
             raise UserError(
                 f"config.task.stride={options.stride}: rows of config.data.length={length} have "
                 f"room for {room} tokens of question and context; stride must be from 1 to "
-                f"{room - 1}, max_question={options.max_question} and "
-                f"max_answer={options.max_answer} at least 1"
+                f"{room - 1}"
             )
         if options.null_threshold and not options.unanswerable:
             raise UserError(
                 f"config.task.null_threshold={options.null_threshold} says when no answer is "
                 "predicted, which happens only with config.task.unanswerable=true"
             )
-
-    def extend_layout(self, layout):
-        return dataclasses.replace(layout, labels=("start", "end"))
 
     @property
     def _room(self) -> int:
@@ -110,24 +109,15 @@ class SpanQA(Task):
     def head(self, model):
         return heads.Classifier(model, classes=2)
 
-    def _logits(self, params, model, hidden):
-        return self.head(model).apply({"params": params["heads"][NAME]}, hidden)
-
-    def weight(self, batch):
-        return jnp.sum(batch["slot_weights"])
-
     def loss(self, params, model, hidden, batch, row_keys):
-        weights, scores = batch["slot_weights"], self._logits(params, model, hidden)
-        logp = slot_log_probabilities(scores, batch["slots"], weights.shape[1])
+        weights, scores = batch["segment_weights"], self.head_of(params, model, hidden)
+        logp = segment_log_probabilities(scores, batch["segments"], weights.shape[1])
         gold = jnp.stack([batch["start"], batch["end"]], axis=-1)  # [R, S, 2]
         picked = jnp.take_along_axis(logp, gold[:, :, None], axis=2)[:, :, 0]
-        total = -jnp.sum(picked.mean(-1) * weights)
-        right = jnp.all(jnp.argmax(logp, axis=2) == gold, axis=-1).astype(jnp.float32)
-        correct = jnp.sum(right * weights)
-        return total, {"loss": total, "correct": correct, "count": self.weight(batch)}
+        return sums(-picked.mean(-1), jnp.all(jnp.argmax(logp, axis=2) == gold, axis=-1), weights)
 
     def outputs(self, params, model, hidden, batch):
-        scores = self._logits(params, model, hidden)
+        scores = self.head_of(params, model, hidden)
         return {"token": {"start": scores[..., 0], "end": scores[..., 1]}}
 
     def _cut(self, example: Example) -> tuple[np.ndarray, Encoding, list[tuple[int, int]]]:
@@ -144,27 +134,29 @@ class SpanQA(Task):
         ids = self.tokenizer.frame(2).ids
         return len(question) + len(ids[0]) + len(ids[1])
 
-    def slots(self, example, number, labelled):
+    def segments(self, example, number, labelled):
         question, context, spans = self._cut(example)
         gold = _gold(example, context, self.options.unanswerable) if labelled else None
-        slots = []
+        segments = []
         for start, end in spans:
             parts = [question, context.ids[start:end]]
-            slot = framed(self.tokenizer, parts, self.layout.length)
+            segment = framed(self.tokenizer, parts, self.layout.length)
             labels = {"start": 0, "end": 0}
             if gold and start <= gold[0] and gold[1] < end:
                 shift = self._first_of_context(question) - start
                 labels = {"start": gold[0] + shift, "end": gold[1] + shift}
             weight = float(labelled)
-            slots.append(dataclasses.replace(slot, example=number, weight=weight, labels=labels))
-        return slots
+            segments.append(
+                dataclasses.replace(segment, example=number, weight=weight, labels=labels)
+            )
+        return segments
 
-    def predict(self, example, slots, outputs):
+    def predict(self, example, segments, outputs):
         options = self.options
         question, context, spans = self._cut(example)
         owner = most_context(len(context.ids), spans)
         before = self._first_of_context(question)
-        found: list[Span] = []
+        candidates: list[Span] = []
         null = np.inf
         mass = []
         for w, ((start, end), logits) in enumerate(zip(spans, outputs, strict=True)):
@@ -174,10 +166,10 @@ class SpanQA(Task):
             own = owner[start:end] == w
             scores = span_scores(first[inside], last[inside], own, options.max_answer)
             mass.append(scores.ravel())
-            found += [(s, start + i, start + j) for s, i, j in best_spans(scores, CANDIDATES)]
-        every = np.concatenate([*mass, [null] if options.unanswerable else []])
-        ranked = _texts(example["context"], context, sorted(found, key=lambda span: -span[0]))
-        return _prediction(options, ranked, null, _log_sum(every))
+            candidates += [(s, start + i, start + j) for s, i, j in best_spans(scores, CANDIDATES)]
+        every = np.concatenate([*mass, [null] if options.unanswerable else [], [-np.inf]])
+        ranked = _texts(example["context"], context, sorted(candidates, key=lambda span: -span[0]))
+        return _prediction(options, ranked, null, float(logsumexp(every)))
 
     def counts(self, example, prediction):
         golds, said = example["answers"]["text"], prediction["answer"]
@@ -218,18 +210,18 @@ def best_spans(scores: np.ndarray, count: int) -> list[Span]:
 
 def _texts(raw: str, context: Encoding, spans: Sequence[Span]) -> list[Answer]:
     """The BEST first spans with different texts, as (score, text, first character)."""
-    found: dict[str, Answer] = {}
+    answers_by_text: dict[str, Answer] = {}
     for score, i, j in spans:
         begin = int(context.starts[i])
         text = raw[begin : int(context.ends[j])]
         # A byte-level token may hold the blank before its word, or be nothing but a blank.
         begin += len(text) - len(text.lstrip())
         text = text.strip()
-        if text and text not in found:
-            found[text] = (score, text, begin)
-        if len(found) == BEST:
+        if text and text not in answers_by_text:
+            answers_by_text[text] = (score, text, begin)
+        if len(answers_by_text) == BEST:
             break
-    return list(found.values())
+    return list(answers_by_text.values())
 
 
 def _prediction(
@@ -259,14 +251,8 @@ def _prediction(
         difference = {"null_score_difference": ahead}
         if ahead > config.null_threshold:
             said = next(a for a in listed if not a["text"])
-    found = {"answer": said["text"]} | {n: said[n] for n in ("start", "probability")}
-    return found | {"answers": listed[:BEST]} | difference
-
-
-def _log_sum(scores: np.ndarray) -> float:
-    """log Σ exp(score); -inf for none."""
-    top = scores.max(initial=-np.inf)
-    return float(top + np.log(np.exp(scores - top).sum())) if top > -np.inf else -np.inf
+    prediction = {"answer": said["text"]} | {n: said[n] for n in ("start", "probability")}
+    return prediction | {"answers": listed[:BEST]} | difference
 
 
 def _gold(example: Example, context: Encoding, unanswerable: bool) -> tuple[int, int] | None:
@@ -283,8 +269,8 @@ def _gold(example: Example, context: Encoding, unanswerable: bool) -> tuple[int,
             )
         return None
     if starts[0] is None:
-        found = example["context"].count(texts[0])
-        where = f"stands there {found} times" if found else "does not stand there"
+        times = example["context"].count(texts[0])
+        where = f"stands there {times} times" if times else "does not stand there"
         raise UserError(
             f"example {example['id']!r}: where in the context its answer {texts[0]!r} begins is "
             f"not told, and it {where}; give answers as "

@@ -1,10 +1,8 @@
 """Text that goes on from a prompt: the rest of a story, an answer in words (Radford et al. 2018).
 
-A slot is what begins a text (`Tokenizer.begin`), prompt, completion; the loss counts the completion
-and the end-of-text token that closes it. It is the causal language model's loss, head and name, so
-a pre-trained one goes on.
-
-Axes: R rows, L positions of a row, D width, V rows of the output table.
+A segment is what begins a text (`Tokenizer.begin`), prompt, completion; the loss counts the
+completion and the end-of-text token that closes it. It is the causal language model's loss, head
+and name, so a pre-trained one goes on.
 """
 
 import dataclasses
@@ -14,12 +12,10 @@ import string
 from collections.abc import Iterable
 from typing import Literal
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Float, Int
 
-from research.data.batch import Slot
+from research.data.batch import Segment
 from research.data.encoding import bytes_of
 from research.data.tokenizer import Tokenizer
 from research.errors import UserError, nearest
@@ -32,6 +28,7 @@ from research.objectives.causal_lm import NextToken
 from research.objectives.objective import Example
 from research.tasks.task import Task
 from research.tasks.windows import windows
+from research.values import Count, Size
 
 NAME = "text_generation"
 # What a prompt may name, and what only a completion may.
@@ -71,11 +68,11 @@ class TextGenerationConfig:
     kind: Literal["story", "question"]
     prompt: str
     completion: str
-    opening_words: int = 40
-    overlap: int = 64
-    max_new_tokens: int = 64
+    opening_words: Count = 40
+    overlap: Count = 64
+    max_new_tokens: Size = 64
     prefix: bool = False
-    chunk: int = 128
+    chunk: Size = 128
     decoding: DecodingConfig = DecodingConfig()
 
 
@@ -88,32 +85,14 @@ def split_opening(text: str, words: int) -> tuple[str, str]:
 
 def fields(example: Example, config: TextGenerationConfig) -> dict[str, str]:
     """What the templates may name. The answer is missing where the example does not tell it."""
-    found = {"id": str(example.get("id", "")), "title": example.get("title", "")}
+    named = {"id": str(example.get("id", "")), "title": example.get("title", "")}
     if config.kind == "story":
         opening, rest = split_opening(example["text"], config.opening_words)
-        return found | {"opening": opening, "rest": rest}
-    found |= {"context": example["context"], "question": example["question"]}
+        return named | {"opening": opening, "rest": rest}
+    named |= {"context": example["context"], "question": example["question"]}
     if "answers" in example:
-        found["answer"] = (example["answers"]["text"] or [""])[0]
-    return found
-
-
-def token_losses(
-    features: Float[Array, "R L D"],
-    table: Float[Array, "V D"],
-    targets: Int[Array, "R L"],
-    vocab_size: int,
-    chunk: int,
-) -> Float[Array, "R L"]:
-    """Cross-entropy of each position in nats, at most `chunk` positions of a row at a time."""
-
-    def one(part: tuple[Array, Array]) -> Array:
-        logits = heads.vocabulary_logits(part[0], table, None, vocab_size)
-        picked = jnp.take_along_axis(logits, part[1][..., None], axis=-1)[..., 0]
-        return jax.nn.logsumexp(logits, axis=-1) - picked
-
-    parts = (vocabulary.in_chunks(features, chunk), vocabulary.in_chunks(targets, chunk))
-    return jnp.moveaxis(jax.lax.map(one, parts), 0, 2).reshape(targets.shape)
+        named["answer"] = (example["answers"]["text"] or [""])[0]
+    return named
 
 
 def _behind(
@@ -138,13 +117,10 @@ class Generation(NextToken, Task):
     """A causal language model's loss on what is learnt of a text; losses by position are its
     outputs, so that what is not generated is measured by its perplexity."""
 
+    scores = ("loss", "perplexity", "bits_per_byte")
     metric = "perplexity"
     higher_is_better = False
     generates = True
-
-    @property
-    def chunk(self):
-        return self.options.chunk
 
     @property
     def max_new_tokens(self):
@@ -154,17 +130,10 @@ class Generation(NextToken, Task):
     def decoding(self):
         return self.options.decoding
 
-    @classmethod
-    def score_names(cls, options):
-        return ("loss", "perplexity", "bits_per_byte")
-
-    def extend_layout(self, layout):
-        return dataclasses.replace(layout, targets=True, bytes=True)
-
     def outputs(self, params, model, hidden, batch):
         table = heads.output_table(params, model, self.head_name)
-        at = (batch["targets"], model.vocab_size, self.chunk)
-        return {"token": {"loss": token_losses(hidden, table, *at)}}
+        at = (batch["targets"], model.vocab_size, self.options.chunk)
+        return {"token": {"loss": vocabulary.token_losses(hidden, table, *at)}}
 
     def _start(self) -> tuple[int, ...]:
         return self.tokenizer.begin("it begins every text")
@@ -172,29 +141,25 @@ class Generation(NextToken, Task):
     def _check_sizes(self) -> None:
         """Raises UserError for overlap, max_new_tokens, chunk or decoding that cannot be."""
         options, length = self.options, self.layout.length
-        if not 0 <= options.overlap < length:
+        if options.overlap >= length:
             raise UserError(
-                f"config.task.overlap={options.overlap} must be at least 0 and below "
-                f"config.data.length={length}"
+                f"config.task.overlap={options.overlap} must be below config.data.length={length}"
             )
         if options.max_new_tokens > length - 1 - len(self._start()):
             raise UserError(
                 f"config.task.max_new_tokens={options.max_new_tokens} leaves no room for a prompt "
                 f"in rows of config.data.length={length}"
             )
-        for key in ("max_new_tokens", "chunk"):
-            if getattr(options, key) < 1:
-                raise UserError(f"config.task.{key}={getattr(options, key)} must be at least 1")
-        decoding.check(options.decoding)
+        decoding.check(options.decoding, "config.task.decoding")
 
-    def predict(self, example, slots, outputs):
+    def predict(self, example, segments, outputs):
         """Loss in nats, tokens and bytes of what is learnt of an example; {} where nothing is."""
         sums = {"loss": 0.0, "tokens": 0.0, "bytes": 0.0}
-        for slot, read in zip(slots, outputs, strict=True):
-            weights = slot.target_weights.astype(np.float64)
+        for segment, read in zip(segments, outputs, strict=True):
+            weights = segment.target_weights.astype(np.float64)
             sums["loss"] += float(weights @ read["loss"])
             sums["tokens"] += float(weights.sum())
-            sums["bytes"] += float(weights @ slot.target_bytes)
+            sums["bytes"] += float(weights @ segment.target_bytes)
         return sums if sums["tokens"] else {}
 
     def counts(self, example, prediction):
@@ -262,15 +227,14 @@ class TextGeneration(Generation):
         self.tokenizer.require("eos", "it ends every text")
         self._check_sizes()
         options = self.options
-        if options.opening_words < 0:
-            raise UserError(f"config.task.opening_words={options.opening_words} must be at least 0")
         allowed = PROMPT_FIELDS[options.kind]
         _check_template("prompt", options.prompt, allowed, options.kind)
         allowed = (*allowed, *COMPLETION_FIELDS[options.kind])
         _check_template("completion", options.completion, allowed, options.kind)
 
-    def extend_layout(self, layout):
-        return dataclasses.replace(super().extend_layout(layout), prefix=self.options.prefix)
+    @property
+    def arrays(self):
+        return super().arrays | {"prefix": self.options.prefix}
 
     def prompt(self, example):
         text = self.options.prompt.format(**fields(example, self.options))
@@ -279,7 +243,7 @@ class TextGeneration(Generation):
             text = text[max(1, int(encoding.starts[-room])) :]
         return text
 
-    def slots(self, example, number, labelled):
+    def segments(self, example, number, labelled):
         options, tokenizer, length = self.options, self.tokenizer, self.layout.length
         known, start = fields(example, options), self._start()
         asking = options.prompt.format(**known)
@@ -324,22 +288,22 @@ def in_windows(
     number: int,
     labelled: bool,
     prefix: int = 0,
-) -> list[Slot]:
-    """The slots of one text: windows of at most `length` tokens, in each of which the token after
-    each one is predicted.
+) -> list[Segment]:
+    """The segments of one text: windows of at most `length` tokens, in each of which the token
+    after each one is predicted.
 
     Args:
         weights, sizes: of the tokens from the second one on: how much each counts, its bytes.
         overlap: tokens that a window shares with the one before it, which predicts them.
         number, labelled, prefix: of the example; prefix counts tokens of the text.
     """
-    slots, done = [], 0
+    segments, done = [], 0
     for first, last in windows(len(weights), length, length - overlap):
         here = weights[first:last].copy()
         here[: max(0, done - first)] = 0.0
         done = last
-        slots.append(
-            Slot(
+        segments.append(
+            Segment(
                 text[first:last],
                 np.zeros(last - first, np.int32),
                 example=number,
@@ -350,7 +314,7 @@ def in_windows(
                 prefix=max(0, prefix - first),
             )
         )
-    return slots
+    return segments
 
 
 def _check_template(key: str, template: str, allowed: Iterable[str], kind: str) -> None:

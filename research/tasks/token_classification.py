@@ -6,22 +6,24 @@ tagged each for itself, so an entity is as probable as the product of its words'
 
 import dataclasses
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 
 from research.data import words
 from research.data.batch import framed
 from research.data.tokenizer import Tokenizer
-from research.errors import UserError, nearest
+from research.errors import UserError
 from research.metrics import entities
 from research.models import dropout, heads
-from research.objectives.objective import Example
+from research.objectives.objective import Example, sums
 from research.tasks.task import Task
 from research.tasks.windows import most_context, windows
+from research.values import Fraction
 
 NAME = "token_classification"
 
@@ -37,7 +39,7 @@ class TokenClassificationConfig:
     """
 
     labels: tuple[str, ...] | Literal["auto"]
-    dropout: float = 0.1
+    dropout: Fraction = 0.1
 
 
 def words_of(example: Example, tokenizer: Tokenizer) -> list[str]:
@@ -66,12 +68,11 @@ class TokenClassification(Task):
     kind = "tokens"
     forms = ((("text",), "what is named in it"), (("tokens",), "the same, for words"))
     measures = ("loss", "tag_accuracy")
+    arrays = {"targets": True}
+    weights = "target_weights"
+    scores = ("precision", "recall", "f1")
     metric = "f1"
     Options = TokenClassificationConfig
-
-    @classmethod
-    def score_names(cls, options):
-        return ("precision", "recall", "f1")
 
     def check(self):
         """Raises UserError for labels that are neither BIO nor BIOES, none, or twice the same."""
@@ -82,9 +83,6 @@ class TokenClassification(Task):
         """That of the labels, BIO or BIOES."""
         return _scheme(self.options.labels)
 
-    def extend_layout(self, layout):
-        return dataclasses.replace(layout, targets=True)
-
     def head(self, model):
         return heads.Classifier(model, classes=len(self.options.labels))
 
@@ -92,50 +90,44 @@ class TokenClassification(Task):
         if row_keys is not None:
             keys = dropout.keys(row_keys, dropout.HEAD)
             hidden = dropout.rows(hidden, self.options.dropout, keys)
-        return self.head(model).apply({"params": params["heads"][NAME]}, hidden)
-
-    def weight(self, batch):
-        return jnp.sum(batch["target_weights"])
+        return self.head_of(params, model, hidden)
 
     def loss(self, params, model, hidden, batch, row_keys):
         scores = self._logits(params, model, hidden, row_keys)
         targets, weights = batch["targets"], batch["target_weights"]
-        logp = jnp.take_along_axis(jax.nn.log_softmax(scores), targets[..., None], -1)[..., 0]
-        correct = (jnp.argmax(scores, -1) == targets).astype(jnp.float32)
-        total, right = -jnp.sum(logp * weights), jnp.sum(correct * weights)
-        return total, {"loss": total, "correct": right, "count": self.weight(batch)}
+        losses = optax.softmax_cross_entropy_with_integer_labels(scores, targets)
+        return sums(losses, jnp.argmax(scores, -1) == targets, weights)
 
     def outputs(self, params, model, hidden, batch):
         return {"token": {"probability": jax.nn.softmax(self._logits(params, model, hidden))}}
 
-    def slots(self, example, number, labelled):
+    def segments(self, example, number, labelled):
         encoding = self.tokenizer.encode_words(words_of(example, self.tokenizer))
         frame, length = self.tokenizer.frame(1), self.layout.length
         around, room = tuple(map(len, frame.ids)), length - len(frame)
         first = np.diff(encoding.words, prepend=-1) > 0
         tags = np.zeros(len(encoding.ids), np.int32)
         if labelled:
-            index = {label: i for i, label in enumerate(self.options.labels)}
-            tags[first] = [_label(example, tag, index) for tag in example["tags"]]
+            tags[first] = [self.label_index(example, tag, "tag") for tag in example["tags"]]
         spans = windows(len(encoding.ids), room, room - room // 2)
         owner = most_context(len(encoding.ids), spans)
-        slots = []
+        segments = []
         for w, (start, end) in enumerate(spans):
-            slot = framed(self.tokenizer, [encoding.ids[start:end]], length)
+            segment = framed(self.tokenizer, [encoding.ids[start:end]], length)
             here = first[start:end] & (owner[start:end] == w)
-            slots.append(
+            segments.append(
                 dataclasses.replace(
-                    slot,
+                    segment,
                     example=number,
                     weight=float(labelled),
                     targets=np.pad(tags[start:end], around),
                     target_weights=np.pad(here.astype(np.float32), around),
                 )
             )
-        return slots
+        return segments
 
-    def predict(self, example, slots, outputs):
-        pairs = zip(slots, outputs, strict=True)
+    def predict(self, example, segments, outputs):
+        pairs = zip(segments, outputs, strict=True)
         shares = np.concatenate([o["probability"][s.target_weights > 0] for s, o in pairs])
         tags = [self.options.labels[int(i)] for i in np.argmax(shares, -1)]
         text, places = text_of(example, self.tokenizer)
@@ -163,15 +155,6 @@ def _scheme(labels: Sequence[str]) -> entities.Scheme:
         raise UserError(f"config.task.labels: {error}") from error
 
 
-def _label(example: Example, tag: str, index: Mapping[str, int]) -> int:
-    if tag not in index:
-        raise UserError(
-            f"example {example['id']!r}: tag {tag!r} is not one of "
-            f"config.task.labels{nearest(tag, index)}"
-        )
-    return index[tag]
-
-
 def _entities(
     text: str,
     places: Sequence[tuple[int, int]],
@@ -183,10 +166,10 @@ def _entities(
     places: characters (start, end) of each word. shares: the probability of each word's tag; the
     product over an entity's words is its own.
     """
-    found = []
+    listed = []
     for kind, first, end in spans:
         start, stop = places[first][0], places[end - 1][1]
-        found.append(
+        listed.append(
             {
                 "type": kind,
                 "text": text[start:stop],
@@ -196,4 +179,4 @@ def _entities(
                 "words": [first, end],
             }
         )
-    return found
+    return listed

@@ -10,11 +10,11 @@ def windows(count: int, room: int, stride: int) -> list[tuple[int, int]]:
 
     A window starts `stride` tokens after the one before it (0 < stride <= room).
     """
-    found = [(0, min(count, room))]
-    while found[-1][1] < count:
-        start = found[-1][0] + stride
-        found.append((start, min(count, start + room)))
-    return found
+    spans = [(0, min(count, room))]
+    while spans[-1][1] < count:
+        start = spans[-1][0] + stride
+        spans.append((start, min(count, start + room)))
+    return spans
 
 
 def most_context(count: int, spans: Sequence[tuple[int, int]]) -> np.ndarray:

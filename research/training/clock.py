@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 
 import jax
 
+from research.monitoring.progress import duration
 from research.run import flops
 from research.run.run import Run
 
@@ -77,10 +78,4 @@ def told(spent: Mapping[str, float]) -> str:
     shares = {words: spent[name] / whole for name, words in SPENT.items()}
     shares["the rest"] = max(0.0, 1 - sum(shares.values()))
     parts = [f"{words} {share:.1%}" for words, share in shares.items() if share >= 0.0005]
-    return f"time: {_duration(whole)}: {', '.join(parts)}"
-
-
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
+    return f"time: {duration(whole)}: {', '.join(parts)}"

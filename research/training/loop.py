@@ -224,25 +224,19 @@ class _Loop:
 
     def _to_the_end(self) -> None:
         run, train = self._run, self._run.config.train
-        if _has_waited(self.best, train.patience):
+        if self.best.has_waited(train.patience):
             return
         if self._due:
             self._after_step(evaluating=True)
         offset = self._watch.offset
         ahead = Ahead(run.train, self._start + offset, run.steps + offset, run.batch_sharding)
-        try:
-            while self.step < run.steps and not _has_waited(self.best, train.patience):
+        with contextlib.closing(ahead):
+            while self.step < run.steps and not self.best.has_waited(train.patience):
                 self._one_step(ahead)
                 last = self.step == run.steps
-                if self.step % train.log_every == 0 or last or self.step == 1:
-                    with self._clock.span("steps"):
-                        jax.block_until_ready(self._of_step)
-                    with self._clock.span("writing"):
-                        self._log()
-                evaluating = run.eval_every and self.step % run.eval_every == 0
-                self._after_step(bool(last or evaluating))
-        finally:
-            ahead.close()
+                if last or self.step == 1 or _is_every(train.log_every, self.step):
+                    self._log()
+                self._after_step(last or _is_every(run.eval_every, self.step))
 
     def _one_step(self, ahead: Ahead) -> None:
         number = self.step + 1
@@ -271,21 +265,25 @@ class _Loop:
             except Stopping:
                 self._save(surely=True, check=False, due=True)
                 raise Interrupted(step) from None
-        enough = evaluating and _has_waited(self.best, train.patience)
+        enough = evaluating and self.best.has_waited(train.patience)
         if enough and step < run.steps:
             self._progress.note(
                 f"no better {self.best.metric} in {self.best.since} evaluations: stopping; the "
                 f"best, {self.best.value:.4g}, was at step {self.best.step:,}"
             )
         last = enough or step == run.steps
-        periodic = train.checkpoint_every and step % train.checkpoint_every == 0
-        periodic = periodic or self._checkpoints.overdue() or self._is_time()
-        is_best = train.best and evaluating and self.best.step == step
+        due = (
+            step == self._start
+            or _is_every(train.checkpoint_every, step)
+            or self._checkpoints.overdue()
+            or self._is_time()
+            or (train.best and evaluating and self.best.step == step)
+        )
         stopping = self._stop.reached()  # once, or what is asked after the save would not be saved
         if last:
             self._watch.read(self._state.params)
             self._watch.end(step)
-        if last or periodic or stopping or is_best or step == self._start:
+        if last or due or stopping:
             # Who stops us may not wait until it is read back.
             self._save(surely=last or stopping, check=not stopping)
         if stopping and not last:
@@ -307,7 +305,8 @@ class _Loop:
         self._writer.metrics(step, {f"validation/{k}": v for k, v in self.metrics.items()})
         if texts:
             self._writer.text(step, "samples", texts)
-        self._progress.note(f"step {step:,}  {_line(self.metrics)}")
+        shown = "  ".join(f"{k.replace('_', ' ')} {v:.4g}" for k, v in self.metrics.items())
+        self._progress.note(f"step {step:,}  validation: {shown}")
         self.best = self.best.after(step, self.metrics)
         self._checkpoints.best = self.best.step or None
 
@@ -354,6 +353,12 @@ class _Loop:
 
     def _log(self) -> None:
         """Writes the numbers of this step; those of speed are since the line before."""
+        with self._clock.span("steps"):
+            jax.block_until_ready(self._of_step)
+        with self._clock.span("writing"):
+            self._write_line()
+
+    def _write_line(self) -> None:
         run, step, writer = self._run, self.step, self._writer
         self._watch.read(self._state.params)
         counts = {k: float(v) for k, v in jax.device_get(self._of_step).items()}
@@ -373,10 +378,6 @@ class _Loop:
         self._progress.update(step, **numbers, **shown)
 
 
-def _has_waited(best: Best, patience: int) -> bool:
-    return patience > 0 and best.since >= patience
-
-
-def _line(metrics: dict[str, float]) -> str:
-    shown = "  ".join(f"{k.replace('_', ' ')} {v:.4g}" for k, v in metrics.items())
-    return f"validation: {shown}"
+def _is_every(steps: int, step: int) -> bool:
+    """Whether a step is one of every so many; of 0, none is."""
+    return steps > 0 and step % steps == 0

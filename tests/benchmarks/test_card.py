@@ -30,7 +30,6 @@ def test_the_tables_of_docs_are_those_of_the_file(capsys):
         ({}, "--output=FILE"),
         ({"output": "x.json", "table": "y.json"}, "--output=FILE"),
         ({"output": "x.json", "parts": "machine,atention"}, "'attention'"),
-        ({"output": "x.json", "seconds": "long"}, "--seconds=long"),
         ({"table": "nowhere.json"}, "nowhere.json"),
     ],
 )

@@ -79,7 +79,7 @@ def test_a_run_goes_on_while_nothing_can_be_saved(disk, tmp_path, capfd, monkeyp
         checkpoints.save(4, **make_state(4), **TEXTS)
         checkpoints.wait()
         assert not checkpoints.overdue() and os.listdir(tmp_path) == ["4"]
-    assert_same(restore(tmp_path).params, make_state(4)["params"])
+    assert_same(restore(tmp_path)[1], make_state(4))
 
 
 def test_the_last_save_is_tried_again_and_then_said(disk, tmp_path, monkeypatch):
@@ -122,7 +122,7 @@ def test_what_is_written_is_read_back(damage, tmp_path, capfd, monkeypatch):
         damage.steps = 1
         checkpoints.save_surely(3, *STATE.values(), *TEXTS.values(), pauses=(0,))
     assert sorted(os.listdir(tmp_path)) == ["2.damaged", "3", "3.damaged"]
-    assert restore(tmp_path).step == 3
+    assert restore(tmp_path)[0].step == 3
     damage.steps = 1
     with Checkpoints(str(tmp_path), check=False) as checkpoints:
         checkpoints.save(4, **STATE, **TEXTS)

@@ -32,11 +32,13 @@ SPLITS = {
 @pytest.fixture
 def shown(monkeypatch):
     """What is said of a fine-tuning on SPLITS."""
-    monkeypatch.setattr(data.corpus, "split", lambda _, name: SPLITS[name])
+    monkeypatch.setattr(data.corpus, "split", lambda _, kind, name: SPLITS[name])
 
     def run(init_from="", init="restore"):
         config = Config(init_from=init_from, init=init, data=DataConfig(test=SourceConfig("x:y")))
-        header, *lines = data.overlaps(SimpleNamespace(config=config, task="a task"))
+        header, *lines = data.overlaps(
+            SimpleNamespace(config=config, task=SimpleNamespace(kind="classification"))
+        )
         assert header == "overlap of held-out examples, in 8-grams of words"
         return lines
 

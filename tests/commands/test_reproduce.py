@@ -10,7 +10,7 @@ import pytest
 
 from research import cli
 from research.commands import reproduce
-from research.experiments import lanes
+from research.lab.workers import lanes
 from research.monitoring import starts
 from research.training import loop
 from tests import helpers

@@ -184,12 +184,12 @@ TOGETHER = {
     "train.steps=-5": ("config.train.steps=-5",),
     "train.log_every=0": ("config.train.log_every=0", "at least 1"),
     "data.length=4": ("config.data.length=4", "at least 8"),
-    "data.slots=0": ("config.data.slots=0", "at least 1"),
-    "data.held_out_percent=0": ("config.data.held_out_percent=0.0",),
-    "data.held_out_percent=100": ("config.data.held_out_percent=100.0",),
+    "data.segments=0": ("config.data.segments=0", "at least 1"),
+    "data.held_out_percent=0": ("config.data.held_out_percent=0 must be a number in (0, 100)",),
+    "data.held_out_percent=100": ("config.data.held_out_percent=100",),
     "data.corpus=[]": ("config.data.corpus is empty",),
-    "objective.masked_lm.rate=0": ("config.objective.masked_lm.rate=0.0", "(0, 1)"),
-    "objective.masked_lm.rate=1": ("config.objective.masked_lm.rate=1.0", "(0, 1)"),
+    "objective.masked_lm.rate=0": ("config.objective.masked_lm.rate=0 ", "(0, 1)"),
+    "objective.masked_lm.rate=1": ("config.objective.masked_lm.rate=1 ", "(0, 1)"),
     "objective.next_sentence.short=1.5": ("config.objective.next_sentence.short=1.5",),
     "objective.causal_lm.chunk=64": (
         "full: masked_lm, next_sentence; causal: causal_lm",
@@ -200,7 +200,7 @@ TOGETHER = {
     "objective.rows={'causal': 1}": ("rows of 'causal' attention, which no loss needs",),
     "objective.rows={'full': 2}": ("config.objective.rows={'full': 2} is for a mixture",),
     "objective={'causal_lm': {}, 'masked_lm': {}, 'rows': {'full': 0, 'causal': 1}}": (
-        "config.objective.rows['full']=0 must be at least 1",
+        "config.objective.rows['full']=0 must be a whole number of at least 1",
     ),
     "objective={'causal_lm': {}, 'masked_lm': {}, 'rows': {'full': 1}}": (
         "config.objective.rows has no 'causal', which causal_lm needs",
@@ -211,6 +211,18 @@ TOGETHER = {
     "model.preset=checkpoint": ("config.model.preset='checkpoint'", "init_from"),
     "tokenizer.kind=checkpoint": ("config.tokenizer.kind='checkpoint'", "init_from"),
     "model.dropout=1.0": ("model.dropout=1.0",),
+    "optimizer.rates={'a(': 1}": ("config.optimizer.rates, key='a('", "a regular expression"),
+    "optimizer.freeze=['[']": ("config.optimizer.freeze[0]='['", "a regular expression"),
+    "optimizer.rates={'a': -1}": ("config.optimizer.rates['a']=-1 must be a number of at least 0",),
+    "optimizer.layer_decay=0": ("config.optimizer.layer_decay=0 must be a number in (0, 1]",),
+    "optimizer.learning_rate=0": ("config.optimizer.learning_rate=0 must be a number above 0",),
+    "optimizer.learning_rate=1e999": ("learning_rate=inf must be a finite number",),
+    "optimizer.warmup=1.5": ("config.optimizer.warmup=1.5 must be a number from 0 to 1",),
+    "optimizer.average=1.0": ("config.optimizer.average=1.0 must be a number in [0, 1)",),
+    "train.patience=-1": ("config.train.patience=-1 must be a whole number of at least 0",),
+    "model.lora=['(']": ("config.model.lora[0]='(' is not a regular expression",),
+    "model.lora_dropout=1.0": ("config.model.lora_dropout=1.0 must be a number in [0, 1)",),
+    "data.cache=gs://a/b": ("config.data.cache='gs://a/b' must be a folder",),
     "seed=-1": ("config.seed=-1", "from 0 to"),
     "seed=1099511627776": ("config.seed=1099511627776", "from 0 to"),
     "model.kv_heads=-1": ("model.kv_heads=-1",),
@@ -264,6 +276,23 @@ def test_a_validation_may_be_a_share_of_the_training_source():
     keys = {"data.validation": "held_out:5", "data.validation.take": "3"}
     assert "has no keys of its own" in refuse(keys, "task")
     assert "held_out:5 is 5 %" in refuse({"data.validation": "none"}, "task")
+
+
+RANGES = {
+    "sequence_classification": {"labels": "['a', 'b']", "label_smoothing": "1", "dropout": "1"},
+    "multi_label": {"labels": "['a', 'b']", "threshold": "0", "dropout": "-0.1"},
+    "span_qa": {"stride": "0", "max_question": "0", "max_answer": "0"},
+    "chat": {"overlap": "-1", "chunk": "0", "decoding.top_p": "0", "decoding.beams": "1025"},
+}
+
+
+@pytest.mark.parametrize("task", RANGES)
+def test_a_value_of_a_task_that_is_out_of_range(task):
+    own = {"name": task, **{k: ["a", "b"] for k in RANGES[task] if k == "labels"}}
+    for key, value in RANGES[task].items():
+        if key != "labels":
+            with pytest.raises(UserError, match=rf"config\.task\.{key}={value} must be a .*number"):
+                configs.override(values("task", task=own), {f"task.{key}": value}, "test")
 
 
 def test_a_causal_chunk_has_a_size():
@@ -393,3 +422,21 @@ def test_what_may_change_between_a_run_and_its_resumption():
     keys = {f"model.{f.name}" for f in dataclasses.fields(ModelConfig)}
     assert {key for key in keys if is_free(key)} == {"model.remat", "model.attention"}
     assert is_free("mesh.fsdp") and not is_free("train.batch_size")
+
+
+def test_the_older_name_of_a_key_is_read_and_the_new_one_told(tmp_path, capsys):
+    file = tmp_path / "older.py"
+    file.write_text(
+        "from ml_collections import ConfigDict\n\n\ndef get_config():\n"
+        "    return ConfigDict({'data': {'corpus': ('bundled:corpus/brown',), 'slots': 5},\n"
+        "                       'objective': {'masked_lm': {}}, 'train': {'steps': 1}})\n"
+    )
+    assert configs.load(str(file)).data.segments == 5
+    assert capsys.readouterr().err == "config.data.slots is named config.data.segments now\n"
+    assert configs.load(str(file), {"data.slots": "7"}).data.segments == 7
+    assert configs.load(str(file), {"data.segments": "7"}).data.segments == 7
+    older = configs.to_values(configs.load(str(file)))
+    older["data"]["slots"] = older["data"].pop("segments")
+    assert configs.of_checkpoint(older, "runs/older").data.segments == 5
+    with pytest.raises(UserError, match="config.data.slots is the older name of config.data.seg"):
+        configs.from_values(older | {"data": older["data"] | {"segments": 6}})

@@ -118,9 +118,9 @@ def test_the_weights_are_those_that_were_written(write):
 def test_what_the_file_puts_around_a_text(write, frame):
     t = importer.read(str(write(frame=frame))).source.tokenizer
     begin, close = [0] * ("bos" in frame), [1] * ("eos" in frame)
-    slot = framed(t, [[40], [39]], 9)
-    assert slot.tokens.tolist() == [*begin, 40, *close, *begin, 39, *close]
-    assert slot.types.tolist() == [0] * (1 + len(frame)) + [1] * (1 + len(frame))
+    segment = framed(t, [[40], [39]], 9)
+    assert segment.tokens.tolist() == [*begin, 40, *close, *begin, 39, *close]
+    assert segment.types.tolist() == [0] * (1 + len(frame)) + [1] * (1 + len(frame))
     assert t.begin("a test") == ((0,) if begin else (1,))
 
 

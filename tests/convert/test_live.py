@@ -76,8 +76,8 @@ def frames(loaded):
     found = []
     for texts in (("w1 w2",), ("w1", "w2 w3")):
         parts = [loaded.tokenizer.encode(text).ids for text in texts]
-        slot = framed(loaded.tokenizer, parts, 16)
-        found.append((texts, {"tokens": slot.tokens.tolist(), "types": slot.types.tolist()}))
+        segment = framed(loaded.tokenizer, parts, 16)
+        found.append((texts, {"tokens": segment.tokens.tolist(), "types": segment.types.tolist()}))
     return found
 
 

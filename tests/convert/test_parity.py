@@ -23,7 +23,7 @@ def close(ours, theirs):
 
 
 class Answers:
-    """The reference's inputs and outputs, and our batch with one slot a row."""
+    """The reference's inputs and outputs, and our batch with one segment a row."""
 
     def __init__(self, folder: Path):
         arrays = np.load(folder / "answers.npz")
@@ -35,12 +35,12 @@ class Answers:
         rows, length = ids.shape
         self.batch = {
             "tokens": ids,
-            "slots": self.mask,
+            "segments": self.mask,
             "positions": np.broadcast_to(np.arange(length), ids.shape) * self.mask,
             "token_types": self.given.get("token_type_ids", np.zeros_like(ids)),
             "first": np.zeros((rows, 1), int),
             "last": self.mask.sum(1, keepdims=True) - 1,
-            "slot_weights": np.ones((rows, 1), np.float32),
+            "segment_weights": np.ones((rows, 1), np.float32),
             "predict_positions": np.broadcast_to(np.arange(length), ids.shape),
         } | self._labels()
         self.batch = {k: jnp.asarray(v) for k, v in self.batch.items()}
@@ -52,12 +52,12 @@ class Answers:
         first = np.array([0, sizes[0]])
         row = {
             "tokens": self.given["input_ids"][real],
-            "slots": np.repeat([1, 2], sizes),
+            "segments": np.repeat([1, 2], sizes),
             "positions": np.concatenate([np.arange(n) for n in sizes]),
             "token_types": np.asarray(self.batch["token_types"])[real],
             "first": first,
             "last": first + sizes - 1,
-            "slot_weights": np.ones(2, np.float32),
+            "segment_weights": np.ones(2, np.float32),
             "example": np.zeros(2, int),
             "is_right": np.arange(2) == self.given["labels"],
         }
@@ -106,7 +106,7 @@ def logits_of(name, imported, hidden, batch):
     if name in ("next_sentence", "sequence_classification", "multiple_choice"):
         pooling = getattr(imported.config.task, "pooling", "pooler")
         hidden = pooled(params, model, hidden, batch, pooling)
-        if name != "multiple_choice":  # whose slots are one example's
+        if name != "multiple_choice":  # whose segments are one example's
             hidden = hidden[:, 0]
         return heads.Classifier(model, classes, bias=pooling != "last").apply(head, hidden)
     return heads.Classifier(model, classes).apply(head, hidden)

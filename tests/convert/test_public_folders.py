@@ -228,7 +228,7 @@ def test_an_import_is_evaluated_with_its_examples_alone(checkpoint, tmp_path, ca
         assert cli.main([*command, *flags]) == 0
         assert "2 examples" in capsys.readouterr().out
     assert cli.main([*command, "--config.data.length=4"]) == 2
-    assert "config.data.length=4 must be at least 8" in capsys.readouterr().err
+    assert "config.data.length=4 must be a whole number of at least 8" in capsys.readouterr().err
 
 
 def test_the_length_of_a_training_leaves_with_the_export(checkpoint, tmp_path):

@@ -49,7 +49,7 @@ def hidden_of(loaded, ids, pattern):
     tokens = jnp.asarray(ids)[None]
     batch = {
         "tokens": tokens,
-        "slots": jnp.ones_like(tokens),
+        "segments": jnp.ones_like(tokens),
         "positions": jnp.arange(tokens.shape[1])[None],
         "token_types": jnp.zeros_like(tokens),
     }

@@ -10,6 +10,7 @@ import jax
 import ml_dtypes
 import numpy as np
 import pytest
+import tokenizers
 from safetensors.numpy import load_file, save_file
 
 from research import cli
@@ -18,6 +19,7 @@ from research.convert import exporter, importer
 from research.convert.families import family_of
 from research.errors import UserError
 from research.evaluation import splits
+from research.generation import decode
 from research.models import params as parameters
 from research.run.loaded import load_model
 from research.training import loop
@@ -320,7 +322,7 @@ def test_an_import_that_was_killed_is_made_again(copy, tmp_path, monkeypatch):
 
     with monkeypatch.context() as patch:
         patch.setattr(importer.checkpoint, "write_checkpoint", killed)
-        patch.setattr(importer.shutil, "rmtree", lambda *_, **__: None)  # as if by SIGKILL
+        patch.setattr(shutil, "rmtree", lambda *_, **__: None)  # as if by SIGKILL
         (tmp_path / "ours.part" / "checkpoints" / "0.orbax-checkpoint-tmp").mkdir(parents=True)
         with pytest.raises(SystemExit):
             importer.save(imported, str(output))
@@ -352,9 +354,12 @@ def test_heads_that_config_json_does_not_name_are_found(copy):
 
 
 def test_a_shape_that_the_library_does_not_have(tmp_path):
+    values = helpers.run_values("gpt", tmp_path, steps=1)
+    values["model"] |= {"positions": "rope"}
+    loop.train(from_values(values), str(tmp_path / "run"))
     with pytest.raises(UserError, match="no public architecture has this shape; nearest: "):
-        exporter.export("research/pretrained/gpt", str(tmp_path / "out"))
-    assert not list(tmp_path.iterdir())
+        exporter.export(str(tmp_path / "run"), str(tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
 
 
 def test_the_head_that_tells_pairs_is_left_out_where_no_class_has_both(tmp_path):
@@ -469,6 +474,34 @@ def test_where_a_llamas_base_stands(copy, given, base):
             importer.read(str(folder))
     else:
         assert importer.read(str(folder)).config.model.rope_base == base
+
+
+def test_an_exported_tokenizer_begins_a_text_as_generation_does(tmp_path):
+    loop.train(from_values(helpers.run_values("gpt", tmp_path, steps=1)), str(tmp_path / "run"))
+    exporter.export(str(tmp_path / "run"), str(tmp_path / "out"))
+    public = tokenizers.Tokenizer.from_file(str(tmp_path / "out" / "tokenizer.json"))
+    ours = decode.encode_prompt(load_model(str(tmp_path / "run")).tokenizer, "Sen mol")
+    assert public.encode("Sen mol").ids == ours
+    importer.save(importer.read(str(tmp_path / "out")), str(tmp_path / "again"))
+    again = load_model(str(tmp_path / "again")).tokenizer
+    assert decode.encode_prompt(again, "Sen mol") == ours
+
+
+def test_a_modernbert_without_a_window_has_global_layers_only(tmp_path):
+    """In transformers a position of a layer with a local_attention of 0 sees itself alone."""
+    values = helpers.run_values("bert", tmp_path, steps=1)
+    values["model"] |= {"preset": "modernbert_base", "layers": 2, "heads": 2, "window": 0}
+    loop.train(from_values(values), str(tmp_path / "run"))
+    exporter.export(str(tmp_path / "run"), str(tmp_path / "out"))
+    written = json.loads((tmp_path / "out" / "config.json").read_text())
+    assert (written["local_attention"], written["global_attn_every_n_layers"]) == (128, 1)
+    assert importer.read(str(tmp_path / "out")).config.model.window == 0
+
+
+def test_a_modernberts_local_attention_of_nothing_is_each_positions_own(copy):
+    folder = copy("ModernBertForMaskedLM", {"local_attention": 0})
+    assert importer.read(str(folder)).config.model.window // 2 == 0
+    assert importer.read(str(folder)).config.model.window > 0
 
 
 def test_a_modernberts_sliding_window_is_half_of_its_local_attention(copy):

@@ -15,8 +15,8 @@ pytestmark = [
 ]
 LABELS = ("O", "B-LOC", "I-LOC")  # those of the weights
 EXPERIMENT = """
-from research.experiments.experiment import Experiment, Run
-from research.experiments.table import Column, Table
+from research.lab.experiment import Experiment, Run
+from research.lab.table import Column, Table
 
 TABLE = Table({{"here": {{"task": "task"}}}}, {{"task": Column()}})
 

@@ -274,8 +274,8 @@ def test_token_types_are_there_where_the_folder_asks_for_them(tmp_path):
     ):
         files = {"tokenizer.json": pieces(True)} | config(kind, **keys)
         tokenizer = tokenizer_files.load(write(tmp_path / str(number), files, "bert"))
-        slot = framed(Tokenizer.from_json(tokenizer.to_json()), [[6], [10]], 9)
-        assert slot.types.tolist() == [0, 0, 0, last, last]
+        segment = framed(Tokenizer.from_json(tokenizer.to_json()), [[6], [10]], 9)
+        assert segment.types.tolist() == [0, 0, 0, last, last]
 
 
 def test_roles_are_declared_or_found_by_name(tmp_path):

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from research.data.loader import Ahead, device_batch, real_tokens
+from research.data.loader import Ahead, device_batch
 from research.sharding.mesh import MeshConfig, batch_sharding, make_mesh
 from tests import helpers
 
@@ -83,8 +83,3 @@ def test_an_error_is_raised_where_the_batch_would_have_been(data):
     with pytest.raises(OSError, match="no step 2"):
         next(ahead)
     ahead.close()
-
-
-def test_real_tokens_are_those_of_slots(data):
-    batch = data.batch(0)
-    assert real_tokens(batch) == (batch["slots"] > 0).sum() < batch["tokens"].size

@@ -82,10 +82,6 @@ def test_blocks_end_with_the_document_that_fills_them():
     assert found["blocks"].tolist() == [0, 2, 5] and found["bytes"].tolist() == [6, 6]
     exact = arranged(["aa", "bbb", "c", "d"], size=5)
     assert exact["blocks"].tolist() == [0, 2, 4]
-
-
-def test_a_block_ends_with_the_document_that_fills_it():
-    assert arranged(["aa", "bbb", "c"], size=5)["blocks"].tolist() == [0, 2, 3]
     assert arranged(["aaaaa"], size=5)["blocks"].tolist() == [0, 1]
     assert arranged([""], size=5)["blocks"].tolist() == [0, 1]
 

@@ -14,7 +14,7 @@ from research.errors import UserError
 from research.objectives.masked_lm import predicted_count
 from research.objectives.next_sentence import NextSentence, plan_pairs
 from research.objectives.sentence_order import plan_ordered_pairs
-from research.objectives.sentence_pairs import truncated
+from research.objectives.sentence_pairs import shortened
 
 PREDICTED = functools.partial(predicted_count, rate=0.15)
 SPECIALS = (2, 3)  # [CLS] A [SEP], [CLS] A [SEP] B [SEP]
@@ -38,15 +38,15 @@ def sentence_offsets(draw: np.random.Generator, documents: int, longest: int = 2
     return [[0, *np.cumsum(draw.integers(1, 41, n)).tolist()] for n in counts]
 
 
-def sizes(slots: np.ndarray) -> np.ndarray:
-    """Text tokens of each slot."""
-    return slots["end"] - slots["start"] + slots["end_b"] - slots["start_b"]
+def sizes(segments: np.ndarray) -> np.ndarray:
+    """Text tokens of each segment."""
+    return segments["end"] - segments["start"] + segments["end_b"] - segments["start_b"]
 
 
-def assert_rows_hold(slots, length: int, most: int, predictions: int, specials=SPECIALS):
-    rows = slots["row"]
+def assert_rows_hold(segments, length: int, most: int, predictions: int, specials=SPECIALS):
+    rows = segments["row"]
     assert set(np.diff(rows)) <= {0, 1} and rows[0] == 0
-    tokens = sizes(slots) + np.take(specials, slots["doc_b"] >= 0)
+    tokens = sizes(segments) + np.take(specials, segments["doc_b"] >= 0)
     assert np.bincount(rows, tokens).max() <= length
     assert np.bincount(rows).max() <= most
     if predictions:
@@ -59,13 +59,13 @@ def assert_rows_hold(slots, length: int, most: int, predictions: int, specials=S
 def test_every_token_is_in_exactly_one_slice(specials, length, most, predictions):
     draw = generator("lengths", length)
     lengths = draw.integers(0, 150, 120)
-    slots = slices_in_rows(lengths, length, most, draw, specials, predictions, PREDICTED)
+    segments = slices_in_rows(lengths, length, most, draw, specials, predictions, PREDICTED)
     seen = [np.zeros(n, int) for n in lengths]
-    for slot in slots:
-        seen[slot["doc"]][slot["start"] : slot["end"]] += 1
+    for segment in segments:
+        seen[segment["doc"]][segment["start"] : segment["end"]] += 1
     assert all((count == 1).all() for count in seen)
-    assert (slots["end"] > slots["start"]).all() and (slots["doc_b"] == -1).all()
-    assert_rows_hold(slots, length, most, predictions, (specials, 0))
+    assert (segments["end"] > segments["start"]).all() and (segments["doc_b"] == -1).all()
+    assert_rows_hold(segments, length, most, predictions, (specials, 0))
 
 
 @pytest.mark.parametrize(
@@ -75,34 +75,34 @@ def test_pairs_keep_to_rows_documents_and_sentence_order(length, most, predictio
     draw = generator("pairs", length)
     sentences = sentence_offsets(draw, 80)
     sources = draw.integers(0, 3, 80)
-    slots = pairs_in_rows(sentences, sources, length, most, draw, 0.1, predictions, PREDICTED)
-    assert_rows_hold(slots, length, most, predictions)
-    slots = slots[slots["label"] != plan.NO_PAIR]
+    segments = pairs_in_rows(sentences, sources, length, most, draw, 0.1, predictions, PREDICTED)
+    assert_rows_hold(segments, length, most, predictions)
+    segments = segments[segments["label"] != plan.NO_PAIR]
     ends = np.array([offsets[-1] for offsets in sentences])
     for doc, start, end in (("doc", "start", "end"), ("doc_b", "start_b", "end_b")):
-        assert (slots[start] >= 0).all() and (slots[start] < slots[end]).all()
-        assert (slots[end] <= ends[slots[doc]]).all()
-    random = slots["label"] == 1
-    assert (slots["doc_b"][random] != slots["doc"][random]).all()
-    assert (sources[slots["doc_b"]] == sources[slots["doc"]]).all()
-    firsts = [sentences[slot["doc_b"]][1] for slot in slots]
-    assert (slots["start_b"] >= firsts).all()  # the first sentence of a document follows nothing
-    true = slots[~random]
+        assert (segments[start] >= 0).all() and (segments[start] < segments[end]).all()
+        assert (segments[end] <= ends[segments[doc]]).all()
+    random = segments["label"] == 1
+    assert (segments["doc_b"][random] != segments["doc"][random]).all()
+    assert (sources[segments["doc_b"]] == sources[segments["doc"]]).all()
+    firsts = [sentences[segment["doc_b"]][1] for segment in segments]
+    assert (segments["start_b"] >= firsts).all()  # the first sentence of a document follows nothing
+    true = segments[~random]
     assert (true["doc_b"] == true["doc"]).all()
     # B follows A: between them lies only what was cut off A's end and B's front.
     assert (true["start_b"] >= true["end"]).all()
-    for slot in true:
-        offsets = sentences[slot["doc"]]
-        between = [o for o in offsets if slot["end"] <= o <= slot["start_b"]]
+    for segment in true:
+        offsets = sentences[segment["doc"]]
+        between = [o for o in offsets if segment["end"] <= o <= segment["start_b"]]
         assert between, "A and B are parts of one sentence"
 
 
 def test_every_document_is_read_to_its_end():
     draw = generator("to the end")
-    slots = pairs_in_rows(sentence_offsets(draw, 50), [0] * 50, 64, 4, draw, 0.0)
-    assert set(slots["doc"]) == set(range(50))
+    segments = pairs_in_rows(sentence_offsets(draw, 50), [0] * 50, 64, 4, draw, 0.0)
+    assert set(segments["doc"]) == set(range(50))
     for doc in range(50):
-        own = slots[slots["doc"] == doc]
+        own = segments[segments["doc"] == doc]
         assert (np.diff(own["start"]) > 0).all()
 
 
@@ -110,9 +110,9 @@ def test_every_document_is_read_to_its_end():
 def test_one_of_two_pairs_of_a_source_is_random(longest):
     draw = generator("half", longest)
     sources = draw.integers(0, 4, 1500)
-    slots = pairs_in_rows(sentence_offsets(draw, 1500, longest), sources, 128, 16, draw)
+    segments = pairs_in_rows(sentence_offsets(draw, 1500, longest), sources, 128, 16, draw)
     for source in range(4):
-        labels = slots["label"][sources[slots["doc"]] == source]
+        labels = segments["label"][sources[segments["doc"]] == source]
         labels = labels[labels != plan.NO_PAIR]
         assert len(labels) > 100
         assert (labels[: len(labels) // 2 * 2].reshape(-1, 2).sum(1) == 1).all()
@@ -127,16 +127,16 @@ def test_what_cannot_be_told_from_its_kind_makes_no_pair():
     ]
     seen = set()
     for seed in range(20):
-        slots = pairs_in_rows(sentences, sources, 24, 4, generator("alone", seed))
-        assert_rows_hold(slots, 24, 4, 0)
-        alone = slots[slots["label"] == plan.NO_PAIR]
+        segments = pairs_in_rows(sentences, sources, 24, 4, generator("alone", seed))
+        assert_rows_hold(segments, 24, 4, 0)
+        alone = segments[segments["label"] == plan.NO_PAIR]
         assert (alone["doc_b"] == -1).all()
         for doc in (0, 1, 4):
-            own = slots[slots["doc"] == doc]
+            own = segments[segments["doc"] == doc]
             assert (own["label"] == plan.NO_PAIR).all()
             assert sizes(own).sum() == sentences[doc][-1]
         seen |= {(int(s["doc"]), int(s["start"])) for s in alone} - {(0, 0), (1, 0), (4, 0)}
-        assert set(slots["doc"][slots["label"] >= 0]) == {2, 3}
+        assert set(segments["doc"][segments["label"] >= 0]) == {2, 3}
     assert {(2, 5), (3, 3)} <= seen  # behind an A whose B was random
 
 
@@ -145,8 +145,8 @@ def test_a_random_sentence_comes_from_other_documents_by_their_tokens():
     draw = generator("others")
     each = [(4000, 9), (3000, 3), (600, 15), (500, 9), (400, 9)]  # sentences, and their tokens
     sentences = [list(range(0, n * size + 1, size)) for n, size in each]
-    slots = pairs_in_rows(sentences, [0, 0, 0, 0, 1], 64, 1, draw, 0.5)
-    random = slots[slots["label"] == 1]
+    segments = pairs_in_rows(sentences, [0, 0, 0, 0, 1], 64, 1, draw, 0.5)
+    random = segments[segments["label"] == 1]
     counts = np.zeros((4, 4))
     np.add.at(counts, (random["doc"], random["doc_b"]), 1)
     assert (np.diag(counts) == 0).all() and counts.sum() == len(random) > 500
@@ -162,9 +162,9 @@ def test_a_random_sentence_comes_from_other_documents_by_their_tokens():
 def test_a_random_sentence_is_as_long_as_the_true_one_would_be():
     draw = generator("as long")
     sentences = sentence_offsets(draw, 3000, longest=6)
-    slots = pairs_in_rows(sentences, [0] * 3000, 128, 16, draw)
-    lengths = slots["end_b"] - slots["start_b"]
-    true, random = (lengths[slots["label"] == label] for label in (0, 1))
+    segments = pairs_in_rows(sentences, [0] * 3000, 128, 16, draw)
+    lengths = segments["end_b"] - segments["start_b"]
+    true, random = (lengths[segments["label"] == label] for label in (0, 1))
     assert min(len(true), len(random)) > 1000
     assert abs(true.mean() - random.mean()) < 0.05 * true.mean()
     # No threshold on the length tells them apart.
@@ -180,9 +180,9 @@ def test_the_share_of_short_pairs_is_the_one_asked_for(short):
     sentences = [list(range(40_001)) for _ in range(3)]
     length = 35
     sources = [0] * 3
-    slots = pairs_in_rows(sentences, sources, length, 1, generator("short", str(short)), short)
-    slots = slots[slots["label"] != plan.NO_PAIR]
-    inside = slots[(slots["end"] < 40_000 - length) & (slots["end_b"] < 40_000)]
+    segments = pairs_in_rows(sentences, sources, length, 1, generator("short", str(short)), short)
+    segments = segments[segments["label"] != plan.NO_PAIR]
+    inside = segments[(segments["end"] < 40_000 - length) & (segments["end_b"] < 40_000)]
     drawn = sizes(inside) + SPECIALS[1]
     room = length - SPECIALS[1]
     expected = short * (room - 2) / (room - 1)  # a "short" pair may draw the whole room
@@ -218,18 +218,18 @@ def test_a_split_of_which_no_document_makes_pairs_is_refused():
 @pytest.mark.parametrize(("a", "b", "room"), [(1, 100, 2), (5, 5, 3), (30, 4, 20), (7, 8, 14)])
 def test_truncation_shortens_the_longer_side_first_and_leaves_both(a, b, room):
     for seed in range(20):
-        front_a, back_a, front_b, back_b = truncated(a, b, room, generator(seed))
-        assert min(front_a, back_a, front_b, back_b) >= 0
-        left_a, left_b = a - front_a - back_a, b - front_b - back_b
+        (start_a, end_a), (start_b, end_b) = shortened((0, a), (9, 9 + b), room, generator(seed))
+        assert start_a >= 0 and end_a <= a and start_b >= 9 and end_b <= 9 + b
+        left_a, left_b = end_a - start_a, end_b - start_b
         assert left_a + left_b == room and min(left_a, left_b) >= 1
         untouched_a, untouched_b = left_a == a, left_b == b
         assert untouched_a or untouched_b or abs(left_a - left_b) <= 1
-    assert truncated(3, 4, 7, generator(0)) == (0, 0, 0, 0)
+    assert shortened((1, 4), (5, 9), 7, generator(0)) == ((1, 4), (5, 9))
 
 
 def test_documents_follow_each_other_in_another_order_than_they_stand():
-    slots = slices_in_rows([5] * 40, 64, 16, generator("order"), 0)
-    assert any(b < a for a, b in pairwise(slots["doc"]))
+    segments = slices_in_rows([5] * 40, 64, 16, generator("order"), 0)
+    assert any(b < a for a, b in pairwise(segments["doc"]))
 
 
 def test_the_plans_have_not_changed():
@@ -252,23 +252,23 @@ def test_the_plans_have_not_changed():
 def test_ordered_pairs_are_neighbours_that_change_places_half_the_time(length, most, predictions):
     draw = generator("ordered", length)
     sentences = [*sentence_offsets(draw, 300), [0, 1], [0, 9]]
-    slots = ordered_in_rows(sentences, length, most, draw, 0.1, predictions, PREDICTED)
-    assert_rows_hold(slots, length, most, predictions)
-    assert (slots["doc"] == slots["doc_b"]).all()
-    swapped = slots["label"] == 1
-    assert abs(swapped.mean() - 0.5) < 4 * 0.5 / math.sqrt(len(slots))
-    a = np.stack([slots["start"], slots["end"]], 1)
-    b = np.stack([slots["start_b"], slots["end_b"]], 1)
+    segments = ordered_in_rows(sentences, length, most, draw, 0.1, predictions, PREDICTED)
+    assert_rows_hold(segments, length, most, predictions)
+    assert (segments["doc"] == segments["doc_b"]).all()
+    swapped = segments["label"] == 1
+    assert abs(swapped.mean() - 0.5) < 4 * 0.5 / math.sqrt(len(segments))
+    a = np.stack([segments["start"], segments["end"]], 1)
+    b = np.stack([segments["start_b"], segments["end_b"]], 1)
     first, second = np.where(swapped[:, None], b, a), np.where(swapped[:, None], a, b)
     for part in (first, second):
         assert (part[:, 0] >= 0).all() and (part[:, 0] < part[:, 1]).all()
     # Between the two lies only what was cut off the one's end and the other's front.
     assert (first[:, 1] <= second[:, 0]).all()
-    for slot, end, start in zip(slots, first[:, 1], second[:, 0], strict=True):
-        offsets = sentences[slot["doc"]]
+    for segment, end, start in zip(segments, first[:, 1], second[:, 0], strict=True):
+        offsets = sentences[segment["doc"]]
         assert len(offsets) == 2 or any(end <= o <= start for o in offsets)
     # Every document is read, but for one of a single token, which has no order.
-    assert set(range(len(sentences))) - set(slots["doc"]) <= {
+    assert set(range(len(sentences))) - set(segments["doc"]) <= {
         d for d, offsets in enumerate(sentences) if offsets[-1] < 2
     }
-    assert 300 not in slots["doc"] and 301 in slots["doc"]
+    assert 300 not in segments["doc"] and 301 in segments["doc"]

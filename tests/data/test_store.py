@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from research import bucket
 from research.data import block as blocks
 from research.data import checksums, files, sources, store, tokenizer
 from research.data.config import DataConfig, TokenizerConfig
@@ -246,7 +247,7 @@ def test_any_number_of_shards_in_any_order_makes_the_same_store(tmp_path, small_
             job(tmp_path, f"cache{shards}").make(index, shards, quiet=True)
         made = job(tmp_path, f"cache{shards}")
         assert made.key == whole.key and content(made.path) == expected
-        assert not list(made.path.glob(f"*{checksums.PART}*"))
+        assert not list(made.path.glob(f"*{bucket.PART}*"))
 
 
 def test_a_shard_makes_its_own_blocks_alone(tmp_path, small_blocks):
@@ -461,7 +462,7 @@ def test_nothing_half_written_counts_after_a_kill(tmp_path, small_blocks):
     assert done.returncode == -signal.SIGKILL
     made = job(tmp_path)
     assert [p.name for p in sorted(made.path.glob("block_?????"))] == ["block_00000", "block_00001"]
-    left = list(made.path.glob(f"block_*{checksums.PART}*"))
+    left = list(made.path.glob(f"block_*{bucket.PART}*"))
     assert len(left) == 1
     assert made.opened() is None
     os.utime(left[0], (0, 0))
@@ -482,7 +483,7 @@ def test_two_processes_that_make_the_same_shard_do_not_disturb_each_other(tmp_pa
     whole = job(tmp_path, "whole")
     whole.make(quiet=True)
     assert content(jobs[0].path) == content(whole.path)
-    assert not list(jobs[0].path.glob(f"*{checksums.PART}*"))
+    assert not list(jobs[0].path.glob(f"*{bucket.PART}*"))
 
 
 def test_what_another_process_is_writing_stays(tmp_path, small_blocks, monkeypatch):

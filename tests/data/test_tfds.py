@@ -186,7 +186,7 @@ def test_fingerprint_knows_the_split_and_the_columns(built):
 
 def as_tfds_decodes(builder, features):
     source = builder.as_data_source(split="train")
-    return [tfds_source._all_plain(features, source[i]) for i in range(len(source))]
+    return [tfds_source._plain(features, source[i]) for i in range(len(source))]
 
 
 class MorePlain(tfds.core.GeneratorBasedBuilder):
@@ -326,7 +326,7 @@ def mocks(monkeypatch):
 @pytest.fixture
 def decoded(monkeypatch):
     """Sets that a test makes up have values where a file has stored examples."""
-    plain = tfds_source._all_plain
+    plain = tfds_source._plain
     monkeypatch.setattr(tfds_source, "_decoder", lambda features: partial(plain, features))
 
 

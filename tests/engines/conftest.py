@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.engines import slurm
-from tests.launchers.conftest import git, project  # noqa: F401  (fixtures)
+from tests.lab.launchers.conftest import git, project  # noqa: F401  (fixtures)
 
 ROOT = Path(__file__).parents[2]
 

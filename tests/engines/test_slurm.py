@@ -9,7 +9,7 @@ import pytest
 from research import cli
 from research.checkpoints.folder import absolute, read_about
 from tests.engines.slurm import answer
-from tests.launchers.conftest import wait_for
+from tests.lab.launchers.conftest import wait_for
 
 pytestmark = pytest.mark.engines
 STEPS = 400

@@ -29,13 +29,13 @@ def checkpoints(tmp_path_factory):
 
 def alone(loaded, text, pattern):
     """Hidden states of one text in a row of its own."""
-    slot = framed(loaded.tokenizer, [loaded.tokenizer.encode(text).ids], 32)
-    tokens = jnp.asarray(slot.tokens)[None]
+    segment = framed(loaded.tokenizer, [loaded.tokenizer.encode(text).ids], 32)
+    tokens = jnp.asarray(segment.tokens)[None]
     batch = {
         "tokens": tokens,
-        "slots": jnp.ones_like(tokens),
+        "segments": jnp.ones_like(tokens),
         "positions": jnp.arange(tokens.shape[1])[None],
-        "token_types": jnp.asarray(slot.types)[None],
+        "token_types": jnp.asarray(segment.types)[None],
     }
     hidden = transformer.apply(loaded.params["backbone"], loaded.model, batch, pattern)
     return np.asarray(hidden[0])

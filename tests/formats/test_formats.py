@@ -1,6 +1,5 @@
 """Checkpoints that earlier versions of the code wrote are read, evaluated and resumed."""
 
-import dataclasses
 import json
 import tarfile
 
@@ -61,22 +60,22 @@ def test_a_checkpoint_of_each_format_is_evaluated_and_resumed(name, tmp_path, mo
 def test_a_later_format_and_a_key_of_a_later_version_are_named(tmp_path, monkeypatch):
     unpack("format1", tmp_path)
     folder = checkpoint_folder.absolute(str(tmp_path / str(make.SAVED)))
-    about = checkpoint_folder.texts_in(folder)
+    info = checkpoint_folder.texts_in(folder)
 
     def rewrite(config: dict) -> None:
-        texts = checkpoint_folder.texts_of(config, *dataclasses.astuple(about)[1:])
+        texts = checkpoint_folder.texts_of(config, info.tokenizer_json, info.meta, info.arrays)
         for name, text in texts.items():
             (folder / "about" / name).write_text(text)
 
     with monkeypatch.context() as patch:
         patch.setattr(checkpoint_folder, "FORMAT", 7)
         patch.setattr(checkpoint_folder.research, "__version__", "3.1")
-        rewrite(about.config)
+        rewrite(info.config)
         assert read_info(str(folder)).step == make.SAVED
     with pytest.raises(UserError, match="newer version of the code, 3.1: .*format 7, .*up to 1"):
         read_info(str(folder))
     assert cli.main(["verify", str(folder)]) == 2
-    rewrite(about.config | {"new_feature": 1})
+    rewrite(info.config | {"new_feature": 1})
     with pytest.raises(UserError, match="made by another version.*config.new_feature is not a key"):
         splits.load(str(folder), {})
 

@@ -12,8 +12,7 @@ from jaxtyping import Array
 
 from research.errors import UserError
 from research.generation import decode, loop
-from research.generation.beams import Beams
-from research.generation.samplers import Sampling
+from research.generation.decoding import DecodingConfig
 from research.models import heads, transformer
 from research.models import params as parameters
 from research.models.config import ModelConfig
@@ -39,9 +38,9 @@ POST = dataclasses.replace(GPT, norm_place="post", embedding_norm=True, token_ty
 ALIBI = dataclasses.replace(LLAMA, positions="alibi")
 VOCAB = GPT.vocab_size
 EOS, NEVER = 1, 0  # NEVER is given as the end of text where none may come
-GREEDY = Sampling(temperature=0.0)
-PENALISED = Sampling(temperature=0.0, repetition_penalty=2.0)
-SAMPLED = Sampling(temperature=1.3, top_k=100, top_p=0.95, seed=5)
+GREEDY = DecodingConfig(temperature=0.0)
+PENALISED = DecodingConfig(temperature=0.0, repetition_penalty=2.0)
+SAMPLED = DecodingConfig(temperature=1.3, top_k=100, top_p=0.95, seed=5)
 PROMPTS = [[1, 7, 9], [1, 4], [1, 30, 31, 32, 33, 34, 35, 36, 37, 38], [1, 2, 3, 5, 8, 13]]
 
 
@@ -60,7 +59,7 @@ def full_logits(params: Any, model: ModelConfig, tokens: Array, prefix: int = 0)
     """[B, L, V], by the forward pass of training; the first `prefix` tokens see each other."""
     batch = {
         "tokens": tokens,
-        "slots": jnp.ones_like(tokens),
+        "segments": jnp.ones_like(tokens),
         "positions": jnp.broadcast_to(jnp.arange(tokens.shape[1]), tokens.shape),
         "token_types": jnp.zeros_like(tokens),
         "prefix": jnp.broadcast_to(jnp.arange(tokens.shape[1]) < prefix, tokens.shape),
@@ -71,11 +70,11 @@ def full_logits(params: Any, model: ModelConfig, tokens: Array, prefix: int = 0)
 
 
 def generate(
-    model: ModelConfig, prompts: Any = PROMPTS, sampling: Sampling = GREEDY, **changes: Any
+    model: ModelConfig, prompts: Any = PROMPTS, decoding: DecodingConfig = GREEDY, **changes: Any
 ) -> decode.Generated:
     params = changes.pop("params", None) or new_params(model)
     given = {"ends": [EOS], "max_tokens": 9} | changes
-    return decode.generate(params, model, prompts, sampling=sampling, **given)
+    return decode.generate(params, model, prompts, decoding=decoding, **given)
 
 
 @pytest.mark.parametrize(
@@ -85,11 +84,8 @@ def test_cached_logits_are_those_of_the_full_pass(model):
     lengths, width, length = jnp.array([3, 8, 5]), 8, 14
 
     def forward(params, tokens, positions, cache, visible):
-        types = jnp.zeros_like(tokens)
-        x = transformer.embed(params["backbone"], model, tokens, positions, types)
-        hidden, cache = transformer.encode_cached(
-            params["backbone"], model, x, positions, cache, visible
-        )
+        backbone = params["backbone"]
+        hidden, cache = transformer.apply_cached(backbone, model, tokens, positions, cache, visible)
         return to_logits(params, model, hidden), cache
 
     @jax.jit
@@ -129,11 +125,12 @@ def test_greedy_takes_the_most_probable_token_of_the_full_pass():
     assert made.ended == [False]
 
 
-@pytest.mark.parametrize("beams", [None, Beams(1, 1.0)], ids=["greedy", "beam"])
-def test_a_prompt_as_a_prefix_is_read_in_both_directions(beams):
+@pytest.mark.parametrize("searches", [False, True], ids=["greedy", "beam"])
+def test_a_prompt_as_a_prefix_is_read_in_both_directions(searches, monkeypatch):
+    monkeypatch.setattr(DecodingConfig, "searches", searches)  # with one beam, in the same way
     given = {"ends": [NEVER], "allowed": np.arange(VOCAB) != NEVER, "max_tokens": 4}
-    made = generate(GPT, PROMPTS, pattern="prefix", beams=beams, **given)
-    assert made.tokens != generate(GPT, PROMPTS, beams=beams, **given).tokens
+    made = generate(GPT, PROMPTS, pattern="prefix", **given)
+    assert made.tokens != generate(GPT, PROMPTS, **given).tokens
     for prompt, new in zip(PROMPTS, made.tokens, strict=True):
         padded = np.array([prompt + new + [0] * (21 - len(prompt) - len(new))])
         logits = np.array(full_logits(new_params(GPT), GPT, padded, len(prompt)))[0]
@@ -162,7 +159,7 @@ def test_a_penalty_counts_the_prompt_and_the_text_of_the_full_pass():
 )
 def test_a_batch_is_each_prompt_alone(sampling):
     ids = [11, 12, 13, 14]
-    together = generate(GPT, sampling=sampling, ids=ids)
+    together = generate(GPT, decoding=sampling, ids=ids)
     assert len({tuple(t) for t in together.tokens}) == 4
     for i, prompt in enumerate(PROMPTS):
         alone = generate(GPT, [prompt], sampling, ids=[ids[i]])
@@ -183,7 +180,7 @@ def test_one_program_for_a_bucket():
     generate(GPT, PROMPTS[:3], SAMPLED)
     programs = loop.advance._cache_size()
     assert programs > 0
-    other = Sampling(2.0, top_k=7, top_p=0.5, seed=9)
+    other = DecodingConfig(2.0, top_k=7, top_p=0.5, seed=9)
     generate(GPT, PROMPTS, other, max_tokens=11, ends=[2], ids=[5, 6, 7, 8])
     generate(GPT, PROMPTS, SAMPLED, max_tokens=1, room=11)
     assert loop.advance._cache_size() == programs
@@ -253,23 +250,22 @@ def test_a_row_ends_where_its_watch_says():
     assert all_over.tokens == [free[0][:4]] and looks == [0, 0]
 
 
-def test_texts_end_before_a_stop_string():
-    tokenizer, params = helpers.byte_pairs(), new_params(GPT)
-    given = {"max_tokens": 8, "sampling": GREEDY}
-    texts = ["naïve", "", "a"]
-    free = decode.continue_texts(params, GPT, tokenizer, texts, **given)
+def test_texts_end_before_a_stop_string(monkeypatch):
+    given = (new_params(GPT), GPT, helpers.byte_pairs(), ["naïve", "", "a"])
+    free = decode.continue_texts(*given, max_tokens=8, decoding=GREEDY)
     stop = free[0][2:4]
     expected = [text.partition(stop)[0] for text in free]
-    found = decode.continue_texts(params, GPT, tokenizer, texts, stop=[stop], **given)
+    ending = DecodingConfig(stop=(stop,))
+    found = decode.continue_texts(*given, max_tokens=8, decoding=ending)
     assert found == expected and len(found[0]) == 2
-    beams = {"beams": Beams(1), **given}
-    assert decode.continue_texts(params, GPT, tokenizer, texts, stop=[stop], **beams) == expected
+    monkeypatch.setattr(DecodingConfig, "searches", True)  # with one beam: the same text
+    assert decode.continue_texts(*given, max_tokens=8, decoding=ending) == expected
 
 
 def test_only_allowed_tokens_are_produced():
     allowed = np.zeros(40, bool)  # shorter than the vocabulary: the rest is not allowed
     allowed[[3, 17, 39]] = True
-    hot = Sampling(temperature=1e6, top_k=VOCAB - 1, top_p=0.99999, seed=2)
+    hot = DecodingConfig(temperature=1e6, top_k=VOCAB - 1, top_p=0.99999, seed=2)
     made = generate(GPT, PROMPTS, hot, allowed=allowed)
     assert {t for row in made.tokens for t in row} == {3, 17, 39}
     many = [generate(GPT, PROMPTS, hot, ids=range(i, i + 4)).tokens for i in range(0, 160, 4)]
@@ -297,11 +293,12 @@ def test_errors_come_before_anything_runs():
     refused(UserError, "10 prompt tokens.* 12 new tokens.* 21 positions.* 11", max_tokens=12)
     refused(UserError, "30 prompt tokens.*shorten the prompt", [[1] * 30])
     refused(UserError, "max_tokens=0", max_tokens=0)
-    refused(UserError, "top_p=2", sampling=Sampling(top_p=2.0))
-    refused(UserError, "min_p=2", sampling=Sampling(min_p=2.0))
-    refused(UserError, "beams=0", beams=Beams(0))
-    refused(UserError, "beams=2 and temperature=1.3", beams=Beams(2), sampling=SAMPLED)
-    refused(ValueError, "watched", beams=Beams(2), watch=lambda i, new: False)
+    refused(UserError, "top_p=2", decoding=DecodingConfig(top_p=2.0))
+    refused(UserError, "min_p=2", decoding=DecodingConfig(min_p=2.0))
+    refused(UserError, "beams=0", decoding=DecodingConfig(beams=0))
+    drawn = dataclasses.replace(SAMPLED, beams=2)
+    refused(UserError, "beams=2 and temperature=1.3", decoding=drawn)
+    refused(ValueError, "watched", decoding=DecodingConfig(beams=2), watch=lambda i, new: False)
     refused(ValueError, "at least one token", [[]])
     refused(ValueError, "1 ids for 4 prompts", ids=[1])
 
@@ -309,7 +306,7 @@ def test_errors_come_before_anything_runs():
 def test_texts_go_on_from_an_end_of_text_token():
     tokenizer, params = helpers.byte_pairs(), new_params(GPT)
     texts = ["naïve", "", "two  ", "a"]
-    made = decode.continue_texts(params, GPT, tokenizer, texts, max_tokens=8, sampling=GREEDY)
+    made = decode.continue_texts(params, GPT, tokenizer, texts, max_tokens=8, decoding=GREEDY)
     prompts = [[tokenizer.eos, *tokenizer.encode(text).ids.tolist()] for text in texts]
     allowed = decode.allowed_tokens(tokenizer)
     found = generate(GPT, prompts, ends=[tokenizer.eos], max_tokens=8, allowed=allowed).tokens
@@ -317,13 +314,12 @@ def test_texts_go_on_from_an_end_of_text_token():
     assert not {t for tokens in found for t in tokens} & tokenizer.special_ids
 
 
-def test_special_tokens_may_be_allowed_and_end_of_text_always_is():
+def test_special_tokens_are_not_allowed_and_end_of_text_is():
     tokenizer = helpers.byte_pairs()
     assert decode.allowed_tokens(tokenizer)[[tokenizer.pad, tokenizer.eos]].tolist() == [
         False,
         True,
     ]
-    assert decode.allowed_tokens(tokenizer, special=True).all()
 
 
 def test_a_continuation_keeps_the_space_before_it():

@@ -8,8 +8,7 @@ import pytest
 
 from research.convert import importer
 from research.generation import decode, loop, samplers
-from research.generation.beams import Beams
-from research.generation.samplers import Sampling
+from research.generation.decoding import DecodingConfig
 from tests import helpers
 
 GOLDEN = dict(np.load(Path(__file__).parent / "golden.npz"))
@@ -19,11 +18,11 @@ MODEL = Path(__file__).parents[1] / "convert/golden/GPT2LMHeadModel"
 @pytest.mark.parametrize("number", range(len(GOLDEN["settings"])))
 def test_processed_logits_and_their_order(number):
     penalty, temperature, top_k, top_p, min_p = GOLDEN["settings"][number].tolist()
-    sampling = Sampling(temperature, int(top_k), top_p, min_p, penalty)
+    decoding = DecodingConfig(temperature, int(top_k), top_p, min_p, penalty)
     logits, tokens = GOLDEN["logits"], GOLDEN["tokens"]
     rows, size = logits.shape
-    knobs = loop.numbers(sampling) | {"allowed": np.ones(size, bool)}
-    plan = loop.Plan.of(sampling, helpers.gpt(vocab_size=size))
+    knobs = loop.numbers(decoding) | {"allowed": np.ones(size, bool)}
+    plan = loop.Plan.of(decoding, helpers.gpt(vocab_size=size))
     seen = samplers.seen_tokens(tokens, np.full(rows, tokens.shape[1]), size)
     ours = np.asarray(loop.shaped(logits, seen, knobs, plan))
     theirs = GOLDEN[f"processed_{number}"]
@@ -50,8 +49,7 @@ def test_beams_token_for_token(beams):
             [GOLDEN["prompts"][row, : GOLDEN["prompt_lengths"][row]].tolist()],
             ends=[end for end in ends if end < 41],
             max_tokens=found.size,
-            sampling=Sampling(temperature=0.0, repetition_penalty=penalty),
-            beams=Beams(count, length),
+            decoding=DecodingConfig(repetition_penalty=penalty, beams=count, length_penalty=length),
         )
         assert made.tokens == [found[found >= 0].tolist()], search
         compared += 1

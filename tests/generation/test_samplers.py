@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from research.errors import UserError
-from research.generation import samplers
-from research.generation.samplers import Sampling
+from research.generation import decoding, samplers
+from research.generation.decoding import DecodingConfig
 
 PROBABILITIES = np.array([0.05, 0.4, 0.1, 0.25, 0.2])
 LOGITS = jnp.log(jnp.asarray(PROBABILITIES, jnp.float32))[None]
@@ -155,9 +155,9 @@ def test_filtered_draws_follow_the_renormalised_probabilities():
 
 
 def test_the_coldest_draw_is_greedy_and_finite():
-    logits = samplers.cool(jnp.asarray([[900.0, -900.0, 899.9]]), samplers.COLDEST)
+    logits = samplers.cool(jnp.asarray([[900.0, -900.0, 899.9]]), decoding.COLDEST)
     assert set(draws(logits, 50).tolist()) == {0}
-    assert Sampling(temperature=0.0).greedy and not Sampling(temperature=0.01).greedy
+    assert DecodingConfig(temperature=0.0).greedy and not DecodingConfig(temperature=0.01).greedy
 
 
 def test_keys_depend_on_seed_id_and_position_alone():
@@ -174,19 +174,19 @@ def test_keys_depend_on_seed_id_and_position_alone():
 @pytest.mark.parametrize(
     ("wrong", "name"),
     [
-        (Sampling(temperature=-0.1), "temperature=-0.1"),
-        (Sampling(temperature=float("nan")), "temperature=nan"),
-        (Sampling(top_k=-1), "top_k=-1"),
-        (Sampling(top_p=0.0), "top_p=0.0"),
-        (Sampling(top_p=1.1), "top_p=1.1"),
-        (Sampling(min_p=-0.1), "min_p=-0.1"),
-        (Sampling(min_p=1.1), "min_p=1.1"),
-        (Sampling(min_p=float("nan")), "min_p=nan"),
-        (Sampling(repetition_penalty=0.0), "repetition_penalty=0.0"),
-        (Sampling(repetition_penalty=float("inf")), "repetition_penalty=inf"),
-        (Sampling(seed=-1), "seed=-1"),
+        (DecodingConfig(temperature=-0.1), "temperature=-0.1"),
+        (DecodingConfig(temperature=float("nan")), "temperature=nan"),
+        (DecodingConfig(top_k=-1), "top_k=-1"),
+        (DecodingConfig(top_p=0.0), "top_p=0.0"),
+        (DecodingConfig(top_p=1.1), "top_p=1.1"),
+        (DecodingConfig(min_p=-0.1), "min_p=-0.1"),
+        (DecodingConfig(min_p=1.1), "min_p=1.1"),
+        (DecodingConfig(min_p=float("nan")), "min_p=nan"),
+        (DecodingConfig(repetition_penalty=0.0), "repetition_penalty=0.0"),
+        (DecodingConfig(repetition_penalty=float("inf")), "repetition_penalty=inf"),
+        (DecodingConfig(seed=-1), "seed=-1"),
     ],
 )
 def test_a_value_out_of_range_is_named(wrong, name):
     with pytest.raises(UserError, match=name):
-        samplers.check(wrong)
+        decoding.check(wrong)

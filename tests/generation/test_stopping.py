@@ -4,7 +4,6 @@ import random
 
 import pytest
 
-from research.errors import UserError
 from research.generation import stopping
 from research.generation.stopping import Stream
 from tests import helpers
@@ -23,11 +22,6 @@ from tests import helpers
 )
 def test_escapes_are_what_a_shell_hands_on(typed, meant):
     assert stopping.unescape(typed) == meant
-
-
-def test_an_empty_stop_string_is_refused():
-    with pytest.raises(UserError, match="stop is empty"):
-        stopping.unescape("")
 
 
 def test_cut_before_the_first():

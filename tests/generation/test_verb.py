@@ -11,8 +11,7 @@ import pytest
 from research import cli, config
 from research.checkpoints.checkpoint import write_checkpoint
 from research.generation import decode
-from research.generation.beams import Beams
-from research.generation.samplers import Sampling
+from research.generation.decoding import DecodingConfig
 from research.objectives import make_objectives
 from research.run.loaded import load_model
 from tests import helpers
@@ -48,7 +47,7 @@ def test_the_verb_prints_continuations_and_speed(checkpoint, capsys):
     loaded = load_model(path)
     expected = decode.continue_texts(
         loaded.params, loaded.model, loaded.tokenizer, [prompt] * 2, max_tokens=12,
-        sampling=Sampling(temperature=0.8, seed=4),
+        decoding=DecodingConfig(temperature=0.8, seed=4),
     )  # fmt: skip
     assert texts == [f"{prompt}{new}\n" for new in expected]
 
@@ -93,7 +92,7 @@ def test_beams_and_a_stop_string(checkpoint, capsys):
     loaded = load_model(checkpoint)
     (expected,) = decode.continue_texts(
         loaded.params, loaded.model, loaded.tokenizer, ["nam"], max_tokens=12,
-        sampling=Sampling(temperature=0.0), beams=Beams(3, 2.0),
+        decoding=DecodingConfig(beams=3, length_penalty=2.0),
     )  # fmt: skip
     assert out == f"nam{expected}\n"
     assert cli.main(["generate", *flags, "--length_penalty=2", f"--stop={expected[4]}"]) == 0
@@ -112,17 +111,17 @@ def test_an_encoder_is_refused_with_what_it_can_do(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("flag", "said"),
     [
-        ("--max_tokens=many", "--max_tokens=many must be a whole number from 1"),
-        ("--samples=0", "--samples=0 must be a whole number from 1"),
-        ("--temperature=warm", "--temperature=warm must be a number"),
-        ("--top_p=1.5", "top_p=1.5 must be above 0"),
-        ("--seed=-1", "--seed=-1 must be a whole number from 0"),
+        ("--max_tokens=many", "--max_tokens=many must be a whole number of at least 1"),
+        ("--samples=0", "--samples=0 must be a whole number of at least 1"),
+        ("--temperature=warm", "--temperature=warm must be a number of at least 0"),
+        ("--top_p=1.5", "--top_p=1.5 must be a number in (0, 1]"),
+        ("--seed=-1", "--seed=-1 must be a whole number from 0 to 4294967295"),
         ("--top_k=3", "no checkpoint in"),
-        ("--min_p=1.5", "min_p=1.5 must be from 0"),
-        ("--min_p=few", "--min_p=few must be a number"),
-        ("--repetition_penalty=0", "repetition_penalty=0.0 must be a positive number"),
+        ("--min_p=1.5", "--min_p=1.5 must be a number from 0 to 1"),
+        ("--min_p=few", "--min_p=few must be a number from 0 to 1"),
+        ("--repetition_penalty=0", "--repetition_penalty=0 must be a number above 0"),
         ("--repetition_penalty=nan", "repetition_penalty=nan"),
-        ("--beams=0", "--beams=0 must be a whole number from 1"),
+        ("--beams=0", "--beams=0 must be a whole number from 1 to 1024"),
         ("--beams=4", "no checkpoint in"),
         ("--beams=4 --temperature=0", "no checkpoint in"),
         ("--beams=4 --temperature=0.8", "beams=4 and temperature=0.8"),
@@ -130,10 +129,10 @@ def test_an_encoder_is_refused_with_what_it_can_do(tmp_path, capsys):
         ("--beams=4 --min_p=0.1", "beams=4 and min_p=0.1"),
         ("--beams=4 --samples=2", "--beams=4 finds one text, so --samples=2"),
         ("--beams=4 --length_penalty=long", "--length_penalty=long must be a number"),
-        ("--beams=4 --length_penalty=99", "length_penalty=99.0 must be from -10 to 10"),
+        ("--beams=4 --length_penalty=99", "--length_penalty=99 must be a number from -10 to 10"),
         ("--length_penalty=2", "--length_penalty=2 compares the texts of a beam search"),
-        ("--stop=", "stop is empty"),
-        ("--stop=a --stop=", "stop is empty"),
+        ("--stop=", "--stop='' is empty"),
+        ("--stop=a --stop=", "--stop='' is empty"),
     ],
 )
 def test_a_wrong_flag_is_named(flag, said, tmp_path, capsys):

@@ -12,7 +12,7 @@ from research import cli
 from research.checkpoints import checkpoint
 from research.config import from_values, to_values
 from research.objectives import make_objectives
-from research.run import run as runs
+from research.run.outline import resolve
 from research.tasks import make_task
 from tests import helpers
 
@@ -114,12 +114,13 @@ def make(folder: Path, kind: str) -> Tiny:
     if kind == "bert":
         assert cli.main(["train", f"--config={config}", f"--workdir={workdir}"]) == 0
     else:
-        built, tokenizer = runs.resolve(from_values(values))
+        outline = resolve(from_values(values))
+        built, tokenizer = outline.config, outline.tokenizer
         data = built.data
         if kind == "gpt":
             objectives = make_objectives(built.objective)
         else:
-            task = make_task(built.task, built.model, tokenizer, data.length, data.slots)
+            task = make_task(built.task, built.model, tokenizer, data.length, data.segments)
             objectives = (task.objective,)
         params = helpers.new_params(built.model, objectives)
         checkpoint.write_checkpoint(

@@ -128,7 +128,7 @@ def test_a_run_that_is_killed_goes_on_from_the_bucket(tmp_path, launch, address)
 def test_an_experiment_on_the_bucket_is_made_once(tmp_path, launch, address):
     file = config(tmp_path, f"files:{tmp_path}/corpus.jsonl")
     (tmp_path / "experiment.py").write_text(
-        "from research.experiments.experiment import Experiment, Run\n\n\n"
+        "from research.lab.experiment import Experiment, Run\n\n\n"
         "def get_experiment():\n"
         f"    short = {{'train.steps': 2}}\n"
         f"    first = Run({file!r}, overrides=short)\n"

@@ -14,13 +14,14 @@ from research.config import file as config_file
 from research.data.config import DataConfig, TokenizerConfig
 from research.data.sources import SourceConfig
 from research.errors import UserError
-from research.experiments import experiment, search
+from research.lab import experiment, search
 from research.models import config as model_config
 from research.models import params as parameters
 from research.objectives import make_objectives
 from research.objectives.objective import heads_of
 from research.run import corpus
 from research.run import run as runs
+from research.run.outline import check_length
 from tests import helpers
 
 ROOT = Path(__file__).parents[2]
@@ -43,7 +44,8 @@ def test_there_are_config_files():
 def test_no_tale_is_in_two_splits_of_the_stories():
     config = configs.load(str(ROOT / "configs/finetune/story.py"), {"init_from": "gpt"})
     splits = ("train", "validation", "test")
-    titles = [[e["title"] for e in corpus.split(config, name).examples] for name in splits]
+    read = [corpus.split(config.data, "story", name) for name in splits]
+    titles = [[example["title"] for example in split.examples] for split in read]
     assert [len(each) for each in titles] == [43, 5, 6]
     assert len({title for each in titles for title in each}) == 54
     assert titles[1][:2] == ["Cinderella", "Clever Gretel"]  # the same five, whoever asks
@@ -51,7 +53,7 @@ def test_no_tale_is_in_two_splits_of_the_stories():
 
 def shrunk(values: dict, folder: Path) -> dict:
     """The same run on little text, with short rows and a narrow model."""
-    values["data"] |= {"length": LENGTH, "slots": 4, "cache": str(folder / "cache")}
+    values["data"] |= {"length": LENGTH, "segments": 4, "cache": str(folder / "cache")}
     for split in ("train", "validation", "test"):
         if split in values["data"]:
             values["data"][split] = dict(values["data"][split]) | {"take": 4}
@@ -88,8 +90,8 @@ def test_a_pre_training_builds(file, tmp_path):
     vocab = own.tokenizer.vocab_size
     model = dataclasses.replace(own.model, vocab_size=vocab)
     model_config.check(model)
-    runs.check_length(model, own.data.length)
-    assert corpus.batch_rows(own, 8) % 8 == 0, "a host of eight devices"
+    check_length(model, own.data.length)
+    assert corpus.batch_rows(own.data, own.train, 1, 8) % 8 == 0, "a host of eight devices"
     heads = heads_of(make_objectives(own.objective), model)
     assert parameters.count(parameters.shapes(model, heads), model) > 1e6
     arg = ":size=tiny" if "size=tiny" in file.read_text() else ""

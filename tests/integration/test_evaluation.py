@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from research.evaluation import evaluator, validation
-from research.objectives import ObjectivesConfig, for_evaluation
+from research.objectives import ObjectivesConfig, for_evaluation, make_objectives
 from research.objectives.batches import PretrainingBatches
 from research.objectives.masked_lm import MaskedLMConfig
-from research.objectives.next_sentence import NextSentenceConfig
+from research.objectives.sentence_pairs import SentencePairsConfig
 from research.run import corpus
 from research.run.run import build
 from research.run.step import make_eval_step, make_predict_step
@@ -51,8 +51,9 @@ def store(tmp_path_factory):
 
 @pytest.mark.smoke
 def test_pre_training_metrics_are_of_the_split_alone(store):
-    trained = ObjectivesConfig(MaskedLMConfig(0.4, "word"), NextSentenceConfig())
-    measured = for_evaluation(trained)
+    trained = ObjectivesConfig(MaskedLMConfig(0.4, "word"), SentencePairsConfig())
+    options = [o.options for o in for_evaluation(make_objectives(trained))]
+    measured = ObjectivesConfig(*options)
     measure = Measure(*helpers.pretraining_model(measured))
 
     def rows(count: int) -> PretrainingBatches:
@@ -70,30 +71,30 @@ def sentiment(tmp_path_factory):
     """Validation examples of the tiny sentiment task."""
     folder = tmp_path_factory.mktemp("sentiment")
     config = helpers.run_config("sentiment", folder, steps=1)
-    return corpus.split(config, "validation").examples
+    return corpus.split(config.data, "classification", "validation").examples
 
 
-def make(length: int, slots: int):
+def make(length: int, segments: int):
     config = SequenceClassificationConfig(helpers.LABELS, pooling="mean")
     model = helpers.bert(max_positions=64)
-    return make_task(config, model, helpers.word_pieces(), length, slots), model
+    return make_task(config, model, helpers.word_pieces(), length, segments), model
 
 
 def batches(task, examples, size: int) -> TaskBatches:
-    slots = [task.slots(e, i, True) for i, e in enumerate(examples)]
-    return TaskBatches(slots, task.layout, helpers.word_pieces().pad, size, 0, shuffle=False)
+    segments = [task.segments(e, i, True) for i, e in enumerate(examples)]
+    return TaskBatches(segments, task.layout, helpers.word_pieces().pad, size, 0, shuffle=False)
 
 
-def test_task_metrics_do_not_depend_on_rows_slots_or_batches(sentiment):
+def test_task_metrics_do_not_depend_on_rows_segments_or_batches(sentiment):
     task, model = make(48, 4)
     measure = Measure(model, (task.objective,))
     expected = measure.losses(batches(task, sentiment, 20))
     packed = batches(task, sentiment, 20).batch(0)
-    assert (packed["slots"].max(1) > 1).any(), "nothing is packed"
-    for length, slots, size in ((48, 1, 20), (64, 8, 7)):
-        other, _ = make(length, slots)
+    assert (packed["segments"].max(1) > 1).any(), "nothing is packed"
+    for length, segments, size in ((48, 1, 20), (64, 8, 7)):
+        other, _ = make(length, segments)
         found = measure.losses(batches(other, sentiment, size))
-        assert found == pytest.approx(expected, rel=1e-5), (length, slots, size)
+        assert found == pytest.approx(expected, rel=1e-5), (length, segments, size)
 
 
 @pytest.mark.parametrize(
@@ -117,9 +118,9 @@ def test_an_evaluation_takes_micro_batches(kind, size, tmp_path):
 
 def test_predictions_do_not_depend_on_the_rows_of_a_batch(sentiment, monkeypatch):
     found = []
-    for length, slots, rows in ((48, 4, 3), (64, 1, 8)):
+    for length, segments, rows in ((48, 4, 3), (64, 1, 8)):
         monkeypatch.setattr(evaluator, "TOKENS", rows * length)
-        task, model = make(length, slots)
+        task, model = make(length, segments)
         params = helpers.new_params(model, (task.objective,))
         mesh = make_mesh(ALONE, jax.devices()[:1])
         step = jax.jit(make_predict_step(model, task.objective))
@@ -129,6 +130,7 @@ def test_predictions_do_not_depend_on_the_rows_of_a_batch(sentiment, monkeypatch
             params,
             task,
             sentiment,
+            [task.segments(e, i, False) for i, e in enumerate(sentiment)],
             helpers.word_pieces().pad,
             batch_sharding(mesh),
             progress=done.append,
@@ -140,13 +142,14 @@ def test_predictions_do_not_depend_on_the_rows_of_a_batch(sentiment, monkeypatch
         assert a["probabilities"] == pytest.approx(b["probabilities"], abs=2e-6)
     # In the order of the examples, though they were packed by length.
     task, _ = make(48, 4)
-    order = np.argsort([len(task.slots(e, 0, False)[0]) for e in sentiment])
+    order = np.argsort([len(task.segments(e, 0, False)[0]) for e in sentiment])
     assert not np.array_equal(order, np.arange(len(sentiment)))
     alone = evaluator.predictions(
         jax.jit(make_predict_step(model, task.objective)),
         params,
         task,
         sentiment[3:4],
+        [task.segments(sentiment[3], 0, False)],
         helpers.word_pieces().pad,
         batch_sharding(mesh),
     )
@@ -160,7 +163,7 @@ def test_only_the_first_batches_are_measured_where_it_is_asked(store):
     counted = []
 
     def step(params, batch):
-        counted.append(int(batch["slot_weights"].sum()))
+        counted.append(int(batch["segment_weights"].sum()))
         return {f"masked_lm/{n}": 1.0 for n in ("loss", "correct", "count")}
 
     place = batch_sharding(make_mesh(ALONE, jax.devices()[:1]))

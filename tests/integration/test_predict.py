@@ -36,8 +36,8 @@ def test_ten_thousand_lines(tiny, tmp_path, capsys):
         assert flat(line) == expected[text]
     assert len({line["probabilities"]["good"] for line in found}) >= len(kinds) > 3
     shown = capsys.readouterr()
-    assert "10,000 predictions written" in shown.out and "slot 10,000/10,000" in shown.err
-    assert not list(tmp_path.glob("*.part"))
+    assert "10,000 predictions written" in shown.out and "segment 10,000/10,000" in shown.err
+    assert not list(tmp_path.glob("*.part*"))
 
 
 MALFORMED = ['{"text": "Nam"', '{"txt": "Nam"}', '["Nam"]', '{"text": 5}', '{"text": "\xff"}']
@@ -191,7 +191,7 @@ def test_a_question_may_have_no_answer(tiny, tmp_path, capsys):
     assert len(found["answers"]) == 5 and isinstance(found["null_score_difference"], float)
     for wrong in ("high", "nan"):
         assert cli.main([*asked, f"--config.task.null_threshold={wrong}"]) == 2
-        assert f"must be a number, not {wrong!r}" in capsys.readouterr().err
+        assert f"null_threshold={wrong!r} must be a number" in capsys.readouterr().err
 
 
 def test_answers_are_decoded_as_the_config_or_the_command_says(tiny, tmp_path, capsys):
@@ -216,7 +216,7 @@ def test_answers_are_decoded_as_the_config_or_the_command_says(tiny, tmp_path, c
     assert len(few[0]) < len(greedy[0])
     assert texts(f"{decoding}.beams=4") != greedy
     for key, value, said in (
-        ("top_p", "2", "config.task.decoding: top_p=2.0 must be"),
+        ("top_p", "2", "config.task.decoding.top_p=2 must be"),
         ("beans", "4", "did you mean 'beams'?"),
     ):
         flags = [f"--checkpoint={checkpoint}", f"--input={file}", f"{decoding}.{key}={value}"]

@@ -316,10 +316,10 @@ WRONG = [
     (["--process_id=1"], "--process_id=1 without --coordinator and --num_processes"),
     (["--coordinator=a:1", "--num_processes=2"], "without --process_id"),
     (["--coordinator=a:1", "--num_processes=2", "--process_id=2"], "counted from 0 to 1"),
-    (["--coordinator=a:1", "--num_processes=2", "--process_id=-1"], "whole number from 0"),
+    (["--coordinator=a:1", "--num_processes=2", "--process_id=-1"], "whole number of at least 0"),
     (["--coordinator=a", "--num_processes=2", "--process_id=0"], "HOST:PORT"),
     (["--coordinator=a:b", "--num_processes=2", "--process_id=0"], "HOST:PORT"),
-    (["--num_processes=0"], "without"),
+    (["--num_processes=0"], "whole number of at least 1"),
 ]
 
 
@@ -433,8 +433,8 @@ def test_a_run_alone_waits_for_nobody(monkeypatch):
     assert processes.first()
     processes.together("nowhere")
     processes.same("nothing", {"a": 1}, "")
-    for given in (("", "", ""), ("", "", "1")):
-        flags_of_a_run.join(*given)
+    for flags in ({}, {"num_processes": 1}):
+        flags_of_a_run.join(**flags)
 
 
 @pytest.mark.parametrize(

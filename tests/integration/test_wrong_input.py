@@ -11,7 +11,7 @@ from research import cli
 from research.checkpoints import checkpoint
 from research.config import from_values, to_values
 from research.data.tokenizer import byte_tokenizer
-from research.run import run as runs
+from research.run.outline import resolve
 from tests import helpers
 from tests.integration.conftest import Tiny, write_lines
 
@@ -47,7 +47,7 @@ def assert_names(message: str, names: list[str]) -> None:
         (["generate", "--checkpoint=a", "--config.seed=1"], ["--config.seed"]),
         (["train", "--config=configs/pretrain/brt.py", "--workdir=w"], ["brt.py", "bert.py'?"]),
         (["train", "--config=configs/pretrain/bert.py"], ["--workdir is missing"]),
-        (["train", "--config=configs/pretrain/bert.py", "--workdir="], ["--workdir is empty"]),
+        (["train", "--config=configs/pretrain/bert.py", "--workdir="], ["--workdir='' is empty"]),
         (
             ["train", "--config=configs/pretrain/bert.py:siez=tiny", "--workdir=w"],
             ["'siez'", "did you mean 'size'?"],
@@ -103,7 +103,7 @@ OVERRIDES: list[tuple[str, dict[str, str], list[str]]] = [
     ("bert", {"data.length": "96"}, ["config.data.length=96", "48 positions"]),
     ("bert", {"data.corpus": "bundled:corpus/brown"}, ["config.data.corpus", "a list"]),
     ("bert", {"data.weights": "[1, 1]"}, ["config.data.weights", "2 numbers for 1 sources"]),
-    ("bert", {"data.weights": "[0]"}, ["config.data.weights[0]=0", "corpus.jsonl", "above 0"]),
+    ("bert", {"data.weights": "[0]"}, ["config.data.weights[0]=0 must be above 0", "left out"]),
     ("bert", {"data.weights": "[-1]"}, ["config.data.weights[0]=-1"]),
     ("bert", {"data.weights": "[1e999]"}, ["config.data.weights[0]=inf"]),
     ("sentiment", {"data.weights": "[1]"}, ["config.data.weights", "pre-training"]),
@@ -180,9 +180,10 @@ def test_of_an_answer_that_is_not_in_its_context(tiny, capsys, tmp_path):
 
 
 def checkpoint_without_backbone(tiny: Callable[[str], Tiny], folder: Path) -> None:
-    config, tokenizer = runs.resolve(from_values(tiny("bert").values))
+    outline = resolve(from_values(tiny("bert").values))
     params = {"heads": {"masked_lm": {"bias": helpers.np.zeros(3, helpers.np.float32)}}}
-    checkpoint.write_checkpoint(str(folder), 1, params, to_values(config), tokenizer.to_json(), {})
+    values, tokenizer = to_values(outline.config), outline.tokenizer.to_json()
+    checkpoint.write_checkpoint(str(folder), 1, params, values, tokenizer, {})
 
 
 def test_of_a_checkpoint_to_start_from(tiny, capsys, tmp_path):

@@ -8,23 +8,23 @@ import pytest
 from research.draws import generator
 from research.models import attention, dropout
 
-SLOTS = np.array([[1, 1, 2, 2, 2, 0], [1, 1, 1, 1, 1, 1]])
+SEGMENTS = np.array([[1, 1, 2, 2, 2, 0], [1, 1, 1, 1, 1, 1]])
 
 
 @pytest.mark.parametrize("pattern", ["full", "causal"])
-def test_a_query_sees_its_own_slot(pattern):
-    mask = np.asarray(attention.slot_mask(jnp.array(SLOTS), pattern))
-    for b, row in enumerate(SLOTS):
+def test_a_query_sees_its_own_segment(pattern):
+    mask = np.asarray(attention.segment_mask(jnp.array(SEGMENTS), pattern))
+    for b, row in enumerate(SEGMENTS):
         for query, own in enumerate(row):
             for key, theirs in enumerate(row):
                 seen = own == theirs and own > 0 and (pattern == "full" or key <= query)
                 assert mask[b, query, key] == seen
 
 
-def test_a_prefix_is_seen_by_all_of_its_slot():
+def test_a_prefix_is_seen_by_all_of_its_segment():
     marked = np.array([[0, 0, 1, 1, 0, 0], [1, 1, 1, 0, 0, 0]], bool)
-    mask = np.asarray(attention.slot_mask(jnp.array(SLOTS), "prefix", jnp.asarray(marked)))
-    for b, row in enumerate(SLOTS):
+    mask = np.asarray(attention.segment_mask(jnp.array(SEGMENTS), "prefix", jnp.asarray(marked)))
+    for b, row in enumerate(SEGMENTS):
         for query, own in enumerate(row):
             for key, theirs in enumerate(row):
                 seen = own == theirs and own > 0 and (key <= query or marked[b, key])
@@ -53,10 +53,10 @@ def test_attention_is_the_softmax_over_the_mask(groups, pattern):
     draw = generator("attend", groups)
     query = draw.normal(size=(2, 6, 4, 8))
     key, value = draw.normal(size=(2, 2, 6, groups, 8))
-    mask = np.asarray(attention.slot_mask(jnp.array(SLOTS), pattern))
+    mask = np.asarray(attention.segment_mask(jnp.array(SEGMENTS), pattern))
     given = [jnp.asarray(x, jnp.float32) for x in (query, key, value)]
     found = np.asarray(attention.attend(*given, jnp.asarray(mask)))
-    real = SLOTS > 0
+    real = SEGMENTS > 0
     assert np.allclose(found[real], reference(query, key, value, mask)[real], atol=2e-6)
     assert np.isfinite(found).all(), "padding must not give NaN"
 

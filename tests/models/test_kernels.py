@@ -32,26 +32,26 @@ MESHES = {
 
 
 def batch() -> dict[str, np.ndarray]:
-    """Rows of three slots and padding."""
+    """Rows of three segments and padding."""
     draw = generator("kernels")
-    slots = np.zeros((ROWS, LENGTH), np.int32)
+    segments = np.zeros((ROWS, LENGTH), np.int32)
     positions = np.zeros((ROWS, LENGTH), np.int32)
     for row in range(ROWS):
-        for slot, (start, end) in enumerate([(0, 100 + row), (100 + row, 171), (171, 240)]):
-            slots[row, start:end] = slot + 1
+        for segment, (start, end) in enumerate([(0, 100 + row), (100 + row, 171), (171, 240)]):
+            segments[row, start:end] = segment + 1
             positions[row, start:end] = np.arange(end - start)
-    tokens = draw.integers(128, size=slots.shape).astype(np.int32)
+    tokens = draw.integers(128, size=segments.shape).astype(np.int32)
     return {
         "tokens": tokens,
-        "slots": slots,
+        "segments": segments,
         "positions": positions,
-        "token_types": np.zeros_like(slots),
+        "token_types": np.zeros_like(segments),
     }
 
 
 def hidden_and_gradients(model, pattern, params, mesh: MeshConfig | None):
     given = batch()
-    real = (given["slots"] > 0)[..., None]
+    real = (given["segments"] > 0)[..., None]
     weight = generator("weight").normal(size=(ROWS, LENGTH, model.width)) * real
 
     def loss(params):

@@ -7,14 +7,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from research.data.batch import Layout, Slot, assemble
+from research.data.batch import Layout, Segment, assemble
 from research.draws import generator
 from research.models import transformer
 from research.objectives import make_objectives
 from research.objectives.causal_lm import CausalLMConfig
 from tests import helpers
 
-SIZES = (7, 12, 5)  # tokens of the three slots of a row; the rest is padding
+SIZES = (7, 12, 5)  # tokens of the three segments of a row; the rest is padding
 FAMILIES = {
     "bert": (helpers.bert, {}, "full"),
     "gpt": (helpers.gpt, {}, "causal"),
@@ -35,11 +35,11 @@ FAMILIES = {
 }
 
 
-def make_slots(length: int = helpers.LENGTH) -> list[Slot]:
-    """Three slots with everything that any objective reads."""
-    draw = generator("slots")
+def make_segments(length: int = helpers.LENGTH) -> list[Segment]:
+    """Three segments with everything that any objective reads."""
+    draw = generator("segments")
     return [
-        Slot(
+        Segment(
             draw.integers(5, 170, n).astype(np.int32),
             (np.arange(n) > n // 2).astype(np.int32),
             labels={"random_next": i % 2},
@@ -79,7 +79,7 @@ def loss_of_embeddings(family, batch):
 
     def loss(x, weighted):
         hidden = transformer.encode(
-            backbone, model, x, weighted["slots"], weighted["positions"], pattern
+            backbone, model, x, weighted["segments"], weighted["positions"], pattern
         )
         return sum(o.loss(params, model, hidden, weighted, None)[0] for o in objectives)
 
@@ -87,32 +87,32 @@ def loss_of_embeddings(family, batch):
 
 
 @pytest.mark.smoke
-def test_no_gradient_crosses_from_slot_to_slot(family):
+def test_no_gradient_crosses_from_segment_to_segment(family):
     """Invariant: packed = unpacked, exactly."""
-    batch = jax.tree.map(jnp.asarray, assemble([make_slots()], LAYOUT, pad=0))
+    batch = jax.tree.map(jnp.asarray, assemble([make_segments()], LAYOUT, pad=0))
     loss, x = loss_of_embeddings(family, batch)
-    owner = batch["slots"][0]
+    owner = batch["segments"][0]
     gradient = jax.jit(jax.grad(loss))
-    for slot in range(1, 4):
+    for segment in range(1, 4):
         own = {
-            "target_weights": batch["target_weights"] * (owner == slot),
-            "slot_weights": jnp.zeros_like(batch["slot_weights"]).at[0, slot - 1].set(1.0),
+            "target_weights": batch["target_weights"] * (owner == segment),
+            "segment_weights": jnp.zeros_like(batch["segment_weights"]).at[0, segment - 1].set(1.0),
             "predict_weights": batch["predict_weights"]
-            * (owner[batch["predict_positions"]] == slot),
+            * (owner[batch["predict_positions"]] == segment),
         }
         found = np.abs(np.asarray(gradient(x, batch | own)))[0].max(-1)
-        inside = np.asarray(owner) == slot
-        assert (found[~inside] == 0).all(), f"slot {slot} leaks into {found.nonzero()}"
-        # Every input of the slot has a say (the last one of a causal slot too: its own target).
+        inside = np.asarray(owner) == segment
+        assert (found[~inside] == 0).all(), f"segment {segment} leaks into {found.nonzero()}"
+        # Every input of the segment has a say (the last of a causal one too: its own target).
         assert (found[inside] > 0).all()
 
 
-def test_packed_rows_have_the_hidden_states_of_rows_of_one_slot(family):
+def test_packed_rows_have_the_hidden_states_of_rows_of_one_segment(family):
     model, pattern, _, params = family
-    slots = make_slots()
+    segments = make_segments()
     run = jax.jit(lambda batch: transformer.apply(params["backbone"], model, batch, pattern))
-    packed = np.asarray(run(assemble([slots, [], []], LAYOUT, pad=0)))[0]
-    alone = np.asarray(run(assemble([[slot] for slot in slots], LAYOUT, pad=0)))
+    packed = np.asarray(run(assemble([segments, [], []], LAYOUT, pad=0)))[0]
+    alone = np.asarray(run(assemble([[segment] for segment in segments], LAYOUT, pad=0)))
     at = 0
     for row, n in enumerate(SIZES):
         assert np.allclose(packed[at : at + n], alone[row, :n], atol=1e-5)
@@ -126,7 +126,7 @@ def test_only_an_encoder_lets_the_future_in(pattern):
     model = helpers.gpt()
     objectives = objectives_of(model, "causal")
     params = helpers.new_params(model, objectives)
-    batch = jax.tree.map(jnp.asarray, assemble([make_slots()], LAYOUT, pad=0))
+    batch = jax.tree.map(jnp.asarray, assemble([make_segments()], LAYOUT, pad=0))
     loss, x = loss_of_embeddings((model, pattern, objectives, params), batch)
 
     def of_one_target(weights):
@@ -134,7 +134,7 @@ def test_only_an_encoder_lets_the_future_in(pattern):
 
     grads = jax.jit(jax.vmap(of_one_target))(jnp.eye(helpers.LENGTH))
     size = np.abs(np.asarray(grads)).max(-1)  # [target, embedding]
-    owner = np.asarray(batch["slots"][0])
+    owner = np.asarray(batch["segments"][0])
     same = (owner[:, None] == owner) & (owner[:, None] > 0)
     t, s = np.indices(same.shape)
     assert (size[~same & (owner[:, None] > 0)] == 0).all()
@@ -145,9 +145,9 @@ def test_only_an_encoder_lets_the_future_in(pattern):
 
 def test_what_padding_holds_changes_nothing(family):
     model, pattern, _, params = family
-    batch = assemble([make_slots()], LAYOUT, pad=0)
+    batch = assemble([make_segments()], LAYOUT, pad=0)
     other = {k: v.copy() for k, v in batch.items()}
-    padding = batch["slots"] == 0
+    padding = batch["segments"] == 0
     other["tokens"][padding], other["positions"][padding] = 33, 5
     run = jax.jit(lambda b: transformer.apply(params["backbone"], model, b, pattern))
     assert np.array_equal(run(batch)[0, ~padding[0]], run(other)[0, ~padding[0]])
@@ -156,12 +156,12 @@ def test_what_padding_holds_changes_nothing(family):
 def test_the_scan_runs_the_layers_one_after_the_other():
     model = helpers.bert(layers=3)
     params = helpers.new_params(model)["backbone"]
-    batch = assemble([make_slots()], LAYOUT, pad=0)
+    batch = assemble([make_segments()], LAYOUT, pad=0)
     found = jax.jit(lambda p: transformer.apply(p, model, batch, "full"))(params)
     one = dataclasses.replace(model, layers=1)
     x = transformer.embed(params, model, batch["tokens"], batch["positions"], batch["token_types"])
     step = jax.jit(
-        lambda p, x: transformer.encode(p, one, x, batch["slots"], batch["positions"], "full")
+        lambda p, x: transformer.encode(p, one, x, batch["segments"], batch["positions"], "full")
     )
     for layer in range(3):
         block = jax.tree.map(lambda leaf, i=layer: leaf[i : i + 1], params["layers"])
@@ -173,7 +173,7 @@ def test_embeddings_are_the_sum_of_three_tables_and_a_norm():
     model = helpers.bert()
     params = helpers.new_params(model)["backbone"]
     tables = params["embedding"]
-    batch = assemble([make_slots()], LAYOUT, pad=0)
+    batch = assemble([make_segments()], LAYOUT, pad=0)
     where = [batch[name] for name in ("tokens", "positions", "token_types")]
     found = transformer.embed(params, model, *where)
     names = ("word", "position", "token_type")
@@ -190,7 +190,7 @@ def keys(rows: int, seed: int = 0):
 def test_dropout_belongs_to_the_row_and_differs_by_row_and_key():
     model = helpers.bert(dropout=0.3, attention_dropout=0.3, layers=1)
     params = helpers.new_params(model)["backbone"]
-    batch = assemble([make_slots()] * 4, LAYOUT, pad=0)
+    batch = assemble([make_segments()] * 4, LAYOUT, pad=0)
     run = jax.jit(lambda b, k: transformer.apply(params, model, b, "full", k))
     whole = np.asarray(run(batch, keys(4)))
     assert not np.allclose(whole[0], whole[1], atol=1e-2), "rows share their dropout"
@@ -206,20 +206,20 @@ def test_layers_draw_different_dropout():
     params = jax.tree.map(jnp.zeros_like, helpers.new_params(model)["backbone"])
     params["layers"]["mlp"]["down"]["bias"] = jnp.ones((2, 16))
     params["final_norm"]["scale"] = jnp.ones(16)
-    slots, positions = jnp.ones((1, 4), int), jnp.arange(4)[None]
+    segments, positions = jnp.ones((1, 4), int), jnp.arange(4)[None]
 
     @jax.jit
     def run(row_keys):
         # Another start than 0 would be dropped too; the final norm keeps what is alike alike.
         x = jnp.zeros((1, 4, 16))
-        return transformer.encode(params, model, x, slots, positions, "causal", row_keys)
+        return transformer.encode(params, model, x, segments, positions, "causal", row_keys)
 
     found = np.round(np.asarray(run(keys(1)))[0], 4)
     assert {len(np.unique(position)) for position in found} == {3}
 
 
 def test_rematerialising_blocks_changes_no_gradient():
-    batch = assemble([make_slots()], LAYOUT, pad=0)
+    batch = assemble([make_segments()], LAYOUT, pad=0)
     params = helpers.new_params(helpers.bert())["backbone"]
     direction = generator("direction").normal(size=(helpers.LENGTH, 16))
 
@@ -236,7 +236,7 @@ def test_bfloat16_computes_in_bfloat16_on_float32_params():
     model = helpers.bert(dtype="bfloat16")
     params = helpers.new_params(model)["backbone"]
     assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(params))
-    batch = assemble([make_slots()], LAYOUT, pad=0)
+    batch = assemble([make_segments()], LAYOUT, pad=0)
     single = dataclasses.replace(model, dtype="float32")
     hidden, exact = jax.jit(
         lambda p: [transformer.apply(p, m, batch, "full") for m in (model, single)]
@@ -245,7 +245,7 @@ def test_bfloat16_computes_in_bfloat16_on_float32_params():
     assert np.abs(np.asarray(hidden, np.float32) - np.asarray(exact)).max() < 0.15
 
 
-def test_the_pooler_sees_the_first_token_of_each_slot():
+def test_the_pooler_sees_the_first_token_of_each_segment():
     model = helpers.bert()
     params = helpers.new_params(model)["backbone"]
     hidden = jnp.asarray(generator("pool").normal(size=(2, 9, 16)), jnp.float32)
@@ -253,6 +253,6 @@ def test_the_pooler_sees_the_first_token_of_each_slot():
     found = transformer.pool(params, model, hidden, first)
     kernel, bias = (params["pooler"]["dense"][name] for name in ("kernel", "bias"))
     for row in range(2):
-        for slot in range(2):
-            x = np.asarray(hidden)[row, int(first[row, slot])]
-            assert np.allclose(found[row, slot], np.tanh(x @ kernel + bias), atol=1e-5)
+        for segment in range(2):
+            x = np.asarray(hidden)[row, int(first[row, segment])]
+            assert np.allclose(found[row, segment], np.tanh(x @ kernel + bias), atol=1e-5)

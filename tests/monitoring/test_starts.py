@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
-import research
+from research import shipped
 from research.monitoring import starts
 
 
@@ -25,7 +25,7 @@ def checkout(tmp_path, monkeypatch):
     git("init", "--quiet")
     git("add", ".")
     git("commit", "--quiet", "--message", "first")
-    monkeypatch.setattr(research, "__file__", str(tmp_path / "research/__init__.py"))
+    monkeypatch.setattr(shipped, "ROOT", tmp_path)
     return tmp_path
 
 
@@ -46,7 +46,7 @@ def test_the_diff_has_changes_and_new_files_of_code(checkout):
 
 
 def test_outside_of_a_checkout_there_is_no_diff(tmp_path, monkeypatch):
-    monkeypatch.setattr(research, "__file__", str(tmp_path / "research/__init__.py"))
+    monkeypatch.setattr(shipped, "ROOT", tmp_path)
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
     found = starts.describe("", "")
     assert found["commit"] is None and found["diff"] is None

@@ -20,8 +20,7 @@ from research.objectives import ObjectivesConfig, make_objectives
 from research.objectives import batches as batches_of_rows
 from research.objectives.batches import PretrainingBatches, fill
 from research.objectives.masked_lm import MaskedLMConfig
-from research.objectives.next_sentence import NextSentenceConfig
-from research.objectives.sentence_order import SentenceOrderConfig
+from research.objectives.sentence_pairs import SentencePairsConfig
 from research.run import corpus
 from tests import helpers
 from tests.convert import folders
@@ -30,7 +29,7 @@ MASKED = ObjectivesConfig(MaskedLMConfig())
 OBJECTIVES = {
     "masked_lm": MASKED,
     "masked_lm+nsp": helpers.MASKED_AND_NEXT,
-    "nsp": ObjectivesConfig(next_sentence=NextSentenceConfig()),
+    "nsp": ObjectivesConfig(next_sentence=SentencePairsConfig()),
     "causal_lm": helpers.CAUSAL,
 }
 each_objective = pytest.mark.parametrize("name", OBJECTIVES)
@@ -84,7 +83,7 @@ def test_parts_of_a_batch_are_the_rows_of_the_whole(stores, name):
 
 
 @each_objective
-def test_an_epoch_has_each_planned_slot_once_and_fills_the_last_batch(stores, name):
+def test_an_epoch_has_each_planned_segment_once_and_fills_the_last_batch(stores, name):
     data = make(stores, name)
     blocks = range(data.store.blocks)
     for epoch in (0, 1):
@@ -93,13 +92,13 @@ def test_an_epoch_has_each_planned_slot_once_and_fills_the_last_batch(stores, na
         assert data.locate(first + data.epoch_batches(epoch) - 1)[0] == epoch
         batches = [data.batch(first + i) for i in range(data.epoch_batches(epoch))]
         planned = sum(len(data.block_plan(epoch, b)) for b in blocks)
-        assert sum(int(b["slot_weights"].sum()) for b in batches) == planned
+        assert sum(int(b["segment_weights"].sum()) for b in batches) == planned
         for batch in batches:
-            assert ((batch["slots"].max(1) > 0) == (batch["slot_weights"].sum(1) > 0)).all()
+            assert ((batch["segments"].max(1) > 0) == (batch["segment_weights"].sum(1) > 0)).all()
         filled = data.epoch_rows(epoch) - (len(batches) - 1) * data.rows
         last = batches[-1]
         assert 0 < filled <= data.rows
-        for weights in ("slot_weights", "predict_weights", "target_weights"):
+        for weights in ("segment_weights", "predict_weights", "target_weights"):
             if weights in last:
                 assert last[weights][:filled].any(1).all() and not last[weights][filled:].any()
         assert (last["tokens"][filled:] == data.tokenizer.pad).all()
@@ -114,26 +113,26 @@ def test_every_token_is_a_causal_target_once_an_epoch(stores):
     for step in range(data.epoch_batches(0)):
         batch = data.batch(step)
         found.update(batch["targets"][batch["target_weights"] > 0].tolist())
-        real = batch["slots"] > 0
+        real = batch["segments"] > 0
         assert np.array_equal(batch["target_weights"] > 0, real)
-        # Within a slot the target is the next input.
-        follows = real[:, 1:] & (batch["slots"][:, 1:] == batch["slots"][:, :-1])
+        # Within a segment the target is the next input.
+        follows = real[:, 1:] & (batch["segments"][:, 1:] == batch["segments"][:, :-1])
         assert np.array_equal(batch["targets"][:, :-1][follows], batch["tokens"][:, 1:][follows])
         sizes = data.tokenizer.byte_lengths()[batch["targets"]]
         assert np.array_equal(batch["target_bytes"], sizes)
     assert found == expected
 
 
-def test_a_slot_has_special_tokens_types_and_its_label(stores):
+def test_a_segment_has_special_tokens_types_and_its_label(stores):
     """One of two texts, a pair; one of a text, what makes none."""
     data, tokens = make(stores, "nsp"), helpers.word_pieces()
     plans = Counter()
     for step in range(data.epoch_batches(0)):
         batch = data.batch(step)
-        for row, slot in zip(*np.nonzero(batch["slot_weights"]), strict=True):
-            here = slice(batch["first"][row, slot], batch["last"][row, slot] + 1)
+        for row, segment in zip(*np.nonzero(batch["segment_weights"]), strict=True):
+            here = slice(batch["first"][row, segment], batch["last"][row, segment] + 1)
             ids, types = batch["tokens"][row, here], batch["token_types"][row, here]
-            label = int(batch["random_next"][row, slot])
+            label = int(batch["random_next"][row, segment])
             assert ids[0] == tokens.cls and ids[-1] == tokens.sep
             separators = np.flatnonzero(ids == tokens.sep)
             assert len(separators) == (1 if label == plan.NO_PAIR else 2)
@@ -175,7 +174,7 @@ def clean(batch) -> np.ndarray:
     return tokens
 
 
-def test_masks_are_of_the_slot_of_the_epoch_and_of_the_seed(stores):
+def test_masks_are_of_the_segment_of_the_epoch_and_of_the_seed(stores):
     data = make(stores, "masked_lm+nsp")
     special = sorted(data.tokenizer.special_ids)
     for step in range(data.epoch_batches(0)):
@@ -183,22 +182,22 @@ def test_masks_are_of_the_slot_of_the_epoch_and_of_the_seed(stores):
         real = batch["predict_weights"] > 0
         assert not np.isin(batch["predict_targets"][real], special).any()
         for row in np.flatnonzero(real.any(1)):
-            owners = batch["slots"][row, batch["predict_positions"][row, real[row]]]
-            for slot in np.unique(batch["slots"][row][batch["slots"][row] > 0]):
-                n = int((batch["slots"][row] == slot).sum())
-                assert (owners == slot).sum() == max(1, round(0.15 * n))
+            owners = batch["segments"][row, batch["predict_positions"][row, real[row]]]
+            for segment in np.unique(batch["segments"][row][batch["segments"][row] > 0]):
+                n = int((batch["segments"][row] == segment).sum())
+                assert (owners == segment).sum() == max(1, round(0.15 * n))
     assert np.array_equal(clean(data.batch(0)), clean(make(stores, "masked_lm+nsp").batch(0)))
 
 
-def test_another_epoch_has_other_masks_on_the_same_slot(stores):
+def test_another_epoch_has_other_masks_on_the_same_segment(stores):
     data = make(stores, "masked_lm")
     planned = data.block_plan(0, 0)[0]
-    slots = [data._slot(epoch, 0, 0, planned) for epoch in (0, 0, 1)]
-    assert np.array_equal(slots[0].predict_positions, slots[1].predict_positions)
-    assert np.array_equal(slots[0].tokens, slots[1].tokens)
+    segments = [data._segment(epoch, 0, 0, planned) for epoch in (0, 0, 1)]
+    assert np.array_equal(segments[0].predict_positions, segments[1].predict_positions)
+    assert np.array_equal(segments[0].tokens, segments[1].tokens)
     different = [
         not np.array_equal(
-            data._slot(0, 0, i, p).predict_positions, data._slot(1, 0, i, p).predict_positions
+            data._segment(0, 0, i, p).predict_positions, data._segment(1, 0, i, p).predict_positions
         )
         for i, p in enumerate(data.block_plan(0, 0)[:20])
     ]
@@ -211,9 +210,9 @@ def test_a_random_token_is_never_a_special_one(stores):
     found = []
     for epoch in range(25):
         for index, planned in enumerate(data.block_plan(epoch, 0)):
-            slot = data._slot(epoch, 0, index, planned)
-            there = slot.tokens[slot.predict_positions]
-            replaced = (there != data.tokenizer.mask) & (there != slot.predict_targets)
+            segment = data._segment(epoch, 0, index, planned)
+            there = segment.tokens[segment.predict_positions]
+            replaced = (there != data.tokenizer.mask) & (there != segment.predict_targets)
             found += there[replaced].tolist()
     assert len(found) > 150 and not special & set(found)
     assert data.tokenizer.mask not in data.tokenizer.ordinary
@@ -245,11 +244,11 @@ def test_a_block_is_planned_and_masked_without_the_others(tmp_path, name):
         made = store.Store(folder, "", {"blocks": 2, "paired_documents": 20})
         data = helpers.batches(made, OBJECTIVES[name])
         planned = data.block_plan(0, 1)
-        found.append((data.block_plan(0, 0), planned, data._slot(0, 1, 0, planned[0])))
-    (first, planned, slot), (other, again, same_slot) = found
+        found.append((data.block_plan(0, 0), planned, data._segment(0, 1, 0, planned[0])))
+    (first, planned, segment), (other, again, same_segment) = found
     assert not np.array_equal(first, other)
     assert np.array_equal(planned, again)
-    assert np.array_equal(slot.tokens, same_slot.tokens)
+    assert np.array_equal(segment.tokens, same_segment.tokens)
 
 
 def test_the_order_of_rows_is_shuffled_across_the_blocks_of_a_window(stores):
@@ -302,7 +301,7 @@ def test_rows_of_real_text_are_full(tmp_path_factory, name):
         found = fill(rows)
         assert found["real_tokens"] >= 0.95, json.dumps({"length": length} | found)
         batches = [rows.batch(step) for step in range(3)]
-        measured = np.mean([np.count_nonzero(b["slots"]) / b["slots"].size for b in batches])
+        measured = np.mean([np.count_nonzero(b["segments"]) / b["segments"].size for b in batches])
         assert abs(measured - found["real_tokens"]) < 0.05
 
 
@@ -314,7 +313,7 @@ def test_whole_words_come_from_the_store(stores):
     rows, places = np.nonzero(batch["predict_weights"])
     masked[rows, batch["predict_positions"][rows, places]] = True
     continues = np.zeros(tokens.shape, bool)
-    for row, at in np.argwhere(batch["slots"] > 0):
+    for row, at in np.argwhere(batch["segments"] > 0):
         continues[row, at] = data.tokenizer.token(tokens[row, at]).startswith("##")
     together = [masked[row, at] == masked[row, at - 1] for row, at in np.argwhere(continues) if at]
     assert len(together) > 30 and np.mean(together) > 0.9
@@ -481,7 +480,7 @@ def own_frame(tmp_path, tokenizer, texts, objectives, **settings):
     return tokens, [data.batch(step) for step in range(data.epoch_batches(0))]
 
 
-def test_a_slot_stands_in_the_tokenizers_own_frame(tmp_path):
+def test_a_segment_stands_in_the_tokenizers_own_frame(tmp_path):
     texts = [" ".join(f"w{(i + j) % 30}" for j in range(9)) for i in range(12)]
     names = dict(mask_token="<mask>", bos_token="<bos>", eos_token="<eos>")
     tokenizer = folders.whole_words(
@@ -491,19 +490,24 @@ def test_a_slot_stands_in_the_tokenizers_own_frame(tmp_path):
     tokens, batches = own_frame(tmp_path, tokenizer, texts, single, **names)
     assert tokens.cls is None
     for batch in batches:
-        for row, slots in zip(batch["tokens"], batch["slots"], strict=True):
-            for number in range(1, slots.max() + 1):
-                slot = row[slots == number]
-                assert slot[0] == 2 and slot[-1] == 1 and not {1, 2} & set(slot[1:-1].tolist())
+        for row, segments in zip(batch["tokens"], batch["segments"], strict=True):
+            for number in range(1, segments.max() + 1):
+                segment = row[segments == number]
+                assert (
+                    segment[0] == 2
+                    and segment[-1] == 1
+                    and not {1, 2} & set(segment[1:-1].tolist())
+                )
         asked = np.take_along_axis(batch["tokens"], batch["predict_positions"], 1)
         assert (asked == 4).sum() > 0.6 * batch["predict_weights"].sum()
     (tmp_path / "pairs").mkdir()
     sentences = [". ".join(["w1 w2 w3", "W4 w5 w6", "W7 w8", "W9 w1 w2."]) for _ in texts]
     texts = [f"w{i} {text}" for i, text in enumerate(sentences)]
-    pairs = ObjectivesConfig(masked_lm=MaskedLMConfig(), sentence_order=SentenceOrderConfig())
+    pairs = ObjectivesConfig(masked_lm=MaskedLMConfig(), sentence_order=SentencePairsConfig())
     _, batches = own_frame(tmp_path / "pairs", tokenizer, texts, pairs, **names)
-    ends = [(row[slots == 1] == 1).sum() for b in batches
-            for row, slots in zip(b["tokens"], b["slots"], strict=True) if slots.any()]  # fmt: skip
+    ends = [(row[segments == 1] == 1).sum() for b in batches
+            for row, segments in zip(b["tokens"], b["segments"], strict=True)
+            if segments.any()]  # fmt: skip
     assert ends and set(ends) == {3}
 
 
@@ -512,7 +516,7 @@ def test_a_document_begins_with_the_tokenizers_own_first_token(tmp_path):
     texts = [" ".join(f"w{(i + j) % 30}" for j in range(40)) for i in range(6)]
     causal = helpers.CAUSAL
     tokens, batches = own_frame(tmp_path, tokenizer, texts, causal, bos_token="<s>")
-    read = Counter(int(t) for b in batches for t in b["tokens"][b["slots"] > 0])
+    read = Counter(int(t) for b in batches for t in b["tokens"][b["segments"] > 0])
     asked = Counter(int(t) for b in batches for t in b["targets"][b["target_weights"] > 0])
     assert (read[1], asked[1], asked[2]) == (6, 0, 6), "<s> begins, </s> ends"
     assert sum(asked.values()) == 6 * 41 == sum(read.values())

@@ -37,13 +37,13 @@ def by_hand(tmp_path_factory):
 def test_the_loss_is_the_one_computed_by_hand(by_hand):
     batch, logp, (total, counts), _ = by_hand
     loss = correct = n = length = 0
-    for row, at in np.argwhere(batch["slots"] > 0):
+    for row, at in np.argwhere(batch["segments"] > 0):
         target = batch["targets"][row, at]
         loss -= logp[row, at, target]
         correct += logp[row, at].argmax() == target
         length += helpers.byte_pairs().byte_lengths()[target]
         n += 1
-    assert 0 < n < batch["tokens"].size and (batch["slots"].max(1) == 0).any()
+    assert 0 < n < batch["tokens"].size and (batch["segments"].max(1) == 0).any()
     expected = {"loss": loss, "correct": correct, "count": n, "bytes": length}
     for name, value in expected.items():
         assert counts[f"causal_lm/{name}"] == pytest.approx(value, rel=1e-5), name
@@ -51,14 +51,14 @@ def test_the_loss_is_the_one_computed_by_hand(by_hand):
     assert total == pytest.approx(loss / n, rel=1e-5)
 
 
-def test_the_prediction_is_of_the_token_after_each_slot(by_hand):
+def test_the_prediction_is_of_the_token_after_each_segment(by_hand):
     batch, logp, _, outputs = by_hand
-    found = outputs["slot"]
-    for row, slot in np.argwhere(batch["slot_weights"] > 0):
-        own = logp[row, batch["last"][row, slot]]
+    found = outputs["segment"]
+    for row, segment in np.argwhere(batch["segment_weights"] > 0):
+        own = logp[row, batch["last"][row, segment]]
         best = np.argsort(-own)[:5]
-        assert found["token"][row, slot].tolist() == best.tolist()
-        assert np.allclose(found["probability"][row, slot], np.exp(own[best]), atol=1e-6)
+        assert found["token"][row, segment].tolist() == best.tolist()
+        assert np.allclose(found["probability"][row, segment], np.exp(own[best]), atol=1e-6)
 
 
 def test_metrics_are_means_of_the_sums():

@@ -67,12 +67,12 @@ def test_the_losses_are_those_computed_by_hand(by_hand):
         n += 1
     pair_logp = log_softmax(pairs)
     pair_loss = pair_correct = pair_n = 0
-    for row, slot in np.argwhere((batch["slot_weights"] > 0) & (batch["random_next"] >= 0)):
-        label = batch["random_next"][row, slot]
-        pair_loss -= pair_logp[row, slot, label]
-        pair_correct += pair_logp[row, slot].argmax() == label
+    for row, segment in np.argwhere((batch["segment_weights"] > 0) & (batch["random_next"] >= 0)):
+        label = batch["random_next"][row, segment]
+        pair_loss -= pair_logp[row, segment, label]
+        pair_correct += pair_logp[row, segment].argmax() == label
         pair_n += 1
-    assert 0 < n < batch["predict_weights"].size and 0 < pair_n < batch["slot_weights"].sum()
+    assert 0 < n < batch["predict_weights"].size and 0 < pair_n < batch["segment_weights"].sum()
     expected = {
         "masked_lm/loss": loss,
         "masked_lm/correct": correct,
@@ -94,7 +94,7 @@ def test_predictions_are_the_five_likeliest_and_the_probability_of_the_next(by_h
     best = np.argsort(-logp, axis=-1)[..., :5]
     assert np.array_equal(found["token"], best)
     assert np.allclose(found["probability"], np.exp(np.take_along_axis(logp, best, -1)), atol=1e-6)
-    shares = outputs["next_sentence"]["slot"]["probability"]
+    shares = outputs["next_sentence"]["segment"]["probability"]
     assert shares.shape == (*batch["first"].shape, 2)
     assert np.allclose(shares, np.exp(log_softmax(pairs)), atol=1e-6)
 
@@ -115,12 +115,16 @@ def test_metrics_are_means_of_the_sums():
 
 def test_evaluation_masks_tokens_at_15_percent_whatever_the_training():
     trained = ObjectivesConfig(MaskedLMConfig(0.4, "span"), helpers.MASKED_AND_NEXT.next_sentence)
-    assert for_evaluation(trained) == helpers.MASKED_AND_NEXT
-    assert for_evaluation(helpers.CAUSAL) == helpers.CAUSAL
+    for asked, expected in (
+        (trained, helpers.MASKED_AND_NEXT),
+        (helpers.CAUSAL, helpers.CAUSAL),
+    ):
+        measured = for_evaluation(make_objectives(asked))
+        assert [o.options for o in measured] == [o.options for o in make_objectives(expected)]
 
 
 @pytest.mark.parametrize("rate", [0.05, 0.15, 0.4])
-def test_the_capacity_of_a_row_holds_what_one_slot_predicts(rate):
+def test_the_capacity_of_a_row_holds_what_one_segment_predicts(rate):
     for length in (8, 32, 128, 512):
         assert masked_lm.capacity(length, rate) >= max(1, round(rate * length))
 

@@ -13,7 +13,7 @@ ORDINARY = np.arange(5, VOCABULARY)
 SPECIAL = np.arange(5)
 
 
-def slot(draw: np.random.Generator, n: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def segment(draw: np.random.Generator, n: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(tokens, special, word starts) of a sentence pair of n tokens with [CLS] and two [SEP]."""
     tokens = draw.choice(ORDINARY, n)
     middle = n // 2
@@ -29,12 +29,12 @@ def corrupt(parts, key, unit="token", rate=0.15) -> masking.Corruption:
 
 @pytest.mark.smoke
 def test_80_10_10_and_the_exact_count_over_many_tokens():
-    draw = generator("slots")
+    draw = generator("segments")
     kinds = {"mask": 0, "kept": 0, "random": 0}
     predicted, drawn = 0, np.zeros(VOCABULARY, int)
     for i in range(7000):
         n = int(draw.integers(8, 220))
-        parts = slot(draw, n)
+        parts = segment(draw, n)
         found = corrupt(parts, ("mask", i))
         tokens, special, _ = parts
         assert len(found.positions) == max(1, round(0.15 * n))
@@ -64,7 +64,7 @@ def test_80_10_10_and_the_exact_count_over_many_tokens():
 
 
 def test_every_ordinary_position_is_as_likely_as_every_other():
-    parts = slot(generator("one slot"), 40)
+    parts = segment(generator("one segment"), 40)
     hits, draws = np.zeros(40), 4000
     for i in range(draws):
         hits[corrupt(parts, ("again", i)).positions] += 1
@@ -82,7 +82,7 @@ def test_the_count_is_at_least_one(n, rate, count):
 
 @pytest.mark.parametrize("unit", ["token", "word", "span"])
 def test_the_same_key_gives_the_same_mask_and_another_key_another(unit):
-    parts = slot(generator("keys"), 100)
+    parts = segment(generator("keys"), 100)
     first, again, other = (corrupt(parts, (unit, k), unit) for k in (0, 0, 1))
     assert np.array_equal(first.tokens, again.tokens)
     assert np.array_equal(first.positions, again.positions)
@@ -103,7 +103,7 @@ def test_whole_words_are_masked_whole_but_for_what_fits_no_word():
     draw = generator("words")
     whole = partly = 0
     for i in range(300):
-        parts = slot(draw, int(draw.integers(10, 150)))
+        parts = segment(draw, int(draw.integers(10, 150)))
         found = corrupt(parts, ("word", i), "word")
         assert len(found.positions) == masking.predicted_count(len(parts[0]), 0.15)
         chosen = set(found.positions.tolist())
@@ -119,7 +119,7 @@ def test_spans_are_runs_of_whole_words_but_for_the_last():
     draw = generator("spans")
     runs = {"span": [], "word": []}
     for i in range(300):
-        parts = slot(draw, 128)
+        parts = segment(draw, 128)
         for unit in runs:
             found = corrupt(parts, (unit, i), unit)
             assert len(found.positions) == 19
@@ -171,7 +171,7 @@ def test_a_span_does_not_go_on_behind_a_separator():
 
 
 @pytest.mark.parametrize("unit", ["token", "word", "span"])
-def test_a_slot_with_fewer_ordinary_tokens_than_its_count_predicts_them_all(unit):
+def test_a_segment_with_fewer_ordinary_tokens_than_its_count_predicts_them_all(unit):
     tokens = np.array([2, 7, 3, 3, 3, 3, 3, 3, 3, 3])
     special = tokens < 5
     found = masking.corrupt(
@@ -181,5 +181,5 @@ def test_a_slot_with_fewer_ordinary_tokens_than_its_count_predicts_them_all(unit
 
 
 def test_the_rate_is_free():
-    parts = slot(generator("rate"), 100)
+    parts = segment(generator("rate"), 100)
     assert len(corrupt(parts, (0,), rate=0.4).positions) == 40

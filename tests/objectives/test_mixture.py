@@ -1,4 +1,4 @@
-"""A mixture of objectives: rows of each, one step, and every part measured."""
+"""Mixtures: of objectives, rows of each, one step, every part measured; of sources by weight."""
 
 import dataclasses
 
@@ -7,11 +7,15 @@ import numpy as np
 import pytest
 
 from research.config import from_values
+from research.data import store
+from research.data.sources import SourceConfig
 from research.errors import UserError
 from research.evaluation import predictor
-from research.objectives import make_objectives
-from research.run import corpus, step
+from research.objectives import make_objectives, mixture
+from research.objectives.mixture import CYCLE, MixedBatches
+from research.run import corpus
 from research.run.loaded import load_model
+from research.run.step import gradients
 from research.sharding.mesh import MeshConfig, batch_sharding, make_mesh, use
 from research.training import loop
 from tests import helpers
@@ -28,9 +32,15 @@ def config(tmp_path_factory):
     return helpers.run_config("mixture", tmp_path_factory.mktemp("mixture"), steps=2)
 
 
+def pretraining(config):
+    objectives = make_objectives(config.objective)
+    groups = (config.data, config.train, objectives, config.seed)
+    return corpus.pretraining(*groups, tokens(), 1, quiet=True)
+
+
 @pytest.fixture(scope="module")
 def data(config):
-    return corpus.pretraining(config, tokens(), 1, quiet=True)
+    return pretraining(config)
 
 
 @pytest.fixture(scope="module")
@@ -57,13 +67,6 @@ def test_the_rows_are_those_of_each_objective_in_turn(data):
     assert batch["prefix"].any(1).tolist() == (np.arange(16) % 4 == 3).tolist()
 
 
-def test_a_batch_may_be_made_in_parts(data):
-    whole = data.train.batch(3)
-    parts = [data.train.batch(3, *span) for span in ((0, 5), (5, 16))]
-    for name in whole:
-        assert np.array_equal(whole[name], np.concatenate([part[name] for part in parts])), name
-
-
 def test_the_gradient_is_that_of_each_part_by_its_share_of_the_rows(data, made):
     model, objectives, params = made
     batch = data.train.batch(0)
@@ -72,9 +75,9 @@ def test_the_gradient_is_that_of_each_part_by_its_share_of_the_rows(data, made):
         rows = [r for r in range(16) if first <= r % cycle < end]
         part = {name: array[rows] for name, array in batch.items()}
         alone = [type(o)(o.options) for o in objectives if o.pattern == pattern]
-        gradient, found = jax.jit(
-            lambda p, b, alone=alone: step.gradients(p, model, alone, b, None, 1)
-        )(params, part)
+        gradient, found = jax.jit(lambda p, b, alone=alone: gradients(p, model, alone, b, None, 1))(
+            params, part
+        )
         share = len(rows) / 16
         gradient = jax.tree.map(lambda x, share=share: share * x, gradient)
         expected = gradient if expected is None else jax.tree.map(np.add, expected, gradient)
@@ -83,7 +86,7 @@ def test_the_gradient_is_that_of_each_part_by_its_share_of_the_rows(data, made):
     mesh = make_mesh(given, jax.devices()[:4])
     with use(mesh, given):
         found, together = jax.jit(
-            lambda p, b: step.gradients(p, model, objectives, b, None, 2),
+            lambda p, b: gradients(p, model, objectives, b, None, 2),
             in_shardings=(None, batch_sharding(mesh)),
         )(params, batch)
     difference, where = helpers.worst(expected, found)
@@ -95,7 +98,7 @@ def test_the_gradient_is_that_of_each_part_by_its_share_of_the_rows(data, made):
 
 def test_the_whole_split_is_measured_once_with_each_objective(data):
     validation = data.validation
-    seen = {name: 0.0 for name in ("predict_weights", "slot_weights", "target_weights")}
+    seen = {name: 0.0 for name in ("predict_weights", "segment_weights", "target_weights")}
     batches = validation.epoch_batches(0)
     for number in range(batches):
         batch = validation.batch(number)
@@ -108,13 +111,13 @@ def test_the_whole_split_is_measured_once_with_each_objective(data):
             for name in expected.keys() & batch.keys():
                 expected[name] += batch[name].sum()
     assert seen == expected and all(seen.values())
-    assert not validation.batch(batches)["slots"].any(), "behind the end all rows are empty"
+    assert not validation.batch(batches)["segments"].any(), "behind the end all rows are empty"
 
 
 def test_rows_that_do_not_divide_name_the_cycle(config):
     values = dataclasses.replace(config.train, batch_size=6 * helpers.LENGTH, accumulation=1)
     with pytest.raises(UserError, match=r"x 4 rows of a mixture .* a multiple of 192 does"):
-        corpus.batch_rows(dataclasses.replace(config, train=values), 1)
+        corpus.batch_rows(config.data, values, 4, 1)
 
 
 @pytest.mark.long
@@ -136,8 +139,103 @@ def test_sources_by_weight_and_objectives_by_rows_go_together(tmp_path):
     values = helpers.run_values("mixture", tmp_path, steps=1)
     second = helpers.write_corpus(tmp_path / "second.jsonl", 20, seed=5)
     values["data"] |= {"corpus": [*values["data"]["corpus"], second], "weights": (3.0, 1.0)}
-    made = corpus.pretraining(from_values(values), tokens(), 1, quiet=True).train
+    made = pretraining(from_values(values)).train
     batch = made.batch(0)
-    assert (batch["slots"].max(1) > 0).all()
+    assert (batch["segments"].max(1) > 0).all()
     part = made.parts["causal"]
     assert np.array_equal(batch["tokens"][2], part.batch(0)["tokens"][0])
+
+
+@pytest.fixture(scope="module")
+def stores(tmp_path_factory):
+    """Two sources of other lengths, each a store of its own."""
+    folder = tmp_path_factory.mktemp("mixed")
+    given = tuple(
+        SourceConfig(helpers.write_corpus(folder / f"{n}.jsonl", count, seed=n))
+        for n, count in enumerate((40, 10))
+    )
+    tokens = helpers.word_pieces()
+    jobs = [store.Job(given, "train", 2.0, tokens, str(folder / "cache"), n) for n in (0, 1)]
+    return [job.build(quiet=True) for job in jobs]
+
+
+def make(stores, weights=(3.0, 1.0), rows=8, seed=0) -> MixedBatches:
+    parts = [
+        helpers.batches(made, helpers.MASKED_AND_NEXT, rows=1, seed=f"{seed} {n}")
+        for n, made in enumerate(stores)
+    ]
+    return MixedBatches(parts, mixture.shares(weights, ("a", "b")), rows, seed)
+
+
+def test_shares_are_the_weights_of_any_sum_and_fill_the_cycle():
+    assert mixture.shares((3.0, 1.0), "ab").tolist() == [7500, 2500]
+    assert mixture.shares((0.75, 0.25), "ab").tolist() == [7500, 2500]
+    thirds = mixture.shares((1.0, 1.0, 1.0), "abc")
+    assert sorted(thirds.tolist()) == [3333, 3333, 3334] and thirds.sum() == CYCLE
+    with pytest.raises(UserError, match="weights: 1e-05 of 1.00001 for b is less than one row"):
+        mixture.shares((1.0, 1e-5), "ab")
+
+
+def test_rows_of_each_source_are_read_in_order_in_exact_shares(stores):
+    data = make(stores)
+    found = [data.place(row) for row in range(2 * CYCLE)]
+    for source, share in ((0, 0.75), (1, 0.25)):
+        assert [row for s, row in found if s == source] == list(range(int(share * 2 * CYCLE)))
+    in_batches = np.array([s for s, _ in found]).reshape(-1, 100).mean(1)
+    assert abs(in_batches - 0.25).max() < 0.2  # no long run of one source
+    assert [s for s, _ in found[:CYCLE]] != [s for s, _ in found[CYCLE:]]
+
+
+def test_a_batch_depends_on_seed_and_step_alone_and_may_be_made_in_parts(stores):
+    data, fresh = make(stores), make(stores)
+    steps = [data.batch(step) for step in range(12)]
+    for step in (11, 0, 7):
+        whole = fresh.batch(step)
+        parts = [make(stores).batch(step, *span) for span in ((0, 3), (3, 8))]
+        for name in whole:
+            assert np.array_equal(whole[name], steps[step][name])
+            assert np.array_equal(np.concatenate([p[name] for p in parts]), whole[name])
+    other = make(stores, seed=1).batch(0)
+    assert not np.array_equal(other["tokens"], steps[0]["tokens"])
+
+
+def test_a_row_is_the_next_of_its_source_through_its_epochs(stores):
+    data = make(stores, rows=1)
+    small = data.parts[1]
+    assert small.epoch_rows(0) < 100  # so that it is read several times
+    seen = 0
+    for step in range(600):
+        source, row = data.place(step)
+        if source == 1 and row % 17 == 0:
+            expected = small.batch(row)
+            assert np.array_equal(data.batch(step)["tokens"], expected["tokens"])
+            seen = max(seen, small.locate(row)[0])
+    assert seen >= 1
+
+
+def test_a_pass_has_as_many_batches_as_full_rows_of_all_tokens(stores):
+    data = make(stores)
+    tokens = sum(made.counts["tokens"] for made in stores)
+    assert data.epoch_batches(0) == -(-tokens // (8 * helpers.LENGTH))
+    assert data.epoch_batches(0, most=2) == 2
+    assert data.locate(data.epoch_batches(0) + 3) == (1, 3)
+
+
+def test_other_weights_need_no_other_store_and_hold_out_the_same(tmp_path):
+    values = helpers.run_values("bert", tmp_path, steps=2)
+    values["data"]["corpus"].append(helpers.write_corpus(tmp_path / "b.jsonl", 30, seed=5))
+    values["data"]["held_out_percent"] = 20.0
+    made = []
+    for weights in ((), (1.0, 1.0), (5.0, 1.0)):
+        config = helpers.from_values(values | {"data": values["data"] | {"weights": weights}})
+        tokenizer = corpus.make_tokenizer(config.tokenizer, config.data)
+        objectives = make_objectives(config.objective)
+        groups = (config.data, config.train, objectives, config.seed)
+        made.append(corpus.pretraining(*groups, tokenizer, 2, quiet=True))
+    alone, even, uneven = made
+    assert even.key == uneven.key != alone.key
+    assert alone.validation.store == even.validation.store == uneven.validation.store
+    assert len(list((tmp_path / "cache" / "tokens").iterdir())) == 4
+    documents = alone.train.store.counts["documents"]
+    assert sum(part.store.counts["documents"] for part in even.train.parts) == documents
+    assert uneven.train.counts.tolist() == [8333, 1667]

@@ -26,20 +26,20 @@ def made(tmp_path_factory):
     return data, data.batch(step), model, objectives, helpers.new_params(model, objectives)
 
 
-def slots_of(batch):
-    """(row, its positions, how many of them are the prefix) of each slot."""
-    for row, s in np.argwhere(batch["slot_weights"] > 0):
+def segments_of(batch):
+    """(row, its positions, how many of them are the prefix) of each segment."""
+    for row, s in np.argwhere(batch["segment_weights"] > 0):
         places = np.arange(batch["first"][row, s], batch["last"][row, s] + 1)
         yield row, places, int(batch["prefix"][row, places].sum())
 
 
-def test_each_slot_has_a_prefix_of_random_length_behind_which_all_is_predicted(made):
+def test_each_segment_has_a_prefix_of_random_length_behind_which_all_is_predicted(made):
     data = made[0]
     shares = []
     for step in range(data.epoch_batches(0)):
         batch = data.batch(step)
-        assert not batch["prefix"][batch["slots"] == 0].any()
-        for row, places, prefix in slots_of(batch):
+        assert not batch["prefix"][batch["segments"] == 0].any()
+        for row, places, prefix in segments_of(batch):
             assert 1 <= prefix <= max(1, len(places) - 1)
             assert batch["prefix"][row, places[:prefix]].all(), "the prefix comes first"
             expected = np.arange(len(places)) >= prefix - 1
@@ -69,7 +69,7 @@ def test_the_loss_is_the_one_computed_by_hand(made):
     logits = np.float64(hidden) @ table.T
     logp = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
     loss = n = 0
-    for row, places, prefix in slots_of(batch):
+    for row, places, prefix in segments_of(batch):
         for at in places[prefix - 1 :]:
             loss -= logp[row, at, batch["targets"][row, at]]
             n += 1
@@ -81,7 +81,9 @@ def test_the_loss_is_the_one_computed_by_hand(made):
 
 def test_the_prefix_is_read_in_both_directions_and_what_follows_it_in_one(made):
     _, batch, model, objectives, params = made
-    row, places, prefix = next(found for found in slots_of(batch) if 3 <= found[2] < len(found[1]))
+    row, places, prefix = next(
+        found for found in segments_of(batch) if 3 <= found[2] < len(found[1])
+    )
     batch = jax.tree.map(jnp.asarray, batch)
     backbone = params["backbone"]
     x = transformer.embed(
@@ -89,9 +91,9 @@ def test_the_prefix_is_read_in_both_directions_and_what_follows_it_in_one(made):
     )
 
     def output(x, at):
-        slots, positions = batch["slots"], batch["positions"]
+        segments, positions = batch["segments"], batch["positions"]
         hidden = transformer.encode(
-            backbone, model, x, slots, positions, "prefix", prefix=batch["prefix"]
+            backbone, model, x, segments, positions, "prefix", prefix=batch["prefix"]
         )
         return jnp.sum(hidden[row, at] * jnp.arange(1.0, 17.0))
 

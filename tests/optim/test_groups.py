@@ -126,21 +126,6 @@ def test_a_pattern_that_fits_nothing_is_an_error_that_names_it(changes):
         optimizer.make(OptimizerConfig(**changes), 10, drawn("params"))
 
 
-@pytest.mark.parametrize(
-    ("changes", "said"),
-    [
-        ({"rates": {"a(": 1.0}}, r"config.optimizer.rates: 'a\(' is not a regular expression"),
-        ({"freeze": ("[",)}, r"config.optimizer.freeze: '\[' is not a regular expression"),
-        ({"rates": {"a": -1.0}}, "must be at least 0"),
-        ({"layer_decay": 0.0}, "config.optimizer.layer_decay=0.0"),
-        ({"average": 1.0}, "config.optimizer.average=1.0"),
-    ],
-)
-def test_what_is_wrong_in_a_group_is_named(changes, said):
-    with pytest.raises(UserError, match=said):
-        optimizer.check(OptimizerConfig(**changes))
-
-
 def test_muon_turns_each_layers_kernel_into_one_of_equal_singular_values():
     plain, _ = updates_of(weight_decay=0.0)
     found, _ = updates_of(name="muon", weight_decay=0.0)

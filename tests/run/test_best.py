@@ -35,7 +35,6 @@ def test_the_best_is_followed_through_evaluations():
         (("lossy", 0, True), "config.train.best='lossy' is not a metric here; did you mean 'loss'"),
         (("", 2, True), "config.train.patience=2 needs config.train.best"),
         (("loss", 2, False), "config.train.eval_every"),
-        (("loss", -1, True), "config.train.patience=-1"),
     ],
 )
 def test_what_cannot_be_is_named(arguments, said):

@@ -8,7 +8,7 @@ import pytest
 from research import config as configs
 from research.errors import UserError
 from research.run import corpus
-from research.tasks import make_task
+from research.tasks import kind_of, make_task
 from tests import helpers
 
 
@@ -22,6 +22,10 @@ def config(name="sequence_classification", task=None, **data):
     return configs.from_values(values | {"task": {"name": name, **(task or {"labels": "auto"})}})
 
 
+def split(config, name):
+    return corpus.split(config.data, kind_of(config.task), name)
+
+
 REVIEWS = [{"review": f"Nam {i}", "stars": i % 3, "text": "not this"} for i in range(12)]
 FIELDS = {"text": "review", "label": "stars"}
 
@@ -32,11 +36,11 @@ def test_fields_and_names_of_the_training_hold_for_the_other_splits(tmp_path):
     ours = write(tmp_path / "b.jsonl", [{"text": "ite", "label": 2}])
     own = {"name": ours, "fields": {"text": "text"}}
     for validation, text in ((train["name"], "Nam 0"), (ours, "ite"), (own, "ite")):
-        found = corpus.split(config(train=train, validation=validation), "validation").examples[0]
+        found = split(config(train=train, validation=validation), "validation").examples[0]
         assert found["text"] == text and found["label"] in names
     strict = {"name": ours, "fields": FIELDS}
     with pytest.raises(UserError, match="no field 'review'"):
-        corpus.split(config(train=train, validation=strict), "validation")
+        split(config(train=train, validation=strict), "validation")
 
 
 def test_labels_are_those_of_the_training_examples_in_order(tmp_path):
@@ -66,9 +70,9 @@ def test_a_label_that_the_training_lacks_names_file_and_row(tmp_path):
     found = corpus.with_labels(config(train=train, validation=other))
     found = dataclasses.replace(found, task=dataclasses.replace(found.task, pooling="first"))
     task = make_task(found.task, helpers.bert(), helpers.word_pieces(), 48, 4)
-    corpus.task_slots(task, corpus.split(found, "train"))
+    corpus.task_segments(task, split(found, "train"))
     with pytest.raises(UserError) as caught:
-        corpus.task_slots(task, corpus.split(found, "validation"))
+        corpus.task_segments(task, split(found, "validation"))
     assert f"config.data.validation={other}: {tmp_path}/b.jsonl, line 2: " in str(caught.value)
     assert "label 'z' is not one of config.task.labels" in str(caught.value)
 
@@ -77,19 +81,19 @@ def test_a_held_out_share_and_the_rest_are_the_whole(tmp_path):
     rows = [{"text": f"Nam {i}", "label": "xy"[i % 2]} for i in range(200)]
     name = write(tmp_path / "a.jsonl", rows)
     found = config(train=name, validation="held_out:10")
-    train, held_out = (corpus.split(found, split) for split in ("train", "validation"))
+    train, held_out = (split(found, name) for name in ("train", "validation"))
     texts = [{e["text"] for e in part.examples} for part in (train, held_out)]
     assert len(texts[0] | texts[1]) == 200 and not texts[0] & texts[1]
     assert 5 <= len(texts[1]) <= 40
     few = write(tmp_path / "b.jsonl", rows[:2])
     with pytest.raises(UserError, match=r"of its 2 examples none is left: part \(\[0.0, 0.1\]\)"):
-        corpus.split(config(train=few, validation="held_out:0.1"), "validation")
+        split(config(train=few, validation="held_out:0.1"), "validation")
 
 
 def test_what_was_understood_is_told(tmp_path):
     rows = [*REVIEWS, {"review": "", "stars": 1}]
     train = {"name": write(tmp_path / "a.jsonl", rows), "fields": FIELDS}
-    lines = corpus.split(config(train=train, validation=train), "train").lines()
+    lines = split(config(train=train, validation=train), "train").lines()
     assert lines == [
         "read: review as text, stars as label",
         "labels: 0 4, 1 4, 2 4",
@@ -104,18 +108,18 @@ def test_answers_that_are_plain_texts(tmp_path):
     keys = {"train": name, "validation": name}
     found = config("span_qa", {"stride": 8, "max_question": 8}, **keys)
     task = make_task(found.task, helpers.bert(), helpers.word_pieces(), 48, 4)
-    (slots,) = corpus.task_slots(task, corpus.split(found, "train"))
-    assert slots[0].labels["start"] > 0
+    (segments,) = corpus.task_segments(task, split(found, "train"))
+    assert segments[0].labels["start"] > 0
     for answer, said in (("ite", "stands there 2 times"), ("mol", "does not stand there")):
         write(tmp_path / "q.jsonl", [rows[0] | {"answers": answer}])
         with pytest.raises(UserError, match=rf"q.jsonl, line 1: .*{answer!r}.*{said}.*start"):
-            corpus.task_slots(task, corpus.split(found, "train"))
+            corpus.task_segments(task, split(found, "train"))
     templates = {"kind": "question", "prompt": "{question}", "completion": "{answer}"}
     found = config("text_generation", templates | {"overlap": 8, "max_new_tokens": 8}, **keys)
     model = helpers.bert(vocab_size=helpers.byte_pairs().vocab_size)
     task = make_task(found.task, model, helpers.byte_pairs(), 48, 4)
-    (slots,) = corpus.task_slots(task, corpus.split(found, "train"))
-    learnt = slots[0].targets[slots[0].target_weights > 0]
+    (segments,) = corpus.task_segments(task, split(found, "train"))
+    learnt = segments[0].targets[segments[0].target_weights > 0]
     assert helpers.byte_pairs().decode(learnt) == "mol"
     # An Alpaca row, whose input may be empty.
     alpaca = {"instruction": "Name a colour.", "input": "", "output": "Blue."}
@@ -123,6 +127,6 @@ def test_answers_that_are_plain_texts(tmp_path):
     fields = {"question": "instruction", "context": "input", "answers": "output"}
     found = dataclasses.replace(found, data=config(
         train={"name": name, "fields": fields}, validation=name).data)  # fmt: skip
-    (slots,) = corpus.task_slots(task, corpus.split(found, "validation"))
-    learnt = slots[0].targets[slots[0].target_weights > 0]
+    (segments,) = corpus.task_segments(task, split(found, "validation"))
+    learnt = segments[0].targets[segments[0].target_weights > 0]
     assert helpers.byte_pairs().decode(learnt) == "Blue."

@@ -177,7 +177,8 @@ def test_a_loss_that_is_finite_but_far_worse_than_guessing_is_not_saved_as_the_e
 def test_an_evaluation_without_finite_numbers_is_an_error(tmp_path):
     run = runs.build(config(tmp_path), quiet=True)
     with pytest.raises(Diverged, match="causal_lm/loss is nan"):
-        evaluator.finish({"causal_lm/loss": float("nan"), "causal_lm/tokens": 4.0}, run.objectives)
+        counts = {"causal_lm/loss": float("nan"), "causal_lm/tokens": 4.0}
+        evaluator.loss_metrics(counts, run.objectives)
 
 
 def test_going_back_by_hand_allows_another_optimizer_and_is_recorded(tmp_path, capsys):

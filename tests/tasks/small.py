@@ -81,18 +81,18 @@ def linear_head(name: str, classes: int) -> dict:
 def rows_of(
     task: Task, examples: list[Example], packed: bool = True
 ) -> tuple[Batch, list[tuple[int, int, int]]]:
-    """A batch with a row for each slot, and (example, row, slot) of each.
+    """A batch with a row for each segment, and (example, row, segment) of each.
 
     Packed, rows are filled one after the other and the last ones stay empty.
     """
-    slots = [s for i, e in enumerate(examples) for s in task.slots(e, i, True)]
+    segments = [s for i, e in enumerate(examples) for s in task.segments(e, i, True)]
     rows: list[list] = [[]]
-    for slot in slots:
-        full = sum(map(len, rows[-1])) + len(slot) > task.layout.length
-        if rows[-1] and (full or not packed or len(rows[-1]) == task.layout.slots):
+    for segment in segments:
+        full = sum(map(len, rows[-1])) + len(segment) > task.layout.length
+        if rows[-1] and (full or not packed or len(rows[-1]) == task.layout.segments):
             rows.append([])
-        rows[-1].append(slot)
-    rows += [[]] * (len(slots) - len(rows))
+        rows[-1].append(segment)
+    rows += [[]] * (len(segments) - len(rows))
     batch = assemble(rows, task.layout, pad=0)
     batch["rows"] = np.arange(len(rows), dtype=np.int32)
     return batch, [(s.example, r, i) for r, row in enumerate(rows) for i, s in enumerate(row)]
@@ -101,9 +101,9 @@ def rows_of(
 def packed_and_alone(
     task: Task, model: ModelConfig, examples: list[Example]
 ) -> list[tuple[dict[str, float], list[list[Outputs]]]]:
-    """A new model on a packed batch and on one with each slot alone.
+    """A new model on a packed batch and on one with each segment alone.
 
-    For both: the counts, and for each example the token outputs of its slots.
+    For both: the counts, and for each example the token outputs of its segments.
     """
     draw = np.random.default_rng(0)  # no compilation, as the real initialisation would need
     params = jax.tree.map(
@@ -127,7 +127,7 @@ def packed_and_alone(
             outputs[example].append({k: v[r, here] for k, v in found.items()})
         made.append(({k: float(v) for k, v in counts.items()}, outputs))
     rows = [{r for _, r, _ in rows_of(task, examples, packed)[1]} for packed in (True, False)]
-    assert len(rows[0]) < len(rows[1]), "some slots must share a row"
+    assert len(rows[0]) < len(rows[1]), "some segments must share a row"
     return made
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from research.data import sources
-from research.data.batch import Layout, Slot
+from research.data.batch import Layout, Segment
 from research.data.config import DataConfig, TokenizerConfig
 from research.data.sources import SourceConfig
 from research.draws import generator
@@ -17,11 +17,11 @@ from research.tasks import make_task
 from research.tasks.batches import TaskBatches
 from research.tasks.sequence_classification import SequenceClassificationConfig
 
-LAYOUT = Layout(length=32, slots=4, labels=("label",))
+LAYOUT = Layout(length=32, segments=4, labels=("label",))
 
 
-def examples(count: int, windows: bool = False) -> list[list[Slot]]:
-    """Slots of 3 to 20 tokens; with `windows` one to three of them an example."""
+def examples(count: int, windows: bool = False) -> list[list[Segment]]:
+    """Segments of 3 to 20 tokens; with `windows` one to three of them an example."""
     draw = generator("examples", count)
     made = []
     for i in range(count):
@@ -29,7 +29,7 @@ def examples(count: int, windows: bool = False) -> list[list[Slot]]:
         sizes = draw.integers(3, 21, parts)
         made.append(
             [
-                Slot(np.full(n, 10 + i), np.zeros(n, int), example=i, labels={"label": i % 3})
+                Segment(np.full(n, 10 + i), np.zeros(n, int), example=i, labels={"label": i % 3})
                 for n in sizes
             ]
         )
@@ -42,7 +42,7 @@ def make(count: int = 50, windows: bool = False, **changes) -> TaskBatches:
 
 
 def counted(batch) -> list[int]:
-    return batch["example"][batch["slot_weights"] > 0].tolist()
+    return batch["example"][batch["segment_weights"] > 0].tolist()
 
 
 @pytest.mark.smoke
@@ -50,7 +50,7 @@ def counted(batch) -> list[int]:
 @pytest.mark.parametrize("shuffle", [False, True])
 def test_every_example_once_an_epoch(windows, shuffle):
     data = make(windows=windows, shuffle=shuffle)
-    slots = Counter({i: len(group) for i, group in enumerate(data.slots)})
+    segments = Counter({i: len(group) for i, group in enumerate(data.segments)})
     steps = data.epoch_batches(0)
     assert steps == 5  # 50 examples, 12 a batch, the last of two
     for epoch in (0, 1, 2):
@@ -58,7 +58,7 @@ def test_every_example_once_an_epoch(windows, shuffle):
         found = Counter()
         for batch in batches:
             found.update(counted(batch))
-        assert found == slots
+        assert found == segments
         assert [len(set(counted(b))) for b in batches] == [12, 12, 12, 12, 2]
         assert [data.locate(epoch * steps + i) for i in (0, steps - 1)] == [
             (epoch, 0),
@@ -103,8 +103,8 @@ def test_row_counts_are_few_and_divide_and_are_filled_with_weight_0(multiple):
     for step in range(epoch):
         batch = data.batch(step)
         assert len(batch["tokens"]) == rows[step]
-        padding = (batch["slots"] == 0).all(1)
-        assert not batch["slot_weights"][padding].any()
+        padding = (batch["segments"] == 0).all(1)
+        assert not batch["segment_weights"][padding].any()
         assert rows[step] == min(data.row_counts) or rows[step] - padding.sum() > min(rows)
 
 
@@ -131,9 +131,9 @@ def test_rows_of_the_sentiment_task_are_full(tmp_path):
     model = dataclasses.replace(preset("bert_tiny"), vocab_size=tokens.vocab_size)
     labels = tuple(sorted({e["label"] for e in found}))
     task = make_task(SequenceClassificationConfig(labels), model, tokens, 128, 16)
-    slots = [task.slots(e, i, True) for i, e in enumerate(found)]
-    batches = TaskBatches(slots, task.layout, tokens.pad, examples=32, seed=0)
+    segments = [task.segments(e, i, True) for i, e in enumerate(found)]
+    batches = TaskBatches(segments, task.layout, tokens.pad, examples=32, seed=0)
     assert batches.fill() >= 0.85
-    real = sum(np.count_nonzero(batches.batch(s)["slots"]) for s in range(94))
+    real = sum(np.count_nonzero(batches.batch(s)["segments"]) for s in range(94))
     total = sum(batches.batch_rows(s) * 128 for s in range(94))
     assert batches.epoch_batches(0) == 94 and abs(real / total - batches.fill()) < 1e-9

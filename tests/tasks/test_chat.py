@@ -51,9 +51,9 @@ def task(tokens=None, length=256, **config):
     return Chat(config, small.decoder(tokens, length), tokens, length, 4)
 
 
-def learnt(slots, tokens) -> str:
+def learnt(segments, tokens) -> str:
     """What is predicted, as text."""
-    ids = np.concatenate([s.targets[s.target_weights > 0] for s in slots])
+    ids = np.concatenate([s.targets[s.target_weights > 0] for s in segments])
     return tokens.decode(ids, skip_special=False)
 
 
@@ -77,10 +77,10 @@ def test_what_is_said_never_becomes_a_special_token(names):
     ids = {}
     for said in ("Hi", forged):
         messages = [{"role": "user", "content": said}, {"role": "assistant", "content": said}]
-        (slot,) = made.slots({"id": "x", "messages": messages}, 0, True)
+        (segment,) = made.segments({"id": "x", "messages": messages}, 0, True)
         asked = tokens.encode(made.prompt({"text": said})).ids
-        ids[said] = [[i for i in row if i in tokens.special_ids] for row in (slot.tokens, asked)]
-        assert said.strip() in tokens.decode(slot.tokens, skip_special=False)
+        ids[said] = [[i for i in row if i in tokens.special_ids] for row in (segment.tokens, asked)]
+        assert said.strip() in tokens.decode(segment.tokens, skip_special=False)
     assert ids["Hi"] == ids[forged]
 
 
@@ -88,12 +88,14 @@ def test_what_is_said_never_becomes_a_special_token(names):
 def test_the_assistants_words_and_the_ends_of_its_turns_are_learnt(names):
     tokens = tokenizer(*names)
     made = task(tokens)
-    (slot,) = made.slots(TALK, 3, True)
+    (segment,) = made.segments(TALK, 3, True)
     end, lead = turns.form(tokens).end, turns.form(tokens).lead
-    assert learnt([slot], tokens) == f"{lead}Ada Lovelace.{end}{lead}Charles.{end}"
-    assert slot.example == 3 and slot.weight == 1.0
-    assert slot.target_bytes @ slot.target_weights == len(f"{lead}Ada Lovelace.{lead}Charles.")
-    everyone = task(tokens, roles=("user", "assistant")).slots(TALK, 0, True)
+    assert learnt([segment], tokens) == f"{lead}Ada Lovelace.{end}{lead}Charles.{end}"
+    assert segment.example == 3 and segment.weight == 1.0
+    assert segment.target_bytes @ segment.target_weights == len(
+        f"{lead}Ada Lovelace.{lead}Charles."
+    )
+    everyone = task(tokens, roles=("user", "assistant")).segments(TALK, 0, True)
     assert "Who wrote?" in learnt(everyone, tokens) and "Be brief." not in (
         learnt(everyone, tokens) if turns.form(tokens).system else ""
     )
@@ -104,11 +106,11 @@ def test_training_goes_on_from_the_prompt_as_generation_does(names):
     """The tokens of a prompt are those with which the same conversation begins in training."""
     tokens = tokenizer(*names)
     made = task(tokens)
-    (slot,) = made.slots(TALK, 0, True)
-    whole = [*slot.tokens, slot.targets[-1]]
+    (segment,) = made.segments(TALK, 0, True)
+    whole = [*segment.tokens, segment.targets[-1]]
     begin = [*tokens.begin(""), *tokens.encode(made.prompt(TALK)).ids]
     assert whole[: len(begin)] == begin
-    first = slot.target_weights[len(begin) - 1 :]
+    first = segment.target_weights[len(begin) - 1 :]
     assert first[0] == 1.0, "what is learnt begins right behind it"
 
 
@@ -127,8 +129,8 @@ def test_the_template_for_others_writes_the_same_text(names):
 
 def test_a_long_conversation_goes_on_in_windows_that_predict_each_word_once():
     tokens = tokenizer()
-    whole = task(tokens).slots(TALK, 0, True)
-    cut = task(tokens, length=24, overlap=6).slots(TALK, 0, True)
+    whole = task(tokens).segments(TALK, 0, True)
+    cut = task(tokens, length=24, overlap=6).segments(TALK, 0, True)
     assert len(cut) > 2 and max(map(len, cut)) == 24
     assert learnt(cut, tokens) == learnt(whole, tokens)
 
@@ -146,10 +148,10 @@ def test_a_prompt_without_room_loses_its_oldest_turns_but_not_the_system():
 
 def test_loss_and_metrics_are_of_what_is_learnt():
     made = task()
-    slots = made.slots(TALK, 0, True)
-    outputs = [{"loss": np.full(len(s), 2.0)} for s in slots]
-    found = made.predict(TALK, slots, outputs)
-    count = sum(s.target_weights.sum() for s in slots)
+    segments = made.segments(TALK, 0, True)
+    outputs = [{"loss": np.full(len(s), 2.0)} for s in segments]
+    found = made.predict(TALK, segments, outputs)
+    count = sum(s.target_weights.sum() for s in segments)
     assert found["loss"] == pytest.approx(2 * count)
     numbers = made.finish(made.counts(TALK, found))
     assert numbers["perplexity"] == pytest.approx(np.exp(2))
@@ -157,25 +159,13 @@ def test_loss_and_metrics_are_of_what_is_learnt():
     assert made.show(TALK, found) == "To whom? → (perplexity 7.4)"
     assert made.show(TALK, {"text": " Charles."}) == "To whom? → Charles."
     open_ = {"messages": MESSAGES[:2]}
-    (slot,) = made.slots(open_, 0, False)
-    assert made.predict(open_, [slot], [{"loss": np.ones(len(slot))}]) == {}
-
-
-def test_packed_is_unpacked():
-    tokens = tokenizer()
-    made = Chat(
-        ChatConfig(overlap=8, max_new_tokens=16), small.decoder(tokens, 300), tokens, 300, 4
-    )
-    other = {"id": "other", "messages": MESSAGES[3:]}
-    packed, alone = small.packed_and_alone(made, small.decoder(tokens, 300), [TALK, other])
-    assert packed[0] == pytest.approx(alone[0], rel=1e-5)
-    for (one,), (another,) in zip(packed[1], alone[1], strict=True):
-        np.testing.assert_allclose(one["loss"], another["loss"], atol=1e-4)
+    (segment,) = made.segments(open_, 0, False)
+    assert made.predict(open_, [segment], [{"loss": np.ones(len(segment))}]) == {}
 
 
 def test_errors():
     with pytest.raises(UserError, match="'talk': no turn of assistant"):
-        task().slots(TALK | {"messages": MESSAGES[:2]}, 0, True)
+        task().segments(TALK | {"messages": MESSAGES[:2]}, 0, True)
     for config, message in (
         ({"roles": ("asistant",)}, "roles: no role 'asistant'.*did you mean 'assistant'"),
         ({"roles": ()}, "roles is empty"),

@@ -69,11 +69,11 @@ def official(example, logits, stride: int, longest: int, length: int) -> dict:
 def test_predictions_equal_the_official_search(seed, length, stride):
     draw = np.random.default_rng(seed)
     made = task(length=length, stride=stride)
-    slots = made.slots(COAST, 0, False)
-    logits = [{n: draw.normal(0, 2, len(s)) for n in ("start", "end")} for s in slots]
+    segments = made.segments(COAST, 0, False)
+    logits = [{n: draw.normal(0, 2, len(s)) for n in ("start", "end")} for s in segments]
     expected = official(COAST, logits, stride, 12, length)
-    found = made.predict(COAST, slots, logits)
-    assert (len(slots) > 1) == (length < 200)
+    found = made.predict(COAST, segments, logits)
+    assert (len(segments) > 1) == (length < 200)
     assert [(a["text"], a["start"]) for a in found["answers"]] == [
         (text, start) for _, text, start in expected["best"][:5]
     ]
@@ -82,7 +82,9 @@ def test_predictions_equal_the_official_search(seed, length, stride):
     assert found["answer"] == found["answers"][0]["text"]
     assert "null_score_difference" not in found
 
-    open_ended = task(length=length, stride=stride, unanswerable=True).predict(COAST, slots, logits)
+    open_ended = task(length=length, stride=stride, unanswerable=True).predict(
+        COAST, segments, logits
+    )
     ahead = expected["null"] - expected["best"][0][0]
     assert open_ended["null_score_difference"] == pytest.approx(ahead, abs=1e-6)
     assert open_ended["answer"] == ("" if ahead > 0 else found["answer"])
@@ -97,19 +99,19 @@ def test_a_token_is_scored_where_it_has_most_context():
     2 before it in the second, so what the first says of it does not count."""
     length = 8 + len(small.word_pieces().frame(2)) + 2
     made = task(length=length, stride=4, max_question=2, max_answer=1)
-    slots = made.slots(COAST, 0, False)
+    segments = made.segments(COAST, 0, False)
     context = small.word_pieces().encode(CONTEXT)
-    silent = [{n: np.full(len(s), -5.0) for n in ("start", "end")} for s in slots]
+    silent = [{n: np.full(len(s), -5.0) for n in ("start", "end")} for s in segments]
 
     def answer(window: int, token: int) -> tuple[int, float]:
         logits = [{n: a.copy() for n, a in found.items()} for found in silent]
         for name in ("start", "end"):
             logits[window][name][2 + 2 + token - 4 * window] = 9.0
-        found = made.predict(COAST, slots, logits)
+        found = made.predict(COAST, segments, logits)
         return found["start"], found["probability"]
 
     place = int(context.starts[6])
-    assert len(slots[0]) == 13 and len(slots[1]) == 13
+    assert len(segments[0]) == 13 and len(segments[1]) == 13
     assert answer(1, 6) == (place, pytest.approx(1.0, abs=1e-4))
     assert answer(0, 6)[1] < 0.1
     assert answer(0, 5) == (int(context.starts[5]), pytest.approx(1.0, abs=1e-4))
@@ -118,26 +120,26 @@ def test_a_token_is_scored_where_it_has_most_context():
 
 def test_no_answer_has_the_lowest_score_of_all_windows():
     made = task(length=24, stride=5, unanswerable=True)
-    slots = made.slots(NONE, 0, False)
-    logits = [{n: np.full(len(s), -3.0) for n in ("start", "end")} for s in slots]
+    segments = made.segments(NONE, 0, False)
+    logits = [{n: np.full(len(s), -3.0) for n in ("start", "end")} for s in segments]
     for w, found in enumerate(logits):
         found["start"][0] = 1.0 + abs(w - 2)
     # A token in the middle of the second window, after [CLS], the question and [SEP].
-    middle = int((slots[1].types == 0).sum() + (slots[1].types == 1).sum() // 2)
+    middle = int((segments[1].types == 0).sum() + (segments[1].types == 1).sum() // 2)
     logits[1]["start"][middle] = 1.5
-    found = made.predict(NONE, slots, logits)
+    found = made.predict(NONE, segments, logits)
     assert found["null_score_difference"] == pytest.approx((1.0 - 3.0) - (1.5 - 3.0))
     assert found["answer"] and found["answer"] == found["answers"][0]["text"]
     logits[1]["start"][middle] = 0.5
-    found = made.predict(NONE, slots, logits)
+    found = made.predict(NONE, segments, logits)
     assert (found["answer"], found["start"]) == ("", -1)
     assert found["null_score_difference"] == pytest.approx(0.5)
     assert found["answers"][0] == {"text": "", "start": -1, "probability": found["probability"]}
     assert "no answer" in made.show(NONE, found)
     strict = task(length=24, stride=5, unanswerable=True, null_threshold=0.5)
-    assert strict.predict(NONE, slots, logits)["answer"], "not more than the threshold"
+    assert strict.predict(NONE, segments, logits)["answer"], "not more than the threshold"
     strict = task(length=24, stride=5, unanswerable=True, null_threshold=0.4)
-    assert strict.predict(NONE, slots, logits)["answer"] == ""
+    assert strict.predict(NONE, segments, logits)["answer"] == ""
 
 
 def test_the_best_threshold_is_worth_what_it_promises():
@@ -146,18 +148,20 @@ def test_the_best_threshold_is_worth_what_it_promises():
     golds = ["1,600 km", "Luanda", "flooding on", "heavy rainfall", None, None, None] * 6
     examples = [question("What?", gold, str(n)) for n, gold in enumerate(golds)]
     made = task(unanswerable=True)
-    slots = [made.slots(e, 0, True) for e in examples]
+    segments = [made.segments(e, 0, True) for e in examples]
     outputs = []
-    for windows_ in slots:
+    for windows_ in segments:
         drawn = [{n: draw.normal(0, 2, len(s)) for n in ("start", "end")} for s in windows_]
-        for slot, found in zip(windows_, drawn, strict=True):
+        for segment, found in zip(windows_, drawn, strict=True):
             for name in found:
-                found[name][slot.labels[name]] += draw.normal(4, 2) - 3 * (slot.labels["end"] == 0)
+                found[name][segment.labels[name]] += draw.normal(4, 2) - 3 * (
+                    segment.labels["end"] == 0
+                )
         outputs.append(drawn)
 
     def numbers(threshold):
         changed = task(unanswerable=True, null_threshold=threshold)
-        said = list(map(changed.predict, examples, slots, outputs))
+        said = list(map(changed.predict, examples, segments, outputs))
         return changed.finish(total(evaluator.task_counts(changed, examples, said)))
 
     plain = numbers(0.0)
@@ -177,14 +181,14 @@ def test_an_answer_that_stands_twice_is_named_once():
     context = "Luanda. The capital is Luanda. Luanda has a port."
     example = {"id": "t", "context": context, "question": "What is the capital?"}
     made = task(length=100, max_question=4, stride=40)
-    (slot,) = made.slots(example, 0, False)
-    logits = {n: np.full(len(slot), -9.0) for n in ("start", "end")}
+    (segment,) = made.segments(example, 0, False)
+    logits = {n: np.full(len(segment), -9.0) for n in ("start", "end")}
     tokens = small.word_pieces().encode(context)
-    before = int((slot.types == 0).sum())
+    before = int((segment.types == 0).sum())
     for place, score in ((0, 2.0), (23, 5.0), (31, 3.0)):
         logits["start"][before + int(np.flatnonzero(tokens.starts == place)[0])] = score
         logits["end"][before + int(np.flatnonzero(tokens.ends == place + len("Luanda"))[0])] = score
-    found = made.predict(example, [slot], [logits])
+    found = made.predict(example, [segment], [logits])
     assert [a["start"] for a in found["answers"] if a["text"] == "Luanda"] == [23]
     assert len({a["text"] for a in found["answers"]}) == 5
 
@@ -209,8 +213,8 @@ def test_the_answer_is_cut_from_the_raw_characters(kind):
     ):
         answers = {"text": [gold], "answer_start": [RAW.index(gold)]}
         example = {"id": "r", "context": RAW, "question": "Kdo?", "answers": answers}
-        slots = made.slots(example, 0, True)
-        found = made.predict(example, slots, gold_outputs(slots))
+        segments = made.segments(example, 0, True)
+        found = made.predict(example, segments, gold_outputs(segments))
         assert (found["answer"], found["start"]) == (gold, RAW.index(gold))
         for answer in found["answers"]:
             end = answer["start"] + len(answer["text"])
@@ -226,7 +230,7 @@ def test_an_answer_holds_its_marks():
     context = "by Rene\u0301 in Paris"
     asked = {"id": "a", "question": "who", "context": context}
     asked["answers"] = {"text": ["Rene\u0301"], "answer_start": [3]}
-    slots = made.slots(asked, 0, True)
-    found = made.predict(asked, slots, gold_outputs(slots))
+    segments = made.segments(asked, 0, True)
+    found = made.predict(asked, segments, gold_outputs(segments))
     assert found["answer"] == "Rene\u0301"
     assert made.finish(total([made.counts(asked, found)]))["exact_match"] == 1

@@ -28,19 +28,19 @@ RAIN = question("What does rain cause?", "flooding on", "rain")
 NONE = question("Who wrote it?", None, "none")
 
 
-def task(length: int = 64, slots: int = 4, tokenizer=None, **options) -> Task:
+def task(length: int = 64, segments: int = 4, tokenizer=None, **options) -> Task:
     tokenizer = tokenizer or small.word_pieces()
     config = SpanQAConfig(**{"stride": 16, "max_question": 10, "max_answer": 12} | options)
-    return SpanQA(config, small.encoder(tokenizer, length), tokenizer, length, slots)
+    return SpanQA(config, small.encoder(tokenizer, length), tokenizer, length, segments)
 
 
-def gold_outputs(slots) -> list[dict]:
+def gold_outputs(segments) -> list[dict]:
     """Logits that are high at the labels, and higher where there is an answer than where not."""
     found = []
-    for slot in slots:
-        high = {name: np.full(len(slot), -9.0) for name in ("start", "end")}
+    for segment in segments:
+        high = {name: np.full(len(segment), -9.0) for name in ("start", "end")}
         for name in high:
-            high[name][slot.labels[name]] = 9.0
+            high[name][segment.labels[name]] = 9.0
         found.append(high)
     return found
 
@@ -48,20 +48,20 @@ def gold_outputs(slots) -> list[dict]:
 @pytest.mark.parametrize("tokenizer", TOKENIZERS)
 def test_labels_lie_on_the_answer(tokenizer):
     tokenizer = tokenizer()
-    slots = task(length=200, tokenizer=tokenizer).slots(COAST, 5, True)
-    assert len(slots) == 1 and slots[0].example == 5
-    slot = slots[0]
-    marked = slot.tokens[slot.labels["start"] : slot.labels["end"] + 1]
+    segments = task(length=200, tokenizer=tokenizer).segments(COAST, 5, True)
+    assert len(segments) == 1 and segments[0].example == 5
+    segment = segments[0]
+    marked = segment.tokens[segment.labels["start"] : segment.labels["end"] + 1]
     assert tokenizer.decode(marked).replace(" ", "") == "1,600km"
     frame = tokenizer.frame(2)
     question, context = (tokenizer.encode(COAST[key]).ids for key in ("question", "context"))
     before = len(frame.ids[0]) + len(question) + len(frame.ids[1])
     assert len(question) > 10, "it is not cut where it fits in the row"
-    assert tokenizer.decode(slot.tokens[:before]).replace(" ", "").startswith("Howlongis")
-    assert slot.tokens[before:].tolist() == [*context, *frame.ids[2]]
+    assert tokenizer.decode(segment.tokens[:before]).replace(" ", "").startswith("Howlongis")
+    assert segment.tokens[before:].tolist() == [*context, *frame.ids[2]]
     if not tokenizer.own_frame:
-        assert slot.types.tolist() == [0] * before + [1] * (len(slot) - before)
-    windows = task(tokenizer=tokenizer).slots(COAST, 5, True)
+        assert segment.types.tolist() == [0] * before + [1] * (len(segment) - before)
+    windows = task(tokenizer=tokenizer).segments(COAST, 5, True)
     assert len(windows) > 1, "the context does not fit"
     for window in windows:
         asked = [*frame.ids[0], *question[:10], *frame.ids[1]]
@@ -71,16 +71,16 @@ def test_labels_lie_on_the_answer(tokenizer):
 
 def test_windows_lose_nothing_and_point_to_the_first_token_without_the_answer():
     made = task()
-    slots = made.slots(COAST, 0, True)
+    segments = made.segments(COAST, 0, True)
     context = small.word_pieces().encode(CONTEXT).ids
-    assert len(slots) >= 3
+    assert len(segments) >= 3
     rebuilt = np.full(len(context), -1)
-    for w, slot in enumerate(slots):
-        part = slot.tokens[slot.types == 1][:-1]
+    for w, segment in enumerate(segments):
+        part = segment.tokens[segment.types == 1][:-1]
         rebuilt[16 * w : 16 * w + len(part)] = part
     np.testing.assert_array_equal(rebuilt, context)
-    held = [s for s in slots if s.labels["start"]]
-    others = [s.labels for s in slots if not s.labels["start"]]
+    held = [s for s in segments if s.labels["start"]]
+    others = [s.labels for s in segments if not s.labels["start"]]
     assert held and others == [{"start": 0, "end": 0}] * len(others) and others
     texts = {
         small.word_pieces().decode(s.tokens[s.labels["start"] : s.labels["end"] + 1]) for s in held
@@ -91,12 +91,12 @@ def test_windows_lose_nothing_and_point_to_the_first_token_without_the_answer():
 @pytest.mark.parametrize("example", [COAST, CAPITAL, RAIN], ids=lambda e: e["id"])
 @pytest.mark.parametrize("stride", range(4, 20))
 def test_a_window_is_labelled_if_it_holds_the_whole_answer(stride, example):
-    (whole,) = task(length=200).slots(example, 0, True)
+    (whole,) = task(length=200).segments(example, 0, True)
     answer = whole.tokens[whole.labels["start"] : whole.labels["end"] + 1].tolist()
-    for slot in task(length=32, stride=stride).slots(example, 0, True):
-        text = slot.tokens[slot.types == 1].tolist()
+    for segment in task(length=32, stride=stride).segments(example, 0, True):
+        text = segment.tokens[segment.types == 1].tolist()
         held = any(text[i : i + len(answer)] == answer for i in range(len(text)))
-        marked = slot.tokens[slot.labels["start"] : slot.labels["end"] + 1].tolist()
+        marked = segment.tokens[segment.labels["start"] : segment.labels["end"] + 1].tolist()
         assert marked == (answer if held else [small.word_pieces().cls])
 
 
@@ -104,8 +104,8 @@ def test_a_window_is_labelled_if_it_holds_the_whole_answer(stride, example):
 @pytest.mark.parametrize("example", [COAST, CAPITAL], ids=lambda e: e["id"])
 def test_prediction_reads_gold_back_from_the_characters(tokenizer, example):
     made = task(tokenizer=tokenizer())
-    slots = made.slots(example, 0, True)
-    found = made.predict(example, slots, gold_outputs(slots))
+    segments = made.segments(example, 0, True)
+    found = made.predict(example, segments, gold_outputs(segments))
     assert found["answer"] == example["answers"]["text"][0]
     assert found["start"] == example["answers"]["answer_start"][0]
     assert found["probability"] > 0.99
@@ -116,39 +116,39 @@ def test_prediction_reads_gold_back_from_the_characters(tokenizer, example):
 def test_an_answer_that_cuts_a_word_is_covered():
     cut = question("How long?", "600 k")
     made = task(length=200)
-    (slot,) = made.slots(cut, 0, True)
-    found = made.predict(cut, [slot], gold_outputs([slot]))
+    (segment,) = made.segments(cut, 0, True)
+    found = made.predict(cut, [segment], gold_outputs([segment]))
     assert "600 k" in found["answer"] and found["answer"] in "1,600 km"
 
 
 def test_no_answer_is_predicted_only_where_it_may_be():
     with pytest.raises(UserError, match="'none' has no answer.*unanswerable=true"):
-        task().slots(NONE, 0, True)
+        task().segments(NONE, 0, True)
     made = task(unanswerable=True)
-    slots = made.slots(NONE, 0, True)
-    assert all(s.labels == {"start": 0, "end": 0} for s in slots)
-    found = made.predict(NONE, slots, gold_outputs(slots))
+    segments = made.segments(NONE, 0, True)
+    assert all(s.labels == {"start": 0, "end": 0} for s in segments)
+    found = made.predict(NONE, segments, gold_outputs(segments))
     assert found["answer"] == "" and found["start"] == -1
     assert made.finish(made.counts(NONE, found))["f1"] == 1.0
-    assert task().predict(NONE, slots, gold_outputs(slots))["answer"] != ""
+    assert task().predict(NONE, segments, gold_outputs(segments))["answer"] != ""
     # One window with the answer outweighs all that have none.
-    slots = made.slots(COAST, 0, True)
-    assert made.predict(COAST, slots, gold_outputs(slots))["answer"] == "1,600 km"
+    segments = made.segments(COAST, 0, True)
+    assert made.predict(COAST, segments, gold_outputs(segments))["answer"] == "1,600 km"
 
 
 def test_an_empty_context_has_no_answer():
     made = task()
     empty = {"id": "e", "context": "", "question": "Who?"}
-    slots = made.slots(empty, 0, False)
-    assert [s.weight for s in slots] == [0.0]
-    ones = [{"start": np.ones(len(slots[0])), "end": np.ones(len(slots[0]))}]
-    assert made.predict(empty, slots, ones)["answer"] == ""
-    found = task(unanswerable=True, null_threshold=99.0).predict(empty, slots, ones)
+    segments = made.segments(empty, 0, False)
+    assert [s.weight for s in segments] == [0.0]
+    ones = [{"start": np.ones(len(segments[0])), "end": np.ones(len(segments[0]))}]
+    assert made.predict(empty, segments, ones)["answer"] == ""
+    found = task(unanswerable=True, null_threshold=99.0).predict(empty, segments, ones)
     assert found["answers"] == [{"text": "", "start": -1, "probability": 1.0}]
     assert found["answer"] == "" and found["null_score_difference"] > 99
 
 
-def test_loss_by_hand_sees_the_slots_own_positions_only():
+def test_loss_by_hand_sees_the_segments_own_positions_only():
     made = task(length=100, max_question=4, stride=40)
     short = [{**e, "context": e["context"][63:]} for e in (COAST, CAPITAL)]
     for e in short:
@@ -167,16 +167,16 @@ def test_loss_by_hand_sees_the_slots_own_positions_only():
     total, counts = made.loss(params, made.model, logits, batch, None)
     expected = 0.0
     for example, (_, r, s) in zip(examples, places, strict=True):
-        (slot,) = made.slots(example, 0, True)
+        (segment,) = made.segments(example, 0, True)
         here = slice(batch["first"][r, s], batch["last"][r, s] + 1)
         for k, name in enumerate(("start", "end")):
-            expected -= small.log_softmax(logits[r, here, k])[slot.labels[name]] / 2
+            expected -= small.log_softmax(logits[r, here, k])[segment.labels[name]] / 2
     assert float(total) == pytest.approx(expected, rel=1e-5)
     assert float(counts["count"]) == float(made.weight(batch)) == 2
-    # What another slot or padding holds does not matter.
-    second = batch["slots"] != 1
+    # What another segment or padding holds does not matter.
+    second = batch["segments"] != 1
     for e in (logits, logits + 5 * second[..., None]):
-        one = {**batch, "slot_weights": batch["slot_weights"] * np.array([[1, 0, 0, 0]] * 2)}
+        one = {**batch, "segment_weights": batch["segment_weights"] * np.array([[1, 0, 0, 0]] * 2)}
         value, _ = made.loss(params, made.model, e.astype(np.float32), one, None)
         first = small.log_softmax(np.moveaxis(logits[0, : batch["last"][0, 0] + 1], 0, 1))
         gold = [batch["start"][0, 0], batch["end"][0, 0]]
@@ -206,18 +206,17 @@ def test_packed_is_unpacked():
     packed, alone = small.packed_and_alone(made, model, [COAST, short])
     assert packed[0] == pytest.approx(alone[0], rel=1e-5)
     for example, one, other in zip([COAST, short], packed[1], alone[1], strict=True):
-        slots = made.slots(example, 0, False)
-        first, second = (made.predict(example, slots, found) for found in (one, other))
+        segments = made.segments(example, 0, False)
+        first, second = (made.predict(example, segments, found) for found in (one, other))
         assert first["answer"] == second["answer"] and first["start"] == second["start"]
         assert first["probability"] == pytest.approx(second["probability"], rel=1e-4)
 
 
 def test_errors():
-    for options in ({"stride": 61}, {"stride": 0}, {"max_question": 0}, {"max_answer": 0}):
-        with pytest.raises(UserError, match="config.task.stride"):
-            task(**options)
+    with pytest.raises(UserError, match="config.task.stride=61"):
+        task(stride=61)
     with pytest.raises(UserError, match="config.task.null_threshold=1.5.*unanswerable=true"):
         task(null_threshold=1.5)
     broken = {**COAST, "answers": {"text": [" "], "answer_start": [CONTEXT.index(" ")]}}
     with pytest.raises(UserError, match="'coast'.*has no token"):
-        task().slots(broken, 0, True)
+        task().segments(broken, 0, True)

@@ -25,23 +25,27 @@ ADA = {
 RAIN = {"id": "rain", "tokens": ["Rain", "in", "Angola"], "tags": ["O", "O", "B-LOC"]}
 
 
-def task(length: int = 64, slots: int = 4) -> Task:
+def task(length: int = 64, segments: int = 4) -> Task:
     tokenizer = small.word_pieces()
     model = small.encoder(tokenizer, length)
-    return TokenClassification(TokenClassificationConfig(LABELS), model, tokenizer, length, slots)
+    return TokenClassification(
+        TokenClassificationConfig(LABELS), model, tokenizer, length, segments
+    )
 
 
-def gold_outputs(slots) -> list[dict]:
-    return [{"probability": np.eye(len(LABELS))[slot.targets]} for slot in slots]
+def gold_outputs(segments) -> list[dict]:
+    return [{"probability": np.eye(len(LABELS))[segment.targets]} for segment in segments]
 
 
 def test_the_first_piece_of_each_word_carries_its_tag():
-    (slot,) = task().slots(ADA, 3, True)
+    (segment,) = task().segments(ADA, 3, True)
     tokenizer = small.word_pieces()
-    assert slot.example == 3 and slot.weight == 1.0
-    assert slot.tokens[0] == tokenizer.cls and slot.tokens[-1] == tokenizer.sep
+    assert segment.example == 3 and segment.weight == 1.0
+    assert segment.tokens[0] == tokenizer.cls and segment.tokens[-1] == tokenizer.sep
     marked, words = [], []
-    for token, target, weight in zip(slot.tokens, slot.targets, slot.target_weights, strict=True):
+    for token, target, weight in zip(
+        segment.tokens, segment.targets, segment.target_weights, strict=True
+    ):
         if weight:
             marked.append(LABELS[target])
             words.append(tokenizer.token(token))
@@ -49,25 +53,25 @@ def test_the_first_piece_of_each_word_carries_its_tag():
             words[-1] += tokenizer.token(token).removeprefix("##")
     assert marked == ADA["tags"]
     assert words == ADA["tokens"]
-    assert len(slot) > len(ADA["tokens"]) + 2, "some word must have several pieces here"
+    assert len(segment) > len(ADA["tokens"]) + 2, "some word must have several pieces here"
 
 
 def test_a_long_sentence_is_cut_and_no_word_is_lost():
     many = {"id": "m", "tokens": ADA["tokens"] * 5, "tags": ADA["tags"] * 5}
     short = task(length=24)
-    slots = short.slots(many, 0, True)
-    assert len(slots) > 3 and max(map(len, slots)) == 24
-    assert sum(s.target_weights.sum() for s in slots) == len(many["tokens"])
-    assert short.predict(many, slots, gold_outputs(slots))["tags"] == many["tags"]
-    inner = [s.target_weights[1:5].sum() for s in slots[1:]]
+    segments = short.segments(many, 0, True)
+    assert len(segments) > 3 and max(map(len, segments)) == 24
+    assert sum(s.target_weights.sum() for s in segments) == len(many["tokens"])
+    assert short.predict(many, segments, gold_outputs(segments))["tags"] == many["tags"]
+    inner = [s.target_weights[1:5].sum() for s in segments[1:]]
     assert inner == [0] * len(inner), "a word is not read where it has little before it"
 
 
 def test_prediction_names_entities_with_their_text():
     made = task()
-    slots = made.slots(ADA, 0, False)
-    assert [s.weight for s in slots] == [0.0]
-    found = made.predict(ADA, slots, gold_outputs(made.slots(ADA, 0, True)))
+    segments = made.segments(ADA, 0, False)
+    assert [s.weight for s in segments] == [0.0]
+    found = made.predict(ADA, segments, gold_outputs(made.segments(ADA, 0, True)))
     places = [("PER", "Ada Lovelace", [0, 2]), ("PER", "Charles Babbage", [4, 6])]
     sentence = " ".join(ADA["tokens"])
     for entity, (kind, text, words) in zip(
@@ -86,7 +90,9 @@ def test_prediction_names_entities_with_their_text():
     assert made.show(ADA, found) == (
         "[Ada Lovelace|PER 1.00] wrote to [Charles Babbage|PER 1.00] in [London|LOC 1.00] ."
     )
-    nothing = made.predict(ADA, slots, [{"probability": np.eye(5)[np.zeros(len(slots[0]), int)]}])
+    nothing = made.predict(
+        ADA, segments, [{"probability": np.eye(5)[np.zeros(len(segments[0]), int)]}]
+    )
     assert made.finish(made.counts(ADA, nothing))["f1"] == 0.0
     assert made.show(ADA, nothing).endswith("no entity")
 
@@ -108,15 +114,17 @@ def test_a_raw_text_is_split_and_read_back_from_its_characters():
     ]
     tags = ["B-PER", "I-PER"] + ["O"] * 8
     made = task()
-    gold = made.slots({"id": "x", "tokens": words, "tags": tags}, 0, True)
-    found = made.predict({"text": text}, made.slots({"text": text}, 0, False), gold_outputs(gold))
+    gold = made.segments({"id": "x", "tokens": words, "tags": tags}, 0, True)
+    found = made.predict(
+        {"text": text}, made.segments({"text": text}, 0, False), gold_outputs(gold)
+    )
     (entity,) = found["entities"]
     assert entity["text"] == "Ada  Lovelace-King" == text[entity["start"] : entity["end"]]
     assert entity["words"] == [0, 2]
     assert made.show({"text": text}, found) == f"[Ada  Lovelace-King|PER 1.00]{text[18:]}"
     empty = {"text": " "}
-    slots = made.slots(empty, 0, False)
-    assert made.predict(empty, slots, [{"probability": np.ones((2, 5))}])["tags"] == []
+    segments = made.segments(empty, 0, False)
+    assert made.predict(empty, segments, [{"probability": np.ones((2, 5))}])["tags"] == []
 
 
 @pytest.mark.parametrize(
@@ -137,13 +145,13 @@ def test_raw_texts_in_scripts_with_marks_and_without_blanks(folder, text, words,
 
 def test_an_entity_is_as_probable_as_all_its_tags_together():
     made = task()
-    (slot,) = made.slots(ADA, 0, True)
+    (segment,) = made.segments(ADA, 0, True)
     share = {0: 0.9, 1: 0.8, 4: 0.6, 5: 0.5, 7: 0.95}
-    outputs = gold_outputs([slot])[0]["probability"] * 0.7
-    for word, place in enumerate(np.flatnonzero(slot.target_weights)):
+    outputs = gold_outputs([segment])[0]["probability"] * 0.7
+    for word, place in enumerate(np.flatnonzero(segment.target_weights)):
         outputs[place] = (1 - share.get(word, 0.99)) / 4
-        outputs[place, slot.targets[place]] = share.get(word, 0.99)
-    found = made.predict(ADA, [slot], [{"probability": outputs}])["entities"]
+        outputs[place, segment.targets[place]] = share.get(word, 0.99)
+    found = made.predict(ADA, [segment], [{"probability": outputs}])["entities"]
     assert [e["probability"] for e in found] == [0.72, 0.3, 0.95]
 
 
@@ -155,9 +163,9 @@ def test_bioes_labels_are_read_as_bioes():
         TokenClassificationConfig(labels), small.encoder(tokenizer), tokenizer, 64, 4
     )
     example = ADA | {"tags": tags}
-    (slot,) = made.slots(example, 0, True)
-    outputs = [{"probability": np.eye(len(labels))[slot.targets]}]
-    found = made.predict(example, [slot], outputs)
+    (segment,) = made.segments(example, 0, True)
+    outputs = [{"probability": np.eye(len(labels))[segment.targets]}]
+    found = made.predict(example, [segment], outputs)
     assert found["tags"] == tags
     assert [(e["type"], e["words"]) for e in found["entities"]] == [
         ("PER", [0, 2]),
@@ -173,18 +181,18 @@ def test_windows_change_neither_tags_nor_score(length):
     draw = np.random.default_rng(length)
     many = {"id": "m", "tokens": ADA["tokens"] * 6, "tags": ADA["tags"] * 6}
     whole = task(length=400)
-    (slot,) = whole.slots(many, 0, True)
-    said = draw.dirichlet(np.ones(5), len(slot)) + 0.6 * np.eye(5)[slot.targets]
-    expected = whole.predict(many, [slot], [{"probability": said}])
+    (segment,) = whole.segments(many, 0, True)
+    said = draw.dirichlet(np.ones(5), len(segment)) + 0.6 * np.eye(5)[segment.targets]
+    expected = whole.predict(many, [segment], [{"probability": said}])
     cut = task(length=length)
     room = length - 2
-    outputs, slots = [], cut.slots(many, 0, True)
-    for start, end in windows(len(slot) - 2, room, room - room // 2):
+    outputs, segments = [], cut.segments(many, 0, True)
+    for start, end in windows(len(segment) - 2, room, room - room // 2):
         outputs.append(
             {"probability": np.concatenate([said[:1], said[start + 1 : end + 1], said[:1]])}
         )
-    found = cut.predict(many, slots, outputs)
-    assert found == expected and len(slots) > 1
+    found = cut.predict(many, segments, outputs)
+    assert found == expected and len(segments) > 1
     counts = cut.counts(many, found)
     assert counts == whole.counts(many, expected)
     assert counts["gold/PER"] == 12 and counts["gold/LOC"] == 6, "no gold entity is lost"
@@ -200,8 +208,8 @@ def test_loss_by_hand_over_packed_rows():
     total, counts = made.loss(params, made.model, logits, batch, None)
     expected = correct = 0.0
     for example, (_, r, s) in zip([ADA, RAIN], places, strict=True):
-        slot = made.slots(example, 0, True)[0]
-        at = batch["first"][r, s] + np.flatnonzero(slot.target_weights)
+        segment = made.segments(example, 0, True)[0]
+        at = batch["first"][r, s] + np.flatnonzero(segment.target_weights)
         gold = [LABELS.index(tag) for tag in example["tags"]]
         expected -= small.log_softmax(logits[r, at])[np.arange(len(gold)), gold].sum()
         correct += (logits[r, at].argmax(-1) == gold).sum()
@@ -224,7 +232,7 @@ def test_packed_is_unpacked():
 
 def test_errors_name_the_example_and_the_nearest_label():
     with pytest.raises(UserError, match="'ada'.*'B-PERS'.*did you mean 'B-PER'"):
-        task().slots(ADA | {"tags": ["B-PERS"] + ADA["tags"][1:]}, 0, True)
+        task().segments(ADA | {"tags": ["B-PERS"] + ADA["tags"][1:]}, 0, True)
     for labels, message in (
         (("O",), "two or more"),
         (("O", "O"), "different"),

@@ -165,7 +165,7 @@ CHANGES = [
     ({"optimizer.schedule": "cosine"}, "optimizer.schedule"),
     ({"optimizer.learning_rate": 1e-3}, "optimizer.learning_rate"),
     ({"seed": 8}, "seed"),
-    ({"data.slots": 3}, "data.slots"),
+    ({"data.segments": 3}, "data.segments"),
     ({"model.dropout": 0.3}, "model.dropout"),
 ]
 

@@ -9,6 +9,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from research.config import from_values
 from research.evaluation import predictor, validation
 from research.metrics.counts import total
+from research.run import corpus
 from research.run.loaded import load_model
 from research.training import loop
 from tests import helpers
@@ -55,7 +56,7 @@ def test_metrics_of_a_task_that_generates_are_those_of_its_samples(tmp_path):
     config, workdir = from_values(values, "test"), str(tmp_path / "trained")
     result = loop.train(config, workdir, quiet=True)
     loaded = load_model(workdir)
-    examples = predictor.split_examples(loaded.config, loaded.task, "validation")[:2]
+    examples = corpus.split(loaded.config.data, loaded.task.kind, "validation").examples[:2]
     counts = total(map(loaded.task.counts, examples, predictor.predict(loaded, examples)))
     right = {f"sampled_{name}": value for name, value in loaded.task.finish(counts).items()}
     sampled = {name: v for name, v in result.metrics.items() if name.startswith("sampled_")}

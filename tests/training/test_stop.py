@@ -44,7 +44,8 @@ def test_a_second_sigterm_is_the_same_notice_for_some_seconds_and_then_the_end(m
 def read_all(workdir: Path) -> tuple:
     """The lines of metrics of a run, and what its checkpoints say, with checksums of the arrays."""
     steps = steps_in(absolute(str(workdir / "checkpoints")))
-    about = [(info.meta, info.fingerprint) for info in (read_info(str(workdir), s) for s in steps)]
+    infos = (read_info(str(workdir / "checkpoints" / str(step))) for step in steps)
+    about = [(info.meta, info.fingerprint) for info in infos]
     return (workdir / "metrics.jsonl").read_text(), steps, about
 
 

@@ -1,0 +1,137 @@
+"""What would stop a run of an experiment, found before the first one is made.
+
+Nothing is trained for it and no device is touched (`outline`).
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from research import tasks
+from research.checkpoints.reading import read_info
+from research.config import of_checkpoint
+from research.errors import UserError
+from research.evaluation import validation
+from research.lab.experiment import Experiment, Job
+from research.lab.record import DONE, SCORED, Record
+from research.monitoring.writers import METRICS, TIMING, lines
+from research.objectives import names
+from research.run import best, corpus
+from research.run import outline as outlines
+from research.run.outline import Outline
+
+# What an encoder and a decoder have to be trained with, so that a report can show its examples.
+ENCODER, DECODER = ("masked_lm", "next_sentence"), ("causal_lm",)
+
+
+def check(
+    experiment: Experiment, chosen: Sequence[Job], planned: Sequence[Job], devices: int
+) -> None:
+    """Raises UserError, with the run's name, for what cannot be read or does not fit.
+
+    Args:
+        chosen: the jobs that are to be made; planned: all of the experiment.
+        devices: that each run will see.
+    """
+    _check_shown(experiment, planned)
+    seen = outlines.Seen()
+    to_make = {job.run for job in chosen}
+    for job, outline in outlook(chosen, planned):
+        if job.run not in to_make:
+            continue
+        try:
+            outlines.check(outline, devices, seen)
+            train = outline.config.train
+            evaluates = bool(train.eval_every or train.eval_epochs)
+            best.check(train.best, train.patience, evaluates, validation.known(outline.config))
+        except UserError as error:
+            raise UserError(f"run {job.run!r}: {error}") from error
+
+
+def check_finished(planned: Sequence[Job]) -> None:
+    """Raises UserError for a finished run whose folder has lost or damaged parts."""
+    done = [job for job in planned if (job.workdir / DONE).exists()]
+    counts: dict[str, int] = {}  # test examples by their data
+    for job in done:
+        try:
+            _check_whole(job, counts)
+        except UserError as error:
+            others = [other.workdir.name for other in done if other.after == job.workdir]
+            again = f" with --rerun_changed, {', '.join(others)} too" if others else ""
+            raise UserError(
+                f"{job.workdir.name} is finished, but its folder is not whole: {error}. Put back "
+                f"what is missing, or remove {job.workdir / DONE}, and the same command makes it "
+                f"again{again}"
+            ) from error
+
+
+def _check_whole(job: Job, counts: dict[str, int]) -> None:
+    record = Record.of(job)
+    _ = record.done  # raises where it is damaged
+    if job.train:
+        read_info(str(job.workdir))
+        for name in (METRICS, TIMING):
+            if not (job.workdir / name).exists():
+                raise UserError(f"it has no {name}")
+            lines(job.workdir / name)
+    if job.config.task is None:
+        return
+    if not (job.workdir / SCORED).exists():
+        raise UserError(f"it has no {SCORED}")
+    key = repr(job.config.data)
+    if key not in counts:
+        kind = tasks.kind_of(job.config.task)
+        counts[key] = len(corpus.split(job.config.data, kind, "test").examples)
+    found, expected = len(record.scores), counts[key]
+    if found != expected:
+        raise UserError(f"{SCORED} has {found:,} lines for {expected:,} test examples")
+
+
+def outlook(chosen: Sequence[Job], planned: Sequence[Job]) -> list[tuple[Job, Outline]]:
+    """What the chosen runs, and those that they start from, will be; of each its first job.
+
+    Raises UserError, with the run's name, where a run does not fit what it starts from.
+    """
+    found: dict[Path, tuple[Job, Outline]] = {}
+    wanted = _with_starts({job.run for job in chosen}, planned)
+    for job in planned:
+        if job.run not in wanted or any(job.run == other.run for other, _ in found.values()):
+            continue
+        is_there = job.after is None or (job.after / DONE).exists()
+        start = None if is_there else found[job.after][1]
+        try:
+            found[job.workdir] = (job, outlines.resolve(job.config, start, dry=True))
+        except UserError as error:
+            raise UserError(f"run {job.run!r}: {error}") from error
+    return list(found.values())
+
+
+def _with_starts(chosen: set[str], planned: Sequence[Job]) -> set[str]:
+    by_workdir = {job.workdir: job for job in planned}
+    found = set(chosen)
+    for job in reversed(planned):  # what a run starts from comes before it
+        if job.run in found and job.after is not None:
+            found.add(by_workdir[job.after].run)
+    return found
+
+
+def _check_shown(experiment: Experiment, planned: Sequence[Job]) -> None:
+    """Raises UserError where a report could not be made of what the experiment names."""
+    configs = {job.run: job.config for job in planned}
+    for name in experiment.pretraining:
+        if configs[name].objective is None:
+            raise UserError(f"pretraining names {name!r}, which is a fine-tuning")
+    for role, name, needed in (
+        ("encoder", experiment.encoder, ENCODER),
+        ("decoder", experiment.decoder, DECODER),
+    ):
+        if not name:
+            continue
+        config = configs.get(name)
+        if config is None:
+            config = of_checkpoint(read_info(name).config, name)
+        has = names(config.objective) if config.objective else []
+        if missing := [objective for objective in needed if objective not in has]:
+            raise UserError(
+                f"{role}={name!r} is not trained with {' and '.join(missing)}, which its examples "
+                "in the report need"
+            )

@@ -1,0 +1,96 @@
+"""What is to be run elsewhere: a verb of launch.py with its flags."""
+
+import dataclasses
+import glob
+import os
+from collections.abc import Iterator
+
+from research import bucket, shipped
+from research.config import Config
+from research.errors import UserError
+from research.lab.launchers import snapshot
+
+
+@dataclasses.dataclass(frozen=True)
+class Request:
+    """One command line of launch.py.
+
+    verb: "train" or "experiment"; config: "FILE.py:arg"; flags: the others, as they are written.
+    configs: the checked configs that it trains.
+    made: folders that it makes itself, from which its runs may start.
+    only: the runs of an experiment that are meant; empty: all.
+    """
+
+    verb: str
+    config: str
+    workdir: str
+    flags: tuple[str, ...]
+    configs: tuple[Config, ...]
+    made: tuple[str, ...] = ()
+    only: str = ""
+
+    def command(self, config: str, python: str = "python") -> list[str]:
+        """The command line, with the config file at another place."""
+        program = [python, "launch.py", self.verb, f"--config={config}"]
+        return [*program, f"--workdir={self.workdir}", *self.flags]
+
+
+def committed_config(request: Request) -> str:
+    """`request.config` with the file's path below the project's root.
+
+    Raises UserError where the commit does not have it.
+    """
+    file, colon, arg = request.config.partition(":")
+    found = snapshot.tracked(shipped.beside(file))
+    if found is None:
+        raise UserError(
+            f"--config={file} is not in the commit, and machines get the code as of the commit; "
+            f"add it to the project ({snapshot.ROOT}) and commit it"
+        )
+    return f"{found}{colon}{arg}"
+
+
+def check_reachable(request: Request) -> None:
+    """Raises UserError for a path that a machine with nothing but the commit does not have."""
+    for key, path in _paths(request):
+        if not bucket.is_remote(path) and not all(map(snapshot.tracked, _files(key, path))):
+            raise UserError(
+                f"{key}: {path} is neither in the commit nor on a bucket, so the machines would "
+                f"not find it; copy it there: gcloud storage cp {path} gs://BUCKET/… --recursive"
+            )
+
+
+def check_present(request: Request) -> None:
+    """Raises UserError for a path that is not here, where the machines see the same files."""
+    for key, path in _paths(request):
+        _files(key, path)
+
+
+def _paths(request: Request) -> Iterator[tuple[str, str]]:
+    """(key of the config, path) of all that the runs read and do not make themselves."""
+    for config in request.configs:
+        if config.init_from not in ("", *request.made):
+            yield "config.init_from", shipped.checkpoint(config.init_from)
+        if config.tokenizer.path:
+            yield "config.tokenizer.path", config.tokenizer.path
+        tasks = {name: getattr(config.data, name) for name in ("train", "validation", "test")}
+        corpus = {f"corpus[{i}]": source for i, source in enumerate(config.data.corpus)}
+        for key, source in (corpus | tasks).items():
+            if source is None:
+                continue
+            if source.data_dir:
+                yield f"config.data.{key}.data_dir", source.data_dir
+            for name in (source.name, *source.exclude):
+                if name.startswith("files:"):
+                    yield f"config.data.{key}", name.removeprefix("files:")
+
+
+def _files(key: str, path: str) -> list[str]:
+    """What a path or a glob stands for. Raises UserError where there is nothing."""
+    expanded = os.path.expanduser(path)
+    if bucket.is_remote(path) or os.path.exists(expanded):
+        return [expanded]
+    found = glob.glob(expanded, recursive=True)
+    if not found:
+        raise UserError(f"{key}: there is no {path} here")
+    return found

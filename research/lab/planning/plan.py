@@ -1,0 +1,185 @@
+"""A run on devices that are not there: does it fit, what does it cost, what would make it fit."""
+
+import dataclasses
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from research.config import Config
+from research.errors import UserError
+from research.lab.planning import compiled
+from research.lab.planning.chips import CHIPS, GIB, Chip
+from research.lab.planning.collectives import SLICES
+from research.lab.planning.compiled import Compiled
+from research.models import params as parameters
+from research.models.params import by_path
+from research.run import flops
+from research.run import run as runs
+from research.run.run import Run
+from research.run.synthetic import synthetic_run
+from research.sharding import mesh as meshes
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """A run and its compiled steps. chip is None for CPU devices."""
+
+    run: Run
+    chip: Chip | None
+    slices: int
+    steps: list[Compiled]
+
+    @property
+    def train(self) -> Compiled:
+        return self.steps[0]
+
+    @property
+    def fits(self) -> bool:
+        return all(step.fits for step in self.steps)
+
+
+def make(config: Config, devices: Sequence[jax.Device], chip: str, slices: int = 1) -> Plan:
+    """Compiles the train step and, if it fits, the evaluation step and, for language models that
+    write, a decoding step."""
+    run = build(config, devices)
+    return Plan(run, CHIPS.get(chip), slices, _steps(run))
+
+
+def _steps(run: Run) -> list[Compiled]:
+    steps = [compiled.train(run)]
+    if steps[0].fits:
+        steps.append(compiled.evaluation(run))
+        if any(o.pattern != "full" for o in run.objectives):
+            steps.append(compiled.decoding(run))
+    return steps
+
+
+def build(config: Config, devices: Sequence[jax.Device]) -> Run:
+    """The run of a config: of a pre-training that starts anew without its data, else with it: that
+    is what says how many rows a task's batches have, and which shape a checkpoint has."""
+    if config.task is None and not config.init_from:
+        return synthetic_run(config, devices)
+    return runs.build(config, devices, quiet=True)
+
+
+@dataclasses.dataclass(frozen=True)
+class Estimate:
+    """Seconds of a train step by a roofline: what each part would take at its published speed.
+
+    all_hidden: the longest of them, if the others hide behind it; none_hidden: their sum.
+    """
+
+    compute: float
+    memory: float
+    network: float
+
+    @property
+    def all_hidden(self) -> float:
+        return max(self.compute, self.memory, self.network)
+
+    @property
+    def none_hidden(self) -> float:
+        return self.compute + self.memory + self.network
+
+
+def estimate(plan: Plan) -> Estimate | None:
+    """None where the compiler did not say what the step does, or the chip is not known."""
+    costs, chip = plan.train.costs, plan.chip
+    if costs is None or chip is None:
+        return None
+    sizes = dict(plan.run.mesh.shape) | {SLICES: plan.slices}
+    network = sum(
+        found.sent(sizes) / (chip.network if SLICES in found.axes else chip.link)
+        for found in plan.train.collectives
+    )
+    return Estimate(total_flops(plan) / chip.flops, costs.bytes / chip.memory_speed, network)
+
+
+def formula(run: Run) -> float:
+    """FLOPs of a train step of all devices by the model's formula (`research.run.flops`)."""
+    rows = run.train.batch_rows(0)
+    return flops.train_step(run.model, run.train.layout, rows, run.objectives)
+
+
+def total_flops(plan: Plan) -> float:
+    """FLOPs of one device in a train step: the compiler's, and by formula those of fused attention,
+    which it cannot see into."""
+    run, costs = plan.run, plan.train.costs
+    if not costs.kernels:
+        return costs.flops
+    rows = run.train.batch_rows(0)
+    return costs.flops + flops.fused_attention(run.model, run.train.layout, rows) / run.mesh.size
+
+
+def by_rule(run: Run) -> list[tuple[str, str, int, float]]:
+    """(logical axes, mesh axes, parameters, bytes of a device) of the params, most bytes first."""
+    axes = parameters.logical_axes(run.model, run.heads)
+    named = by_path(axes, is_leaf=lambda x: isinstance(x, tuple))
+    found: dict[tuple[str, str], list[float]] = {}
+    places = by_path(run.param_shardings)
+    for path, leaf in by_path(run.param_shapes).items():
+        spec = tuple(places[path].spec)
+        logical = ", ".join(name or "-" for name in named[path])
+        placed = ", ".join(axis or "-" for axis in spec)
+        entry = found.setdefault((logical, placed), [0, 0.0])
+        local = places[path].shard_shape(tuple(leaf.shape))
+        entry[0] += math.prod(leaf.shape)
+        entry[1] += math.prod(local) * leaf.dtype.itemsize
+    lines = [(*key, int(count), size) for key, (count, size) in found.items()]
+    return sorted(lines, key=lambda line: -line[3])
+
+
+def bytes_of(tree: Any) -> float:
+    """Bytes of one device of a tree of shapes with shardings."""
+    return sum(
+        math.prod(x.sharding.shard_shape(tuple(x.shape))) * np.dtype(x.dtype).itemsize
+        for x in jax.tree.leaves(tree)
+    )
+
+
+def remedies(plan: Plan, config: Config) -> list[tuple[str, Config]]:
+    """(what to change, the config with it): changes that lower the memory, each alone and, last,
+    remat and fsdp together."""
+    run, found = plan.run, []
+    remat = dataclasses.replace(config.model, remat="block")
+    if config.model.remat != "block":
+        found.append(("config.model.remat=block", dataclasses.replace(config, model=remat)))
+    for k in _accumulations(plan, config)[:2]:
+        train = dataclasses.replace(config.train, accumulation=k)
+        found.append((f"config.train.accumulation={k}", dataclasses.replace(config, train=train)))
+    if run.mesh.shape["data"] > 1:
+        whole = run.mesh.shape["data"] * run.mesh.shape["fsdp"]
+        mesh = dataclasses.replace(config.mesh, data=1, fsdp=whole)
+        text = f"config.mesh.data=1, config.mesh.fsdp={whole}"
+        found.append((text, dataclasses.replace(config, mesh=mesh)))
+        if config.model.remat != "block":
+            both = dataclasses.replace(config, model=remat, mesh=mesh)
+            found.append((f"config.model.remat=block, {text}", both))
+    return found
+
+
+def _accumulations(plan: Plan, config: Config) -> list[int]:
+    """Micro-batches that divide the rows, from as many as would bring the memory down to the
+    chip's if all of it shrank with them."""
+    if config.task is not None:  # its rows are cut from examples, not from tokens
+        return []
+    rows, multiple = plan.run.train.batch_rows(0), meshes.row_multiple(plan.run.mesh)
+    over = plan.train.needed / plan.chip.memory if plan.chip and plan.steps else 1.0
+    now = config.train.accumulation
+    least = max(2 * now, math.ceil(now * over) if math.isfinite(over) else 0)
+    return [k for k in range(least, rows // multiple + 1) if rows % (multiple * k) == 0]
+
+
+def tried(plan: Plan, config: Config, devices: Sequence[jax.Device]) -> Iterator[str]:
+    """Compiles the run with each of the changes, and says in a line whether it fits."""
+    for text, changed in remedies(plan, config):
+        try:
+            steps = _steps(build(changed, devices))
+        except UserError as error:
+            yield f"  {text}: not possible: {str(error).splitlines()[0]}"
+            continue
+        verdict = "fits" if all(step.fits for step in steps) else "does not fit"
+        yield f"  {text}: {verdict}, {max(step.needed for step in steps) / GIB:.2f} GiB"

@@ -1,0 +1,105 @@
+"""The devices of a machine that is not there: TPU slices through libtpu, or fake CPU devices."""
+
+import contextlib
+import importlib.util
+import os
+import re
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+
+import jax
+
+from research.errors import UserError, nearest
+from research.lab.planning.chips import CHIPS
+
+EXAMPLES = "v5e:4x4, v5p:4x4x4, cpu:8"
+
+
+def devices(name: str, slices: int = 1) -> Sequence[jax.Device]:
+    """The devices of a topology: "v5e:4x4" (chips along each side of a slice), or "cpu:8".
+
+    Must come before anything else that touches a device.
+
+    Raises:
+        UserError: a name that is none, libtpu missing, or a slice that does not exist.
+    """
+    kind, _, shape = name.partition(":")
+    if kind not in (*CHIPS, "cpu"):
+        raise UserError(
+            f"--topology={name}: {kind!r} is not known{nearest(kind, (*CHIPS, 'cpu'))}; written "
+            f"like {EXAMPLES}"
+        )
+    pattern = r"[1-9]\d*" if kind == "cpu" else r"[1-9]\d*(x[1-9]\d*){1,2}"
+    if not re.fullmatch(pattern, shape):
+        raise UserError(f"--topology={name}: {shape!r} is not a shape; written like {EXAMPLES}")
+    if kind != "cpu":
+        return _slices(name, slices)
+    if slices != 1:
+        raise UserError(f"--slices={slices}: {name} has no slices")
+    jax.config.update("jax_platforms", "cpu")
+    with contextlib.suppress(RuntimeError):  # jax has its devices already
+        jax.config.update("jax_num_cpu_devices", int(shape))
+    if len(jax.devices()) != int(shape):
+        raise UserError(
+            f"--topology={name}: jax already has {len(jax.devices())} devices; unset XLA_FLAGS"
+        )
+    return jax.devices()
+
+
+def _slices(name: str, count: int) -> Sequence[jax.Device]:
+    from jax.experimental import topologies
+
+    if importlib.util.find_spec("libtpu") is None:
+        raise UserError(
+            f"--topology={name} is compiled for by libtpu, which is not installed: "
+            "`make tpu-setup` puts it into .venv-tpu, or pip install 'jax[tpu]'; --topology=cpu:N "
+            "works without"
+        )
+    jax.config.update("jax_platforms", "cpu")  # the process itself needs no TPU
+    # The first asks a server that only Cloud TPU machines have; the second lets two plans be made
+    # at a time; the others keep libtpu from looking for a machine.
+    os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
+    os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")
+    os.environ.setdefault("TPU_ACCELERATOR_TYPE", "v5litepod-1")
+    os.environ.setdefault("TPU_WORKER_HOSTNAMES", "localhost")
+    options = {"num_slices": count} if count > 1 else {}
+    if any(closed := rings(name)):
+        options["wrap"] = closed
+    if name.startswith("v4:"):
+        options["chip_config_name"] = "megacore"  # both cores of a chip are one device, as on Cloud
+    try:
+        with quiet():
+            found = topologies.get_topology_desc(name, platform="tpu", **options)
+    except (RuntimeError, ValueError, NotImplementedError, jax.errors.JaxRuntimeError) as error:
+        raise UserError(f"--topology={name}: {str(error).splitlines()[0]:.300}") from error
+    return found.devices
+
+
+def rings(name: str) -> tuple[bool, bool, bool]:
+    """Along which sides of a slice the last chip is wired to the first: all of v4 and v5p from
+    4x4x4 on (multiples of 4), on v5e and v6e the sides of 16 chips. Not said, libtpu takes none to
+    be, and gathers by other, slower collectives.
+
+    https://docs.cloud.google.com/tpu/docs/system-architecture-tpu-vm
+    """
+    kind, _, shape = name.partition(":")
+    sides = [*map(int, shape.split("x")), 1][:3]
+    if kind in ("v4", "v5p"):
+        return (all(side % 4 == 0 for side in sides),) * 3
+    return (sides[0] == 16, sides[1] == 16, False)
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Keeps what libtpu writes to file descriptor 2, past Python, from the terminal."""
+    sys.stderr.flush()
+    with tempfile.TemporaryFile() as kept:
+        before = os.dup(2)
+        os.dup2(kept.fileno(), 2)
+        try:
+            yield
+        finally:
+            sys.stderr.flush()
+            os.dup2(before, 2)
+            os.close(before)

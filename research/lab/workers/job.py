@@ -1,0 +1,132 @@
+"""One run of an experiment, or one trial of a search, in a process of its own.
+
+    python -m research.lab.workers.job run FILE FOLDER RUN SEEDS CORES
+    python -m research.lab.workers.job trial FILE FOLDER CORES
+
+The runner of the experiment, or the search, gives the arguments: SEEDS is a job's number, such as
+3.1; a trial's FOLDER has its values.
+"""
+
+import json
+import sys
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+from research import bucket
+from research.checkpoints.reading import read_info
+from research.config import to_values
+from research.data import sources
+from research.errors import guarded
+from research.evaluation import predictor, splits
+from research.lab import experiment, search
+from research.lab.experiment import Job, Run, fingerprint
+from research.lab.record import BEGUN, DONE, SCORED, read_record
+from research.lab.workers import children
+from research.monitoring import starts
+from research.run import corpus
+from research.run.loaded import Loaded, load_model, with_config
+from research.training import loop
+
+
+def make(job: Job, made_from: Run) -> None:
+    """Trains (or goes on), scores the test split if there is a task, and says that it is done.
+
+    made_from: the run as the experiment's file has it, which is noted beside the resolved config.
+    """
+    start = time.perf_counter()
+    made_of = fingerprint(job)
+    begun = {
+        "fingerprint": made_of,
+        "seconds": _before(job, made_of),
+        "made_from": asdict(made_from),
+    }
+
+    def seconds() -> float:
+        return begun["seconds"] + time.perf_counter() - start
+
+    _note(job, BEGUN, begun)
+    step, metrics, by_source, loaded = 0, {}, {}, None
+    if job.train:
+        label = job.workdir.name
+        try:
+            result = loop.train(job.config, str(job.workdir), label=label, describe_run=False)
+        except loop.Interrupted:
+            _note(job, BEGUN, begun | {"seconds": seconds()})
+            raise
+        step, metrics = result.step, result.metrics
+        if job.config.task is not None:
+            loaded = load_model(str(job.workdir))
+        else:
+            by_source = splits.of_sources(load_model(str(job.workdir)), quiet=True)
+    else:
+        loaded = with_config(load_model(job.config.init_from), job.config)
+        text = json.dumps(to_values(job.config), indent=1)
+        bucket.write_whole(job.workdir / starts.CONFIG, text + "\n")
+        data = sources.fingerprint(job.config.data.source("test"))
+        start_key = read_info(job.config.init_from).fingerprint
+        starts.add(job.workdir, starts.describe(data, start_key) | {"step": 0})
+    if loaded is not None:
+        _score(job, loaded)
+    record = {
+        "fingerprint": made_of,
+        "commit": starts.commit(),
+        "step": step,
+        "metrics": metrics,
+        "sources": by_source,
+        "seconds": seconds(),
+    }
+    _note(job, DONE, record)
+
+
+def _before(job: Job, made_of: str) -> float:
+    """The seconds that the run took before it was stopped; not those of one that was killed."""
+    if not (job.workdir / BEGUN).exists():
+        return 0.0
+    begun = read_record(job.workdir / BEGUN)
+    return begun.get("seconds", 0.0) if begun["fingerprint"] == made_of else 0.0
+
+
+def _note(job: Job, name: str, record: dict) -> None:
+    bucket.write_whole(job.workdir / name, json.dumps(record, indent=1) + "\n")
+
+
+def _score(job: Job, loaded: Loaded) -> None:
+    """Predicts the test split (the validation split where there is none) and keeps the counts."""
+    examples = corpus.split(job.config.data, loaded.task.kind, "test").examples
+    predicted = predictor.predict(loaded, examples)
+    lines = [
+        json.dumps({"prediction": p, "counts": loaded.task.counts(e, p)}, ensure_ascii=False)
+        for e, p in zip(examples, predicted, strict=True)
+    ]
+    bucket.write_whole(job.workdir / SCORED, "\n".join(lines) + "\n")
+
+
+def run(file: str, folder: str, name: str, number: str) -> None:
+    """Makes a run of an experiment."""
+    loaded = experiment.load(file)
+    planned = experiment.jobs(loaded, bucket.path(folder))
+    make(next(j for j in planned if (j.run, j.number) == (name, number)), loaded.runs[name])
+
+
+def trial(file: str, folder: str) -> None:
+    """Trains a trial of a search, or goes on."""
+    place = Path(folder)
+    chosen = json.loads((place / search.PARAMETERS).read_text())
+    config = search.trial_config(search.load(file), chosen)
+    loop.train(config, folder, label=place.name, describe_run=False)
+
+
+def main(kind: str, *arguments: str, cores: str = "") -> int:
+    """See the module's text; `cores` are the numbers of those it may use, with commas."""
+    children.as_child(cores)
+    try:
+        {"run": run, "trial": trial}[kind](*arguments)
+    except loop.Interrupted as stopped:
+        print(f"{stopped}; its checkpoint is saved", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(guarded(lambda: main(*sys.argv[1:-1], cores=sys.argv[-1])))
