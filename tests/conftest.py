@@ -12,6 +12,8 @@ FLAGS = [
     "--xla_backend_optimization_level=0",
     "--xla_llvm_disable_expensive_passes=true",
     "--xla_cpu_parallel_codegen_split_count=1",
+    # Eight devices on two busy cores meet late: after 40 seconds the process would be ended.
+    "--xla_cpu_collective_call_terminate_timeout_seconds=600",
 ]
 # Later versions have no other way to compile a fusion and end the process at an unknown flag.
 if metadata.version("jaxlib").startswith("0.10."):
