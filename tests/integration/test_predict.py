@@ -380,7 +380,7 @@ def test_a_terminal_is_asked_for_lines(tiny, capsys, monkeypatch):
     call("predict", f"--checkpoint={tiny('sentiment').checkpoint}")
     shown = capsys.readouterr()
     assert re.fullmatch(r"(\S.* → \w+ \(\d+%\)\n(  .*%\n){3}){2}", shown.out)
-    assert "a line for each example, text or text_a with text_b (JSON); Ctrl-D ends" in shown.err
+    assert "one example per line, text or text_a with text_b (JSON); Ctrl-D ends" in shown.err
     assert "skipped: standard input, line 2: " in shown.err
 
 
