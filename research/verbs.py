@@ -263,7 +263,7 @@ VERBS: dict[str, Verb] = {
     ),
     "report": Verb(
         "research.commands.report:run",
-        "write tables, curves and config differences of runs: Markdown, CSV, LaTeX, a page",
+        "report on runs or all in a folder: tables, curves, differences as Markdown, CSV, LaTeX, page",
         optional={
             "output": Flag("folder for the report (runs/report)", Filled),
             "price": Flag(

@@ -40,26 +40,26 @@ def run(
     return DOES_NOT_FIT
 
 
-def report(made: Plan, price: float | None) -> Iterator[str]:
+def report(compiled: Plan, price: float | None) -> Iterator[str]:
     """Yields the lines to print."""
     yield ""
-    yield from _layout(made)
+    yield from _layout(compiled)
     yield ""
-    yield from _memory(made)
-    if made.train.costs is not None:
+    yield from _memory(compiled)
+    if compiled.train.costs is not None:
         yield ""
-        yield from _work(made)
-    elif made.train.fits:
+        yield from _work(compiled)
+    elif compiled.train.fits:
         yield ""
         yield "the compiler cannot print this program, so its work and its time are unknown"
-    estimate = plan.estimate(made)
+    estimate = plan.estimate(compiled)
     if estimate is not None:
         yield ""
-        yield from _time(made, estimate, price)
+        yield from _time(compiled, estimate, price)
 
 
-def _layout(made: Plan) -> Iterator[str]:
-    run = made.run
+def _layout(compiled: Plan) -> Iterator[str]:
+    run = compiled.run
     count = parameters.count(run.param_shapes, run.model)
     mesh = ", ".join(f"{axis}={size}" for axis, size in run.mesh.shape.items())
     rows, length = run.train.batch_rows(0), run.config.data.length
@@ -82,9 +82,9 @@ def _layout(made: Plan) -> Iterator[str]:
     yield from groups.table(run.param_shapes, run.rates, run.config.optimizer.learning_rate)
 
 
-def _memory(made: Plan) -> Iterator[str]:
-    state, step = made.run.state_shapes, made.train
-    limit = f" of {made.chip.memory / GIB:.2f}" if made.chip else ""
+def _memory(compiled: Plan) -> Iterator[str]:
+    state, step = compiled.run.state_shapes, compiled.train
+    limit = f" of {compiled.chip.memory / GIB:.2f}" if compiled.chip else ""
     parts = {
         "params": plan.bytes_of(state.params),
         "optimizer": plan.bytes_of(state.opt_state),
@@ -95,15 +95,15 @@ def _memory(made: Plan) -> Iterator[str]:
     if step.fits:
         yield f"  {'batch':<28}{(step.kept - sum(parts.values())) / GIB:>9.3f}"
         yield f"  {'gradients, activations, code':<28}{(step.needed - step.kept) / GIB:>9.3f}"
-    for each in made.steps:
+    for each in compiled.steps:
         verdict = "" if each.fits else "  DOES NOT FIT"
         yield f"  {f'peak, {each.name} step':<28}{each.needed / GIB:>9.3f}{limit}{verdict}"
-    yield "compiled in " + ", ".join(f"{s.seconds:.0f} s ({s.name})" for s in made.steps)
+    yield "compiled in " + ", ".join(f"{s.seconds:.0f} s ({s.name})" for s in compiled.steps)
 
 
-def _work(made: Plan) -> Iterator[str]:
-    run, step = made.run, made.train
-    total = plan.total_flops(made)
+def _work(compiled: Plan) -> Iterator[str]:
+    run, step = compiled.run, compiled.train
+    total = plan.total_flops(compiled)
     formula = plan.formula(run)
     yield "train step, one device"
     share = total * run.mesh.size / formula
@@ -119,11 +119,11 @@ def _work(made: Plan) -> Iterator[str]:
         yield f"  {kind:<28}{each.bytes / 1e9:>9.3f} GB in {each.count:,.0f} calls"
 
 
-def _time(made: Plan, estimate: Estimate, price: float | None) -> Iterator[str]:
-    run = made.run
+def _time(compiled: Plan, estimate: Estimate, price: float | None) -> Iterator[str]:
+    run = compiled.run
     tokens = run.train.batch_rows(0) * run.config.data.length
     formula = plan.formula(run)
-    peak = made.chip.flops * run.mesh.size
+    peak = compiled.chip.flops * run.mesh.size
     low, high = estimate.all_hidden, estimate.none_hidden
     yield "estimate at published speeds (from everything overlapped to nothing overlapped)"
     yield (
