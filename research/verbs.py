@@ -263,7 +263,7 @@ VERBS: dict[str, Verb] = {
     ),
     "report": Verb(
         "research.commands.report:run",
-        "report on runs, or all in a folder: tables, curves, config differences, page, CSV, LaTeX",
+        "report runs or all in a folder: tables, curves, differences; Markdown, CSV, LaTeX, page",
         optional={
             "output": Flag("folder for the report (runs/report)", Filled),
             "price": Flag(
