@@ -1,4 +1,4 @@
-"""python launch.py VERB --flag=value … : the one entrance. `python launch.py help` lists it."""
+"""The command line: `python launch.py VERB --flag=value …`; `launch.py help` lists the verbs."""
 
 import os
 import sys

@@ -1,13 +1,13 @@
-"""What a hostile reader would look for in the data: leaks, and pairs that can be told without
+"""Audits training data: leaks of held-out texts, and sentence pairs that can be told without
 reading.
 
     python -m benchmarks.audit
     python -m benchmarks.audit --config=mine.py --tasks=task.py,other.py --cache=.cache
 
-Of each task's validation and test split the 8-grams that stand in the corpora of a pre-training, as
-they lie there and without what its config excludes; of a next sentence prediction how many pairs
-are random in each block, and how many are told right by rules that do not read. The bundled data
-takes 57 s of a busy core, and 168 s where it has no token store yet.
+For the validation and test split of each task, counts the 8-grams that also occur in the corpora of
+a pre-training, before and after its exclusions. For next sentence prediction, counts the random
+pairs of each block and the pairs that rules classify correctly without reading. The bundled data
+takes 57 s of a busy core, and 168 s if it has no token store yet.
 """
 
 import dataclasses
@@ -33,15 +33,15 @@ from research.verbs import Verb
 
 VERB = Verb(
     "benchmarks.audit:run",
-    "held-out texts in the corpora of a pre-training, and rules that tell its pairs",
+    "find held-out texts in the corpora of a pre-training, and rules that tell its pairs apart",
     optional={
-        "config": "of the pre-training (configs/pretrain/bert_cpu.py)",
-        "tasks": "configs of fine-tunings, with commas between them (of each bundled set one)",
+        "config": "config of the pre-training (configs/pretrain/bert_cpu.py)",
+        "tasks": "configs of fine-tunings, separated by commas (one for each bundled data set)",
         "cache": "folder of token stores (.cache)",
     },
 )
-TASKS = ("sentiment", "named_entities", "question_answering", "story")  # each set once
-NAMED = 5  # documents that are left out, of a corpus
+TASKS = ("sentiment", "named_entities", "question_answering", "story")  # each data set once
+NAMED = 5  # excluded documents to name, per corpus
 
 
 def run(
@@ -50,7 +50,7 @@ def run(
     """Prints the audit."""
     built = build(_loaded(config, {"data.cache": cache}), quiet=True)
     if built.task is not None:
-        raise UserError(f"--config={config} is a fine-tuning; give that of a pre-training")
+        raise UserError(f"--config={config} is a fine-tuning; give the config of a pre-training")
     files = tasks.split(",") if tasks else [f"configs/finetune/{name}.py" for name in TASKS]
     for line in itertools.chain(_leaks(built.config.data, files), _pairs(built)):
         print(line, flush=True)
@@ -66,9 +66,9 @@ def _loaded(file: str, overrides: dict[str, str]) -> config.Config:
 
 def _leaks(data: DataConfig, files: Sequence[str]) -> Iterator[str]:
     yield f"Held-out examples that share an {overlap.WORDS}-gram of words with a corpus"
-    texts = {f"{name}, {split}": found for name, split, found in _held_out(files)}
+    texts = {f"{name}, {split}": examples for name, split, examples in _held_out(files)}
     grams = Grams.of(text for each in texts.values() for example in each for text in example)
-    located = {name: list(map(grams.places_of, found)) for name, found in texts.items()}
+    located = {name: list(map(grams.places_of, held)) for name, held in texts.items()}
     before, after, lost = {}, {}, []
     for source in data.corpus:
         whole = dataclasses.replace(source, exclude=())
@@ -86,9 +86,9 @@ def _leaks(data: DataConfig, files: Sequence[str]) -> Iterator[str]:
             everything = overlap.count(examples, np.any(list(each.values()), axis=0))
             yield f"  {name}, corpora {when}: {everything}"
             for corpus_name, seen in each.items():
-                found = overlap.count(examples, seen)
-                if found.touched:
-                    yield f"    {corpus_name}: {found.touched:,} examples"
+                shared = overlap.count(examples, seen)
+                if shared.touched:
+                    yield f"    {corpus_name}: {shared.touched:,} examples"
             if not everything.touched:
                 break
     yield "Excluded from training and validation text"
@@ -96,9 +96,9 @@ def _leaks(data: DataConfig, files: Sequence[str]) -> Iterator[str]:
 
 
 def _held_out(files: Sequence[str]) -> Iterator[tuple[str, str, list[list[str]]]]:
-    """Task, split and the texts of each of its examples."""
+    """Yields task, split and the texts of each example."""
     for file in files:
-        task = _loaded(file, {"init_from": "bert"})  # whichever: its data is all that is read
+        task = _loaded(file, {"init_from": "bert"})  # any start will do: only the data is read
         for split in ("validation", "test"):
             if split == "validation" or task.data.test not in (None, task.data.validation):
                 examples = corpus.split(task.data, kind_of(task.task), split).examples
@@ -107,7 +107,7 @@ def _held_out(files: Sequence[str]) -> Iterator[tuple[str, str, list[list[str]]]
 
 
 def _read(source: SourceConfig, held_out_percent: float, ids: dict[str, None]) -> Iterator[str]:
-    """The training texts of a source; puts the ids of all of its documents into `ids`."""
+    """Yields the training texts of a source; collects the ids of all its documents in `ids`."""
     for document in sources.read(source, "document"):
         ids[document["id"]] = None
         if not sources.held_out(document["id"], held_out_percent):
@@ -124,7 +124,7 @@ def _pairs(built: Run) -> Iterator[str]:
         return
     names = [source.name for source in built.config.data.corpus]
     if not isinstance(built.train, PretrainingBatches):
-        raise UserError("pairs are looked at in one stream of rows: leave out config.data.weights")
+        raise UserError("pairs need a single stream of rows: leave out config.data.weights")
     train, test = (list(pairs(batches, names)) for batches in (built.train, built.validation))
     yield f"Pairs of the first epoch: {len(train):,} to learn from, {len(test):,} held out"
     for block, labels in _by(train, [block for block, _ in train]).items():
@@ -142,24 +142,24 @@ def _pairs(built: Run) -> Iterator[str]:
             continue
         drawn = [pair for pair, here in zip(right, rows, strict=True) if here and pair.label]
         other = np.mean([pair.source_a != pair.source_b for pair in drawn]) if drawn else 0.0
-        cells = [f"{(said == golds)[rows].mean():12.3f}" for said in rules.values()]
+        cells = [f"{(guesses == golds)[rows].mean():12.3f}" for guesses in rules.values()]
         yield (
             f"  {name:{width}}  {rows.sum():6,}  {golds[rows].mean():6.3f}  {other:8.3f}  "
             + "  ".join(cells)
         )
-    yield "  (of other: of the random ones, those whose B is of another source than A)"
+    yield "  (of other: the share of random pairs whose B is from another source than A)"
 
 
 def _by(values: Sequence, keys: Sequence) -> dict:
-    found = defaultdict(list)
+    groups = defaultdict(list)
     for key, value in zip(keys, values, strict=True):
-        found[key].append(value)
-    return found
+        groups[key].append(value)
+    return groups
 
 
-def _random(found: Sequence[tuple[int, Pair]]) -> str:
-    share = sum(pair.label for _, pair in found) / max(1, len(found))
-    return f"{share:.3f} random of {len(found):,}"
+def _random(numbered: Sequence[tuple[int, Pair]]) -> str:
+    share = sum(pair.label for _, pair in numbered) / max(1, len(numbered))
+    return f"{share:.3f} random of {len(numbered):,}"
 
 
 if __name__ == "__main__":

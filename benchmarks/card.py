@@ -1,12 +1,12 @@
-"""What one accelerator does with this code, in one command: train steps, attention, generation.
+"""Benchmarks one accelerator in one command: train steps, attention, generation.
 
     python -m benchmarks.card --output=card.json --texts=/data/tinyshakespeare
     python -m benchmarks.card --table=benchmarks/card/h200.json
 
-Each part (`benchmarks.card_parts`) is a process of its own with a limit of time, so that one that
-fails or takes too long costs itself alone, and the memory that it has is its own. What is measured
-is written at once. --texts is for tiny Shakespeare: a folder with train.jsonl.gz and
-validation.jsonl.gz, the text split as nanoGPT splits it.
+Each part (`benchmarks.card_parts`) runs in its own process with a time limit: one that fails or
+takes too long does not affect the others, and each has the memory to itself. Results are written at
+once. --texts is a folder with tiny Shakespeare as train.jsonl.gz and validation.jsonl.gz, split as
+nanoGPT splits it.
 """
 
 import json
@@ -28,15 +28,15 @@ from research.verbs import Flag, Verb
 
 VERB = Verb(
     "benchmarks.card:run",
-    "what one accelerator does with this code, in JSON, and that JSON as tables",
+    "benchmark one accelerator and write JSON, or print that JSON as tables",
     optional={
-        "output": "file for what is measured, JSON",
+        "output": "file for the results, JSON",
         "texts": "folder with tiny Shakespeare's train.jsonl.gz and validation.jsonl.gz",
-        "seconds": Flag("of all parts together (460)", Count),
-        "parts": "only these (PART,PART); the others stay as they are in the file",
-        "part": "measure this part alone, in this process",
-        "table": "print the tables of this file, and measure nothing",
-        "tiny": Flag("shapes for a CPU: whether it runs, not how fast", bool),
+        "seconds": Flag("time limit of all parts together (460)", Count),
+        "parts": "only these (PART,PART); the file keeps its results of the others",
+        "part": "measure only this part, in this process",
+        "table": "only print the tables of this file",
+        "tiny": Flag("small shapes, to test on a CPU that everything runs", bool),
     },
 )
 Report = dict[str, Any]
@@ -52,14 +52,14 @@ def run(
     table: str = "",
     tiny: bool = False,
 ) -> int:
-    """Measures, or prints the tables of what was measured."""
+    """Measures and writes the results, or prints the tables of earlier results."""
     if bool(output) == bool(table):
-        raise UserError("give --output=FILE to measure, or --table=FILE to print what it holds")
+        raise UserError("give --output=FILE to measure, or --table=FILE to print its tables")
     if table:
         print("\n\n".join(tables(read(table))))
         return 0
     jsonl.check_writable(output)
-    from benchmarks import card_parts  # jax: a parent that held the device would leave it no memory
+    from benchmarks import card_parts  # late: a parent with jax would hold the device's memory
 
     wanted = [part] if part else parts.split(",") if parts else list(card_parts.PARTS)
     for name in wanted:
@@ -80,7 +80,7 @@ def run(
 
 
 def read(path: str) -> Report:
-    """What a run wrote."""
+    """Reads the report that a run wrote. Raises UserError if it cannot."""
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, json.JSONDecodeError) as error:
@@ -93,18 +93,18 @@ def _write(path: str, report: Report) -> None:
 
 
 def _measure(part: str, output: str, texts: str, tiny: bool) -> None:
-    """Measures a part here, and writes each case when it is known."""
+    """Measures a part in this process, and writes each case at once."""
     from benchmarks import card_parts
 
-    found: Report = {"device": card_parts.device(), "cases": []}
+    report: Report = {"device": card_parts.device(), "cases": []}
     for case in card_parts.PARTS[part].measure(tiny, texts):
-        found["cases"].append(case)
-        _write(output, found)
+        report["cases"].append(case)
+        _write(output, report)
         print(f"{part}: {_short(case)}", flush=True)
 
 
 def _child(part: str, seconds: float, output: str, texts: str, tiny: bool) -> Report:
-    """A part's cases, measured in a process that has at most `seconds`."""
+    """Measures a part in a new process, for at most `seconds`; returns its report."""
     path, start = Path(f"{output}.{part}"), time.monotonic()
     command = [sys.executable, "-m", "benchmarks.card", f"--part={part}", f"--output={path}"]
     command += [f"--texts={texts}"] if texts else []
@@ -120,13 +120,13 @@ def _child(part: str, seconds: float, output: str, texts: str, tiny: bool) -> Re
         error = f"stopped after {seconds:.0f} s"
     if error:
         print(f"{part}: {error}", flush=True)
-    found = read(str(path)) if path.exists() else {"cases": []}
+    report = read(str(path)) if path.exists() else {"cases": []}
     path.unlink(missing_ok=True)
-    return found | {"seconds": time.monotonic() - start} | ({"error": error} if error else {})
+    return report | {"seconds": time.monotonic() - start} | ({"error": error} if error else {})
 
 
 def _short(case: Report) -> str:
-    """A case in a line: what is a number or a short text."""
+    """A case on one line: its numbers and texts."""
     plain = {k: v for k, v in case.items() if isinstance(v, str | int | float)}
     return "  ".join(
         f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in plain.items()
@@ -134,11 +134,11 @@ def _short(case: Report) -> str:
 
 
 def tables(report: Report) -> Iterator[str]:
-    """The tables of a report, in Markdown."""
+    """Yields the tables of a report, in Markdown."""
 
     def cases(name: str) -> list[Report]:
-        found = report[name]["cases"] if name in report else []
-        return [case for case in found if "error" not in case]
+        measured = report[name]["cases"] if name in report else []
+        return [case for case in measured if "error" not in case]
 
     products = {c["case"].rpartition(", ")[2]: c["flops"] for c in cases("machine")}
     reached = ", ".join(f"{v / 1e12:,.0f} TFLOP/s of {k}" for k, v in products.items())

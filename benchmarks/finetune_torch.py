@@ -1,11 +1,11 @@
-"""One fine-tuning as transformers' users write it: its own model in a plain PyTorch loop.
+"""A fine-tuning as users of transformers write it: its own model in a plain PyTorch loop.
 
     python benchmarks/finetune_torch.py PROBLEM.json ANSWERS.json
 
-Needs torch and transformers only, and is started by `benchmarks.finetune`, which says in PROBLEM
-what is trained on what and how (`benchmarks.finetune._problem`). Batches are padded to their
-longest row; float32; no validation while training. ANSWERS holds a prediction for each test
-example, and the seconds of training and of predicting.
+Needs torch and transformers only. `benchmarks.finetune` starts it; PROBLEM has the model, examples
+and hyper-parameters (`benchmarks.finetune._problem`). Batches are padded to their longest row;
+float32; no validation during training. ANSWERS gets a prediction for each test example, and the
+seconds of training and of predicting.
 """
 
 import json
@@ -17,12 +17,12 @@ import torch
 import transformers
 
 BATCH = 64  # rows at a time, without gradients
-BEST = 20  # starts and ends that are tried against each other
-IGNORED = -100  # what transformers' losses leave out
+BEST = 20  # starts and ends to combine
+IGNORED = -100  # the label that transformers' losses ignore
 
 
 def main(problem_file, answers_file):
-    """Trains, predicts, writes."""
+    """Trains, predicts and writes the answers."""
     with open(problem_file, encoding="utf-8") as file:
         problem = json.load(file)
     transformers.set_seed(problem["seed"])
@@ -39,7 +39,7 @@ def main(problem_file, answers_file):
 
 
 def train(model, rows, problem):
-    """AdamW without decay on biases and norms, linear warm-up and decay, clipped gradients."""
+    """Trains by AdamW without decay on biases and norms, linear warm-up and decay, clipping."""
     model.train()
     plain = [p for p in model.parameters() if p.ndim < 2]
     decayed = [p for p in model.parameters() if p.ndim >= 2]
@@ -68,7 +68,7 @@ def train(model, rows, problem):
 
 
 def padded(rows):
-    """Rows of one batch as tensors, padded to the longest."""
+    """Stacks the rows of a batch as tensors, padded to the longest."""
     longest = max(len(row["input_ids"]) for row in rows)
     batch = {}
     for key, value in rows[0].items():
@@ -83,24 +83,24 @@ def padded(rows):
 
 @torch.no_grad()
 def predict(kind, examples):
-    """The prediction of each example; rows are sorted by length."""
+    """Returns the prediction of each example; sorts rows by length to pad less."""
     kind.model.eval()
     rows = [(i, row) for i, example in enumerate(examples) for row in kind.test_rows(example)]
     order = sorted(range(len(rows)), key=lambda r: len(rows[r][1]["input_ids"]))
     outputs = [None] * len(rows)
     for first in range(0, len(order), BATCH):
         chosen = order[first : first + BATCH]
-        found = kind.model(**padded([rows[r][1] for r in chosen]))
+        batch_outputs = kind.model(**padded([rows[r][1] for r in chosen]))
         for at, r in enumerate(chosen):
-            outputs[r] = kind.read(found, at)
+            outputs[r] = kind.read(batch_outputs, at)
     by_example = [[] for _ in examples]
     for (i, _), output in zip(rows, outputs, strict=True):
         by_example[i].append(output)
-    return [kind.answer(e, found) for e, found in zip(examples, by_example, strict=True)]
+    return [kind.answer(e, o) for e, o in zip(examples, by_example, strict=True)]
 
 
 class Kind:
-    """What the three kinds of task have in common."""
+    """Base class of the three kinds of task."""
 
     auto = None
 
@@ -112,12 +112,12 @@ class Kind:
         self.model = self.auto.from_pretrained(problem["source"], **options)
         self.ids = {label: i for i, label in enumerate(labels)}
 
-    def encoded(self, *given, **options):
-        return self.tokenizer(*given, truncation=True, max_length=self.problem["length"], **options)
+    def encoded(self, *texts, **options):
+        return self.tokenizer(*texts, truncation=True, max_length=self.problem["length"], **options)
 
 
 class Classification(Kind):
-    """The label of a text."""
+    """Predicts the label of a text."""
 
     auto = transformers.AutoModelForSequenceClassification
 
@@ -127,15 +127,15 @@ class Classification(Kind):
     def train_rows(self, example):
         return [row | {"labels": self.ids[example["label"]]} for row in self.test_rows(example)]
 
-    def read(self, found, at):
-        return int(found.logits[at].argmax())
+    def read(self, outputs, at):
+        return int(outputs.logits[at].argmax())
 
     def answer(self, example, outputs):
         return {"label": self.problem["labels"][outputs[0]]}
 
 
 class Tokens(Kind):
-    """A tag for each word, at its first piece."""
+    """Predicts a tag for each word, at its first piece."""
 
     auto = transformers.AutoModelForTokenClassification
 
@@ -157,8 +157,8 @@ class Tokens(Kind):
             labels[position] = self.ids[example["tags"][word]]
         return [row | {"labels": labels}]
 
-    def read(self, found, at):
-        return found.logits[at].argmax(-1).tolist()
+    def read(self, outputs, at):
+        return outputs.logits[at].argmax(-1).tolist()
 
     def answer(self, example, outputs):
         _, firsts = self.encoding(example)
@@ -169,7 +169,7 @@ class Tokens(Kind):
 
 
 class Questions(Kind):
-    """The span of a context that answers a question, in overlapping windows."""
+    """Predicts the span of a context that answers a question, in overlapping windows."""
 
     auto = transformers.AutoModelForQuestionAnswering
 
@@ -210,8 +210,8 @@ class Questions(Kind):
             rows.append(row | {"start_positions": first, "end_positions": last})
         return rows
 
-    def read(self, found, at):
-        return found.start_logits[at], found.end_logits[at]
+    def read(self, outputs, at):
+        return outputs.start_logits[at], outputs.end_logits[at]
 
     def answer(self, example, outputs):
         best, text = float("-inf"), ""

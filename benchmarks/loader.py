@@ -1,16 +1,16 @@
-"""Memory and time of reading batches from token stores of growing size.
+"""Measures memory and time of reading batches from token stores of growing size.
 
     python -m benchmarks.loader --gigabytes=0.1,1
     python -m benchmarks.loader --gigabytes=0.1,10 --folder=/data/scratch
 
-The stores are written directly, with random tokens in documents of 100 to 1,100, and deleted
-afterwards. Rows are of a causal LM, 32 of 1,024 tokens a batch. For each store:
+The stores hold random tokens in documents of 100 to 1,100 tokens, and are deleted afterwards. Rows
+are of a causal LM, 32 of 1,024 tokens per batch. For each store:
 
     first batch   seconds from opening the store
-    memory        the most that the process held while it read, above what it held before: its own
-                  (heap), and mapped pages of the store's files, which the kernel may take back
-    counting      seconds to count the rows of a whole epoch, as a run in epochs or one that goes
-                  on from far inside asks for without counts of an earlier run
+    memory        peak of the process while reading, above its memory before: its own (heap), and
+                  mapped pages of the store's files, which the kernel may take back
+    counting      seconds to count the rows of a whole epoch; needed for `train.epochs` and to
+                  resume far inside an epoch, unless an earlier run has left the counts
     resuming      seconds to the batch at 90 % of the epoch with those counts
 """
 
@@ -39,16 +39,16 @@ from research.verbs import Verb
 
 VERB = Verb(
     "benchmarks.loader:run",
-    "memory and time of reading batches from token stores of growing size",
-    optional={"gigabytes": "sizes of the stores (0.1,1)", "folder": "where they are made (.)"},
+    "measure memory and time of reading batches from token stores of growing size",
+    optional={"gigabytes": "sizes of the stores (0.1,1)", "folder": "folder for the stores (.)"},
 )
-TOKENS = 1 << 20  # of a block, about what 4 MiB of text are
-DOCUMENTS = 1700  # of a block
+TOKENS = 1 << 20  # per block, about 4 MiB of text
+DOCUMENTS = 1700  # per block
 LENGTH, ROWS, BATCHES = 1024, 32, 200
 
 
 def run(gigabytes: str = "0.1,1", folder: str = ".") -> int:
-    """Measures, and prints it."""
+    """Measures, and prints a line for each store."""
     try:
         sizes = [float(text) for text in gigabytes.split(",")]
     except ValueError:
@@ -62,14 +62,14 @@ def run(gigabytes: str = "0.1,1", folder: str = ".") -> int:
     for size in sizes:
         with tempfile.TemporaryDirectory(dir=folder) as at:
             store = write(Path(at), size * 1e9)
-            # In a process of its own: this one holds what the writing left.
+            # In a new process: this one still holds memory of the writing.
             with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
                 print("  ".join(pool.submit(measure, store).result()), flush=True)
     return 0
 
 
 def write(folder: Path, size: float) -> Store:
-    """A store of about `size` bytes in blocks of TOKENS random tokens."""
+    """Writes a store of about `size` bytes in blocks of TOKENS random tokens."""
     count, stored = 0, 0
     while stored < size:
         draw = generator("loader", count)
@@ -95,7 +95,7 @@ def write(folder: Path, size: float) -> Store:
 
 
 def measure(store: Store) -> list[str]:
-    """The columns of a line."""
+    """Reads batches of a store; returns the columns of its line."""
     before = np.array(memory())
     start = time.perf_counter()
     data = opened(store)
@@ -136,7 +136,7 @@ def opened(store: Store) -> PretrainingBatches:
 
 
 def memory() -> tuple[float, float]:
-    """(own, of mapped files) memory of this process, in MB. Linux."""
+    """Memory of this process in MB: (its own, mapped files). Linux only."""
     lines = Path("/proc/self/status").read_text().splitlines()
     values = {line.split(":")[0]: line.split()[1] for line in lines if line.startswith("Rss")}
     return int(values["RssAnon"]) / 1e3, int(values["RssFile"]) / 1e3

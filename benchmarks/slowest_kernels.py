@@ -1,4 +1,4 @@
-"""What a device did during some steps, from a trace of `jax.profiler`."""
+"""Sums up a trace of `jax.profiler` by kernel."""
 
 import collections
 from pathlib import Path
@@ -6,18 +6,18 @@ from typing import Any
 
 from jax.profiler import ProfileData
 
-KERNELS = 25  # that are told
-KINDS = {  # of kernels, by what their names hold
+KERNELS = 25  # to report
+KINDS = {  # of kernels -> parts of their names
     "matrix products": ("gemm", "nvjet", "cutlass", "xmma", "cublas", "dot"),
     "copies": ("memcpy", "memset", "copy", "transpose"),
 }
 
 
 def slowest(folder: str, steps: int) -> dict[str, Any] | None:
-    """Milliseconds of a step by kind of kernel, and its slowest kernels; None without a device.
+    """Milliseconds of a step by kind of kernel, and its slowest kernels; None without a GPU.
 
     Args:
-        folder: of a trace of `steps` steps, as `jax.profiler.trace` leaves it.
+        folder: a trace of `steps` steps, written by `jax.profiler.trace`.
     """
     seconds: collections.Counter[str] = collections.Counter()
     calls: collections.Counter[str] = collections.Counter()

@@ -1,12 +1,12 @@
-"""Time of reading a TFDS set of one ArrayRecord file: one example at a time, and in chunks.
+"""Measures reading a TFDS data set of one ArrayRecord file, by single examples and in chunks.
 
     python -m benchmarks.tfds_reading --examples=60000,400000
 
-A set of texts of 15 words with labels is made in a temporary folder. In turn, three times each:
+Writes a data set of texts of 15 words with labels to a temporary folder. In turn, three times each:
 
-    one at a time   as TFDS reads and decodes each example by its number; measured on SAMPLE of
-                    them, spread over the file
-    in chunks       as `tfds:` sources are read: the first 60,000 examples, or all
+    one at a time   TFDS reads and decodes each example by its number; measured on SAMPLE examples
+                    spread over the file
+    in chunks       the way of `tfds:` sources: the first 60,000 examples, or all
 """
 
 import sys
@@ -25,17 +25,17 @@ from research.verbs import Verb
 
 VERB = Verb(
     "benchmarks.tfds_reading:run",
-    "time of reading a TFDS set: one example at a time, and in chunks",
+    "measure reading a TFDS data set, by single examples and in chunks",
     optional={
-        "examples": "numbers of examples of the sets (60000)",
-        "folder": "where they are made (a temporary one)",
+        "examples": "sizes of the data sets in examples (60000)",
+        "folder": "folder for the data sets (a temporary one)",
     },
 )
 READ, SAMPLE, TURNS = 60_000, 600, 3
 
 
 class Sentences(tfds.core.GeneratorBasedBuilder, skip_registration=True):
-    """A text and its label."""
+    """A data set of texts with labels."""
 
     VERSION = tfds.core.Version("1.0.0")
     examples = READ
@@ -54,13 +54,13 @@ class Sentences(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
 
 def run(examples: str = str(READ), folder: str = "") -> int:
-    """Measures, and prints it."""
+    """Measures, and prints a line for each turn."""
     try:
         sizes = [int(text) for text in examples.split(",")]
     except ValueError:
         sizes = []
     if not sizes or min(sizes) < SAMPLE:
-        raise UserError(f"--examples={examples} must be numbers from {SAMPLE} on, such as {READ}")
+        raise UserError(f"--examples={examples} must be numbers from {SAMPLE} up, such as {READ}")
     print("examples   one at a time: ms each   in chunks: ms each   times as fast")
     for size in sizes:
         Sentences.examples = size
@@ -74,7 +74,7 @@ def run(examples: str = str(READ), folder: str = "") -> int:
 
 
 def _one_at_a_time(builder: tfds.core.DatasetBuilder) -> float:
-    """Milliseconds an example."""
+    """Milliseconds per example."""
     source = builder.as_data_source(split="train")
     numbers = np.linspace(0, len(source) - 1, SAMPLE).astype(int).tolist()
     start = time.perf_counter()
@@ -84,7 +84,7 @@ def _one_at_a_time(builder: tfds.core.DatasetBuilder) -> float:
 
 
 def _in_chunks(folder: Path, count: int) -> float:
-    """Milliseconds an example."""
+    """Milliseconds per example."""
     start = time.perf_counter()
     for _ in tfds_source.rows("sentences", "train", str(folder), range(count)):
         pass

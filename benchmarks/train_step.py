@@ -1,18 +1,18 @@
-"""Speed, compile time and memory of a config's train step, on whatever device is there.
+"""Measures speed, compile time and memory of a config's train step on the local devices.
 
     python -m benchmarks.train_step --config=configs/pretrain/bert.py:size=tiny
     python -m benchmarks.train_step --config=configs/pretrain/bert.py:size=base \
         --config.train.batch_size=2048 --config.model.dtype=float32 --repeats=3
 
-The step is the one that `launch.py train` would run: same model, optimizer, mesh, dropout and
-accumulation. Its batch lies on the device already, so reading data is not in the time. With
---data=synthetic (pre-training's default: nothing is tokenised, and no value changes the time) it
-has full rows of random tokens; with --data=real, which tasks always have, it is the first batch.
+The step is the one that `launch.py train` runs: same model, optimizer, mesh, dropout and
+accumulation. Its batch is on the device already, so the time excludes reading data. With
+--data=synthetic (the default of pre-training; the values do not change the time) the batch has full
+rows of random tokens; with --data=real, which tasks always use, it is the first batch.
 
 Times are the median of the repeats, each of at least a second of steps. Tokens are positions of
-rows, padding included. MFU is after Kaplan et al. 2020 (see research/run/flops.py): 3 x the
-forward pass's matrix products, with the whole square of attention's scores, whatever a mask spares,
-over the time and over what a large matrix product reaches on the same devices.
+rows, padding included. MFU follows Kaplan et al. 2020 (see research/run/flops.py): 3 x the forward
+pass's matrix products, with the full square of attention scores whatever the mask, over the time
+and over the FLOP/s of a large matrix product on the same devices.
 """
 
 import dataclasses
@@ -42,30 +42,30 @@ from research.verbs import CONFIG, Flag, Verb
 
 VERB = Verb(
     "benchmarks.train_step:run",
-    "speed, compile time and memory of a config's train step",
+    "measure speed, compile time and memory of a config's train step",
     required=CONFIG,
     optional={
         "data": Flag("synthetic (default) or real", Literal["synthetic", "real"]),
-        "repeats": Flag("of the measurement (5)", Size),
+        "repeats": Flag("number of measurements (5)", Size),
     },
     overrides=True,
 )
-LEAST_SECONDS = 1.0  # of a repeat
-TRACED = 3  # steps of a profile
+LEAST_SECONDS = 1.0  # per repeat
+TRACED = 3  # steps in a profile
 
 
 @dataclasses.dataclass(frozen=True)
 class Measured:
-    """seconds: of a step, one for each repeat. memory: bytes by name."""
+    """seconds: of a step, for each repeat. memory: bytes by name."""
 
     compile_seconds: float
     seconds: list[float]
     memory: dict[str, int]
-    peak_flops: float  # FLOP/s of all devices in a matrix product
+    peak_flops: float  # FLOP/s of a matrix product, all devices together
 
 
 def run(config: str, overrides: dict[str, str], data: str = "", repeats: int = 5) -> int:
-    """Measures, and prints it."""
+    """Measures the step and prints the report."""
     loaded = configs.load(config, overrides)
     if loaded.task is not None and data == "synthetic":
         raise UserError("--data=synthetic is for pre-training; a task's rows are its examples")
@@ -81,9 +81,9 @@ def run(config: str, overrides: dict[str, str], data: str = "", repeats: int = 5
 
 
 def measure(run: Run, repeats: int, trace: str = "") -> Measured:
-    """Compiles the step and runs it.
+    """Compiles the step and times it.
 
-    trace: a folder for the profile of TRACED more steps; empty: none is made.
+    trace: a folder for a profile of TRACED more steps; "" for none.
     """
     with meshes.use(run.mesh, run.config.mesh):
         params = restore.initial_params(run)[0]
@@ -94,7 +94,7 @@ def measure(run: Run, repeats: int, trace: str = "") -> Measured:
         start = time.perf_counter()
         compiled = run.train_step.lower(state, batch).compile()
         compile_seconds = time.perf_counter() - start
-        state, first = _steps(compiled, state, batch, 1)  # memory is touched for the first time
+        state, first = _steps(compiled, state, batch, 1)  # touches memory for the first time
         state, warm = _steps(compiled, state, batch, 1) if first < LEAST_SECONDS else (state, first)
         count = max(1, math.ceil(LEAST_SECONDS / warm))
         seconds = []
@@ -109,7 +109,7 @@ def measure(run: Run, repeats: int, trace: str = "") -> Measured:
 
 
 def _steps(compiled: Any, state: State, batch: Any, count: int) -> tuple[State, float]:
-    """The state after `count` steps, and the seconds they took."""
+    """Runs `count` steps; returns the state and the seconds."""
     start = time.perf_counter()
     for _ in range(count):
         state, _ = compiled(state, batch)
@@ -118,47 +118,47 @@ def _steps(compiled: Any, state: State, batch: Any, count: int) -> tuple[State, 
 
 
 def _memory(compiled: Any) -> dict[str, int]:
-    """Bytes of one device as the compiler planned them, and what was really used."""
+    """Bytes of one device as the compiler planned them, and the real peak."""
     planned = compiled.memory_analysis()
     kept = planned.argument_size_in_bytes + planned.output_size_in_bytes
-    found = {
+    sizes = {
         "arguments": planned.argument_size_in_bytes,
         "temporaries": planned.temp_size_in_bytes,
         "step": kept - planned.alias_size_in_bytes + planned.temp_size_in_bytes,
     }
     in_use = jax.local_devices()[0].memory_stats() or {}
     if "peak_bytes_in_use" in in_use:
-        found["device"] = in_use["peak_bytes_in_use"]
+        sizes["device"] = in_use["peak_bytes_in_use"]
     unit = 1 if sys.platform == "darwin" else 1024  # macOS counts bytes, Linux kibibytes
-    found["process"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-    return found
+    sizes["process"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    return sizes
 
 
-def report(run: Run, found: Measured) -> Iterator[str]:
-    """The lines that are printed."""
+def report(run: Run, measured: Measured) -> Iterator[str]:
+    """Yields the lines to print."""
     rows, layout = run.train.batch_rows(0), run.train.layout
     tokens = rows * layout.length
     operations = flops.train_step(run.model, layout, rows, run.objectives)
-    step = statistics.median(found.seconds)
-    low, high = min(found.seconds), max(found.seconds)
-    memory = {name: f"{size / 2**20:,.0f} MiB" for name, size in found.memory.items()}
+    step = statistics.median(measured.seconds)
+    low, high = min(measured.seconds), max(measured.seconds)
+    memory = {name: f"{size / 2**20:,.0f} MiB" for name, size in measured.memory.items()}
     device = jax.devices()[0]
     yield f"device        {jax.device_count()} x {device.device_kind} ({device.platform})"
     yield f"batch         {rows} rows of {layout.length} tokens, {run.model.dtype}"
-    yield f"compile       {found.compile_seconds:.1f} s, tracing included"
+    yield f"compile       {measured.compile_seconds:.1f} s, tracing included"
     yield (
-        f"step          {1e3 * step:,.1f} ms (median of {len(found.seconds)}; "
+        f"step          {1e3 * step:,.1f} ms (median of {len(measured.seconds)}; "
         f"{1e3 * low:,.1f} to {1e3 * high:,.1f})"
     )
     yield f"speed         {tokens / step:,.0f} tokens/s"
-    reached, peak = operations / step, found.peak_flops
-    share = f"{reached / peak:.1%}" if reached <= peak else "not known, other work slowed the peak"
+    reached, peak = operations / step, measured.peak_flops
+    share = f"{reached / peak:.1%}" if reached <= peak else "unknown, other work slowed the peak"
     yield (
         f"MFU           {share}: {reached / 1e9:,.1f} of {peak / 1e9:,.1f} GFLOP/s, "
-        "what a large matrix product reaches here"
+        "the rate of a large matrix product here"
     )
     yield (
-        f"memory        step {memory['step']} of a device: arguments {memory['arguments']}, "
+        f"memory        step {memory['step']} per device: arguments {memory['arguments']}, "
         f"temporaries {memory['temporaries']}"
     )
     used = f", device {memory['device']}" if "device" in memory else ""

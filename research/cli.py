@@ -1,4 +1,4 @@
-"""The command line: verbs, their flags, and how errors end. Thin: what a verb does is elsewhere."""
+"""The command line: parses flags, calls the verb's function, and turns errors into exit codes."""
 
 import importlib
 import sys
@@ -13,7 +13,7 @@ from research.verbs import PROCESSES, VERBS, Verb
 
 HELP = ("help", "-h", "--help")
 WRITTEN = "; flags are written --name=value"
-# What verbs and flags are called elsewhere, and here.
+# Names of verbs and flags in other tools -> ours.
 MEANT = {
     "finetune": "train",
     "fine-tune": "train",
@@ -35,19 +35,19 @@ MEANT = {
 
 
 def usage(only: str = "") -> str:
-    """All verbs with their flags, or one of them with what they mean."""
+    """The help: all verbs with their flags, or one verb with the meanings of its flags."""
     if only:
         return "\n".join(described(f"python launch.py {only}", VERBS[only]))
     lines = ["usage: python launch.py VERB --flag=value …", ""]
     for name, verb in VERBS.items():
         lines += [f"  {name}", f"      {verb.help}", f"      {' '.join(_flags(verb))}"]
-    return "\n".join([*lines, "", "python launch.py VERB --help says what its flags mean."])
+    return "\n".join([*lines, "", "python launch.py VERB --help explains its flags."])
 
 
 def _flags(verb: Verb) -> dict[str, str]:
-    """How its flags are written, with their meanings."""
+    """Flags as they are written -> their meanings."""
     several = "s" if verb.names.endswith("s") else ""
-    flags = {f"{verb.names.upper()}…": f"the folder{several} of the {verb.names}"}
+    flags = {f"{verb.names.upper()}…": f"folder{several} of the {verb.names}"}
     flags = flags if verb.names else {}
     for name, flag in verb.flags.items():
         written = f"--{name}" if flag.kind is bool else f"--{name}=…"
@@ -55,12 +55,12 @@ def _flags(verb: Verb) -> dict[str, str]:
         flags[written if name in verb.required else f"[{written}]"] = flag.meaning
     flags |= {"[--on.KEY=VALUE …]": "options of --on, docs/launching.md"} if verb.launches else {}
     if verb.overrides:
-        flags["[--config.KEY=VALUE …]"] = "in place of the config's own; `launch.py config` lists"
+        flags["[--config.KEY=VALUE …]"] = "sets a key of the config; `launch.py config` lists them"
     return flags
 
 
 def described(command: str, verb: Verb) -> list[str]:
-    """How a verb is called, what it does, and what its flags mean."""
+    """The help of one verb, as lines: its command, its purpose and its flags."""
     flags = _flags(verb)
     width = max(map(len, flags))
     beside = " " * (width + 4)
@@ -72,8 +72,7 @@ def described(command: str, verb: Verb) -> list[str]:
 
 
 class Parsed(NamedTuple):
-    """A verb's flags by their names, and the texts of --config.KEY and of --on.KEY by their
-    keys."""
+    """Flags by name; overrides and options: the texts of --config.KEY and --on.KEY by key."""
 
     flags: dict[str, Any]
     overrides: dict[str, str]
@@ -81,16 +80,16 @@ class Parsed(NamedTuple):
 
 
 def parse(name: str, verb: Verb, arguments: Sequence[str]) -> Parsed:
-    """What is on the command line of a verb; of a flag that is given twice the last value.
+    """Parses a verb's arguments; of a repeated flag the last value counts (a tuple collects all).
 
-    Raises UserError naming what is not valid.
+    Raises UserError naming the argument that is not valid.
     """
     flags: dict[str, Any] = {}
     overrides: dict[str, str] = {}
     options: dict[str, str] = {}
     keyed = {"config.": overrides} if verb.overrides else {}
     keyed |= {"on.": options} if verb.launches else {}
-    bare: list[str] = []  # what stands there without a flag
+    bare: list[str] = []  # positional arguments
     items = list(arguments)
     while items:
         item = items.pop(0)
@@ -137,7 +136,7 @@ def parse(name: str, verb: Verb, arguments: Sequence[str]) -> Parsed:
 
 
 def _bare(name: str, item: str, known: Collection[str]) -> str:
-    """An argument without a flag. Raises UserError where it looks like one: "-x", "config=…"."""
+    """A positional argument. Raises UserError if it looks like a flag: "-x", "config=…"."""
     flag, equals, value = item.lstrip("-").partition("=")
     if equals and flag in known:
         raise UserError(f"{name}: did you mean --{flag}={value} for {item!r}?")
@@ -147,7 +146,7 @@ def _bare(name: str, item: str, known: Collection[str]) -> str:
 
 
 def _meant(verb: Verb, flag: str) -> str:
-    """Which flag, or which key of the config, is meant by one that is not there."""
+    """A hint at the flag or config key that an unknown flag probably means."""
     known = verb.flags
     if MEANT.get(flag) in known:
         return f"; did you mean --{MEANT[flag]}?"
@@ -165,11 +164,11 @@ def _meant(verb: Verb, flag: str) -> str:
 
 def execute(name: str, verb: Verb, arguments: Sequence[str]) -> int:
     """Runs a verb; returns the exit code: 0 done, 1 failed, 2 wrong input, 3 diverged, 5 not saved,
-    130 interrupted. (A step that hangs ends the process with `errors.HUNG`.)"""
+    130 interrupted. (A hanging step ends the process with `errors.HUNG`.)"""
 
     def run() -> int:
         flags, overrides, options = parse(name, verb, arguments)
-        # What is launched elsewhere joins the others there.
+        # A launched command joins its processes there, not here.
         elsewhere = flags.get("on", "local") != "local" or flags.get("dry_run")
         own = {flag: flags.pop(flag) for flag in PROCESSES if flag in flags}
         if elsewhere and own:
@@ -203,7 +202,7 @@ def execute(name: str, verb: Verb, arguments: Sequence[str]) -> int:
 
 
 def program(name: str, verb: Verb) -> int:
-    """A module with one verb as a program of its own (`python -m NAME --flag=…`): its exit code."""
+    """Runs a module that has one verb (`python -m NAME --flag=…`); returns the exit code."""
     huge_pages.use()
     if wants_help(sys.argv[1:]):
         print("\n".join(described(f"python -m {name}", verb)))
@@ -212,7 +211,7 @@ def program(name: str, verb: Verb) -> int:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """The command line after `python launch.py`; returns the exit code (see `execute`)."""
+    """Runs the arguments of `python launch.py`; returns the exit code (see `execute`)."""
     name, *rest = arguments or HELP[:1]
     if name in HELP and rest:  # help VERB
         name, rest = rest[0], ["--help"]
@@ -232,5 +231,5 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def wants_help(arguments: Sequence[str]) -> bool:
-    """Whether help is asked for: anywhere on the line, as a word of its own only at first."""
+    """Whether help is asked for: by a flag anywhere, or by "help" as the first argument."""
     return arguments[:1] == ["help"] or any(item in HELP[1:] for item in arguments)

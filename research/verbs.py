@@ -1,4 +1,4 @@
-"""The verbs of the command line, their flags, and what these mean and may be."""
+"""The verbs of the command line, and the meaning and type of each flag."""
 
 import dataclasses
 import functools
@@ -11,26 +11,26 @@ from research.values import Amount, Count, Filled, Size
 
 
 class Flag(NamedTuple):
-    """meaning: for the help. kind: an annotation as `values` has them. A flag that is true or false
-    needs no value to be true, and one that is a tuple may be given again."""
+    """A flag: its help text, and its type as an annotation that `values` converts to. A bool flag
+    without a value is true; a tuple flag may be repeated."""
 
     meaning: str
     kind: Any = str
 
 
-Flags = Mapping[str, Flag | str]  # of a flag that is a text, its meaning alone
+Flags = Mapping[str, Flag | str]  # a str is the meaning of a text flag
 
 
 @dataclasses.dataclass(frozen=True)
 class Verb:
-    """`module:function` takes the flags that are given by name; where `overrides` is true, those
-    too.
+    """A verb of `launch.py`.
 
-    launches: it can run elsewhere, with --on and its options, --on.KEY=VALUE, which it takes as a
-        dict of texts, `options`.
-    knobs: "module:Class", a dataclass whose keys are flags too.
-    names: what the arguments without a flag are, "run" or "runs"; at least one of them is needed.
-    text: the flag whose value may also be given without it, as the one argument without a flag.
+    target: "module:function", called with the flags as keyword arguments.
+    overrides: whether it takes --config.KEY=VALUE, passed on as a dict of texts, `overrides`.
+    launches: whether it takes --on and --on.KEY=VALUE, passed on as a dict of texts, `options`.
+    knobs: "module:Class", a dataclass whose fields are flags too.
+    names: what its positional arguments are, "run" or "runs"; at least one is required.
+    text: the flag whose value may also be the only positional argument.
     """
 
     target: str
@@ -45,9 +45,9 @@ class Verb:
 
     @functools.cached_property
     def flags(self) -> dict[str, Flag]:
-        """All that it has, those that it needs first."""
+        """All flags by name, required ones first."""
         own = {**self.required, **self.optional}
-        found = {name: Flag(flag) if isinstance(flag, str) else flag for name, flag in own.items()}
+        flags = {name: Flag(flag) if isinstance(flag, str) else flag for name, flag in own.items()}
         if self.knobs:
             module, name = self.knobs.split(":")
             kind = getattr(importlib.import_module(module), name)
@@ -55,12 +55,12 @@ class Verb:
             for field in dataclasses.fields(kind):
                 default = f" ({field.default:g})" if isinstance(field.default, int | float) else ""
                 flag = Flag(f"{meanings[field.name].rstrip('.')}{default}", kinds[field.name])
-                found.setdefault(field.name, flag)
-        return found
+                flags.setdefault(field.name, flag)
+        return flags
 
 
-CONFIG = {"config": Flag("FILE.py, or FILE.py:KEY=VALUE,… with the file's own arguments", Filled)}
-WORKDIR = {"workdir": Flag("folder of the run; what is in it goes on", Filled)}
+CONFIG = {"config": Flag("FILE.py, or FILE.py:KEY=VALUE,… with arguments of the file", Filled)}
+WORKDIR = {"workdir": Flag("folder of the run; resumes what is in it", Filled)}
 CHECKPOINT = {
     "checkpoint": Flag(
         "folder of a run, of its checkpoints or of one; RUN/best; bert or gpt, which ship", Filled
@@ -68,36 +68,36 @@ CHECKPOINT = {
 }
 ON = {
     "on": Flag(
-        "where: local (default), slurm, tpu_vm or gke; its options are --on.KEY=VALUE",
+        "where to run: local (default), slurm, tpu_vm or gke; options: --on.KEY=VALUE",
         Literal["local", "slurm", "tpu_vm", "gke"],
     ),
 }
 AT_A_TIME = {
-    "parallel": Flag("how many at a time; on CPU one for each core, at most 4", Size),
+    "parallel": Flag("runs at a time; default on CPU: one per core, at most 4", Size),
     "devices": Flag(
-        "GPUs or TPU chips of each, so that several share the machine; default: all", Size
+        "GPUs or TPU chips per run, so that several runs share the machine; default: all", Size
     ),
 }
-# Of a run of several processes, where jax does not find them by itself.
+# For a run of several processes that jax does not detect by itself.
 PROCESSES = {
-    "coordinator": "HOST:PORT of process 0, of a run of several processes that jax does not find",
-    "process_id": Flag("which of them this is, from 0", Count),
-    "num_processes": Flag("how many there are", Size),
+    "coordinator": "HOST:PORT of process 0, for several processes that jax does not detect",
+    "process_id": Flag("index of this process, from 0", Count),
+    "num_processes": Flag("number of processes", Size),
 }
 FIELDS = {
     "fields": Flag(
-        'its columns where they have other names, such as {"text": "review"}', Mapping[str, str]
+        'names of its columns where they differ, such as {"text": "review"}', Mapping[str, str]
     )
 }
 
 VERBS: dict[str, Verb] = {
     "train": Verb(
         "research.commands.train:run",
-        "pre-train or fine-tune as the config says; goes on where the workdir's checkpoint is",
+        "pre-train or fine-tune as the config says; resumes from the workdir's checkpoint",
         required=CONFIG | WORKDIR,
         optional={
             "rewind": Flag(
-                "step of a checkpoint to go back to, with another config.optimizer", Count
+                "step of an earlier checkpoint to resume from, with another config.optimizer", Count
             ),
             **ON,
             "dry_run": Flag("with --on: print the commands, start nothing", bool),
@@ -108,7 +108,7 @@ VERBS: dict[str, Verb] = {
     ),
     "evaluate": Verb(
         "research.commands.evaluate:run",
-        "metrics of a checkpoint on its validation or test split",
+        "measure a checkpoint on its validation or test split",
         required=CHECKPOINT,
         optional={
             "split": "validation (default) or test",
@@ -119,39 +119,39 @@ VERBS: dict[str, Verb] = {
     ),
     "predict": Verb(
         "research.commands.predict:run",
-        "a checkpoint's predictions for one text or a file of them",
+        "predict with a checkpoint, for one text or a file of them",
         required=CHECKPOINT,
         optional={
-            "text": "one text (of a story task: its opening); -: what comes from standard input",
+            "text": "one text (for a story task, its opening); -: read standard input",
             "text_a": "the first text of a pair",
-            "text_b": "the second one",
+            "text_b": "the second text",
             "question": "a question",
-            "context": "the text that it is about",
+            "context": "the text that the question is about",
             "tokens": 'words of a sentence, as a list: ["Jack", "runs"]',
             "title": "of a story",
             "input": Flag(
-                "file of examples; -: lines of standard input, each answered at once", Filled
+                "file of examples; -: answer each line of standard input at once", Filled
             ),
             **FIELDS,
-            "format": "how the file keeps its examples (as its ending and its first row say)",
+            "format": "format of the file (default: detected from its ending and first row)",
             "output": Flag(
                 "file for the predictions, JSON Lines; default: standard output", Filled
             ),
-            "skip_malformed": Flag("leave out the lines of --input that cannot be read", bool),
+            "skip_malformed": Flag("skip the lines of --input that cannot be read", bool),
         },
         overrides=True,
         text="text",
     ),
     "generate": Verb(
         "research.commands.generate:run",
-        "text that goes on from a prompt",
-        required=CHECKPOINT | {"prompt": "the text to go on from; -: all of standard input"},
+        "continue a prompt",
+        required=CHECKPOINT | {"prompt": "the text to continue; -: read standard input"},
         optional={
-            "max_tokens": Flag("of the new text at most (64)", Size),
-            "samples": Flag("how many texts (1)", Size),
+            "max_tokens": Flag("maximum number of new tokens (64)", Size),
+            "samples": Flag("number of texts (1)", Size),
             "temperature": Flag(
-                "divides the logits before a token is drawn (0.8, of beams 0); 0 takes the most "
-                "probable one",
+                "divides the logits before sampling (0.8; with beams 0); 0 takes the most probable "
+                "token",
                 Amount,
             ),
         },
@@ -160,116 +160,114 @@ VERBS: dict[str, Verb] = {
     ),
     "embed": Verb(
         "research.commands.embed:run",
-        "vectors of the texts of a file: pooled hidden states",
+        "write a vector, the pooled hidden states, for each text of a file",
         required=CHECKPOINT
         | {
-            "input": Flag(
-                "file of texts, one in each row or line; -: lines of standard input", Filled
-            ),
+            "input": Flag("file of texts, one per row or line; -: lines of standard input", Filled),
             "output": Flag("file for the vectors: .npz or .jsonl", Filled),
         },
         optional={
             "pooling": "mean (default), first, last or pooler",
             **FIELDS,
-            "format": "how the file keeps its texts (as its ending and its first row say)",
-            "prompt": "name of the checkpoint's prompt that is put before each text",
-            "normalize": Flag("to length 1", bool),
+            "format": "format of the file (default: detected from its ending and first row)",
+            "prompt": "name of the checkpoint's prompt to put before each text",
+            "normalize": Flag("scale the vectors to length 1", bool),
         },
         overrides=True,
     ),
     "verify": Verb(
         "research.commands.verify:run",
-        "reads each step of a checkpoint whole, and says which are good; exit code 2 if one is not",
+        "read every step of a checkpoint and report damage; exit code 2 if there is any",
         required=CHECKPOINT,
         text="checkpoint",
     ),
     "import": Verb(
         "research.commands.import_checkpoint:run",
-        "a public checkpoint (safetensors folder, GGUF file, hub name) into one of ours",
+        "convert a public checkpoint (safetensors folder, GGUF file, hub name) into one of ours",
         required={
             "source": Flag(
                 "folder with config.json and safetensors, a .gguf, or a name on the hub", Filled
             ),
             "output": Flag("folder for the checkpoint", Filled),
         },
-        optional={"labels": "A,B,…: what the outputs of its head mean, in place of its own names"},
+        optional={"labels": "A,B,…: label names for the outputs of its head, in place of its own"},
     ),
     "export": Verb(
         "research.commands.export:run",
-        "a checkpoint into a folder that transformers loads",
+        "write a checkpoint as a folder that transformers loads",
         required=CHECKPOINT
         | {"output": Flag("folder for config.json, safetensors and tokenizer", Filled)},
     ),
     "data": Verb(
         "research.commands.data:run",
-        "what the model will see: sources, counts, fill, rows as text; or tokenises part I of N",
+        "show what the model will see: sources, counts, fill, rows; or tokenise part I of N",
         required=CONFIG,
         optional={
-            "rows": Flag("how many rows to show (3)", Count),
-            "shard": "I/N: only tokenise part I (from 0) of N of the corpus",
-            "beam": "only tokenise the corpus, by Apache Beam with these options",
+            "rows": Flag("number of rows to show (3)", Count),
+            "shard": "I/N: only tokenise part I of N (from 0) of the corpus",
+            "beam": "only tokenise the corpus, with Apache Beam and these options",
         },
         overrides=True,
     ),
     "config": Verb(
         "research.commands.config:run",
-        "every key of a config: its value, its default, where it was set, and what it means",
+        "show every key of a config: its value, default, origin and meaning",
         required=CONFIG,
-        optional={"keys": "only those with this in their name or meaning, such as warm"},
+        optional={"keys": "only keys with this in their name or meaning, such as warm"},
         overrides=True,
         text="keys",
     ),
     "plan": Verb(
         "research.commands.plan:run",
-        "whether a run fits a TPU slice, and what it will cost there: compiled, not run",
+        "compile a run for a TPU slice: does it fit, and what will it cost?",
         required=CONFIG | {"topology": "such as v5e:4x4, v5p:8x8x8; cpu:8 for eight here"},
         optional={
-            "slices": Flag("how many slices (1)", Size),
-            "price": Flag("of a chip for an hour", Amount),
+            "slices": Flag("number of slices (1)", Size),
+            "price": Flag("price of a chip for an hour", Amount),
         },
         overrides=True,
     ),
     "experiment": Verb(
         "research.commands.experiment:run",
-        "the runs of an experiment file in their order, and its table",
+        "make the runs of an experiment file in order, and its table",
         required=CONFIG,
         optional={
-            "only": 'runs whose name fits a pattern, with or without seed: "sentiment*"',
+            "only": 'only runs whose name, with or without seed, matches: "sentiment*"',
             **AT_A_TIME,
-            "workdir": Flag("folder of the runs (runs/NAME); what is in it goes on", Filled),
+            "workdir": Flag("folder of the runs (runs/NAME); resumes what is in it", Filled),
             **ON,
             "dry_run": Flag(
-                "print the runs with steps, tokens and hours (with --on: the commands)", bool
+                "only print the runs with steps, tokens and hours (with --on: the commands)", bool
             ),
             "rerun_changed": Flag(
-                "make again what was made with another config, data or commit", bool
+                "repeat runs that were made with another config, data or commit", bool
             ),
         },
         launches=True,
     ),
     "search": Verb(
         "research.commands.search:run",
-        "the trials of a search file, hyper-parameters drawn by Optuna, and their table",
+        "make the trials of a search file, sampled by Optuna, and their table",
         required=CONFIG,
         optional={
-            "trials": Flag("how many in all; default: as the file says", Size),
+            "trials": Flag("number of trials in all; default: as the file says", Size),
             **AT_A_TIME,
-            "workdir": Flag("folder of the trials (runs/NAME); what is in it goes on", Filled),
+            "workdir": Flag("folder of the trials (runs/NAME); resumes what is in it", Filled),
         },
     ),
     "reproduce": Verb(
         "research.commands.reproduce:run",
-        "makes a run again from its folder, and says whether its metrics are the same",
-        optional={"workdir": Flag("folder for it (RUN-again)", Filled)},
+        "repeat a run from its folder, and compare its metrics",
+        optional={"workdir": Flag("folder for the repeated run (RUN-again)", Filled)},
         names="run",
     ),
     "report": Verb(
         "research.commands.report:run",
-        "tables, curves, config differences of runs or all in a folder: Markdown, CSV, LaTeX, page",
+        "report runs or all in a folder: tables, curves, differences; Markdown, CSV, LaTeX, page",
         optional={
-            "output": Flag("folder for what is written (report)", Filled),
+            "output": Flag("folder for the report (runs/report)", Filled),
             "price": Flag(
-                "of a GPU or TPU chip for an hour, to count what the runs have cost", Amount
+                "price of a GPU or TPU chip for an hour, to add up the cost of the runs", Amount
             ),
         },
         names="runs",

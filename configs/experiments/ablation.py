@@ -1,7 +1,7 @@
-"""What the ablations share: variants of a pre-training, the same tasks from each, and one table.
+"""Builds ablations: variants of a pre-training, the same fine-tunings from each, and one table.
 
-Only what a variant names differs: body, tokenizer, data, tokens seen and the fine-tunings are the
-same for all rows, and the attention of the fine-tunings goes in both directions.
+Rows differ only in the keys that a variant names; backbone, tokenizer, data, tokens seen and
+fine-tunings are otherwise the same. Attention in the fine-tunings is bidirectional.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -14,8 +14,8 @@ from research.lab.experiment import Experiment, Run
 from research.lab.table import Column, Table
 
 Overrides = Mapping[str, Any]
-END_OF_TEXT = "<|endoftext|>"  # causal rows end with it, so every variant's tokenizer has it
-# BERT's layers with norms before them and rotary positions, which learn more from few tokens.
+END_OF_TEXT = "<|endoftext|>"  # ends causal rows, so the tokenizers of all variants need it
+# BERT's layers with pre-norm and rotary positions, which learn more from few tokens.
 BODY = {
     "model.preset": "bert_tiny",
     "model.layers": 4,
@@ -31,7 +31,7 @@ SMALL = {"model.layers": 2, "model.width": 128, "model.heads": 2, "model.mlp_wid
 
 
 class Task(NamedTuple):
-    """config: of configs/finetune; method: the simple system beside it."""
+    """A fine-tuning: the name of its config in configs/finetune and of the simple baseline."""
 
     config: str
     method: str
@@ -39,7 +39,8 @@ class Task(NamedTuple):
 
 
 class Size(NamedTuple):
-    """config: the pre-training; subsets: task -> what of its data is used."""
+    """A scale of an ablation: the config of the pre-training, and task -> overrides that select a
+    subset of its data and its epochs."""
 
     config: str
     steps: int
@@ -48,7 +49,7 @@ class Size(NamedTuple):
 
 
 TASKS = {
-    # By the mean of all tokens: not every variant trains the pooler.
+    # Mean pooling: not every variant trains the pooler.
     "sentiment": Task("sentiment", "linear", {"task.pooling": "mean"}),
     "entities": Task("named_entities", "frequent_tag"),
     "questions": Task("question_answering", "overlapping_sentence"),
@@ -65,53 +66,52 @@ SIZES = {
             "questions": {"data.train.percent": 15.0, "train.epochs": 2.0},
         },
     ),
-    # As large as what is shipped with the project: an hour and a half of one core each.
+    # As large as the shipped checkpoint: an hour and a half of one core each.
     "cpu": Size("configs/pretrain/bert_cpu.py", 4500, BODY, {}),
-    # For accelerators; `config.data.corpus` has to be larger than what is bundled.
+    # For accelerators; needs a larger `config.data.corpus` than the bundled one.
     "base": Size("configs/pretrain/bert.py:size=base", 100_000, {}, {}),
 }
 
 
-def given(arg: str, **defaults: Any) -> SimpleNamespace:
-    """The arguments of an ablation: size, steps (0: the size's own), seeds (how many pre-trainings
-    of each variant), and its own; of one with tasks task_seeds (how many fine-tunings from each of
-    these).
+def ablation_arguments(arg: str, **defaults: Any) -> SimpleNamespace:
+    """Parses the arguments of an ablation: size, steps (0: the size's own), seeds (pre-trainings of
+    each variant), task_seeds (fine-tunings from each of these), and its own (`defaults`).
 
-    Raises UserError for an unknown size, and for no seeds.
+    Raises UserError for an unknown size, and for fewer than one seed.
     """
-    found = arguments(arg, size="tiny", steps=0, seeds=3, **defaults)
-    if found.size not in SIZES:
+    args = arguments(arg, size="tiny", steps=0, seeds=3, **defaults)
+    if args.size not in SIZES:
         raise UserError(
-            f"config argument size={found.size!r} is not known{nearest(found.size, SIZES)}"
+            f"config argument size={args.size!r} is not known{nearest(args.size, SIZES)}"
         )
-    for name in {"seeds", "task_seeds"} & vars(found).keys():
-        if getattr(found, name) < 1:
-            raise UserError(f"config argument {name}={getattr(found, name)}: at least 1")
-    return found
+    for name in {"seeds", "task_seeds"} & vars(args).keys():
+        if getattr(args, name) < 1:
+            raise UserError(f"config argument {name}={getattr(args, name)}: at least 1")
+    return args
 
 
 def ablation(
     name: str,
     variants: Mapping[str, Overrides | Sequence[Overrides]],
-    asked: SimpleNamespace,
+    args: SimpleNamespace,
     tasks: Collection[str] = tuple(TASKS),
     measures: Collection[str] = (),
     notes: str = "",
 ) -> Experiment:
-    """The pre-trainings of all variants, for each seed, and a fine-tuning of each task from each.
+    """Pre-trains every variant with every seed, and fine-tunes each task from each of these.
 
     Args:
-        variants: row -> overrides, of which the first is the baseline; several one after the other
-            are stages that start from each other and share the steps.
-        measures: metrics of the held-out text that are columns too.
+        variants: row -> overrides; the first row is the baseline. A sequence of overrides is a
+            sequence of stages: each starts from the one before, and they share the steps.
+        measures: metrics of the held-out text, which become columns.
     """
-    size = SIZES[asked.size]
-    steps = asked.steps or size.steps
+    size = SIZES[args.size]
+    steps = args.steps or size.steps
     runs: dict[str, Run] = {}
     rows: dict[str, dict[str, str]] = {}
     for row, changes in variants.items():
         stages = [changes] if isinstance(changes, Mapping) else changes
-        start, seeds = "", tuple(range(asked.seeds))
+        start, seeds = "", tuple(range(args.seeds))
         for number, overrides in enumerate(stages, start=1):
             run = row if number == len(stages) else f"{row}.{number}"
             _check_new(run, runs)
@@ -129,7 +129,7 @@ def ablation(
                 f"configs/finetune/{config}.py",
                 overrides,
                 row,
-                seeds=tuple(range(asked.task_seeds)),
+                seeds=tuple(range(args.task_seeds)),
             )
             rows[row][task] = f"{row}-{task}"
     columns = {measure: Column(measure) for measure in measures}

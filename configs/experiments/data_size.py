@@ -1,10 +1,10 @@
-"""What pre-training is worth where there are 100, 1,000 or all examples to fine-tune on.
+"""The gain from pre-training with 100, 1,000 or all fine-tuning examples.
 
     python launch.py experiment --config=configs/experiments/data_size.py --workdir=runs/data_size
 
 From the shipped BERT or another checkpoint, and from new weights of its shape, for the same steps.
-82 minutes of a CPU core, beside other work; on 2 cores two runs go at a time, for about half. Found
-(docs/results.md): entities gain from 1,000 examples on; for reviews that are pooled by their mean
+82 minutes of a CPU core shared with other work; on 2 cores two runs at a time, for about half.
+Findings (docs/results.md): entities gain from 1,000 examples on; for reviews with mean pooling
 nothing is resolved, at any size.
 """
 
@@ -14,9 +14,9 @@ from research.config import arguments
 from research.lab.experiment import Experiment, Run
 from research.lab.table import Column, Table
 
-# Training examples, of which the sets' first ones are about one subject: shares are by hash.
+# Training examples. Shares are drawn by hash: the first examples of a set are about one subject.
 EXAMPLES = {"sentiment": 11_425, "entities": 23_864}
-# About so many examples (0: all) -> the length of a run: few examples are seen more often.
+# Number of examples, about (0: all) -> length of a run: with fewer examples more epochs.
 LENGTHS = {
     100: {"train.epochs": 20.0},
     1000: {"train.epochs": 6.0},
@@ -26,8 +26,8 @@ LENGTHS = {
 
 def get_experiment(arg: str = "") -> Experiment:
     """Arguments: start, seeds."""
-    asked = arguments(arg, start="research/pretrained/bert", seeds=3)
-    seeds = tuple(range(asked.seeds))
+    args = arguments(arg, start="research/pretrained/bert", seeds=3)
+    seeds = tuple(range(args.seeds))
     sides = {"from scratch": {"optimizer.learning_rate": SCRATCH_RATE["bert"]}, "pre-trained": {}}
     runs, columns = {}, {}
     rows: dict[str, dict[str, str]] = {side: {} for side in sides}
@@ -44,7 +44,7 @@ def get_experiment(arg: str = "") -> Experiment:
                 runs[run] = Run(
                     f"configs/finetune/{config}.py",
                     subset | changes,
-                    asked.start,
+                    args.start,
                     fresh=bool(changes),
                     seeds=seeds,
                 )

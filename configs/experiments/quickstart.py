@@ -2,12 +2,12 @@
 
     python launch.py experiment --config=configs/experiments/quickstart.py
 
-Six minutes on 2 CPU cores, two runs at a time. Found (docs/results.md): the shipped checkpoints are
-ahead of new weights on all five tasks, on sentiment not beyond the interval over test examples.
+Six minutes on 2 CPU cores, two runs at a time. Finding (docs/results.md): the shipped checkpoints
+are ahead of new weights on all five tasks; for sentiment the interval includes 0.
 
 Trains both tokenizers, pre-trains a very small BERT and GPT to show that they learn, and
-fine-tunes the five tasks from the checkpoints shipped with the project (made by
-configs/experiments/journey.py) and from scratch, with the same budget on both sides.
+fine-tunes the five tasks from the shipped checkpoints (made by configs/experiments/journey.py) and
+from scratch, with the same budget on both sides.
 """
 
 from research.config import arguments
@@ -16,11 +16,11 @@ from research.lab.experiment import Experiment, Run
 from research.lab.table import Column, Table
 
 BERT, GPT = "research/pretrained/bert", "research/pretrained/gpt"
-# Small enough for a minute: the body of the shipped models is larger.
+# Small enough for a minute; the shipped models are larger.
 SMALL = {"model.layers": 2, "model.width": 128, "model.heads": 2, "model.mlp_width": 344}
 
 # Fine-tuning: config, shipped checkpoint, baseline, and the stated subset: shares of the examples,
-# chosen by a hash of their ids.
+# chosen by the hash of their ids.
 TASKS = {
     "sentiment": (
         "sentiment",
@@ -66,12 +66,12 @@ def get_experiment(arg: str = "") -> Experiment:
             | {"model.kv_heads": 2, "data.length": 128, "train.steps": 90, "train.eval_every": 45},
         ),
     }
-    # One side of all tasks, then the other: it finds the compiled programs of the first.
+    # All tasks of one side, then the other, which reuses the compiled programs of the first.
     # The longest come first, so that the last ones end together.
     for suffix, fresh in (("", False), ("-scratch", True)):
         for file, start, _, subset in reversed(TASKS.values()):
             overrides = subset | {"train.eval_batches": 4}
-            if fresh:  # what new weights learn best at
+            if fresh:  # the best rate for new weights
                 overrides |= {"optimizer.learning_rate": 1e-3 if start == BERT else 2e-3}
             config = f"configs/finetune/{file}.py"
             runs[file + suffix] = Run(config, overrides, start=start, fresh=fresh)

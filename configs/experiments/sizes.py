@@ -1,13 +1,13 @@
-"""A ladder of model sizes on the same tokens.
+"""Compares model sizes on the same number of tokens.
 
     python launch.py experiment --config=configs/experiments/sizes.py --workdir=runs/sizes
 
-At tiny size 92 minutes of a CPU core; on 2 cores two runs go at a time, for about half. Found
-(docs/results.md): each is better than the smallest, in masked accuracy (0.104 to 0.229) and on
-entities (0.117 to 0.484).
+At tiny size 92 minutes of a CPU core; on 2 cores two runs at a time, for about half. Finding
+(docs/results.md): every size is better than the smallest, in masked accuracy (0.104 to 0.229) and
+on entities (0.117 to 0.484).
 """
 
-from configs.experiments.ablation import ablation, given
+from configs.experiments.ablation import ablation, ablation_arguments
 from research.lab.experiment import Experiment
 
 
@@ -34,7 +34,7 @@ LADDERS["cpu"] = LADDERS["tiny"]
 
 def get_experiment(arg: str = "") -> Experiment:
     """Arguments: size, steps, seeds, task_seeds."""
-    asked = given(arg, task_seeds=1)
+    args = ablation_arguments(arg, task_seeds=1)
     return ablation(
-        "sizes", LADDERS[asked.size], asked, tasks=["entities"], measures=["masked_accuracy"]
+        "sizes", LADDERS[args.size], args, tasks=["entities"], measures=["masked_accuracy"]
     )

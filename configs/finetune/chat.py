@@ -1,12 +1,12 @@
-"""Conversations: a causal model learns what the assistant says.
+"""Fine-tunes a causal model on the assistant's turns of conversations.
 
     python launch.py train --config=configs/finetune/chat.py --config.init_from=runs/gpt_tiny \
         --config.data.train=files:train.jsonl --config.data.validation=files:dev.jsonl \
         --workdir=runs/chat
 
-Needs the checkpoint of a causal model and conversations of your own, in files as OpenAI, ShareGPT,
-Alpaca or Dolly have them (docs/data.md); none are bundled, and the two names here are not there
-before you give them. --config.task.roles='["user", "assistant"]' learns more of the turns.
+Needs the checkpoint of a causal model and your own conversations, in the formats of OpenAI,
+ShareGPT, Alpaca or Dolly (docs/data.md). None are bundled; the two file names below are
+placeholders. --config.task.roles='["user", "assistant"]' also trains on the user's turns.
 """
 
 from ml_collections import ConfigDict

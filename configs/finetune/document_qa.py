@@ -1,12 +1,12 @@
-"""Answers to questions on a document, written by a causal model that has read it.
+"""Generative question answering: a causal model reads a document and writes the answer.
 
     python launch.py train --config=configs/finetune/document_qa.py \
         --config.init_from=runs/gpt_tiny --workdir=runs/document_qa
 
-Needs the checkpoint of a causal model (configs/pretrain/gpt.py makes one); the data is bundled:
-passages of the World Factbook with questions written from templates, split by country. With
+Needs the checkpoint of a causal model (configs/pretrain/gpt.py trains one). The data is bundled:
+passages of the World Factbook with questions from templates, split by country. With
 --config.init=fresh the same model starts from new weights. From the earlier GPT it took 9 to 13
-minutes of a core that did other work too, and reached a test F1 of 0.298 (mean of three seeds).
+minutes of a core shared with other work, and reached a test F1 of 0.298 (mean of three seeds).
 """
 
 from ml_collections import ConfigDict

@@ -3,12 +3,12 @@
     python launch.py train --config=configs/finetune/glue.py:task=mrpc \
         --config.init_from=runs/bert_base --workdir=runs/mrpc
 
-Needs a checkpoint with a pooler and the sets as ArrayRecord (docs/data.md says how they are
-prepared), or with `folder=/data/glue` the files that GLUE distributes, each task in its folder.
-Metrics are GLUE's: Matthews' correlation for CoLA, F1 (and accuracy) for MRPC and QQP, the mean of
+Needs a checkpoint with a pooler and the data sets as ArrayRecord (docs/data.md says how to prepare
+them), or with `folder=/data/glue` the files that GLUE distributes, each task in its folder. Metrics
+are GLUE's: Matthews' correlation for CoLA, F1 (and accuracy) for MRPC and QQP, the mean of
 Pearson's and Spearman's correlation for STS-B, accuracy for the others. The hidden test sets are
-not used: `--split=test` of MNLI is its mismatched development set. The rates are BERT's (Devlin et
-al. 2018, section 4.1). Not run here: the sets need a network.
+not used: `--split=test` of MNLI is its mismatched development set. The learning rate is one of
+BERT's (Devlin et al. 2018, section 4.1). Not run here: the data sets need a network.
 """
 
 from ml_collections import ConfigDict

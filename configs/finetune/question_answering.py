@@ -1,13 +1,13 @@
-"""Answers cut out of a passage on a country (fields of the World Factbook, split by country).
+"""Extractive question answering on passages of the World Factbook, split by country.
 
     python launch.py train --config=configs/finetune/question_answering.py \
         --config.init_from=runs/bert_tiny --workdir=runs/question_answering
 
-Needs the checkpoint of an encoder (configs/pretrain/bert.py makes one); the data is bundled. Its
-questions are written from templates, so scores do not compare to SQuAD's. A passage longer than the
-row is read in windows that start 64 tokens apart. With --config.init=fresh the same model starts
-from new weights. From the earlier BERT it took 6 minutes of one core, and reached a test F1 of
-0.829 (mean of three seeds).
+Needs the checkpoint of an encoder (configs/pretrain/bert.py trains one). The data is bundled. Its
+questions come from templates, so scores do not compare to SQuAD's. A passage longer than the row is
+split into windows that start 64 tokens apart. With --config.init=fresh the same model starts from
+new weights. From the earlier BERT it took 6 minutes of one core, and reached a test F1 of 0.829
+(mean of three seeds).
 """
 
 from ml_collections import ConfigDict

@@ -3,9 +3,9 @@
     python launch.py train --config=configs/finetune/sentiment.py \
         --config.init_from=runs/bert_tiny --workdir=runs/sentiment
 
-Needs the checkpoint of an encoder with a pooler (configs/pretrain/bert.py makes one); the data is
+Needs the checkpoint of an encoder with a pooler (configs/pretrain/bert.py trains one). The data is
 bundled. With --config.init=fresh the same model starts from new weights. From the earlier BERT it
-took 7 to 10 minutes of a core that did other work too, and reached a test macro-recall of 0.572
+took 7 to 10 minutes of a core shared with other work, and reached a test macro-recall of 0.572
 (mean of three seeds).
 """
 

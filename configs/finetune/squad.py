@@ -3,9 +3,9 @@
     python launch.py train --config=configs/finetune/squad.py:version=2 \
         --config.init_from=runs/bert_base --workdir=runs/squad
 
-Needs an encoder's checkpoint and the set as ArrayRecord (docs/data.md says how it is prepared). The
-lengths and rates are BERT's (Devlin et al. 2018, section 4.2). Not run here: the set needs a
-network.
+Needs an encoder's checkpoint and the data set as ArrayRecord (docs/data.md says how to prepare it).
+Lengths and learning rate are BERT's (Devlin et al. 2018, section 4.2). Not run here: the data set
+needs a network.
 """
 
 from ml_collections import ConfigDict

@@ -1,13 +1,13 @@
-"""Tales that go on from a title and an opening, learnt from the Brothers Grimm.
+"""Stories: a causal model continues a tale of the Brothers Grimm from its title and opening.
 
     python launch.py train --config=configs/finetune/story.py \
         --config.init_from=runs/gpt_tiny --workdir=runs/story
 
-Needs the checkpoint of a causal model (configs/pretrain/gpt.py makes one); the data is bundled: 43
-tales to learn from, 5 to choose by and 6 to test on. A batch is 4 whole tales, each of several
-rows. With --config.init=fresh the same model starts from new weights. From the earlier GPT, and
-with all 48 tales to learn from, it took 7 minutes of a core that did other work too, and reached a
-perplexity of 42.1 on the test tales (mean of three seeds).
+Needs the checkpoint of a causal model (configs/pretrain/gpt.py trains one). The data is bundled: 43
+tales for training, 5 for validation, 6 for test. A batch is 4 whole tales, each of several rows.
+With --config.init=fresh the same model starts from new weights. From the earlier GPT, trained on
+all 48 tales, it took 7 minutes of a core shared with other work, and reached a perplexity of 42.1
+on the test tales (mean of three seeds).
 """
 
 from ml_collections import ConfigDict
@@ -36,7 +36,7 @@ def get_config(arg: str = "") -> ConfigDict:
                 opening_words=40,
                 overlap=64,
                 max_new_tokens=100,
-                decoding=dict(temperature=0.8, top_p=0.9),  # greedy tales go round in circles
+                decoding=dict(temperature=0.8, top_p=0.9),  # greedy decoding repeats itself
             ),
             optimizer=dict(learning_rate=5e-4),
             train=dict(batch_size=4, epochs=3.0, log_every=5),

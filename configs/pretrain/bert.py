@@ -3,8 +3,8 @@
     python launch.py train --config=configs/pretrain/bert.py:size=tiny --workdir=runs/bert_tiny
     python launch.py plan --config=configs/pretrain/bert.py:size=large --topology=v5e:4x4
 
-From base on the computation is in bfloat16, for accelerators; large computes all but its
-products with weights again in the backward pass, and lies split over all devices.
+From base on it computes in bfloat16, for accelerators. large recomputes everything but its products
+with weights in the backward pass, and is sharded over all devices.
 """
 
 from ml_collections import ConfigDict
@@ -13,7 +13,7 @@ from research.config import arguments
 from research.data import bundled
 
 BOOKS = ("brown", "state_of_the_union", "jane_austen", "moby_dick", "factbook_background")
-# What the bundled tasks are measured on is never pre-trained on, wherever it stands.
+# Held-out texts of the bundled tasks are excluded from every corpus.
 HELD_OUT = tuple(
     f"bundled:{name}" for name in bundled.names() if name.endswith(("_validation", "_test"))
 )

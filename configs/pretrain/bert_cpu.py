@@ -1,11 +1,11 @@
-"""A BERT for two CPU cores: 3 M parameters, what the checkpoint shipped with the project is.
+"""A BERT for two CPU cores, 3 M parameters: the config of the shipped checkpoint.
 
     python launch.py train --config=configs/pretrain/bert_cpu.py --workdir=runs/bert_cpu
 
-BERT's objectives on a body that learns more from few tokens: ModernBERT's class (norms before the
-layers, rotary positions, gated MLP, no dropout), 30 % of the tokens masked, small batches. 4,500
-steps took 103 minutes of a core that did other work too, and reached a held-out masked accuracy of
-0.367 (at 15 %); next sentences it does not tell (docs/results.md).
+BERT's objectives on a backbone that learns more from few tokens: ModernBERT's class (norms before
+the layers, rotary positions, gated MLP, no dropout), 30 % of the tokens masked, small batches.
+4,500 steps took 103 minutes of a core shared with other work, and reached a held-out masked
+accuracy of 0.367 (at 15 %). It did not learn next sentence prediction (docs/results.md).
 """
 
 from ml_collections import ConfigDict
@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 from configs.pretrain.bert import CORPUS, HELD_OUT
 from research.config import arguments
 
-# The reviews' training sentences, without their labels: the only opinions among the texts.
+# The reviews' training sentences, without labels: the only opinions in the corpus.
 REVIEWS = dict(name="bundled:sentiment/customer_reviews_train", exclude=HELD_OUT)
 
 

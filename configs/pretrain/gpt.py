@@ -5,9 +5,9 @@ python launch.py generate --checkpoint=runs/gpt_tiny --prompt="The dog wagged it
 python launch.py plan --config=configs/pretrain/gpt.py:size=xl --topology=v5e:16x16 \\
     --config.mesh.data=4 --config.mesh.fsdp=64
 
-From small on the computation is in bfloat16 and without dropout, as one pass over much text wants
-it and as fused attention needs it. xl lies split over all devices; its width of 1,600 divides by
-64, not by 256.
+From small on it computes in bfloat16 and without dropout, which suits one pass over much text and
+which fused attention needs. xl is sharded over all devices; its width of 1,600 is divisible by 64,
+not by 256.
 """
 
 from ml_collections import ConfigDict

@@ -1,9 +1,9 @@
-"""A GPT for two CPU cores: 2.6 M parameters, what the checkpoint shipped with the project is.
+"""A GPT for two CPU cores, 2.6 M parameters: the config of the shipped checkpoint.
 
     python launch.py train --config=configs/pretrain/gpt_cpu.py --workdir=runs/gpt_cpu
 
-Llama's class. 4,000 steps took 117 minutes of a core that did other work too, and reached a
-held-out perplexity of 52.7, 1.523 bits per byte.
+The backbone is Llama's class. 4,000 steps took 117 minutes of a core shared with other work, and
+reached a held-out perplexity of 52.7, 1.523 bits per byte.
 """
 
 from ml_collections import ConfigDict

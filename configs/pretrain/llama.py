@@ -1,13 +1,13 @@
-"""A language model of Llama's shape: RoPE, RMSNorm, gated MLP, no biases, grouped heads in 70b.
+"""Causal LM of Llama's shape: RoPE, RMSNorm, gated MLP, no biases, grouped heads in 70b.
 
 python launch.py plan --config=configs/pretrain/llama.py:size=7b --topology=v5p:4x4x4
 python launch.py train --config=configs/pretrain/llama.py:size=135m --workdir=runs/llama
 
-135m is SmolLM2's shape, with its tied embeddings. The bundled corpora stand where yours should:
-they have 5 million tokens, a batch of the two large sizes has 4 million. Weights and optimizer lie
-split over all devices; with several slices, give config.mesh.fsdp the devices of one and
-config.mesh.data their number, and each has a copy. None of them was trained here; 7b was planned
-(docs/scaling.md).
+135m is SmolLM2's shape, with its tied embeddings. The bundled corpora are a placeholder for yours:
+they have 5 million tokens, and a batch of the two large sizes has 4 million. Weights and optimizer
+state are sharded over all devices. With several slices, set config.mesh.fsdp to the devices of one
+slice and config.mesh.data to the number of slices: each slice then has a copy. No size was trained
+here; 7b was planned (docs/scaling.md).
 """
 
 from ml_collections import ConfigDict

@@ -22,10 +22,10 @@ WIDTH = 100  # columns
 
 
 def run(config: str, overrides: dict[str, str], keys: str = "") -> int:
-    """Prints every key with its value, its default, where it was set and what it means.
+    """Prints every key with its value, its default, its origin and its meaning.
 
     Args:
-        keys: only the keys that have this in their name or their meaning.
+        keys: print only keys with this in their name or meaning.
     """
     written = config_file.values(config)
     loaded = configs.override(written, overrides, config, to_run=False)
@@ -34,26 +34,26 @@ def run(config: str, overrides: dict[str, str], keys: str = "") -> int:
         known |= config_keys.of_task(name_of(loaded.task))
     values = dict(_values(loaded, known))
     shown = [key for key in values if keys.lower() in f"{key} {known[key].meaning}".lower()]
-    if not shown:  # a name that it has elsewhere
+    if not shown:  # the name that another tool has for a key
         shown = [key for key in config_keys.meant(keys) if key in values]
     if not shown:
         raise UserError(f"config: no key has {keys!r} in its name or its meaning")
     in_file, by_hand = configs.flat(written), set(overrides)
     for rivals in (config_check.LENGTHS, config_check.RHYTHMS):
         keys_of = {f"train.{key}" for key in rivals}
-        if keys_of & by_hand:  # one that is given takes the place of the file's
+        if keys_of & by_hand:  # an override replaces its rivals in the file
             by_hand |= keys_of & in_file.keys()
     file = config.partition(":")[0]
     lines = _lines_of(Path(shipped.beside(file)))
     for key in shown:
-        place = ""
+        origin = ""
         if _covered(key, by_hand):
-            place = "command line"
+            origin = "command line"
         elif _covered(key, in_file):
-            place = ":".join(filter(None, (file, _line(key, lines))))
+            origin = ":".join(filter(None, (file, _line(key, lines))))
         elif key.startswith("model.") and (preset := loaded.model.preset):
-            place = f"preset {preset}"
-        print("\n".join(_shown(key, values[key], known[key], place)))
+            origin = f"preset {preset}"
+        print("\n".join(_shown(key, values[key], known[key], origin)))
     try:
         config_check.check(loaded, config)
     except UserError as error:
@@ -62,7 +62,7 @@ def run(config: str, overrides: dict[str, str], keys: str = "") -> int:
 
 
 def _values(config: Config, keys: Collection[str]) -> Iterator[tuple[str, Any]]:
-    """The value of each key, but for groups and what is within a group that is left out."""
+    """Yields each key with its value, except groups and the keys of a group that is None."""
     for key in keys:
         value: Any = config
         *groups, name = key.split(".")
@@ -76,48 +76,48 @@ def _values(config: Config, keys: Collection[str]) -> Iterator[tuple[str, Any]]:
 
 
 def _covered(key: str, by: Collection[str]) -> bool:
-    """Whether one of these keys is it, a group that it is in, or a part of it."""
+    """Whether `by` has the key, a group that contains it, or a part of it."""
     return any(f"{key}.".startswith(f"{k}.") or k.startswith(f"{key}.") for k in by)
 
 
-def _shown(key: str, value: Any, about: Key, place: str) -> Iterator[str]:
-    """The lines of a key: value and origin, and indented below them the meaning."""
-    told = "the checkpoint's" if place == "preset checkpoint" else _text(value)
-    same = value == about.default and told == _text(value)
-    if same and place.startswith("preset"):
-        place = ""
+def _shown(key: str, value: Any, about: Key, origin: str) -> Iterator[str]:
+    """Yields the lines of a key: value and origin, then its meaning, indented."""
+    shown = "the checkpoint's" if origin == "preset checkpoint" else _text(value)
+    same = value == about.default and shown == _text(value)
+    if same and origin.startswith("preset"):
+        origin = ""
     default = "default" if same else f"default {_text(about.default)}"
     default = "no default" if about.default is config_keys.REQUIRED else default
-    state = ", ".join(filter(None, (place, default)))
+    state = ", ".join(filter(None, (origin, default)))
     wrap = textwrap.TextWrapper(WIDTH, break_on_hyphens=False, break_long_words=False)
     wrap.subsequent_indent = "    "
-    yield from wrap.wrap(f"{key} = {told}  ({state})")
+    yield from wrap.wrap(f"{key} = {shown}  ({state})")
     wrap.initial_indent = wrap.subsequent_indent = "      "
     yield from wrap.wrap(f"{about.meaning} {about.valid}")
 
 
 def _text(value: Any) -> str:
-    """As a config file would say it; a source without the keys that it leaves out."""
+    """A value as a config file writes it; of a source only the keys that are not the default."""
     if isinstance(value, tuple):
         return f"[{', '.join(map(_text, value))}]"
     if isinstance(value, SourceConfig):
         fields = [(f.name, getattr(value, f.name), f.default) for f in dataclasses.fields(value)]
-        set_ones = {name: found for name, found, default in fields if found != default}
-        return repr(set_ones if len(set_ones) > 1 else value.name)
+        set_keys = {name: item for name, item, default in fields if item != default}
+        return repr(set_keys if len(set_keys) > 1 else value.name)
     return repr(value)
 
 
 def _line(key: str, lines: dict[str, int]) -> str:
-    """The line that sets a key or else the group around it; "" where the file does not show it."""
+    """The line that sets a key or the group around it; "" if the file has neither."""
     while key and key not in lines:
         key = key.rpartition(".")[0]
     return str(lines[key]) if key else ""
 
 
 def _lines_of(file: Path) -> dict[str, int]:
-    """ "group.key" -> the line of a config file that writes it: in dict(key=…), in {"key": …}, or
-    in an assignment to group["key"] or config.group.key. The last one counts."""
-    found: dict[str, int] = {}
+    """ "group.key" -> the last line of a config file that sets it: dict(key=…), {"key": …}, or an
+    assignment to group["key"] or config.group.key."""
+    lines: dict[str, int] = {}
 
     def visit(node: ast.AST, path: tuple[str, ...]) -> None:
         if isinstance(node, ast.Call):
@@ -131,7 +131,7 @@ def _lines_of(file: Path) -> dict[str, int]:
             return
         for name, value, line in parts:
             if name is not None:
-                found[".".join((*path, name))] = line
+                lines[".".join((*path, name))] = line
                 visit(value, (*path, name))
 
     def target(node: ast.AST) -> tuple[str, ...]:
@@ -147,6 +147,6 @@ def _lines_of(file: Path) -> dict[str, int]:
         if isinstance(node, ast.Assign):
             for path in {target(node.targets[0]), target(node.targets[0])[1:]}:
                 if path:
-                    found[".".join(path)] = node.lineno
+                    lines[".".join(path)] = node.lineno
                 visit(node.value, path)
-    return found
+    return lines

@@ -18,8 +18,8 @@ from research.run import preview as inspect
 from research.run.outline import resolve
 from research.run.run import Run, build
 
-ROWS = 3  # that are shown where nothing else is asked
-COMPARED = 1 << 28  # characters of a source, in a minute or two
+ROWS = 3  # shown by default
+COMPARED = 1 << 28  # characters of a source to compare; takes a minute or two
 
 
 def run(
@@ -29,12 +29,12 @@ def run(
     shard: str | None = None,
     beam: str | None = None,
 ) -> int:
-    """Builds tokenizer, token store and row plan as a training would, and shows them.
+    """Builds tokenizer, token store and row plan as `train` does, and prints them.
 
-    With `shard` or `beam` it makes (a part of) the token stores and shows nothing else.
+    With `shard` or `beam` it only builds (a part of) the token stores.
     """
     if sum(flag is not None for flag in (rows, shard, beam)) > 1:
-        raise UserError("data: --rows, --shard and --beam are three different things; give one")
+        raise UserError("data: --rows, --shard and --beam exclude each other; give one")
     part = None if shard is None else parsed(shard)
     loaded = configs.load(config, overrides)
     if part is None and beam is None:
@@ -54,8 +54,8 @@ def run(
 
 
 def overlaps(run: Run) -> Iterator[str]:
-    """How much of what a task is measured on stands in its training split, and in what the weights
-    that it starts from have read."""
+    """Yields how much of a task's held-out splits also occurs in its training split, and in the
+    texts that its initial weights were trained on."""
     if run.task is None:
         return
     data, start, notes = run.config.data, run.config.init_from, []
@@ -66,7 +66,7 @@ def overlaps(run: Run) -> Iterator[str]:
         except UserError as error:
             notes.append(f"{split}: {error}")
     grams = Grams.of(text for split in texts.values() for example in split for text in example)
-    located = {split: list(map(grams.places_of, found)) for split, found in texts.items()}
+    located = {split: list(map(grams.places_of, held)) for split, held in texts.items()}
     train = grams.seen(text for example in _texts(run, "train") for text in example)
     elsewhere = {"the training split": [train]}
     for entry in lineage.of_start(run.config):
@@ -78,12 +78,12 @@ def overlaps(run: Run) -> Iterator[str]:
     yield f"overlap of held-out examples, in {overlap.WORDS}-grams of words"
     for split, examples in located.items():
         for place, each in elsewhere.items():
-            found = overlap.count(examples, np.any(each, axis=0))
-            yield f"  {split} and {place}: {found}"
-            if found.percent > overlap.WARNED:
+            shared = overlap.count(examples, np.any(each, axis=0))
+            yield f"  {split} and {place}: {shared}"
+            if shared.percent > overlap.WARNED:
                 yield (
-                    f"  warning: that is more than {overlap.WARNED} % of the examples; a score on "
-                    "them may be of what was read, not of what was learnt"
+                    f"  warning: that is more than {overlap.WARNED} % of the examples; their score "
+                    "may measure memorisation"
                 )
     yield from (f"  not compared: {note}" for note in notes)
 
@@ -94,20 +94,20 @@ def _texts(run: Run, split: str) -> list[list[str]]:
 
 
 def _first(texts: Iterator[str], notes: list[str]) -> Iterator[str]:
-    """The texts of a source until they are long enough to say something; the rest is noted."""
+    """Yields about the first COMPARED characters of a source; notes what is left out."""
     size = 0
     for text in texts:
         if size > COMPARED:
-            notes.append(f"what a source has behind its first {size:,} characters")
+            notes.append(f"the text after the first {size:,} characters of a source")
             return
         size += len(text)
         yield text
 
 
 def parsed(shard: str) -> tuple[int, int]:
-    """(2, 8) of "2/8". Raises UserError for what is none."""
-    found = re.fullmatch(r"(\d+)/(\d+)", shard)
-    index, count = map(int, found.groups()) if found else (0, 0)
+    """Parses "2/8" to (2, 8). Raises UserError if it is not a shard."""
+    match = re.fullmatch(r"(\d+)/(\d+)", shard)
+    index, count = map(int, match.groups()) if match else (0, 0)
     if index >= count:
         raise UserError(
             f"data: --shard={shard} must be I/N, with I from 0 to N - 1: --shard=0/2 and "
@@ -117,7 +117,7 @@ def parsed(shard: str) -> tuple[int, int]:
 
 
 def make_shard(config: Config, index: int, count: int) -> None:
-    """Makes the blocks of one shard of each store, and says what is missing then."""
+    """Builds the blocks of one shard of each store, and prints what is still missing."""
     for job in _jobs(config):
         missing = job.make(index, count)
         print(f"{job.name}: {job.path}: {_state(job, missing)}", flush=True)

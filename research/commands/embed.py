@@ -16,7 +16,7 @@ from research.errors import UserError
 from research.evaluation import embedding, predictor, splits
 from research.evaluation.embedding import Recipe
 
-FREE = ("data.length",)  # of the checkpoint's config
+FREE = ("data.length",)  # keys of the checkpoint's config that may be overridden
 
 
 def run(
@@ -30,10 +30,10 @@ def run(
     fields: Mapping[str, str] | None = None,
     format: str = "",
 ) -> int:
-    """Writes a vector for each text of a file: to a .npz (ids, vectors) or as JSON Lines.
+    """Writes a vector for each text of a file, as .npz (ids, vectors) or JSON Lines.
 
     Args:
-        pooling, normalize, prompt: None stands for what the checkpoint asks for.
+        pooling, normalize, prompt: None takes the checkpoint's own setting.
         fields: our names -> the file's columns.
     """
     if not output.endswith((".npz", ".jsonl")):
@@ -50,11 +50,11 @@ def run(
     def read(row: Row) -> Example:
         return kinds.example(row, embedding.KIND, columns, labelled=False)
 
-    found = (left_out.read(row, read) for row in rows)
-    examples = [example for example in found if example is not None]
+    read_rows = (left_out.read(row, read) for row in rows)
+    examples = [example for example in read_rows if example is not None]
     print("".join(f"{line}\n" for line in left_out.lines()), end="", file=sys.stderr)
     if not examples:
-        raise UserError(f"{input} is empty: there is not one text in it")
+        raise UserError(f"{input} is empty: it has no texts")
     flags = {"pooling": pooling, "normalize": normalize, "prompt": prompt}
     flags = {name: value for name, value in flags.items() if value is not None}
     stored = embedding.recipe_of(loaded)
@@ -69,13 +69,13 @@ def run(
     else:
         pairs = zip(ids, vectors, strict=True)
         jsonl.write(output, ({"id": i, "vector": v.tolist()} for i, v in pairs))
-    told = {
+    settings = {
         "pooling": recipe.pooling,
         "normalize": str(recipe.normalize).lower(),
         "prompt": recipe.prompt or "none",
     }
-    for name, value in told.items() if stored else ():
-        where = "by its flag" if name in flags else "as the folder asks that it was imported from"
+    for name, value in settings.items() if stored else ():
+        where = "by its flag" if name in flags else "from the imported folder"
         print(f"{name}: {value} ({where})")
     count, width = vectors.shape
     print(f"{count:,} vectors of {width} numbers written to {output}")

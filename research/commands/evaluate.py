@@ -17,7 +17,7 @@ from research.tasks import sequence_classification
 def run(
     checkpoint: str, overrides: dict[str, str], split: str = "validation", output: str = ""
 ) -> int:
-    """Prints the metrics of a split, and writes them beside the checkpoint."""
+    """Evaluates a checkpoint on a split, and writes the metrics beside it."""
     processes.same(
         "their flags",
         {"checkpoint": checkpoint, "split": split, "config": overrides},
@@ -27,47 +27,48 @@ def run(
     if output:
         if loaded.task is None:
             raise UserError(
-                "evaluate: --output writes a task's predictions; a pre-training's evaluation has "
-                "losses only (predict has its fillings and next tokens)"
+                "evaluate: --output writes a task's predictions, and a pre-training has none; "
+                "predict shows its fillings and next tokens"
             )
         jsonl.check_writable(output)
-    found = splits.evaluate(loaded, split, quiet=not processes.first())
+    evaluation = splits.evaluate(loaded, split, quiet=not processes.first())
     if processes.first():
-        _tell(checkpoint, split, output, loaded, found, overrides)
+        _write(checkpoint, split, output, loaded, evaluation, overrides)
     processes.together("the end")
     return 0
 
 
-def _tell(
+def _write(
     checkpoint: str,
     split: str,
     output: str,
     loaded: Loaded,
-    found: splits.Evaluation,
+    evaluation: splits.Evaluation,
     overrides: dict[str, str],
 ) -> None:
-    """Prints and writes what was found."""
-    count = f", {len(found.examples):,} examples" if found.examples else ""
+    """Prints and writes an evaluation."""
+    count = f", {len(evaluation.examples):,} examples" if evaluation.examples else ""
     print(f"step {loaded.info.step:,}, {split} ({splits.source_of(loaded.config, split)}){count}")
-    print("".join(f"  {line}\n" for line in found.left_out), end="")
-    width = max(map(len, found.metrics))
-    for name, value in found.metrics.items():
+    print("".join(f"  {line}\n" for line in evaluation.left_out), end="")
+    width = max(map(len, evaluation.metrics))
+    for name, value in evaluation.metrics.items():
         print(f"  {name:<{width}}  {value:.4f}")
-    if found.sources:
-        print("\n".join(_table(found.sources)))
+    if evaluation.sources:
+        print("\n".join(_table(evaluation.sources)))
     if loaded.task is not None and loaded.task.name == sequence_classification.NAME:
-        counts = total(evaluator.task_counts(loaded.task, found.examples, found.predictions))
+        each = evaluator.task_counts(loaded.task, evaluation.examples, evaluation.predictions)
+        counts = total(each)
         print("\n".join(_matrix(*classification.confusion(counts, loaded.config.task.labels))))
-    written = [splits.record(checkpoint, split, loaded, found, overrides)]
+    written = [splits.record(checkpoint, split, loaded, evaluation, overrides)]
     if output:
-        pairs = zip(found.examples, found.predictions, strict=True)
+        pairs = zip(evaluation.examples, evaluation.predictions, strict=True)
         jsonl.write(output, ({"id": e["id"]} | p for e, p in pairs))
         written.append(output)
     print(f"written: {', '.join(written)}")
 
 
 def _table(sources: Mapping[str, Mapping[str, float]]) -> list[str]:
-    """A row of metrics for each source of a corpus; a dash for what one has nothing of."""
+    """A row of metrics for each source of a corpus; a dash for a metric that it lacks."""
     names = list(dict.fromkeys(name for metrics in sources.values() for name in metrics))
     width = max(map(len, (*sources, "of each source alone")))
     lines = [f"{'of each source alone':<{width}}  {'  '.join(names)}"]
@@ -79,7 +80,7 @@ def _table(sources: Mapping[str, Mapping[str, float]]) -> list[str]:
 
 
 def _matrix(labels: list[str], cells: np.ndarray) -> list[str]:
-    """The confusion matrix: a row for each label in the data, a column for each predicted."""
+    """The confusion matrix: a row for each gold label, a column for each predicted one."""
     width = max(map(len, (*labels, f"{cells.max():,.0f}")))
     corner = "in the data   predicted:"
     indent = max(len(corner), *map(len, labels))

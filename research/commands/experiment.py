@@ -20,14 +20,14 @@ def run(
     rerun_changed: bool = False,
     on: str = launch.LOCAL,
 ) -> int:
-    """Makes the runs here or elsewhere, prints the table and writes it to WORKDIR/report.md."""
+    """Makes the runs, here or elsewhere; prints the table and writes it to WORKDIR/report.md."""
     launch.check(on, options)
     loaded = experiment.load(config)
     folder = bucket.path(workdir or f"runs/{loaded.name}")
     if on != launch.LOCAL:
         here = {"parallel": parallel, "devices": devices, "rerun_changed": rerun_changed}
         for flag in filter(here.get, here):
-            raise UserError(f"--{flag} is for this machine; with --on={on} leave it out")
+            raise UserError(f"--{flag} is for this machine; leave it out with --on={on}")
         planned = runner.choose(experiment.jobs(loaded, folder), only)
         request = Request(
             "experiment",
@@ -61,13 +61,13 @@ def run(
             devices=devices,
         )
         if outcome.interrupted:
-            print(f"\nstopped; {len(outcome.left)} runs are left. The same command goes on.")
+            print(f"\nstopped; {len(outcome.left)} runs are left. The same command resumes them.")
             return 130
         if outcome.failed:
             print(
                 f"\nfailed: {', '.join(outcome.failed)}"
                 + (f"; not made: {', '.join(outcome.left)}" if outcome.left else "")
-                + ". The same command makes what is left."
+                + ". The same command makes the rest."
             )
         written.write_experiment(loaded, outcome.jobs, folder)
         return 1 if outcome.failed else 0

@@ -12,17 +12,17 @@ from research.generation.decoding import DecodingConfig
 from research.objectives.objective import continues_with
 from research.run.loaded import Loaded, load_model, require_head
 
-TEMPERATURE = 0.8  # where none is given; a beam search has none
-TYPED = 4  # tokens between two pieces of text on a terminal
+TEMPERATURE = 0.8  # the default without beams
+TYPED = 4  # tokens between two updates of a terminal
 
 
 def run(checkpoint: str, prompt: str, max_tokens: int = 64, samples: int = 1, **knobs: Any) -> int:
-    """Prints `samples` texts that go on from the prompt, and how fast they came.
+    """Prints `samples` continuations of the prompt, and the speed of decoding.
 
-    One text that a terminal shows appears while it is made.
+    On a terminal a single sampled text is streamed.
 
     Args:
-        knobs: of `DecodingConfig`.
+        knobs: fields of `DecodingConfig`.
     """
     knobs["stop"] = tuple(map(stopping.unescape, knobs.get("stop", ())))
     cold = 0.0 if knobs.get("beams", 1) > 1 else TEMPERATURE
@@ -43,8 +43,8 @@ def run(checkpoint: str, prompt: str, max_tokens: int = 64, samples: int = 1, **
     require_generative(loaded, checkpoint)
     tokenizer = loaded.tokenizer
     chat = loaded.task is not None and loaded.task.kind == "chat"
-    asked = loaded.task.prompt({"text": prompt}) if chat else prompt
-    tokens = decode.encode_prompt(tokenizer, asked)
+    request = loaded.task.prompt({"text": prompt}) if chat else prompt
+    tokens = decode.encode_prompt(tokenizer, request)
     _warn(loaded, len(tokens) + max_tokens)
 
     def generate(new: int, watch: decode.Watch | None = None) -> decode.Generated:
@@ -63,13 +63,13 @@ def run(checkpoint: str, prompt: str, max_tokens: int = 64, samples: int = 1, **
         )
 
     def text(new: list[int]) -> str:
-        said = decode.decode_continuation(tokenizer, tokens, new)
-        return said.lstrip() if chat else said
+        continuation = decode.decode_continuation(tokenizer, tokens, new)
+        return continuation.lstrip() if chat else continuation
 
-    shown = f"{prompt}\n" if chat else prompt  # what the answer is printed behind
+    shown = f"{prompt}\n" if chat else prompt  # printed before the answer
 
     typed = sys.stdout.isatty() and samples == 1 and not decoding.searches
-    generate(1)  # compiles the program, so that the figures are those of decoding
+    generate(1)  # compiles, so that the times below are of decoding alone
     first = generate(1)
     end = decoding.stop
     ends = decode.stopping_watch(tokenizer, [tokens] * samples, end) if end else None
@@ -81,19 +81,19 @@ def run(checkpoint: str, prompt: str, max_tokens: int = 64, samples: int = 1, **
             stream.update(text(new))
             return ends is not None and ends(row, new)
 
-        made = generate(max_tokens, watch)
-        stream.finish(text(made.tokens[0]))
+        generated = generate(max_tokens, watch)
+        stream.finish(text(generated.tokens[0]))
         print()
     else:
-        made = generate(max_tokens, None if decoding.searches else ends)
-        for index, new in enumerate(made.tokens):
+        generated = generate(max_tokens, None if decoding.searches else ends)
+        for index, new in enumerate(generated.tokens):
             if samples > 1:
                 print(f"--- {index + 1} of {samples}")
             print(shown + stopping.cut(text(new), end))
-    size = sum(map(len, made.tokens))
+    size, speed = sum(map(len, generated.tokens)), generated.tokens_per_second
     print(
-        f"{size:,} tokens in {made.seconds:.2f} s: {made.tokens_per_second:,.0f} tokens/s, the "
-        f"first after {first.seconds * 1000:,.0f} ms",
+        f"{size:,} tokens in {generated.seconds:.2f} s: {speed:,.0f} tokens/s, the first after "
+        f"{first.seconds * 1000:,.0f} ms",
         file=sys.stderr,
     )
     return 0
@@ -104,7 +104,7 @@ def _type(text: str) -> None:
 
 
 def require_generative(loaded: Loaded, checkpoint: str) -> None:
-    """Raises UserError for a model not trained to continue text, with what it can do."""
+    """Raises UserError if the model was not trained to continue text, and says what it can do."""
     if predictor.generates(loaded):
         return
     names = " and ".join(o.name for o in loaded.objectives)
@@ -117,7 +117,7 @@ def require_generative(loaded: Loaded, checkpoint: str) -> None:
 def _instead(loaded: Loaded, checkpoint: str) -> str:
     predict = f"python launch.py predict --checkpoint={checkpoint}"
     if loaded.task is not None:
-        return f"`{predict} …` shows what it makes of an example"
+        return f"`{predict} …` shows its prediction for an example"
     lines = []
     for objective in loaded.objectives:
         flags = " ".join(f'--{field}="{objective.placeholder}"' for field in objective.asks)
@@ -130,6 +130,6 @@ def _warn(loaded: Loaded, length: int) -> None:
     if loaded.model.positions == "learned" and trained < length <= loaded.model.max_positions:
         print(
             f"warning: prompt and new tokens are up to {length}, the model was trained on rows "
-            f"of {trained}; what comes after is not to be trusted",
+            f"of {trained}; do not trust the text after that",
             file=sys.stderr,
         )

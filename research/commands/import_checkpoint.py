@@ -8,8 +8,8 @@ from research.models import params as parameters
 
 
 def run(source: str, output: str, labels: str = "") -> int:
-    """Reads a public checkpoint, writes one of ours, and says what can be done with it."""
-    require_free(Path(output))  # before minutes of reading
+    """Converts a public checkpoint into one of ours, and prints a summary."""
+    require_free(Path(output))  # first: reading can take minutes
     imported = importer.read(source, labels.split(",") if labels else ())
     importer.save(imported, output)
     model = imported.config.model

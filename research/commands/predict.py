@@ -24,25 +24,25 @@ def run(
     format: str = "",
     **texts: str,
 ) -> int:
-    """Predicts for one example given by flags, or for those of a file.
+    """Predicts for one example given by flags, or for the examples of a file.
 
-    Every line of the file is looked at before the first one is predicted. A malformed one is an
-    error, or with `skip_malformed` left out and told on standard error. Lines of standard input
-    (`input` "-", or a terminal where nothing else is given) are answered as they come.
+    Reads the whole file before the first prediction. A malformed line is an error, or with
+    `skip_malformed` skipped and reported on stderr. Lines of standard input (`input` "-", or a
+    terminal without other input) are answered as they come.
 
     Args:
-        fields: our names -> the file's columns, where they are not those of the training's files.
-        overrides: of what decides how outputs are read (`splits.DECISIONS`).
-        format: of the file (see `formats`); when empty, what its ending and first row say.
+        fields: our names -> the file's columns, if they differ from those of training.
+        overrides: of the keys in `splits.DECISIONS`, which decide how outputs are read.
+        format: of the file (see `formats`); if empty, detected from its ending and first row.
     """
     if input and texts:
         raise UserError(
-            f"predict: give --input or --{next(iter(texts))}, not both: a file has its own texts"
+            f"predict: give --input or --{next(iter(texts))}, not both: the file has the texts"
         )
     formats.check(format)
     for flag, value in (("fields", fields), ("format", format)):
         if value and not input:
-            raise UserError(f"predict: --{flag} is of a file: give --input too")
+            raise UserError(f"predict: --{flag} is for a file: give --input too")
     if skip_malformed and not input:
         raise UserError("predict: --skip_malformed is for the lines of a file: give --input too")
     skipped: list[UserError] = []
@@ -51,9 +51,9 @@ def run(
     malformed = _skip(skipped) if skip_malformed or typed else files.refuse
     paths = files.find(input, format) if input and not live else []
     if live and output:
-        raise UserError("predict: lines of standard input are answered on standard output: > FILE")
+        raise UserError("predict: answers to standard input go to standard output: use > FILE")
     if live and format:
-        raise UserError("predict: --format is of a file; standard input has texts or JSON objects")
+        raise UserError("predict: --format is for a file; standard input has texts or JSON objects")
     if output:
         jsonl.check_writable(output)
         if Path(output).resolve() in [path.resolve() for path in paths]:
@@ -68,29 +68,29 @@ def run(
         rows = list(files.rows(paths, malformed, format, document="line", kind=kind))
         examples = _from_rows(loaded, rows, fields or {}, malformed, left_out)
         if skipped:
-            lines = len(skipped) + len(examples) + left_out.counts.total()
-            print(f"skipped {len(skipped):,} of {lines:,} lines", file=sys.stderr)
+            count = len(skipped) + len(examples) + left_out.counts.total()
+            print(f"skipped {len(skipped):,} of {count:,} lines", file=sys.stderr)
         print("".join(f"{line}\n" for line in left_out.lines()), end="", file=sys.stderr)
     else:
         examples = [_from_flags(loaded, texts)]
     if not examples:
         raise UserError(
-            f"{input}: not one line of it can be used"
+            f"{input}: none of its lines can be used"
             if rows or skipped
-            else f"{input} is empty: there is not one example in it"
+            else f"{input} is empty: it has no examples"
         )
-    found = predictor.predict(loaded, examples, quiet=not input)
+    predictions = predictor.predict(loaded, examples, quiet=not input)
     if input or output:
-        pairs = zip(examples, found, strict=True)
-        made = ({"id": e["id"]} | p if input else p for e, p in pairs)
+        pairs = zip(examples, predictions, strict=True)
+        lines = ({"id": e["id"]} | p if input else p for e, p in pairs)
         if output:
-            jsonl.write(output, made)
-            print(f"{len(found):,} predictions written to {output}")
+            jsonl.write(output, lines)
+            print(f"{len(predictions):,} predictions written to {output}")
         else:
-            for prediction in made:
-                print(jsonl.line(prediction))
+            for line in lines:
+                print(jsonl.line(line))
     else:
-        _print(loaded, examples[0], found[0])
+        _print(loaded, examples[0], predictions[0])
     return 0
 
 
@@ -100,11 +100,11 @@ def _answer(
     fields: Mapping[str, str],
     malformed: Callable[[UserError], None],
 ) -> int:
-    """Predicts for each line of standard input as it comes, with the model loaded once: for those
-    that are typed to be read, for others as JSON Lines."""
+    """Predicts for each line of standard input as it comes; prints text for typed lines, JSON Lines
+    for a pipe."""
     if typed:
         forms = " or ".join(" with ".join(form.fields) for form in predictor.forms(loaded))
-        print(f"a line for each example, {forms} (JSON); Ctrl-D ends", file=sys.stderr)
+        print(f"one example per line, {forms} (JSON); Ctrl-D ends", file=sys.stderr)
     for row in standard_input.rows(malformed):
         left_out = LeftOut()
         for example in _from_rows(loaded, [row], fields, malformed, left_out):
@@ -124,7 +124,7 @@ def _print(loaded: Loaded, example: Example, prediction: Prediction) -> None:
 
 
 def _skip(skipped: list[UserError]) -> Callable[[UserError], None]:
-    """Tells of a malformed line and keeps what was wrong with it."""
+    """A handler of malformed lines: reports each error, and appends it to `skipped`."""
 
     def skip(error: UserError) -> None:
         print(f"skipped: {error}", file=sys.stderr)
@@ -152,13 +152,11 @@ def _from_flags(loaded: Loaded, fields: dict[str, str]) -> Example:
 def _flags(loaded: Loaded) -> str:
     lines = []
     for form in predictor.forms(loaded):
-        if "messages" in form.fields:  # no flag: it is for files
+        if "messages" in form.fields:  # has no flag: only in files
             continue
-        given = " ".join(
-            [f'--{n}="…"' for n in form.fields] + [f'[--{n}="…"]' for n in form.optional]
-        )
-        lines.append(f"  {given}: {form.gives}")
-    return "\n".join([*lines, "  --input=FILE: the same, with these fields in each row of it"])
+        flags = [f'--{n}="…"' for n in form.fields] + [f'[--{n}="…"]' for n in form.optional]
+        lines.append(f"  {' '.join(flags)}: {form.gives}")
+    return "\n".join([*lines, "  --input=FILE: the same, with these fields in each row"])
 
 
 def _from_rows(
@@ -180,7 +178,7 @@ def _from_rows(
 
 
 def _details(prediction: Prediction) -> list[str]:
-    """The probabilities of all labels, or of the best answers, where there are any."""
+    """Lines with the probabilities of all labels or of the best answers, if the task has them."""
     shares = prediction.get("probabilities", {})
     width = max(map(len, shares), default=0)
     labels = [f"{name:<{width}}  {share:6.1%}" for name, share in shares.items()]

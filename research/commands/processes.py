@@ -1,4 +1,4 @@
-"""The flags of a run of several processes."""
+"""Joins the processes of a run, from flags or from the cluster."""
 
 import os
 import sys
@@ -13,10 +13,9 @@ from research.verbs import PROCESSES
 def join(**flags: str | int) -> None:
     """Joins the other processes of this run, if it has any.
 
-    flags: those of `PROCESSES`; without any, jax's own cluster detection says so.
-    --num_processes=1 is a run alone.
+    flags: those of `PROCESSES`; without any, jax detects the cluster. --num_processes=1 joins none.
 
-    Raises UserError for flags that do not fit together.
+    Raises UserError if a flag is missing or not valid.
     """
     place = _place(flags)
     _say_if_bound()
@@ -25,12 +24,12 @@ def join(**flags: str | int) -> None:
 
 
 def _say_if_bound() -> None:
-    """Launchers bind a process to one core where they are not told how many it needs."""
+    """Warns if the process has one core: launchers bind it so unless told how many it needs."""
     if not hasattr(os, "sched_getaffinity"):  # not on macOS
         return
     if len(os.sched_getaffinity(0)) == 1 < (os.cpu_count() or 1):
         print(
-            f"this process may use 1 of {os.cpu_count()} cores, for reading the data too; more: "
+            f"this process may use 1 of {os.cpu_count()} cores, for reading data too; for more: "
             "mpirun --bind-to none, srun --cpus-per-task=N, --on.cpus_per_task=N",
             file=sys.stderr,
             flush=True,
@@ -38,27 +37,26 @@ def _say_if_bound() -> None:
 
 
 def _place(flags: Mapping[str, str | int]) -> Place | None:
-    there = [f"--{name}={flags[name]}" for name in PROCESSES if name in flags]
-    if not there:
+    written = [f"--{name}={flags[name]}" for name in PROCESSES if name in flags]
+    if not written:
         return processes.find()
-    if there == ["--num_processes=1"]:
+    if written == ["--num_processes=1"]:
         return None
     missing = [f"--{name}" for name in PROCESSES if name not in flags]
     if missing:
         raise UserError(
-            f"{' and '.join(there)} without {' and '.join(missing)}: each process of a run has all "
+            f"{' and '.join(written)} without {' and '.join(missing)}: each process needs all "
             "three, --coordinator=HOST:PORT (of process 0), --num_processes=N and its own "
             "--process_id from 0 to N - 1"
         )
     coordinator, process, count = (flags[name] for name in PROCESSES)
     if process >= count:
         raise UserError(
-            f"--process_id={process} with --num_processes={count}: they are counted from 0 to "
-            f"{count - 1}"
+            f"--process_id={process} with --num_processes={count}: must be from 0 to {count - 1}"
         )
     host, _, port = coordinator.rpartition(":")
     if not host or not port.isdecimal() or not 0 < int(port) < 65536:
         raise UserError(
-            f"--coordinator={coordinator} must be HOST:PORT of process 0, as 10.0.0.1:1234"
+            f"--coordinator={coordinator} must be HOST:PORT of process 0, such as 10.0.0.1:1234"
         )
     return Place(coordinator, process, count)

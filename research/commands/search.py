@@ -13,25 +13,26 @@ from research.lab.workers import searcher
 
 STATES = {"COMPLETE": "", "PRUNED": "pruned", "FAIL": "failed"}
 NOTE = (
-    "Best value of each trial's evaluations on the validation split; pruned: stopped because it "
-    "was worse than the median of the others after as many evaluations. The best of many trials "
-    "looks better on this split than it is: measure it on the test split, with new seeds."
+    "The value is the best of a trial's evaluations on the validation split. Pruned trials were "
+    "stopped because they were worse than the median of the others after as many evaluations. The "
+    "best of many trials looks better on this split than it is: measure it on the test split, with "
+    "new seeds."
 )
 
 
 def run(
     config: str, workdir: str = "", trials: int = 0, parallel: int = 0, devices: int = 0
 ) -> int:
-    """Makes the trials, prints them by their value, and writes report.md and the page."""
+    """Makes the trials, prints them sorted by value, and writes report.md and the page."""
     search = searches.load(config)
     folder = bucket.path(workdir or f"runs/{search.name}")
     outcome = searcher.run(search, config, folder, trials, parallel, devices)
     if outcome.interrupted:
-        print("\nstopped. The same command goes on.")
+        print("\nstopped. The same command resumes.")
         return 130
-    made = _report(search, outcome, Path(folder))
-    files = written.write(made, Path(folder))
-    print(f"\n{sheets.markdown(made.sheets[0])}\n\nwritten to {', '.join(map(str, files))}")
+    report = _report(search, outcome, Path(folder))
+    files = written.write(report, Path(folder))
+    print(f"\n{sheets.markdown(report.sheets[0])}\n\nwritten to {', '.join(map(str, files))}")
     return 1 if outcome.failed else 0
 
 
@@ -68,12 +69,12 @@ def _report(search: Search, outcome: searcher.Outcome, folder: Path) -> Report:
 
 
 def _importance(outcome: searcher.Outcome) -> Sheet:
-    """How much of the differences between trials each key explains (Hutter et al. 2014, fANOVA)."""
+    """The share of the variance of trials that each key explains (Hutter et al. 2014, fANOVA)."""
     from optuna import importance
 
     evaluator = importance.FanovaImportanceEvaluator(seed=0)
-    found = importance.get_param_importances(outcome.study, evaluator=evaluator)
-    rows = [[key, f"{share:.2f}"] for key, share in found.items()]
-    note = "The share of the differences that a key explains (fANOVA); of few trials a guess."
+    shares = importance.get_param_importances(outcome.study, evaluator=evaluator)
+    rows = [[key, f"{share:.2f}"] for key, share in shares.items()]
+    note = "The share of the variance that a key explains (fANOVA); with few trials a guess."
     header = ["key", "share"]
-    return Sheet("What mattered", header, rows, note, "importance", [header, *found.items()])
+    return Sheet("What mattered", header, rows, note, "importance", [header, *shares.items()])

@@ -1,4 +1,4 @@
-"""What comes from standard input: "-" in place of a text or of a file."""
+"""Reads standard input, which "-" names in place of a text or a file."""
 
 import json
 import sys
@@ -13,19 +13,19 @@ NAME = "standard input"
 
 
 def texts(flags: Mapping[str, str]) -> dict[str, str]:
-    """The flags, with all of standard input for the one that is "-", but for its last line end.
+    """Replaces the flag that is "-" by all of standard input, without its last line end.
 
-    Raises UserError where two are.
+    Raises UserError if two flags are "-".
     """
-    from_it = [flag for flag, value in flags.items() if value == SIGN]
-    if len(from_it) > 1:
-        raise UserError(f"--{from_it[0]}=- and --{from_it[1]}=-: only one can be {NAME}")
-    return {**flags, **{flag: _decoded(sys.stdin.buffer.read(), NAME) for flag in from_it}}
+    dashes = [flag for flag, value in flags.items() if value == SIGN]
+    if len(dashes) > 1:
+        raise UserError(f"--{dashes[0]}=- and --{dashes[1]}=-: only one can be {NAME}")
+    return {**flags, **{flag: _decoded(sys.stdin.buffer.read(), NAME) for flag in dashes}}
 
 
 def rows(malformed: Callable[[UserError], None] = refuse) -> Iterator[Row]:
-    """A row for each line that is not blank, as soon as it comes: the fields of a JSON object, or
-    {"text"}. `malformed` as in `files.rows`."""
+    """Yields a row for each line that is not blank as soon as it comes: the fields of its JSON
+    object, or {"text": line}. `malformed` as in `files.rows`."""
     for number, raw in enumerate(sys.stdin.buffer, 1):
         where = f"{NAME}, line {number}"
         try:

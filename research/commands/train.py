@@ -19,14 +19,14 @@ def run(
     dry_run: bool = False,
     rewind: int | None = None,
 ) -> int:
-    """Trains here or elsewhere, as `on` and its options say."""
+    """Trains, here or where `on` and its options say."""
     launch.check(on, options)
     loaded = configs.load(config, overrides)
     flags = tuple(f"--config.{k}={v}" for k, v in overrides.items())
     if on == launch.LOCAL and not dry_run:
         return _train(loaded, config, workdir, flags, rewind)
     if rewind is not None:
-        raise UserError("train: --rewind is for a run that goes on here, without --on")
+        raise UserError("train: --rewind needs a run on this machine, without --on")
     request = Request("train", config, workdir, flags, (loaded,))
     return launch.launch(request, on, options, dry_run)
 
@@ -34,8 +34,8 @@ def run(
 def _train(
     loaded: Config, config: str, workdir: str, flags: tuple[str, ...], rewind: int | None
 ) -> int:
-    """Trains, and says where the checkpoint is and what can be done with it."""
-    # jax: not needed to launch elsewhere
+    """Trains here; prints the result, or after an interrupt the command that resumes."""
+    # jax is imported late: a launch elsewhere does not need it
     from research.sharding import processes
     from research.training import loop
 
@@ -48,7 +48,7 @@ def _train(
         if not processes.first():
             return 130
         again = ["python", "launch.py", "train", f"--config={config}", f"--workdir={workdir}"]
-        print(f"\n{stopped}; its checkpoint is saved. To go on:\n  {shlex.join([*again, *flags])}")
+        print(f"\n{stopped}; its checkpoint is saved. To resume:\n  {shlex.join([*again, *flags])}")
         return 130
     processes.together("the end")
     if not processes.first():

@@ -58,7 +58,7 @@ def test_what_leaks_is_named_with_its_corpus_and_what_is_excluded(pretraining, t
 
 def test_a_fine_tuning_has_no_corpus_to_look_at(tmp_path):
     file = config_file(tmp_path / "t.py", helpers.run_values("sentiment", tmp_path, steps=1))
-    with pytest.raises(UserError, match="is a fine-tuning; give that of a pre-training"):
+    with pytest.raises(UserError, match="is a fine-tuning; give the config of a pre-training"):
         audit.run(file, cache=str(tmp_path / "cache"))
 
 

@@ -56,8 +56,7 @@ def save(path, *entries):
 TRAIN = [
     "  validation and the training split: 33.33 % of the examples share an 8-gram (1 of 3; 1 are "
     "shorter), 16.67 % of the 8-grams are shared (1 of 6)",
-    "  warning: that is more than 0.5 % of the examples; a score on them may be of what was read, "
-    "not of what was learnt",
+    "  warning: that is more than 0.5 % of the examples; their score may measure memorisation",
 ]
 TEST = (
     "  test and the training split: 0.00 % of the examples share an 8-gram (0 of 201; 0 are "

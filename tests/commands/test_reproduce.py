@@ -69,7 +69,7 @@ def test_what_differs_is_named(made, tmp_path, capsys):
 def test_code_of_which_no_commit_was_noted_is_told(made):
     start = starts.read(made)[0] | {"commit": None}
     (line,) = reproduce._changes([start], start)
-    assert line == "it is not known with what code it was made: no commit was noted"
+    assert line == "unknown code: no commit was noted"
 
 
 @pytest.mark.skipif(len(lanes.cores()) < 2, reason="needs two cores")
@@ -83,7 +83,7 @@ def test_a_run_that_had_a_part_of_the_cores_has_no_more_again(made, tmp_path, mo
     (run / starts.FILE).write_text(json.dumps(start) + "\n")
     assert cli.main(["reproduce", str(run)]) == 0
     assert used == [there, there[:1]] and lanes.cores() == there
-    assert f"on 1 of the {len(there)} cores, as it was made" in capsys.readouterr().out
+    assert f"on 1 of {len(there)} cores, as the run had" in capsys.readouterr().out
 
 
 @pytest.mark.long
@@ -104,7 +104,7 @@ def test_other_data_is_found_before_training(made, tmp_path, capsys):
     start = json.loads((run / starts.FILE).read_text()) | {"data": "other"}
     (run / starts.FILE).write_text(json.dumps(start) + "\n")
     assert cli.main(["reproduce", str(run)]) == 2
-    assert "the data (or the tokenizer) is not that of" in capsys.readouterr().err
+    assert "the data or the tokenizer has changed since" in capsys.readouterr().err
     assert not (tmp_path / "run-again").exists()
 
 
@@ -117,7 +117,7 @@ def test_another_checkpoint_to_start_from_is_found_before_training(made, tmp_pat
     shutil.rmtree(first)
     loop.train(dataclasses.replace(config, seed=config.seed + 1), first, quiet=True)
     assert cli.main(["reproduce", str(tmp_path / "run")]) == 2
-    assert f"{first} is not the checkpoint any more that" in capsys.readouterr().err
+    assert f"{first} is not the checkpoint that" in capsys.readouterr().err
     assert not (tmp_path / "run-again").exists()
 
 

@@ -312,7 +312,7 @@ def test_pooling_length_norm_and_prompt_come_in_and_go_out(tmp_path, capsys):
     command.append(f"--output={tmp_path}/out.npz")
     assert cli.main([*command, "--normalize=false"]) == 0
     told = capsys.readouterr().out
-    assert "pooling: mean (as the folder asks" in told and "normalize: false (by its flag" in told
+    assert "pooling: mean (from the imported" in told and "normalize: false (by its flag" in told
     assert np.linalg.norm(np.load(tmp_path / "out.npz")["vectors"]) > 1.1
     assert cli.main([*command, "--prompt=quary"]) == 2
     assert "did you mean 'query'?" in capsys.readouterr().err

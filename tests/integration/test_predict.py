@@ -68,7 +68,7 @@ def test_malformed_lines_are_refused_or_skipped(tiny, tmp_path, capsys, monkeypa
         assert capsys.readouterr().err.startswith(f"error: {file}, line 3: ")
     file.write_text("\n".join(MALFORMED[:3]))
     assert cli.main(["predict", *flags, "--skip_malformed"]) == 2
-    assert f"{file}: not one line of it can be used" in capsys.readouterr().err
+    assert f"{file}: none of its lines can be used" in capsys.readouterr().err
     assert not out.exists()
 
 
@@ -372,7 +372,7 @@ def test_lines_of_standard_input_are_as_those_of_a_file(tiny, tmp_path, capsys, 
     assert len(shown.out.splitlines()) == 1
     assert shown.err.startswith("error: standard input, line 2: not JSON")
     assert cli.main([*command, f"--output={tmp_path}/out.jsonl"]) == 2
-    assert "answered on standard output" in capsys.readouterr().err
+    assert "go to standard output" in capsys.readouterr().err
 
 
 def test_a_terminal_is_asked_for_lines(tiny, capsys, monkeypatch):
@@ -380,7 +380,7 @@ def test_a_terminal_is_asked_for_lines(tiny, capsys, monkeypatch):
     call("predict", f"--checkpoint={tiny('sentiment').checkpoint}")
     shown = capsys.readouterr()
     assert re.fullmatch(r"(\S.* → \w+ \(\d+%\)\n(  .*%\n){3}){2}", shown.out)
-    assert "a line for each example, text or text_a with text_b (JSON); Ctrl-D ends" in shown.err
+    assert "one example per line, text or text_a with text_b (JSON); Ctrl-D ends" in shown.err
     assert "skipped: standard input, line 2: " in shown.err
 
 

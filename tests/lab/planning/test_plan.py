@@ -97,7 +97,7 @@ def test_the_report(plans):
         "of 15.75",
         "all-gather over",
         "tokens/s",
-        "at 1.5 for a chip and hour",
+        "at 1.5 per chip-hour",
     ):
         assert part in text
     found = plan.estimate(made)
