@@ -1,6 +1,6 @@
 """What would stop a run of an experiment, found before the first one is made.
 
-Nothing is trained for it and no device is touched (`outline`).
+Nothing is trained for it and no device is touched (`manifest`).
 """
 
 from collections.abc import Sequence
@@ -16,8 +16,8 @@ from research.lab.record import DONE, SCORED, Record
 from research.monitoring.writers import METRICS, TIMING, lines
 from research.objectives import names
 from research.run import best, corpus
-from research.run import outline as outlines
-from research.run.outline import Outline
+from research.run import manifest as manifests
+from research.run.manifest import Manifest
 
 # What an encoder and a decoder have to be trained with, so that a report can show its examples.
 ENCODER, DECODER = ("masked_lm", "next_sentence"), ("causal_lm",)
@@ -33,16 +33,16 @@ def check(
         devices: that each run will see.
     """
     _check_shown(experiment, planned)
-    seen = outlines.Seen()
+    seen = manifests.Seen()
     to_make = {job.run for job in chosen}
-    for job, outline in outlook(chosen, planned):
+    for job, manifest in outlook(chosen, planned):
         if job.run not in to_make:
             continue
         try:
-            outlines.check(outline, devices, seen)
-            train = outline.config.train
+            manifests.check(manifest, devices, seen)
+            train = manifest.config.train
             evaluates = bool(train.eval_every or train.eval_epochs)
-            best.check(train.best, train.patience, evaluates, validation.known(outline.config))
+            best.check(train.best, train.patience, evaluates, validation.known(manifest.config))
         except UserError as error:
             raise UserError(f"run {job.run!r}: {error}") from error
 
@@ -86,12 +86,12 @@ def _check_whole(job: Job, counts: dict[str, int]) -> None:
         raise UserError(f"{SCORED} has {found:,} lines for {expected:,} test examples")
 
 
-def outlook(chosen: Sequence[Job], planned: Sequence[Job]) -> list[tuple[Job, Outline]]:
+def outlook(chosen: Sequence[Job], planned: Sequence[Job]) -> list[tuple[Job, Manifest]]:
     """What the chosen runs, and those that they start from, will be; of each its first job.
 
     Raises UserError, with the run's name, where a run does not fit what it starts from.
     """
-    found: dict[Path, tuple[Job, Outline]] = {}
+    found: dict[Path, tuple[Job, Manifest]] = {}
     wanted = _with_starts({job.run for job in chosen}, planned)
     for job in planned:
         if job.run not in wanted or any(job.run == other.run for other, _ in found.values()):
@@ -99,7 +99,7 @@ def outlook(chosen: Sequence[Job], planned: Sequence[Job]) -> list[tuple[Job, Ou
         is_there = job.after is None or (job.after / DONE).exists()
         start = None if is_there else found[job.after][1]
         try:
-            found[job.workdir] = (job, outlines.resolve(job.config, start, dry=True))
+            found[job.workdir] = (job, manifests.resolve(job.config, start, dry=True))
         except UserError as error:
             raise UserError(f"run {job.run!r}: {error}") from error
     return list(found.values())

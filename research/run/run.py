@@ -24,7 +24,7 @@ from research.run import corpus
 from research.run import step as steps
 from research.run.guard import Guard
 from research.run.loaded import objectives_of
-from research.run.outline import resolve
+from research.run.manifest import resolve
 from research.run.step import State
 from research.sharding import mesh as meshes
 from research.sharding import rules
@@ -186,8 +186,8 @@ def build(config: Config, devices: Sequence[jax.Device] | None = None, quiet: bo
     Raises UserError for whatever does not fit, before any parameter exists.
     """
     mesh = meshes.make_mesh(config.mesh, devices)
-    asked, outline = config.task, resolve(config)
-    config, tokenizer = outline.config, outline.tokenizer
+    asked, manifest = config.task, resolve(config)
+    config, tokenizer = manifest.config, manifest.tokenizer
     if config.task != asked and not quiet:
         print(f"labels of {config.data.train.name}: {', '.join(config.task.labels)}", flush=True)
     rows = meshes.row_multiple(mesh)

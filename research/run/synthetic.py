@@ -16,7 +16,7 @@ from research.objectives import make_objectives
 from research.objectives.objective import row_layout
 from research.run import corpus
 from research.run import run as runs
-from research.run.outline import check_length
+from research.run.manifest import check_length
 from research.run.run import Run
 from research.sharding import mesh as meshes
 

@@ -1,6 +1,6 @@
 """What a run is before anything of it is made, and whether that fits together.
 
-A run that is still to be made can start from another one: then the outline of that stands for its
+A run that is still to be made can start from another one: then the manifest of that stands for its
 checkpoint, and a tokenizer with the same special tokens for one that is to be trained.
 """
 
@@ -27,7 +27,7 @@ SOME_STEPS = 100  # of a schedule that only has to be well formed
 
 
 @dataclasses.dataclass(frozen=True)
-class Outline:
+class Manifest:
     """A config with the shape and the labels that the run has, and its tokenizer.
 
     stands_in: the tokenizer is not that of the run, which is still to be trained.
@@ -47,7 +47,7 @@ class Seen:
     fitting: set[str] = dataclasses.field(default_factory=set)
 
 
-def resolve(config: Config, start: Outline | None = None, dry: bool = False) -> Outline:
+def resolve(config: Config, start: Manifest | None = None, dry: bool = False) -> Manifest:
     """The config with shape and tokenizer taken from `init_from` and labels from the examples where
     it says so, and checked.
 
@@ -61,7 +61,7 @@ def resolve(config: Config, start: Outline | None = None, dry: bool = False) -> 
     if start is None and config.init_from:
         info = read_info(config.init_from)
         theirs = of_checkpoint(info.config, config.init_from)
-        start = Outline(theirs, Tokenizer.from_json(info.tokenizer_json))
+        start = Manifest(theirs, Tokenizer.from_json(info.tokenizer_json))
     tokenizer, stands_in = _tokenizer(config, start, dry)
     trained = stands_in and config.tokenizer.kind in ("wordpiece", "byte_bpe")
     entries = config.tokenizer.vocab_size if trained else tokenizer.vocab_size
@@ -74,10 +74,10 @@ def resolve(config: Config, start: Outline | None = None, dry: bool = False) -> 
         config = dataclasses.replace(config, optimizer=changed)
     before = getattr(start.config.task, "labels", ()) if start else ()
     config = corpus.with_labels(dataclasses.replace(config, model=model), before)
-    return Outline(config, tokenizer, stands_in)
+    return Manifest(config, tokenizer, stands_in)
 
 
-def check(outline: Outline, devices: int, seen: Seen | None = None) -> None:
+def check(manifest: Manifest, devices: int, seen: Seen | None = None) -> None:
     """Raises UserError for what `build` would refuse, as far as it can be known without training a
     tokenizer and tokenising a corpus. Nothing is made, and no device is touched.
 
@@ -85,13 +85,13 @@ def check(outline: Outline, devices: int, seen: Seen | None = None) -> None:
         devices: how many the run will have.
         seen: what other runs share with this one is read once.
     """
-    config, seen = outline.config, seen or Seen()
+    config, seen = manifest.config, seen or Seen()
     sizes = dict(zip(meshes.AXES, meshes.axis_sizes(config.mesh, devices), strict=True))
     meshes.check_length(config.mesh, sizes, config.data.length)
-    objectives, task = objectives_of(config, outline.tokenizer)
+    objectives, task = objectives_of(config, manifest.tokenizer)
     if task is None:
         rows = sizes["data"] * sizes["fsdp"]
-        corpus.check_pretraining(config.data, config.train, objectives, outline.tokenizer, rows)
+        corpus.check_pretraining(config.data, config.train, objectives, manifest.tokenizer, rows)
         for source in config.data.corpus:
             if repr(source) not in seen.fitting:
                 sources.fingerprint(source)  # raises where there is nothing to read
@@ -174,7 +174,7 @@ def _may_differ(key: str, model: ModelConfig, theirs: ModelConfig) -> bool:
     return key == "vocab_size"
 
 
-def _tokenizer(config: Config, start: Outline | None, dry: bool) -> tuple[Tokenizer, bool]:
+def _tokenizer(config: Config, start: Manifest | None, dry: bool) -> tuple[Tokenizer, bool]:
     """The tokenizer of a run, and whether it only stands in for one that is not there yet."""
     wanted, stands_in = config.tokenizer, False
     if wanted.kind == "checkpoint":
@@ -189,7 +189,7 @@ def _tokenizer(config: Config, start: Outline | None, dry: bool) -> tuple[Tokeni
     return found.parsing_special() if wanted.parse_special else found, stands_in
 
 
-def _check_tokenizer(config: Config, tokenizer: Tokenizer, start: Outline) -> None:
+def _check_tokenizer(config: Config, tokenizer: Tokenizer, start: Manifest) -> None:
     """Raises UserError for a tokenizer that the weights of a checkpoint do not fit."""
     size, rows = tokenizer.vocab_size, start.config.model.vocab_size
     if not config.tokenizer.add_tokens and size > rows:
