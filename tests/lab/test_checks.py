@@ -69,7 +69,7 @@ BOTH = {"masked_lm": {}, "causal_lm": {"chunk": 8}, "rows": {"full": 2, "causal"
         ("task", {"task.labels": ("good", "bad")}, "label 'plain' is not one of config.task.label"),
         ("task", {"data.train": NOWHERE}, "/nowhere/to.jsonl"),
         ("task", {"data.test": NOWHERE}, "/nowhere/to.jsonl"),
-        ("task", {"model.width": 32}, "another model shape"),
+        ("task", {"model.width": 32}, "has another model shape"),
         ("task", {"data.length": 64}, "beyond the model's 48 positions"),
         ("task", {"train.best": "f2", "train.eval_every": 1}, "'f2' is not a metric here"),
     ],

@@ -135,7 +135,7 @@ def test_outputs_of_a_restored_head_keep_their_meaning(folder, tmp_path):
         again = again | {"data": again["data"] | {split: f"files:{tmp_path}/{split}.jsonl"}}
     renamed = again | {"task": labelled["task"] | {"labels": others}}
     assert restore.initial_params(built(renamed))[1].parts["head sequence_classification"] == (
-        "restored; what was good, bad, plain is now good, bad, neither"
+        "restored; labels good, bad, plain become good, bad, neither"
     )
 
 
