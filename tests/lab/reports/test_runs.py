@@ -185,7 +185,7 @@ def test_a_damaged_file_is_named(tmp_path, file, content, message, capsys):
     if file.endswith("l"):  # of lines, which stop no report
         runs.of_folders([folder])
         told = capsys.readouterr().err
-        assert re.search(f"warning: .*run/{file}{message}.*; the line is left out\n$", told)
+        assert re.search(f"warning: .*run/{file}{message}.*; skipping the line\n$", told)
         return
     with pytest.raises(UserError, match=f"run/{file}{message}"):
         runs.of_folders([folder])
