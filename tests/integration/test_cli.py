@@ -348,7 +348,7 @@ def test_a_dry_run_shows_what_only_chooses(capsys):
     assert cli.main([*line, "--only=story-seed0"]) == 0
     lines = capsys.readouterr().out.splitlines()
     runs = [line.split("|")[1].strip() for line in lines if line.startswith("| ")]
-    assert lines[0] == "runs/quickstart" and runs == ["run", "story-seed0", "to be made"]
+    assert lines[0] == "runs/quickstart" and runs == ["run", "story-seed0", "to run"]
     assert cli.main([*line, "--only=storry"]) == 2
     assert "fits no run; did you mean 'story'" in capsys.readouterr().err
 

@@ -41,7 +41,7 @@ def test_what_fits_is_accepted_and_nothing_is_made(files, tmp_path):
         "new": Run(files["sentiment"], start="bert", fresh=True),
     }
     planned = check(tmp_path, runs, devices=8, pretraining=("bert",), encoder="bert", decoder="gpt")
-    assert [known.config.model.lora_rank for _, known in checks.outlook(planned, planned)] == [
+    assert [known.config.model.lora_rank for _, known in checks.manifests_of(planned, planned)] == [
         *(0, 0),
         *(2, 2, 0),
     ]

@@ -152,7 +152,7 @@ def test_what_was_stopped_goes_on_in_its_folder(file, tmp_path):
     [
         ("{}", {}, "its space is empty"),
         ("{'optimizer.learning_rat': Float(0.1, 0.2)}", {}, "did you mean 'learning_rate'"),
-        ("{'optimizer.learning_rate': Float(0.0, 0.2, log=True)}", {}, "low is above 0"),
+        ("{'optimizer.learning_rate': Float(0.0, 0.2, log=True)}", {}, "low must be above 0"),
         ("{'optimizer.learning_rate': Float(0.3, 0.2)}", {}, "has no value"),
         ("{'train.batch_size': Choice(())}", {}, "has no value"),
         ("{'train.batch_size': Int(0, 8)}", {}, "config.train.batch_size=0"),
@@ -173,7 +173,7 @@ def test_a_search_that_cannot_be_made(file, space, given, message):
 
 def test_another_search_is_not_mixed_in(file, tmp_path):
     make(file(RATE, trials=1), tmp_path)
-    with pytest.raises(UserError, match="is of another search \\(its space"):
+    with pytest.raises(UserError, match="belongs to another search \\(space"):
         make(file(RATE.replace("0.4", "0.3"), trials=1), tmp_path)
 
 

@@ -70,7 +70,7 @@ GOOD = {"rows": {"a": {"x": "mlm-task"}}, "columns": {"x": Column()}, "baseline"
                 "rows": {"a": {"y": "mlm-task"}, "b": {"x": "mlm-task"}},
                 "columns": {"x": Column(), "y": Column()},
             },
-            "compares with 'a', which has a run in none of the columns of the other rows: x",
+            "compares with 'a', which has no run in any column of the other rows: x",
         ),
         ({"columns": {"x": Column("accuracy/a")}}, "'mlm-task' does not yield 'accuracy/a'"),
         (
