@@ -92,7 +92,7 @@ def test_trials_have_values_of_the_space_and_the_best_is_known(file, tmp_path):
         assert trial.value == pytest.approx(1 - abs(wrote["optimizer.learning_rate"] - 0.1))
     assert len({t.params["optimizer.learning_rate"] for t in made}) == 6
     more, said = make(path, tmp_path)
-    assert len(search.over(more.study)) == 6 and "6 trials are made already" in said[0]
+    assert len(search.over(more.study)) == 6 and "6 trials are done already" in said[0]
     more, _ = make(path, tmp_path, trials=7)
     assert len(search.over(more.study)) == 7
 
@@ -119,7 +119,7 @@ def test_what_fails_again_and_again_ends_the_search(file, tmp_path):
     space = "{'optimizer.learning_rate': Float(0.6, 0.9)}"
     found, said = make(file(space, trials=50), tmp_path)
     assert states(found) == ["FAIL"] * searcher.HOPELESS
-    assert said[-1] == "no trial was better: the search ends here"
+    assert said[-1] == "no trial has succeeded: the search ends here"
     space = "{'optimizer.learning_rate': Float(0.96, 0.99)}"
     found, _ = make(file(space, trials=50), tmp_path / "more")
     assert states(found) == ["FAIL"], "not one evaluation: it is the input that is wrong"
