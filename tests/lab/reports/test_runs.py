@@ -267,7 +267,7 @@ def test_the_cost_counts_devices_and_their_price(tmp_path):
     (tmp_path / "run/timing.jsonl").write_text("".join(json.dumps(t) + "\n" for t in times))
     made = runs.of_folders([folder], price=1.5)
     assert made.notes[0] == (
-        "The runs took 60.0 minutes, added up, 8 hours of a device, 12.00 at 1.5 for one."
+        "The runs took 60.0 minutes in total, 8 device-hours, 12.00 at 1.5 each."
     )
 
 

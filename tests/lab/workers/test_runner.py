@@ -275,7 +275,7 @@ def test_what_a_dry_run_says_of_each(make, tmp_path):
     with pytest.raises(UserError, match="second-seed0 holds a run, unfinished, with another conf"):
         runner.decide(planned)
     found = runner.decide(planned, rerun_changed=True)
-    assert [found.state(job) for job in planned] == ["made again", "finished", ""]
+    assert [found.state(job) for job in planned] == ["rerun", "finished", ""]
     assert sorted(p.name for p in (tmp_path / "runs").glob("*-seed0*")) == [
         "first-seed0",
         "second-seed0",
