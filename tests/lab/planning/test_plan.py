@@ -168,7 +168,7 @@ def test_another_error_is_no_lack_of_memory():
     [
         ("v5x:4x4", 1, "'v5x' is not known; did you mean 'v5"),
         ("v5e:16", 1, "'16' is not a shape"),
-        ("v5e", 1, "'' is not a shape; written like v5e:4x4"),
+        ("v5e", 1, "'' is not a shape; examples: v5e:4x4"),
         ("cpu:0", 1, "'0' is not a shape"),
         ("cpu:4x4", 1, "'4x4' is not a shape"),
         ("cpu:8", 2, "cpu:8 has no slices"),
