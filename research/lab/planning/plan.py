@@ -105,8 +105,8 @@ def formula(run: Run) -> float:
 
 
 def total_flops(plan: Plan) -> float:
-    """Returns the FLOPs of one device in a train step: the compiler's count, plus, by formula, those
-    of fused attention kernels, which it cannot count."""
+    """Returns the FLOPs of one device in a train step: the compiler's count, plus those of fused
+    attention kernels, which it cannot count, by formula."""
     run, costs = plan.run, plan.train.costs
     if not costs.kernels:
         return costs.flops
@@ -115,7 +115,7 @@ def total_flops(plan: Plan) -> float:
 
 
 def by_rule(run: Run) -> list[tuple[str, str, int, float]]:
-    """Lists params by rule: (logical axes, mesh axes, parameters, bytes per device), largest first."""
+    """Lists (logical axes, mesh axes, parameters, bytes per device) of params, largest first."""
     axes = parameters.logical_axes(run.model, run.heads)
     named = by_path(axes, is_leaf=lambda x: isinstance(x, tuple))
     totals: dict[tuple[str, str], list[float]] = {}
