@@ -1,4 +1,4 @@
-"""What would stop a run is found before the first one is made."""
+"""Errors that would stop a run are found before the first run starts."""
 
 import json
 from pathlib import Path

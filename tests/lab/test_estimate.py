@@ -1,4 +1,4 @@
-"""Steps, tokens and hours of an experiment that has not been made."""
+"""Steps, tokens and hours of an experiment that has not run."""
 
 from pathlib import Path
 

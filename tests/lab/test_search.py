@@ -1,4 +1,4 @@
-"""Searches: what is drawn, what is stopped early, and what goes on after a stop."""
+"""Searches: drawing values, pruning trials, and resuming after a stop."""
 
 import json
 import os

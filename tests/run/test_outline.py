@@ -1,4 +1,4 @@
-"""A run before it is made: what it will be, and what `build` would refuse."""
+"""The manifest of a run: it matches the built run, and refuses what `build` refuses."""
 
 import dataclasses
 

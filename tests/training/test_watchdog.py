@@ -1,4 +1,4 @@
-"""A step that does not end, and work that may take longer than one."""
+"""A step that hangs, and work that may take longer than a step."""
 
 import threading
 import time

@@ -1,4 +1,4 @@
-"""A run planned on eight devices: what lies where, what a step does, and what is refused."""
+"""A run planned on eight devices: placement, costs of a step, and refused plans."""
 
 import dataclasses
 import importlib.util
@@ -107,7 +107,7 @@ def test_the_report(plans):
 
 
 def not_fitting(folder, over: float) -> tuple[plan.Plan, Config]:
-    """A plan whose train step would need `over` times the memory that there is."""
+    """A plan whose train step needs `over` times the available memory."""
     chosen = config("bert", folder)
     step = compiled.Compiled("train", False, 1.0, over * CHIPS["v5e"].memory, 0.0, None, [])
     return plan.Plan(plan.build(chosen, jax.devices()), CHIPS["v5e"], 1, [step]), chosen

@@ -1,4 +1,4 @@
-"""What a report says of how runs were made."""
+"""The provenance of runs in a report."""
 
 import json
 

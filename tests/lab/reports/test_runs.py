@@ -170,7 +170,7 @@ TIME = b'{"step": 1, "seconds": 1.0, "tokens_per_second": 1.0}\n'
         ("config.json", b'{"data": {"train": {"nam": 1}}}', " is damaged: no run's data .*'name'"),
         ("config.json", b'{"task": "a"}', " is damaged: no run's data or task"),
         ("done.json", b"{}", " is damaged: it has no 'fingerprint'; remove it"),
-        ("done.json", b"[1]", " is damaged: it is not a JSON object; remove it, and"),
+        ("done.json", b"[1]", " is damaged: it is not a JSON object; remove it to resume"),
         ("done.json", b"\xff", " is damaged: 'utf-8' codec .*; remove it"),
         (
             "done.json",

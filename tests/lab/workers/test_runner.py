@@ -1,4 +1,4 @@
-"""What runs when, and what happens to the others when one fails or is stopped."""
+"""The order of runs, and the fate of the others when one fails or is stopped."""
 
 import json
 import os
@@ -260,7 +260,7 @@ def test_runs_end_when_the_runner_is_killed(tmp_path):
 
 
 def test_what_a_dry_run_says_of_each(make, tmp_path):
-    """What is finished, goes on or would be refused, and nothing is moved."""
+    """Finished, resumed and refused runs; no folder is moved."""
     make({"first": {}, "second": {}}, parallel=2)
     (tmp_path / "runs" / "second-seed0" / "done.json").unlink()
     (tmp_path / "runs" / "second-seed0" / "checkpoints").mkdir()
