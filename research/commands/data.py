@@ -15,7 +15,7 @@ from research.data.store import Job
 from research.errors import UserError
 from research.run import corpus
 from research.run import preview as inspect
-from research.run.outline import resolve
+from research.run.manifest import resolve
 from research.run.run import Run, build
 
 ROWS = 3  # shown by default
@@ -124,8 +124,8 @@ def make_shard(config: Config, index: int, count: int) -> None:
 
 
 def _jobs(config: Config) -> list[Job]:
-    outline = resolve(config)
-    return corpus.jobs(outline.config.data, outline.tokenizer)
+    manifest = resolve(config)
+    return corpus.jobs(manifest.config.data, manifest.tokenizer)
 
 
 def _state(job: Job, missing: list[int]) -> str:

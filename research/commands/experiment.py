@@ -35,7 +35,7 @@ def run(
             str(folder),
             (f"--only={only}",) if only else (),
             tuple(job.config for job in planned),
-            made=tuple(str(job.workdir) for job in planned),
+            workdirs=tuple(str(job.workdir) for job in planned),
             only=only,
         )
         return launch.launch(request, on, options, dry_run)

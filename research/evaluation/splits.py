@@ -21,7 +21,7 @@ from research.evaluation import evaluator, predictor
 from research.metrics.counts import total
 from research.run import corpus
 from research.run.loaded import Loaded, load_model, with_config
-from research.run.outline import check_length
+from research.run.manifest import check_length
 from research.run.step import make_eval_step
 from research.sharding import mesh as meshes
 from research.tasks.task import Example, Prediction

@@ -1,6 +1,6 @@
-"""What would stop a run of an experiment, found before the first one is made.
+"""Checks all runs of an experiment before the first one starts.
 
-Nothing is trained for it and no device is touched (`outline`).
+Trains nothing and touches no device (`manifest`).
 """
 
 from collections.abc import Sequence
@@ -14,12 +14,12 @@ from research.evaluation import validation
 from research.lab.experiment import Experiment, Job
 from research.lab.record import DONE, SCORED, Record
 from research.monitoring.writers import METRICS, TIMING, lines
-from research.objectives import names
+from research.objectives import names as objective_names
 from research.run import best, corpus
-from research.run import outline as outlines
-from research.run.outline import Outline
+from research.run import manifest as manifests
+from research.run.manifest import Manifest
 
-# What an encoder and a decoder have to be trained with, so that a report can show its examples.
+# The objectives that an encoder and a decoder need, so that a report can show their examples.
 ENCODER, DECODER = ("masked_lm", "next_sentence"), ("causal_lm",)
 
 
@@ -29,20 +29,20 @@ def check(
     """Raises UserError, with the run's name, for what cannot be read or does not fit.
 
     Args:
-        chosen: the jobs that are to be made; planned: all of the experiment.
-        devices: that each run will see.
+        chosen: the jobs to run; planned: all jobs of the experiment.
+        devices: number of devices that each run will see.
     """
     _check_shown(experiment, planned)
-    seen = outlines.Seen()
-    to_make = {job.run for job in chosen}
-    for job, outline in outlook(chosen, planned):
-        if job.run not in to_make:
+    seen = manifests.Seen()
+    names = {job.run for job in chosen}
+    for job, manifest in manifests_of(chosen, planned):
+        if job.run not in names:
             continue
         try:
-            outlines.check(outline, devices, seen)
-            train = outline.config.train
+            manifests.check(manifest, devices, seen)
+            train = manifest.config.train
             evaluates = bool(train.eval_every or train.eval_epochs)
-            best.check(train.best, train.patience, evaluates, validation.known(outline.config))
+            best.check(train.best, train.patience, evaluates, validation.known(manifest.config))
         except UserError as error:
             raise UserError(f"run {job.run!r}: {error}") from error
 
@@ -58,15 +58,15 @@ def check_finished(planned: Sequence[Job]) -> None:
             others = [other.workdir.name for other in done if other.after == job.workdir]
             again = f" with --rerun_changed, {', '.join(others)} too" if others else ""
             raise UserError(
-                f"{job.workdir.name} is finished, but its folder is not whole: {error}. Put back "
-                f"what is missing, or remove {job.workdir / DONE}, and the same command makes it "
-                f"again{again}"
+                f"{job.workdir.name} is finished, but its folder is incomplete: {error}. Put the "
+                f"file back, or remove {job.workdir / DONE} and repeat the command to rerun it"
+                f"{again}"
             ) from error
 
 
 def _check_whole(job: Job, counts: dict[str, int]) -> None:
     record = Record.of(job)
-    _ = record.done  # raises where it is damaged
+    _ = record.done  # raises if it is damaged
     if job.train:
         read_info(str(job.workdir))
         for name in (METRICS, TIMING):
@@ -81,41 +81,41 @@ def _check_whole(job: Job, counts: dict[str, int]) -> None:
     if key not in counts:
         kind = tasks.kind_of(job.config.task)
         counts[key] = len(corpus.split(job.config.data, kind, "test").examples)
-    found, expected = len(record.scores), counts[key]
-    if found != expected:
-        raise UserError(f"{SCORED} has {found:,} lines for {expected:,} test examples")
+    scored, expected = len(record.scores), counts[key]
+    if scored != expected:
+        raise UserError(f"{SCORED} has {scored:,} lines for {expected:,} test examples")
 
 
-def outlook(chosen: Sequence[Job], planned: Sequence[Job]) -> list[tuple[Job, Outline]]:
-    """What the chosen runs, and those that they start from, will be; of each its first job.
+def manifests_of(chosen: Sequence[Job], planned: Sequence[Job]) -> list[tuple[Job, Manifest]]:
+    """Returns the manifests of the chosen runs and of their starts, each with the run's first job.
 
-    Raises UserError, with the run's name, where a run does not fit what it starts from.
+    Raises UserError, with the run's name, if a run disagrees with the run that it starts from.
     """
-    found: dict[Path, tuple[Job, Outline]] = {}
+    resolved: dict[Path, tuple[Job, Manifest]] = {}
     wanted = _with_starts({job.run for job in chosen}, planned)
     for job in planned:
-        if job.run not in wanted or any(job.run == other.run for other, _ in found.values()):
+        if job.run not in wanted or any(job.run == other.run for other, _ in resolved.values()):
             continue
-        is_there = job.after is None or (job.after / DONE).exists()
-        start = None if is_there else found[job.after][1]
+        exists = job.after is None or (job.after / DONE).exists()
+        start = None if exists else resolved[job.after][1]
         try:
-            found[job.workdir] = (job, outlines.resolve(job.config, start, dry=True))
+            resolved[job.workdir] = (job, manifests.resolve(job.config, start, dry=True))
         except UserError as error:
             raise UserError(f"run {job.run!r}: {error}") from error
-    return list(found.values())
+    return list(resolved.values())
 
 
 def _with_starts(chosen: set[str], planned: Sequence[Job]) -> set[str]:
     by_workdir = {job.workdir: job for job in planned}
-    found = set(chosen)
-    for job in reversed(planned):  # what a run starts from comes before it
-        if job.run in found and job.after is not None:
-            found.add(by_workdir[job.after].run)
-    return found
+    names = set(chosen)
+    for job in reversed(planned):  # the start of a run comes before the run
+        if job.run in names and job.after is not None:
+            names.add(by_workdir[job.after].run)
+    return names
 
 
 def _check_shown(experiment: Experiment, planned: Sequence[Job]) -> None:
-    """Raises UserError where a report could not be made of what the experiment names."""
+    """Raises UserError if the report cannot show the runs that the experiment names."""
     configs = {job.run: job.config for job in planned}
     for name in experiment.pretraining:
         if configs[name].objective is None:
@@ -129,7 +129,7 @@ def _check_shown(experiment: Experiment, planned: Sequence[Job]) -> None:
         config = configs.get(name)
         if config is None:
             config = of_checkpoint(read_info(name).config, name)
-        has = names(config.objective) if config.objective else []
+        has = objective_names(config.objective) if config.objective else []
         if missing := [objective for objective in needed if objective not in has]:
             raise UserError(
                 f"{role}={name!r} is not trained with {' and '.join(missing)}, which its examples "

@@ -1,4 +1,4 @@
-"""What an experiment will take, before anything is made: steps, tokens and hours of each run."""
+"""Estimates steps, tokens and hours of each run of an experiment before it starts."""
 
 import dataclasses
 import functools
@@ -21,27 +21,27 @@ from research.objectives.objective import row_layout
 from research.run import corpus, flops
 from research.tasks.task import Example
 
-SHARES = (0.5, 0.1)  # of the peak of products; training was seen to reach 0.1 to 0.47 on CPU
+SHARES = (0.5, 0.1)  # fractions of the matmul peak; training on CPU was seen to reach 0.1 to 0.47
 OVERHEAD = (10.0, 60.0)  # seconds that a run takes to start, compile, save and end
-SECONDS_OF_PEAK = 1.0  # for which the machine is measured
+SECONDS_OF_PEAK = 1.0  # duration of the machine's measurement
 TOKENS_OF_A_WORD = 1.4
 NOTE = (
-    "Hours from {fast:.0%} to {slow:.0%} of what this machine, as busy as it is now, does in a "
-    "large product of the model's dtype, shared by {lanes} at a time, and {low:.0f} to {high:.0f} "
-    "s for each run to start, compile and save. Evaluations are in them where their size is known; "
-    "training a tokenizer and tokenising a corpus are not. What goes on is counted whole. Tokens "
-    "of tasks are by their words."
+    "Hours assume {fast:.0%} to {slow:.0%} of the speed at which this machine, as busy as it is "
+    "now, multiplies large matrices of the model's dtype, shared by {lanes} at a time, and "
+    "{low:.0f} to {high:.0f} s for each run to start, compile and save. They include evaluations "
+    "of known size, but not training a tokenizer or tokenising a corpus. Unfinished runs count in "
+    "full. Tokens of tasks are estimated from their words."
 )
 UNKNOWN = "?"
 Range = tuple[float, float]
-# The examples of a split of a config's task; each source is read once.
+# (config, split) -> examples of the config's task; each source is read once.
 Reader = Callable[[Config, str], list[Example]]
 
 
 @dataclasses.dataclass(frozen=True)
 class Estimate:
-    """Of one run; steps, tokens and FLOPs None where they are a number of epochs of a corpus that
-    was not read. FLOPs: those of evaluations and of scoring the test split included."""
+    """The estimate of one run; None if the run's length is a number of epochs of a corpus that was
+    not read. FLOPs include evaluations and scoring the test split."""
 
     steps: int | None
     tokens: int | None
@@ -55,14 +55,14 @@ def table(
     parallel: int = 1,
     devices: int = 0,
 ) -> Sheet:
-    """The runs, what each starts from, and what it will take.
+    """Returns a table of the runs, their starts and their estimates.
 
     Args:
         planned: all jobs of the experiment, of which `jobs` are chosen.
-        state: what has been made of one; what is "finished" is not added up.
-        parallel, devices: runs at a time, and the devices of each, as `lanes.count` has them.
+        state: the state of a job; "finished" jobs are not added up.
+        parallel, devices: runs at a time, and devices of each, as in `lanes.count`.
     """
-    models = {job.run: known.config.model for job, known in checks.outlook(jobs, planned)}
+    models = {job.run: m.config.model for job, m in checks.manifests_of(jobs, planned)}
     left = [job for job in jobs if state(job) != "finished"]
     lanes = max(1, min(parallel, len(left)))
     part = sharing.part(lanes, devices)
@@ -90,17 +90,17 @@ def table(
         for end in (0, 1)
     )
     more = "more than " if len(known) < len(left) else ""
-    rows.append(["to be made", "", "", f"{tokens:,}", more + _hours(whole), ""])
+    rows.append(["to run", "", "", f"{tokens:,}", more + _hours(whole), ""])
     header = ["run", "starts from", "steps", "tokens", "hours", "state"]
     (fast, slow), (low, high) = SHARES, OVERHEAD
     note = NOTE.format(fast=fast, slow=slow, lanes=lanes, low=low, high=high)
-    all_of_it = f"All of it takes {more}{duration(whole[0])} to {duration(whole[1])}, {lanes} at a "
-    return Sheet("Runs", header, rows, f"{all_of_it}time. {note}")
+    total = f"The whole takes {more}{duration(whole[0])} to {duration(whole[1])}, {lanes} at a time"
+    return Sheet("Runs", header, rows, f"{total}. {note}")
 
 
 def makespan(jobs: Sequence[Job], seconds: Mapping[Path, float], lanes: int) -> float:
-    """Seconds until all are done, each begun as the runner does it: in their order, when what it
-    starts from is done and a lane is free."""
+    """Returns the seconds until all jobs are done, if they start as in the runner: in order, once
+    the run that a job starts from is done and a lane is free."""
     now, waiting, coming = 0.0, list(jobs), {job.workdir for job in jobs}
     running: list[tuple[float, Path]] = []
     while waiting or running:
@@ -131,11 +131,11 @@ def _estimate(job: Job, model: ModelConfig, examples: Reader) -> Estimate:
         return _pretraining(job, model)
     config, train, length = job.config, job.config.train, job.config.data.length
     kind = tasks.kind_of(config.task)
-    # What is longer than a row is cut, but where it goes on in further windows.
+    # An example longer than a row is cut, except in tasks that split it into windows.
     most = math.inf if kind in ("tokens", "question", "story", "chat") else length
 
     def tokens_of(split: str) -> tuple[int, float]:
-        """How many examples a split has, and the mean of their tokens."""
+        """Returns the number of examples in a split and their mean number of tokens."""
         words = [min(_words(e) * TOKENS_OF_A_WORD, most) for e in examples(config, split)]
         return len(words), sum(words) / max(len(words), 1)
 
@@ -143,7 +143,7 @@ def _estimate(job: Job, model: ModelConfig, examples: Reader) -> Estimate:
     places = length if writes else 0
     row = flops.forward_per_row(model, Layout(length, config.data.segments), places)
     scored, size = tokens_of("test")
-    # A token that is generated is a forward pass as one that is read.
+    # A generated token costs the same forward pass as one that is read.
     forward = scored * (size + (config.task.max_new_tokens if writes else 0))
     if not job.train:
         return Estimate(0, 0, forward * row / length)
@@ -168,20 +168,20 @@ def _pretraining(job: Job, model: ModelConfig) -> Estimate:
     layout = row_layout(objectives, length, config.data.segments)
     row = flops.train_step(model, layout, 1, objectives)
     tokens = steps * train.batch_size
-    held_out = train.eval_batches * train.batch_size  # 0: all of it, which was not read
+    held_out = train.eval_batches * train.batch_size  # 0: all of the split, whose size is unknown
     forward = _evaluations(steps, train.eval_every) * held_out
     return Estimate(steps, tokens, (tokens + forward / 3) * row / length)
 
 
 def _evaluations(steps: int, every: int) -> int:
-    """The last step has one too."""
+    """Returns the number of evaluations, including the one after the last step."""
     return math.ceil(steps / every) if every else 1
 
 
 def _words(example: Example) -> int:
     texts = [v for v in example.values() if isinstance(v, str)]
     texts += [message["content"] for message in example.get("messages", ())]
-    choices = example.get("choices", [""])  # each is read with the text
+    choices = example.get("choices", [""])  # each is read together with the text
     words = len(choices) * sum(len(t.split()) for t in texts)
     words += sum(len(choice.split()) for choice in choices)
     return words + len(example.get("tokens", ()))

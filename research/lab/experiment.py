@@ -1,7 +1,7 @@
-"""An experiment: runs by name, what each starts from, and the table that is made of them.
+"""Experiments: named runs, the run or checkpoint that each starts from, and a table of results.
 
 An experiment file (configs/experiments/…) has `get_experiment(arg="") -> Experiment`. Its runs are
-plain Python: loops and comprehensions make them, and `product` the combinations of overrides.
+plain Python: write loops and comprehensions, and use `product` to combine overrides.
 """
 
 import dataclasses
@@ -25,9 +25,9 @@ from research.run import corpus
 from research.values import Name, Seed, convert
 
 T = TypeVar("T")
-MOVED = "research.experiments"  # as the package was called that such files import
+MOVED = "research.experiments"  # the former name of this package, which older files import
 PUBLIC = ".cache/public/"  # where the Makefile puts public weights
-# Keys of the config -> the fields of a run that set them.
+# Config key -> the field of a `Run` that sets it.
 SET_BY = {"seed": "seeds", "init_from": "start", "init": "start and fresh"}
 
 
@@ -37,8 +37,8 @@ class Run:
 
     config: "FILE.py:arg"; overrides: "group.key" -> value.
     start: the run whose checkpoint it starts from, or the path of a checkpoint.
-    fresh: only the shape and the tokenizer of `start` are taken, the weights are new.
-    train: False scores the weights of `start` as they are, on the config's task.
+    fresh: take only shape and tokenizer of `start`, with new weights.
+    train: False: score the weights of `start` on the config's task, without training.
     """
 
     config: str
@@ -49,7 +49,7 @@ class Run:
     train: bool = True
 
     def check(self, where: str) -> None:
-        """Raises UserError for what would be left aside without a word."""
+        """Raises UserError for fields that would silently have no effect."""
         check_keys(self.overrides, f"{where}: overrides")
         if self.fresh and not self.start:
             raise UserError(
@@ -59,12 +59,12 @@ class Run:
 
 @dataclasses.dataclass(frozen=True)
 class Experiment:
-    """Runs in the order in which they are made, and what the report shows of them.
+    """Runs in the order of their start, and what the report shows about them.
 
     pretraining: runs whose held-out losses are shown beside n-gram models.
-    table: what is measured of which runs.
-    encoder, decoder: checkpoints or runs that fill in the seed examples.
-    notes: what a reader of the table has to know about its data.
+    table: which metrics of which runs to show.
+    encoder, decoder: checkpoints or runs that complete the seed examples.
+    notes: remarks on the data for readers of the table.
     """
 
     name: Name
@@ -78,9 +78,9 @@ class Experiment:
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-    """A run with a seed: what is trained, where, and the workdir of the run it starts from.
+    """A run with a seed: its config, its workdir, and the workdir of the run that it starts from.
 
-    seeds: its own last; before it that of the run it starts from, where that has several.
+    seeds: its own seed last; before it that of the run that it starts from, if that has several.
     train: see `Run`.
     """
 
@@ -93,53 +93,53 @@ class Job:
 
     @property
     def seed(self) -> int:
-        """Its own."""
+        """The job's own seed."""
         return self.seeds[-1]
 
     @property
     def number(self) -> str:
-        """Its seeds as they stand in the name of its workdir, "3.1"."""
+        """The job's seeds as in the name of its workdir, such as "3.1"."""
         return ".".join(map(str, self.seeds))
 
 
 def product(*axes: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
-    """All combinations of named overrides: {"a": {…}} and {"x": {…}, "y": {…}} make "a-x" and
-    "a-y", each with the overrides of both.
+    """Combines named overrides: {"a": {…}} and {"x": {…}, "y": {…}} become "a-x" and "a-y", each
+    with the overrides of both.
 
-    Raises UserError where two axes override the same key, or two combinations have one name.
+    Raises UserError if two axes override the same key, or two combinations get the same name.
     """
-    found: dict[str, dict[str, Any]] = {"": {}}
+    combinations: dict[str, dict[str, Any]] = {"": {}}
     for axis in axes:
-        made = {}
-        for (first, before), (name, more) in itertools.product(found.items(), axis.items()):
+        longer = {}
+        for (first, before), (name, more) in itertools.product(combinations.items(), axis.items()):
             twice = before.keys() & more.keys()
             if twice:
                 raise UserError(f"{first!r} and {name!r} both override {min(twice)}")
             joined = f"{first}-{name}" if first else name
-            if joined in made:
-                raise UserError(f"two combinations are named {joined!r}; name the overrides anew")
-            made[joined] = {**before, **more}
-        found = made
-    return found
+            if joined in longer:
+                raise UserError(f"two combinations are named {joined!r}; rename the overrides")
+            longer[joined] = {**before, **more}
+        combinations = longer
+    return combinations
 
 
 def check_keys(keys: Iterable[str], where: str) -> None:
-    """Raises UserError for a key of the config that a run's own fields set."""
+    """Raises UserError for a config key that a field of the run sets."""
     for key in keys:
         if key in SET_BY:
             raise UserError(f"{where}[{key!r}]: that key is set by the run's {SET_BY[key]}")
 
 
 def load(spec: str) -> Experiment:
-    """The experiment of "FILE.py:arg". Raises UserError if it has none, or one with values of other
-    types than its fields have."""
+    """Loads the experiment of "FILE.py:arg". Raises UserError if there is none, or if its values
+    have other types than its fields."""
     return convert(Experiment, declaration(spec, Experiment), f"{spec}: Experiment")
 
 
 def declaration(spec: str, kind: type[T]) -> T:
-    """What `get_experiment(arg)` or `get_search(arg)` of "FILE.py:arg" returns.
+    """Calls `get_experiment(arg)` or `get_search(arg)` of "FILE.py:arg" and returns the result.
 
-    Raises UserError if it is not of this kind.
+    Raises UserError if it is not a `kind`.
     """
     what = kind.__name__.lower()
     try:
@@ -154,10 +154,10 @@ def declaration(spec: str, kind: type[T]) -> T:
 
 
 def jobs(experiment: Experiment, folder: Path) -> list[Job]:
-    """All jobs in an order in which each finds what it starts from, every config checked.
+    """Returns all jobs, each after the job that it starts from, with their configs checked.
 
-    Raises UserError for an unknown run, metric or method, a cycle, a start that makes no
-    checkpoint, and whatever is wrong in a config.
+    Raises UserError for an unknown run, metric or method, a cycle, a start without a checkpoint,
+    and anything wrong in a config.
     """
     runs = experiment.runs
     for name in experiment.pretraining:
@@ -168,7 +168,7 @@ def jobs(experiment: Experiment, folder: Path) -> list[Job]:
     for name in filter(None, (experiment.encoder, experiment.decoder)):
         if name not in runs and not bucket.path(name).is_dir():
             raise UserError(f"{name!r} is neither a run nor a folder{nearest(name, runs)}")
-    made: list[Job] = []
+    planned: list[Job] = []
     seeds = _seeds(runs)
     for name in _ordered(runs):
         run = runs[name]
@@ -176,8 +176,8 @@ def jobs(experiment: Experiment, folder: Path) -> list[Job]:
         if run.start in runs and not runs[run.start].train:
             scored = runs[run.start].start
             raise UserError(
-                f"run {name!r} starts from {run.start!r}, which has train=False and so makes no "
-                f"checkpoint; start={scored!r} is the one that it scores"
+                f"run {name!r} starts from {run.start!r}, which has train=False and writes no "
+                f"checkpoint; use start={scored!r}, which it scores"
             )
         for numbers in seeds[name]:
             after = None
@@ -185,40 +185,40 @@ def jobs(experiment: Experiment, folder: Path) -> list[Job]:
                 after = workdir(folder, run.start, numbers[:-1] or seeds[run.start][0])
             config = _config(run, numbers[-1], str(after or run.start), runs, name)
             place = workdir(folder, name, numbers)
-            made.append(Job(name, numbers, config, place, after, run.train))
+            planned.append(Job(name, numbers, config, place, after, run.train))
     if experiment.table is not None:
-        tables.check(experiment.table, {job.run: job.config for job in made})
-    return made
+        tables.check(experiment.table, {job.run: job.config for job in planned})
+    return planned
 
 
 def _seeds(runs: Mapping[str, Run]) -> dict[str, list[tuple[int, ...]]]:
-    """The seeds of each run's jobs, see `Job`."""
-    found: dict[str, list[tuple[int, ...]]] = {}
+    """Returns the seeds of each run's jobs, see `Job`."""
+    seeds: dict[str, list[tuple[int, ...]]] = {}
     for name in _ordered(runs):
         run = runs[name]
         if not run.seeds or len(set(run.seeds)) != len(run.seeds):
             raise UserError(f"run {name!r}: seeds={run.seeds} must be one or more different ones")
         starts: list[tuple[int, ...]] = [()]
-        if run.start in runs and not run.fresh and len(found[run.start]) > 1:
-            starts = found[run.start]
-        found[name] = [(*start, seed) for start in starts for seed in run.seeds]
-    return found
+        if run.start in runs and not run.fresh and len(seeds[run.start]) > 1:
+            starts = seeds[run.start]
+        seeds[name] = [(*start, seed) for start in starts for seed in run.seeds]
+    return seeds
 
 
 def workdir(folder: Path, run: str, seeds: tuple[int, ...]) -> Path:
-    """Where a run with its seeds is made."""
+    """Returns the workdir of a run with its seeds."""
     return folder / f"{run}-seed{'.'.join(map(str, seeds))}"
 
 
 def checkpoint_of(name: str, folder: Path, runs: Mapping[str, Run]) -> str:
-    """The checkpoint that a run's name (its first seed's) or a path stands for."""
+    """Returns the workdir of a run's first seed, or `name` itself if it is a checkpoint's path."""
     return str(workdir(folder, name, _seeds(runs)[name][0])) if name in runs else name
 
 
 def _config(run: Run, seed: int, start: str, runs: Mapping[str, Run], name: str) -> Config:
-    """start: the checkpoint that it starts from."""
+    """Returns the checked config of a run; start: the checkpoint that it starts from."""
     if not run.train and (run.fresh or not run.start):
-        raise UserError(f"run {name!r}: train=False needs a start, and one that is not fresh")
+        raise UserError(f"run {name!r}: train=False needs a start, and not fresh=True")
     if run.start:
         if run.start not in runs and not bucket.path(run.start).is_dir():
             public = run.start.startswith(PUBLIC)
@@ -235,9 +235,9 @@ def _config(run: Run, seed: int, start: str, runs: Mapping[str, Run], name: str)
 def load_config(
     run: Run, seed: int, start: str, where: str, more: Mapping[str, Any] | None = None
 ) -> Config:
-    """The checked config of a run; start: the checkpoint that it starts from.
+    """Returns the checked config of a run; start: the checkpoint that it starts from.
 
-    Raises UserError, which begins with `where`, for what is wrong in it.
+    Raises UserError, which begins with `where`, for anything wrong in the config.
     """
     values = {**run.overrides, **(more or {}), "seed": seed}
     if run.start:
@@ -269,14 +269,14 @@ def _ordered(runs: Mapping[str, Run]) -> list[str]:
 
 
 def fingerprint(job: Job) -> str:
-    """Changes when a run's config, its data, or the checkpoint it starts from does; of one that
-    starts fresh, that checkpoint's shape or tokenizer; or when a format does, by which the same
-    texts give other rows. Keys that are free (`config.is_free`) do not count."""
+    """Returns a hash of a run's config (without free keys, `config.is_free`), of its data, and of
+    the checkpoint that it starts from (if fresh, only of that one's shape and tokenizer); for a
+    pre-training also of the formats that decide which rows the same texts give."""
     config = job.config
     data = config.data
     used = [*data.corpus, data.train, data.validation, data.test]
     values = configs.flat(configs.to_values(config))
-    for old, new in configs.RENAMED.items():  # what was finished under an older name stays so
+    for old, new in configs.RENAMED.items():  # runs finished under an older name stay finished
         values[old] = values.pop(new)
     parts: dict[str, Any] = {
         "config": {k: v for k, v in values.items() if not configs.is_free(k)},
@@ -288,7 +288,7 @@ def fingerprint(job: Job) -> str:
         parts["start"] = fresh if config.init == "fresh" else info.fingerprint
     if config.task is None:
         parts["formats"] = [corpus.TOKENIZER_FORMAT, store.FORMAT, plan.FORMAT]
-        # What is reported of it is its last evaluation, which no other command makes again.
+        # A report shows its last evaluation, which no other command repeats.
         parts["measured"] = config.train.eval_batches
     if not job.train:
         parts["train"] = False

@@ -1,4 +1,4 @@
-"""What a run has left in its folder: `workers.job` writes it, reports and checks read it."""
+"""Reads the files in a run's folder, which `workers.job` writes, for reports and checks."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -16,22 +16,22 @@ from research.monitoring.writers import METRICS, TIMING, json_object, lines
 
 BEGUN = "begun.json"
 DONE = "done.json"
-KEYS = {  # of every such file
+KEYS = {  # keys that each file must have
     BEGUN: ("fingerprint",),
     DONE: ("fingerprint", "commit"),
 }
-SCORED = "test.jsonl"  # one line for each test example: prediction and counts
+SCORED = "test.jsonl"  # one line per test example: prediction and counts
 CHECKPOINTS = "checkpoints"
-VALIDATION = "validation/"  # before a metric of the validation split
+VALIDATION = "validation/"  # prefix of metrics of the validation split
 
 
 @dataclasses.dataclass(frozen=True)
 class Record:
-    """A run by its folder, of which each file is read once.
+    """A run's folder, whose files are read once each.
 
-    name: that of its row, which its seeds share; seeds: as a `Job` has them.
-    declared: its config in an experiment; None: only that of its folder is known.
-    measured: fingerprint of the data of its evaluations; "": files of one name hold the same.
+    name: name of the run's row, which its seeds share; seeds: as in `Job`.
+    declared: its config in an experiment; None: take the one in its folder.
+    measured: fingerprint of the evaluation data; "": assume that files of one name are the same.
     """
 
     folder: Path
@@ -42,12 +42,12 @@ class Record:
 
     @classmethod
     def of(cls, job: Job) -> "Record":
-        """That of a run of an experiment."""
+        """Returns the record of a run of an experiment."""
         return cls(job.workdir, job.run, job.seeds, job.config)
 
     @cached_property
     def values(self) -> dict[str, Any]:
-        """The resolved config, {} where there is none. Raises UserError where it is damaged."""
+        """The resolved config, {} if there is none. Raises UserError if it is damaged."""
         file = self.folder / starts.CONFIG
         if not file.exists():
             return {}
@@ -61,18 +61,18 @@ class Record:
 
     @cached_property
     def config(self) -> Config:
-        """Raises UserError for one of another version, with keys that are no longer known."""
+        """The config. Raises UserError for keys of another version that are no longer known."""
         file = str(self.folder / starts.CONFIG)
         return self.declared or from_values(self.values, file, to_run=False)
 
     @property
     def trained(self) -> bool:
-        """Whether it has weights of its own."""
+        """Whether the run has its own weights."""
         return (self.folder / CHECKPOINTS).exists()
 
     @property
     def start(self) -> str:
-        """The checkpoint whose weights it has begun with; "" for new ones."""
+        """The checkpoint whose weights the run started with; "" for new weights."""
         restored = self.values.get("init", "restore") == "restore"
         return self.values.get("init_from", "") if restored else ""
 
@@ -82,7 +82,7 @@ class Record:
 
     @cached_property
     def metrics(self) -> dict[str, float]:
-        """Those of its last evaluation on the validation split."""
+        """Metrics of the last evaluation on the validation split."""
         last: dict[str, float] = {}
         for line in lines(self.folder / METRICS):
             values = {k.removeprefix(VALIDATION): float(line[k]) for k in line if VALIDATION in k}
@@ -91,9 +91,9 @@ class Record:
 
     @cached_property
     def done(self) -> dict[str, Any]:
-        """Of a finished run of an experiment: fingerprint, commit, step, seconds, sources.
+        """Values of a finished run of an experiment: fingerprint, commit, step, seconds, sources.
 
-        Raises UserError where it is damaged.
+        Raises UserError if the file is damaged.
         """
         file = self.folder / DONE
         values = read_record(file, ("seconds", "step"))
@@ -103,18 +103,18 @@ class Record:
 
     @cached_property
     def scores(self) -> list[dict[str, Any]]:
-        """{"prediction", "counts"} of each test example. Raises UserError for a damaged file."""
+        """{"prediction", "counts"} per test example. Raises UserError if the file is damaged."""
         return lines(self.folder / SCORED, ("prediction", "counts"), strict=True)
 
     @property
     def seconds(self) -> float:
-        """Of a run of an experiment all that it took, of another one its training."""
+        """Seconds of the whole run if it belongs to an experiment, otherwise of its training."""
         if (self.folder / DONE).exists():
             return float(self.done["seconds"])
         return sum(float(line["seconds"]) for line in lines(self.folder / TIMING, ("seconds",)))
 
     def measured_on(self, split: str) -> tuple[str, str]:
-        """(task, data and how much of it): runs that do not share them are not compared."""
+        """Returns (task, data and its amount); only runs that share both are compared."""
         data, train = self.values.get("data", {}), self.values.get("train", {})
         task = (self.values.get("task") or {}).get("name", "")
         sources = [data.get(split) or data.get("validation")] if task else data.get("corpus") or []
@@ -130,15 +130,15 @@ class Record:
 
 
 def read_record(file: epath.Path, keys: Sequence[str] = ()) -> dict[str, Any]:
-    """What is in BEGUN or DONE. Raises UserError where it is damaged or lacks a key."""
+    """Reads BEGUN or DONE. Raises UserError if the file is damaged or lacks a key."""
     try:
         return json_object(file.read_bytes(), str(file), (*KEYS[file.name], *keys))
     except UserError as error:
-        raise UserError(f"{error}; remove it, and the run goes on from its checkpoints") from error
+        raise UserError(f"{error}; remove it to resume the run from its checkpoints") from error
 
 
 def sources_of(values: Mapping[str, Any]) -> list[str]:
-    """The sources of a run by its config, in a few words for each split."""
+    """Describes the sources of a run's config, one string for each split."""
     data = values.get("data") or {}
     used = {"corpus": data.get("corpus") or []}
     used |= {split: [data[split]] for split in ("train", "validation", "test") if data.get(split)}
@@ -150,7 +150,7 @@ def sources_of(values: Mapping[str, Any]) -> list[str]:
 
 
 def source_text(source: Mapping[str, Any]) -> str:
-    """A source of a config in a few words: its name, and what of it is used."""
+    """Describes a source of a config: its name, and the part of it that is used."""
     text = source["name"] + (f"[{source['split']}]" if source.get("split") else "")
     text += f" {source['percent']:g} %" if source.get("percent", 100) != 100 else ""
     if part := source.get("part"):

@@ -1,7 +1,7 @@
-"""What a search for hyper-parameters is: a run, and where the values of some keys are drawn from.
+"""Searches for hyper-parameters: a run, and distributions for the values of some config keys.
 
 A search file has `get_search(arg="") -> Search`. The study is Optuna's (Akiba et al. 2019,
-arXiv:1907.10902) and lies in FOLDER/study.log: what was stopped goes on.
+arXiv:1907.10902) and is stored in FOLDER/study.log, so a stopped search can resume.
 """
 
 import dataclasses
@@ -29,16 +29,16 @@ if TYPE_CHECKING:
     import optuna
 
 STUDY = "study.log"
-PARAMETERS = "parameters.json"  # of a trial, in its folder
+PARAMETERS = "parameters.json"  # the values of a trial, in its folder
 EVALUATIONS = ("eval_every", "eval_epochs", "eval_batches")
-SEARCH = "search"  # the attribute of the study that says what it is of
-FOLDER = "folder"  # a trial's attribute: where it is made
+SEARCH = "search"  # attribute of a study: the search that it belongs to
+FOLDER = "folder"  # attribute of a trial: the name of its folder
 Value = bool | int | float | str
 
 
 @dataclasses.dataclass(frozen=True)
 class Float:
-    """A number from low to high, both included; log: small ones as often as large ones."""
+    """A number from low to high, both included; log: uniform in the logarithm."""
 
     low: float
     high: float
@@ -47,7 +47,7 @@ class Float:
 
 @dataclasses.dataclass(frozen=True)
 class Int:
-    """A whole number from low to high, both included."""
+    """A whole number from low to high, both included; log: uniform in the logarithm."""
 
     low: int
     high: int
@@ -56,21 +56,20 @@ class Int:
 
 @dataclasses.dataclass(frozen=True)
 class Choice:
-    """One of some values."""
+    """One of several values."""
 
     values: tuple[Value, ...]
 
 
 @dataclasses.dataclass(frozen=True)
 class Search:
-    """run: what a trial is, with one seed; its start is the path of a checkpoint.
+    """run: the run of each trial, with one seed; its start is the path of a checkpoint.
 
-    space: "group.key" of the config -> where its value is drawn from.
-    metric: of the validation split, as `config.train.best`; losses and their like are best low.
-    trials: how many, those that were pruned and that failed included.
-    startup: trials that go to their end before others are compared with them. After that one whose
-        best value is worse than the median of what the others had at the same step is stopped. 0:
-        none ever is.
+    space: "group.key" of the config -> distribution of its value.
+    metric: metric of the validation split, as `config.train.best`; LOWER_IS_BETTER as there.
+    trials: number of trials, including pruned and failed ones.
+    startup: number of trials that finish before any is pruned. A later trial stops if its best
+        value is worse than the median of the others at the same evaluation. 0: prune none.
     """
 
     name: Name
@@ -86,38 +85,38 @@ class Search:
 
 
 def load(spec: str) -> Search:
-    """The search of "FILE.py:arg". Raises UserError if it has none, or one that cannot be made."""
-    found = declaration(spec, Search)
-    convert(Search, found, f"{spec}: Search")  # the study has its space as the file writes it
-    found.run.check(f"{spec}: Search.run")
-    if not found.space:
+    """Loads the search of "FILE.py:arg". Raises UserError if there is none, or an invalid one."""
+    search = declaration(spec, Search)
+    convert(Search, search, f"{spec}: Search")  # only checks: the study keeps the file's own values
+    search.run.check(f"{spec}: Search.run")
+    if not search.space:
         raise UserError(f"{spec}: its space is empty; give at least one key of the config")
-    if len(found.run.seeds) != 1 or not found.run.train:
-        raise UserError(f"{spec}: a trial is trained, with one seed")
-    _check_keys(found, spec)
-    for key, values in found.space.items():
+    if len(search.run.seeds) != 1 or not search.run.train:
+        raise UserError(f"{spec}: a trial needs train=True and one seed")
+    _check_keys(search, spec)
+    for key, values in search.space.items():
         empty = not values.values if isinstance(values, Choice) else values.low > values.high
         if empty:
             raise UserError(f"{spec}: space[{key!r}]={values} has no value")
         if not isinstance(values, Choice) and values.log and values.low <= 0:
-            raise UserError(f"{spec}: space[{key!r}]={values}: with log=True, low is above 0")
-    for corner in _corners(found):
-        train = trial_config(found, corner).train
+            raise UserError(f"{spec}: space[{key!r}]={values}: with log=True, low must be above 0")
+    for corner in _corners(search):
+        train = trial_config(search, corner).train
         if not train.eval_every and not train.eval_epochs:
             raise UserError(
                 f"{spec}: trials are compared by their evaluations; give the run "
                 "train.eval_every (steps) or train.eval_epochs"
             )
-    known = validation.known(trial_config(found, _first(found)))
-    if found.metric not in known:
+    known = validation.known(trial_config(search, _first(search)))
+    if search.metric not in known:
         raise UserError(
-            f"{spec}: no evaluation has metric={found.metric!r}{nearest(found.metric, known)}"
+            f"{spec}: no evaluation has metric={search.metric!r}{nearest(search.metric, known)}"
         )
-    return found
+    return search
 
 
 def _check_keys(search: Search, spec: str) -> None:
-    """Raises UserError for a key of the space or the run whose value another one would replace."""
+    """Raises UserError for a key of the space or the run that something else sets too."""
     overrides = config.flat(dict(search.run.overrides))
     check_keys(search.space, f"{spec}: space")
     if "train.best" in {**overrides, **search.space}:
@@ -129,7 +128,7 @@ def _check_keys(search: Search, spec: str) -> None:
 
 
 def _ends(values: Float | Int | Choice) -> tuple[Value, ...]:
-    """The values of a choice; of a range the lowest and the highest."""
+    """Returns the values of a choice, or the ends of a range."""
     return values.values if isinstance(values, Choice) else (values.low, values.high)
 
 
@@ -138,7 +137,7 @@ def _first(search: Search) -> dict[str, Value]:
 
 
 def _corners(search: Search) -> Iterator[dict[str, Value]]:
-    """Each value of each key (of a range its ends), beside the first ones of the others."""
+    """Yields each value of each key (the ends of a range), with the first values of all others."""
     first = _first(search)
     for key, values in search.space.items():
         for value in _ends(values):
@@ -146,7 +145,7 @@ def _corners(search: Search) -> Iterator[dict[str, Value]]:
 
 
 def trial_config(search: Search, parameters: Mapping[str, Value]) -> Config:
-    """The checked config of a trial."""
+    """Returns the checked config of a trial."""
     run, where = search.run, f"search {search.name!r}"
     if run.start and not bucket.path(run.start).is_dir():
         raise UserError(f"{where} starts from {run.start!r}: not a folder")
@@ -155,7 +154,7 @@ def trial_config(search: Search, parameters: Mapping[str, Value]) -> Config:
 
 
 def require(folder: Path) -> None:
-    """Raises UserError for a folder on a bucket, and without Optuna."""
+    """Raises UserError if the folder is on a bucket or Optuna is missing."""
     if importlib.util.find_spec("optuna") is None:
         raise UserError("a search needs the package optuna: python -m pip install optuna")
     if bucket.is_remote(folder):
@@ -163,9 +162,9 @@ def require(folder: Path) -> None:
 
 
 def study(search: Search, folder: Path) -> "optuna.Study":
-    """The study in a folder, a new one where there is none; trials that were stopped wait in it.
+    """Loads or creates the study in a folder, and enqueues the trials that were stopped.
 
-    Raises UserError for one of another search.
+    Raises UserError if the study belongs to another search.
     """
     import optuna
     from optuna.storages import JournalStorage, journal
@@ -174,33 +173,33 @@ def study(search: Search, folder: Path) -> "optuna.Study":
     pruner = optuna.pruners.NopPruner()
     if search.startup:
         pruner = optuna.pruners.MedianPruner(n_startup_trials=search.startup)
-    found = optuna.create_study(
+    study = optuna.create_study(
         storage=JournalStorage(journal.JournalFileBackend(str(folder / STUDY))),
         pruner=pruner,
-        study_name=STUDY,  # one for a folder
+        study_name=STUDY,  # a folder has one study
         direction="minimize" if search.lower_is_better else "maximize",
         load_if_exists=True,
     )
-    _check_same(search, found, folder)
-    # With a seed a search of one trial at a time is the same each time; one that goes on must not
-    # draw its first values again.
-    found.sampler = optuna.samplers.TPESampler(seed=search.run.seeds[0] + 1000 * len(found.trials))
-    for trial in found.get_trials(states=(optuna.trial.TrialState.RUNNING,)):
-        found.tell(trial.number, state=optuna.trial.TrialState.FAIL)
+    _check_same(search, study, folder)
+    # The seed makes a search with one trial at a time reproducible; a resumed search must not draw
+    # its first values again.
+    study.sampler = optuna.samplers.TPESampler(seed=search.run.seeds[0] + 1000 * len(study.trials))
+    for trial in study.get_trials(states=(optuna.trial.TrialState.RUNNING,)):
+        study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
         if place := trial.user_attrs.get(FOLDER):
-            found.enqueue_trial(trial.params, user_attrs={FOLDER: place})
-    return found
+            study.enqueue_trial(trial.params, user_attrs={FOLDER: place})
+    return study
 
 
 def _check_same(search: Search, study: "optuna.Study", folder: Path) -> None:
-    """Notes in the study which search it is of. Raises UserError where it is of another one."""
+    """Notes the search in the study. Raises UserError if the study belongs to another search."""
     trial = Job(search.name, search.run.seeds, trial_config(search, _first(search)), folder, None)
     about = {
         "name": search.name,
         "metric": search.metric,
         "space": {key: repr(values) for key, values in search.space.items()},
         "config, data or checkpoint": fingerprint(trial),
-        # Of a training they are free; of a trial they decide how often it is looked at.
+        # Free keys of a training, but they decide when trials are compared.
         "evaluations": [getattr(trial.config.train, key) for key in EVALUATIONS],
     }
     before = study.user_attrs.get(SEARCH)
@@ -210,13 +209,13 @@ def _check_same(search: Search, study: "optuna.Study", folder: Path) -> None:
     differs = [key for key in about if before.get(key) != about[key]]
     if differs:
         raise UserError(
-            f"{folder / STUDY} is of another search (its {', '.join(differs)}); give another "
-            "--workdir"
+            f"{folder / STUDY} belongs to another search ({', '.join(differs)} differ); give "
+            "another --workdir"
         )
 
 
 def ask(search: Search, study: "optuna.Study") -> tuple["optuna.Trial", dict[str, Value], str]:
-    """The next trial, its values, and the name of its folder."""
+    """Returns the next trial, its values, and the name of its folder."""
     places = {t.user_attrs[FOLDER] for t in study.trials if FOLDER in t.user_attrs}
     trial = study.ask()
     if FOLDER not in trial.user_attrs:
@@ -232,6 +231,6 @@ def ask(search: Search, study: "optuna.Study") -> tuple["optuna.Trial", dict[str
 
 
 def over(study: "optuna.Study") -> list["optuna.trial.FrozenTrial"]:
-    """The trials that are over; one that was stopped counts where it went on."""
+    """Returns the trials that are over; a stopped trial counts once, as the one that resumed it."""
     newest = {t.user_attrs[FOLDER]: t for t in study.trials if FOLDER in t.user_attrs}
     return [trial for trial in newest.values() if trial.state.is_finished()]

@@ -1,4 +1,4 @@
-"""Makes a small checkpoint to be shipped: the newest step of a run, params alone, in bfloat16.
+"""Writes a small checkpoint to ship: the params of a run's newest step, in bfloat16.
 
 python -m research.lab.ship runs/journey/bert-seed0 research/pretrained/bert
 """
@@ -15,9 +15,9 @@ from research.run.loaded import load_model
 
 
 def ship(source: str, target: str) -> int:
-    """Writes TARGET/STEP and returns its bytes. Raises UserError if there is something already."""
+    """Writes TARGET/STEP and returns its size in bytes. Raises UserError if TARGET exists."""
     if Path(target).exists():
-        raise UserError(f"{target} is there already; remove it first")
+        raise UserError(f"{target} exists; remove it first")
     loaded = load_model(source)
     params = jax.tree.map(lambda x: x.astype(jnp.bfloat16), loaded.params)
     info = loaded.info

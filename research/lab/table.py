@@ -1,4 +1,4 @@
-"""The table that an experiment is made for: its rows, its columns, and what is compared."""
+"""The results table of an experiment: its rows, its columns, and the baseline row."""
 
 import dataclasses
 from collections.abc import Callable, Collection, Mapping
@@ -14,15 +14,15 @@ from research.tasks import sequence_classification, text_generation, token_class
 
 
 class Method(NamedTuple):
-    """A simple system. Where they are not empty: the name of the only task that it is for, and the
-    kind of the examples that it reads."""
+    """A simple method. If not empty: `task`, the name of the only task that it handles, and `kind`,
+    the kind of examples that it reads."""
 
     function: Callable[..., baselines.Result]
     task: str = ""
     kind: str = ""
 
 
-# They stand in a table's first row.
+# A table shows them in its first row.
 METHODS = {
     "linear": Method(baselines.linear, sequence_classification.NAME, "classification"),
     "linear_svm": Method(baselines.linear_svm, sequence_classification.NAME, "classification"),
@@ -34,11 +34,11 @@ METHODS = {
 
 @dataclasses.dataclass(frozen=True)
 class Column:
-    """What is measured of the runs below it.
+    """A metric of the runs below it.
 
-    metric: of a task, on its test split (the task's own one where it is empty); of a pre-training,
-        on its held-out text.
-    method: the simple system of `METHODS` that is shown beside a task's runs.
+    metric: a task's metric on its test split ("" for the task's main one), or a pre-training's on
+        its held-out text.
+    method: the simple method of `METHODS` to show beside a task's runs.
     """
 
     metric: str = ""
@@ -47,10 +47,10 @@ class Column:
 
 @dataclasses.dataclass(frozen=True)
 class Table:
-    """rows: the name of each variant -> column -> the run that is measured there.
+    """rows: name of each variant -> column -> the run to measure there.
 
-    columns: their names, in the order in which they are shown.
-    baseline: the row that the others are compared with; none are where it is empty.
+    columns: name -> column, in the order of the table.
+    baseline: the row to compare the others with; "" for no comparison.
     """
 
     rows: Mapping[str, Mapping[str, str]]
@@ -58,14 +58,14 @@ class Table:
     baseline: str = ""
 
     def runs(self) -> list[str]:
-        """The names of all runs in it, each once."""
+        """Returns the names of all runs in the table, each once."""
         return list(dict.fromkeys(run for row in self.rows.values() for run in row.values()))
 
 
 def check(table: Table, configs: Mapping[str, Config]) -> None:
-    """Raises UserError for a name that there is not, or a metric that a run does not yield.
+    """Raises UserError for an unknown name, or a metric that a run does not yield.
 
-    configs: of all runs of the experiment.
+    configs: configs of all runs of the experiment.
     """
     if table.baseline and table.baseline not in table.rows:
         raise UserError(
@@ -93,13 +93,13 @@ def check(table: Table, configs: Mapping[str, Config]) -> None:
     others = {n for label, row in table.rows.items() if label != table.baseline for n in row}
     if table.baseline and others and others.isdisjoint(table.rows[table.baseline]):
         raise UserError(
-            f"the table compares with {table.baseline!r}, which has a run in none of the columns "
-            f"of the other rows: {', '.join(sorted(others))}"
+            f"the table compares with {table.baseline!r}, which has no run in any column of the "
+            f"other rows: {', '.join(sorted(others))}"
         )
 
 
 def _check_alike(column: str, measured: list[Config]) -> None:
-    """Raises UserError where the runs of a column are not measured on the same."""
+    """Raises UserError if the runs of a column are measured on different data."""
     if measured[0].task is None:
         what = "held-out text"
         tests = {
@@ -124,7 +124,7 @@ def _check_metric(place: str, run: str, column: Column, config: Config) -> None:
     if config.task is None and (column.method or not column.metric):
         what = "a metric of its held-out text" if not column.metric else "no simple method"
         raise UserError(f"{place}: {run!r} is a pre-training, whose column needs {what}")
-    metric, _, part = column.metric.partition("/")  # "f1/PER" is the F1 of one kind
+    metric, _, part = column.metric.partition("/")  # "f1/PER": the F1 of one entity type
     parts = _parts(config)
     if metric and (metric not in known or (part and part not in parts)):
         known = [*known, *(f"{metric}/{part}" for part in parts if metric in known)]
@@ -146,7 +146,7 @@ def _fits(method: str, config: Config) -> bool:
 
 
 def _parts(config: Config) -> list[str]:
-    """The parts of its data that a task's metrics are taken of too."""
+    """Returns the parts of a task's data for which it also reports its metrics."""
     if config.task is None:
         return []
     if tasks.kind_of(config.task) == "tokens":
@@ -156,7 +156,7 @@ def _parts(config: Config) -> list[str]:
 
 
 def metrics(config: Config) -> Collection[str]:
-    """The names of what a run's evaluation yields."""
+    """Returns the names of the metrics that a run's evaluation yields."""
     if config.task is None:
         return measures(config.objective)
     return tasks.metrics(config.task)

@@ -1,4 +1,4 @@
-"""Shows how far long work is: a bar on a terminal, plain lines where output is piped."""
+"""Shows the progress of long work: a bar on a terminal, plain lines if the output is piped."""
 
 import sys
 import time
@@ -9,8 +9,8 @@ from tqdm import tqdm
 
 SECONDS_BETWEEN_LINES = 5.0
 
-# How a value is shown, by its name; others are shown by name, whole
-# numbers in full and the rest with four significant digits.
+# Formats of some values by name; other values follow their name, integers in full, floats with four
+# significant digits.
 SHOWN: dict[str, Callable[[float], str]] = {
     "loss": "loss {:.3f}".format,
     "learning_rate": "lr {:.1e}".format,
@@ -22,9 +22,9 @@ SHOWN: dict[str, Callable[[float], str]] = {
 
 
 class Progress:
-    """The progress of `total` units of work (None: nobody knows), `start` of them done before.
+    """The progress of `total` units of work (None: unknown), of which `start` are already done.
 
-    A context manager: whatever ends the work, the last state is shown and its line is ended.
+    A context manager: on exit it shows the last state and ends its line, also after an error.
 
         with Progress(1000, "pretrain") as progress:
             for step in range(1, 1001):
@@ -41,8 +41,8 @@ class Progress:
         active: bool = True,
         clock: Callable[[], float] = time.monotonic,
     ):
-        """Writes to `stream`, by default standard error; nothing at all if not active (as in all
-        processes of a run but one). `clock` gives seconds.
+        """Writes to `stream`, by default standard error; writes nothing if not active (as in all
+        processes of a run but one). `clock` returns seconds.
         """
         self._total, self._label, self._unit = total, label, unit
         self._stream = sys.stderr if stream is None else stream
@@ -53,7 +53,7 @@ class Progress:
         self._bar = None
         if active and self._stream.isatty():
             name = f"{label}  {unit}".replace("{", "{{").replace("}", "}}")
-            # The description stands last: in a narrow window the end of it is what is lost.
+            # The description stands last: a narrow window cuts off its end.
             state = "{n_fmt}  {desc}" if total is None else "{n_fmt}/{total_fmt} |{bar:12}| {desc}"
             self._bar = tqdm(
                 total=total,
@@ -64,12 +64,12 @@ class Progress:
             )
 
     def update(self, done: int, **values: float) -> None:
-        """Says that `done` units are done (counted from the very beginning), and how it goes."""
+        """Shows that `done` units are done (including `start`), with the values."""
         if not self._active:
             return
         now = self._clock()
         if self._first is None:
-            # Speed is measured from the first update on: what came before is compiling.
+            # Speed counts from the first update on: before it, the work compiles.
             self._first = (done, now)
         texts = [_shown(name, value) for name, value in values.items()]
         seconds = self._seconds_left(done, now)
@@ -86,7 +86,7 @@ class Progress:
         self._done = done
 
     def note(self, text: str) -> None:
-        """Prints a line of its own, above the bar if there is one."""
+        """Prints a separate line, above the bar if there is one."""
         if not self._active:
             return
         if self._bar is not None:
@@ -95,7 +95,7 @@ class Progress:
             print(text, file=self._stream, flush=True)
 
     def close(self) -> None:
-        """Shows the last state if it was not shown yet; calling it twice does no harm."""
+        """Shows the last state if it was not shown yet; may be called twice."""
         if self._bar is not None:
             self._bar.close()
         elif self._line:
@@ -127,7 +127,7 @@ def _shown(name: str, value: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """A time to be read at a glance: "42 s", "3 min", "2 h 05 min", "1 d 03 h"."""
+    """Formats seconds for people: "42 s", "3 min", "2 h 05 min", "1 d 03 h"."""
     if seconds < 59.5:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)

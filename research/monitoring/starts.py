@@ -1,4 +1,4 @@
-"""What is to be known of each start of a run to make it again: command, code, versions, machine.
+"""Records what it takes to reproduce each start of a run: command, code, versions, machine.
 
 starts.jsonl in the workdir has one line for each start; config.json has the resolved config.
 """
@@ -29,27 +29,27 @@ PACKAGES = (
     *("tensorflow-datasets", "ml-collections"),
 )
 CODE = ("research/*.py", "configs/*.py", "launch.py")
-SENT = "COMMIT"  # beside research/, where code was sent as of a commit: which one
-TYPED = "RESEARCH_COMMAND"  # in the environment of a process that a command starts: that command
-NOTED = (  # of each start, whenever it was
+SENT = "COMMIT"  # file beside research/ in code that a launcher sent: its commit
+TYPED = "RESEARCH_COMMAND"  # environment variable of child processes: the command that was typed
+NOTED = (  # keys of every start, even of older versions
     *("command", "commit", "diff", "versions.jax", "data"),
     *("devices.platform", "devices.kind", "devices.count", "machine.system", "machine.cores"),
 )
-# Flags whose names end in these words are secrets (but tokens, which are counted, are not), and so
-# is what stands before the @ of a URL.
+# Flags whose names end in these words hold secrets ("tokens" does not: it is a count), and so does
+# the part of a URL before its @.
 SECRET = re.compile(
     r"(?i)(^|[._-])(secret|password|passwd|pwd|credentials?|token|(api_?|access_?)?key)$"
 )
 PASSED = re.compile(r"(?<=://)[^/@\s]+(?=@)")
 MASK = "***"
-LONGEST_DIFF = 1 << 20  # characters; of more the beginning is kept
+LONGEST_DIFF = 1 << 20  # characters; a longer diff is truncated
 
 
 def describe(data_key: str, init_from: str) -> dict[str, Any]:
-    """This start, as JSON values. commit and diff are None where the code is of no known commit.
+    """Describes this start as JSON values. commit and diff are None if the commit is unknown.
 
     Args:
-        data_key, init_from: fingerprints of the data and of the checkpoint it starts from, "" for
+        data_key, init_from: fingerprints of the data and of the checkpoint to start from, "" for
             new weights.
     """
     diff, untracked = _changes()
@@ -73,13 +73,13 @@ def describe(data_key: str, init_from: str) -> dict[str, Any]:
 
 
 def commit() -> str | None:
-    """The commit that the code was sent as of, or that is checked out; None where neither is."""
+    """Returns the commit of the code, as a launcher sent it or as checked out; None if unknown."""
     text = _sent() or _git("rev-parse", "HEAD")
     return text.strip() if text else None
 
 
 def command() -> list[str]:
-    """What was typed; of a process that another one has started, what was typed for that one."""
+    """Returns the command that the user typed, also in a process that this command has started."""
     if typed := os.environ.get(TYPED):
         return masked(shlex.split(typed))
     spec = getattr(sys.modules["__main__"], "__spec__", None)
@@ -88,7 +88,7 @@ def command() -> list[str]:
 
 
 def masked(arguments: Sequence[str]) -> list[str]:
-    """A command line without its secrets: values of flags that are named so, and in URLs."""
+    """Masks the secrets of a command line: the values of SECRET flags, and credentials in URLs."""
     words: list[str] = []
     for argument in arguments:
         name, equals, _ = argument.partition("=")
@@ -101,7 +101,7 @@ def masked(arguments: Sequence[str]) -> list[str]:
 
 
 def versions() -> dict[str, str]:
-    """Of Python and of the packages that decide what a run computes."""
+    """Returns the versions of Python and of the packages that affect a run's results."""
     installed = {"python": platform.python_version()}
     for name in PACKAGES:
         try:
@@ -114,7 +114,7 @@ def versions() -> dict[str, str]:
 def add(folder: epath.Path, start: dict[str, Any]) -> None:
     """Appends a start to the file in a workdir, which may be on a bucket."""
     line = json.dumps(start) + "\n"
-    if bucket.is_remote(folder):  # where nothing can be appended
+    if bucket.is_remote(folder):  # objects on a bucket cannot be appended to
         before = (folder / FILE).read_text() if (folder / FILE).exists() else ""
         bucket.write_whole(folder / FILE, before + line)
         return
@@ -126,17 +126,17 @@ def add(folder: epath.Path, start: dict[str, Any]) -> None:
 def read(
     folder: epath.Path | Path, keys: Sequence[str] = (), strict: bool = False
 ) -> list[dict[str, Any]]:
-    """All starts of a run, but for a line that was cut off by a kill; none without the file.
+    """Reads all starts of a run, except a line that a kill cut off; none without the file.
 
     Args:
-        keys: what is needed of each beside `NOTED`; runs of before it was noted lack it.
-        strict: raise UserError for one that is damaged or lacks a key, which is else left out.
+        keys: keys that each start must have besides `NOTED`; older runs may lack them.
+        strict: raise UserError for a start that is damaged or lacks a key; default: skip it.
     """
     return lines(folder / FILE, (*NOTED, *keys), strict)
 
 
 def no_run(folder: epath.Path | Path) -> UserError:
-    """What is said of a folder without a config: which ones in it, or beside it, are runs."""
+    """Returns the error for a folder without a config; it names runs in or beside the folder."""
     within, beside = _runs_in(folder), _runs_in(folder.parent)
     more = f"; its folders {within[0]}, … are" if within else ""
     more = more or (nearest(str(folder), beside) if beside else "")
@@ -148,14 +148,14 @@ def _runs_in(folder: epath.Path | Path) -> list[str]:
 
 
 def _cores() -> int:
-    """Those that the process may use: their number decides the order of some sums."""
+    """Returns the number of usable cores, which decides the order of some sums."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 def _cpu() -> str:
-    """The model of the processor, empty where the system does not tell it."""
+    """Returns the processor's model, "" if unknown."""
     try:
         text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
     except OSError:
@@ -165,14 +165,14 @@ def _cpu() -> str:
 
 
 def _sent() -> str | None:
-    """The commit that the code was sent as of, by a launcher; None in a checkout."""
+    """Returns the commit that a launcher sent the code with; None in a checkout."""
     file = shipped.ROOT / SENT
     return file.read_text() if file.exists() else None
 
 
 def _changes() -> tuple[str | None, list[str]]:
-    """(uncommitted changes, new files of code among them; files that git does not know). What was
-    sent has none."""
+    """Returns (uncommitted changes including new code files, untracked files); none for sent
+    code."""
     if _sent():
         return "", []
     unknown = ("ls-files", "--others", "--exclude-standard")
@@ -185,7 +185,7 @@ def _changes() -> tuple[str | None, list[str]]:
 
 
 def _git(*arguments: str, differ: bool = False) -> str | None:
-    """What git prints; None where it fails. differ: exit code 1 only says that files do."""
+    """Returns git's output; None if it fails. differ: exit code 1 is no failure: files differ."""
     try:
         done = subprocess.run(
             ["git", *arguments],

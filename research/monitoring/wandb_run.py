@@ -1,4 +1,4 @@
-"""The numbers of a run in Weights & Biases, where its package is installed."""
+"""Logs a run's metrics to Weights & Biases, if its package is installed."""
 
 import html
 import importlib.util
@@ -13,16 +13,16 @@ ID = "wandb_id"  # a file of the workdir
 
 
 class WandbRun:
-    """One run there for one workdir: a run that goes on here goes on there.
+    """One W&B run for one workdir: if the workdir's run resumes, so does the W&B run.
 
-    Without a network set WANDB_MODE=offline; `wandb sync WORKDIR/wandb/offline-run-…` sends it.
+    Without a network set WANDB_MODE=offline; `wandb sync WORKDIR/wandb/offline-run-…` uploads it.
     """
 
     def __init__(self, project: str, workdir: str, folder: Path, config: Mapping[str, Any]):
         """
-        workdir: names the run; folder: where the package keeps its files, and ID the run's key.
+        workdir: names the run; folder: holds the package's files and the run's key (ID).
 
-        Raises UserError where the package is missing.
+        Raises UserError if the package is missing.
         """
         require()
         import wandb
@@ -39,21 +39,21 @@ class WandbRun:
         )
 
     def log(self, step: int, values: Mapping[str, Any]) -> None:
-        """Numbers of a step; there, those of a step before the newest one are dropped."""
+        """Logs values of a step; W&B drops those of a step before its newest one."""
         self._run.log(dict(values), step=step)
 
     def text(self, step: int, name: str, text: str) -> None:
-        """A text of a step."""
+        """Logs a text of a step."""
         import wandb
 
         self._run.log({name: wandb.Html(f"<pre>{html.escape(text)}</pre>")}, step=step)
 
     def close(self) -> None:
-        """Sends what is left."""
+        """Sends the remaining values and ends the W&B run."""
         self._run.finish()
 
 
 def require() -> None:
-    """Raises UserError where the package is missing."""
+    """Raises UserError if the package is missing."""
     if importlib.util.find_spec("wandb") is None:
         raise UserError("config.train.wandb needs the package wandb: python -m pip install wandb")

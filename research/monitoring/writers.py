@@ -1,4 +1,4 @@
-"""What a run leaves behind to be read: its numbers and texts, as JSON Lines and in TensorBoard."""
+"""Writes a run's metrics and texts, as JSON Lines and for TensorBoard."""
 
 import io
 import itertools
@@ -24,9 +24,9 @@ from research.monitoring import wandb_run
 from research.monitoring.appended import Appended, warn
 
 METRICS, TIMING, EVENTS = "metrics.jsonl", "timing.jsonl", "tensorboard"
-GOODPUT = "goodput.jsonl"  # where the time of each start went
-TEXTS = "texts.jsonl"  # only where there are any
-# What each line of a file has, whatever else is in it.
+GOODPUT = "goodput.jsonl"  # how each start spent its time
+TEXTS = "texts.jsonl"  # only written if there are texts
+# Keys that each line of a file must have.
 FILES = {
     METRICS: ("step",),
     TIMING: ("step",),
@@ -39,23 +39,23 @@ _EVENT_FILES = itertools.count()
 
 
 class MetricWriter:
-    """Writes the numbers and texts of a run into its working directory.
+    """Writes the metrics and texts of a run into its workdir.
 
-    metrics.jsonl holds one JSON object per line, with "step" and values that depend on nothing but
-    the run's config and data, so the file of a run that was killed and resumed is byte for byte
-    that of a run that was not. Speed and times go to timing.jsonl, texts to texts.jsonl with their
+    metrics.jsonl holds one JSON object per line, with "step" and values that depend only on the
+    run's config and data, so the file of a run that was killed and resumed is byte for byte that
+    of an uninterrupted run. Speed and times go to timing.jsonl, texts to texts.jsonl with their
     "name". All go to TensorBoard too.
-    Every call ends with the lines handed to the operating system: a killed process loses none.
-    Where nothing can be written, because the disk is full, they are kept until it can (`appended`).
+    Every call hands its lines to the operating system: a killed process loses none. While the disk
+    is full, lines are kept in memory (`appended`).
 
-    Nothing can be added to a file on a bucket. For a workdir there, the files lie in a temporary
+    Files on a bucket cannot be appended to. For a workdir there, the files lie in a temporary
     folder and are copied as a whole: every half minute, when `upload` is called, and at the end.
 
-    In a run of several processes, one is active; in the others nothing is written.
+    In a run of several processes only one is active; the others write nothing.
 
     Args:
-        hparams: the keys of the config that TensorBoard compares runs by.
-        wandb: the project in Weights & Biases to which the same goes; empty: to none.
+        hparams: the config keys by which TensorBoard compares runs.
+        wandb: the project in Weights & Biases that gets the same values; "" for none.
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class MetricWriter:
                 drop_unfinished_line(self._workdir / name)
             self._open()
             (self._workdir / EVENTS).mkdir(exist_ok=True)
-            # As TensorBoard wants a file of events to be called; it reads them in this order.
+            # TensorBoard requires such names for event files, and reads them in this order.
             name = f"{int(time.time()):010d}.{socket.gethostname()}.{os.getpid()}"
             name = f"events.out.tfevents.{name}.{next(_EVENT_FILES)}"
             self._events = Appended(self._workdir / EVENTS / name)
@@ -96,7 +96,7 @@ class MetricWriter:
             )
 
     def _compare_by(self, hparams: Mapping[str, Any], workdir: str) -> None:
-        """Tells TensorBoard's HParams what the run was made with; lists are written as texts."""
+        """Writes the run's config keys for TensorBoard's HParams; lists become strings."""
         plain = {
             name: value if isinstance(value, bool | int | float | str) else json.dumps(value)
             for name, value in hparams.items()
@@ -105,7 +105,7 @@ class MetricWriter:
         self._add_event(event_pb2.Event(wall_time=time.time(), summary=summary))
 
     def metrics(self, step: int, values: Mapping[str, Any]) -> None:
-        """Adds a line of deterministic numbers; raises TypeError for what is not a number."""
+        """Adds a line of deterministic numbers; raises TypeError for other values."""
         self._write(METRICS, step, values, tag="")
 
     def timing(self, step: int, values: Mapping[str, Any]) -> None:
@@ -113,7 +113,7 @@ class MetricWriter:
         self._write(TIMING, step, values, tag="timing/")
 
     def goodput(self, step: int, seconds: Mapping[str, float]) -> None:
-        """Adds a line of where the time of this start of the run went."""
+        """Adds a line on how this start of the run spent its time."""
         self._write(GOODPUT, step, seconds, tag="goodput/")
 
     def text(self, step: int, name: str, text: str) -> None:
@@ -132,27 +132,27 @@ class MetricWriter:
             self._wandb.text(step, name, text)
 
     def cut(self, step: int) -> int:
-        """Forgets what was written after `step`; to be called when a run resumes from there.
-        Returns the last step of which there were numbers.
+        """Removes all lines after `step`; call it when a run resumes from there. Returns the last
+        step that had metrics.
 
-        What was written at `step` itself stays, so it has to be written before the checkpoint of
-        that step is. -1 forgets everything: a run that died before its first checkpoint.
-        The files are replaced as a whole, so a crash in here leaves the old or the new ones.
+        The lines of `step` itself stay, so they must be written before that step's checkpoint.
+        -1 removes everything: the run died before its first checkpoint.
+        Each file is replaced as a whole, so a crash in here leaves the old or the new one.
         """
         if not self._active:
             return 0
         self._close_files()
         last = {name: _keep_until(self._workdir / name, step) for name in FILES}
         self._open()
-        # Tells TensorBoard that what it has read of later steps is void.
+        # Tells TensorBoard to discard the later steps that it has read.
         start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
         self._add_event(event_pb2.Event(wall_time=time.time(), step=step + 1, session_log=start))
         self.upload()
         return last[METRICS]
 
     def upload(self) -> None:
-        """Copies the files to the bucket, if the workdir is there. Where it cannot, that is told
-        and the next time makes good for it."""
+        """Copies the files to the bucket, if the workdir is on one. On failure it warns, and the
+        next call copies all again."""
         if self._bucket is None:
             return
         self._uploaded = time.monotonic()
@@ -163,10 +163,10 @@ class MetricWriter:
                     target.parent.mkdir(parents=True, exist_ok=True)
                     target.write_bytes(file.read_bytes())
         except Exception as error:  # each package that reaches buckets has its own
-            warn(f"the numbers could not be copied to {self._bucket}: {error!r:.200}")
+            warn(f"the metrics could not be copied to {self._bucket}: {error!r:.200}")
 
     def close(self) -> None:
-        """Closes the files; calling it twice does no harm."""
+        """Closes the files; may be called twice."""
         if self._active:
             if self._wandb is not None:
                 self._wandb.close()
@@ -226,13 +226,13 @@ class MetricWriter:
 
 
 def lines(path: Path, keys: Sequence[str] = (), strict: bool = False) -> list[dict[str, Any]]:
-    """The lines of a file of a run, but for one that is still being written or that a kill cut off;
-    none where there is no file.
+    """Reads the complete lines of a run's file, without one that is still being written or that a
+    kill cut off; none if the file does not exist.
 
     Args:
-        keys: what each line has to have, beside what `FILES` says; "group.key" within a group.
+        keys: keys that each line must have besides those of `FILES`; "group.key" for nested ones.
         strict: raise UserError for a line that is not a JSON object, lacks a key, or has a metric
-            that is not a number; else it is left out, and that is told.
+            that is not a number; default: skip the line with a warning.
     """
     *whole, _ = path.read_bytes().split(b"\n") if path.exists() else [b""]
     kept = []
@@ -246,12 +246,12 @@ def lines(path: Path, keys: Sequence[str] = (), strict: bool = False) -> list[di
         except UserError as error:
             if strict:
                 raise
-            shipped.tell(f"warning: {error}; the line is left out")
+            shipped.tell(f"warning: {error}; skipping the line")
     return kept
 
 
 def json_object(content: bytes, where: str, keys: Sequence[str] = ()) -> dict[str, Any]:
-    """What stands in a file of a run, or in a line of it. Raises UserError where it is damaged."""
+    """Parses a file of a run, or a line of one. Raises UserError if it is damaged."""
     try:
         values = json.loads(content.decode("utf-8"))
     except ValueError as error:  # bytes that are not text, a text that is not JSON
@@ -268,7 +268,7 @@ def json_object(content: bytes, where: str, keys: Sequence[str] = ()) -> dict[st
 
 
 def check_numbers(values: Mapping[str, Any], where: str) -> None:
-    """Raises UserError for a value that is not what `to_line` makes of a number."""
+    """Raises UserError for a value that `to_line` does not write for any number."""
     for name, value in values.items():
         try:
             float(value)
@@ -277,10 +277,10 @@ def check_numbers(values: Mapping[str, Any], where: str) -> None:
 
 
 def to_line(step: int, numbers: Mapping[str, float]) -> str:
-    """One line of JSON: keys sorted, floats in their shortest exact form.
+    """Returns one line of JSON: keys sorted, floats in their shortest exact form.
 
-    JSON has no word for infinity and NaN; they become the strings "inf", "-inf" and "nan", which
-    `float` reads back.
+    JSON lacks infinity and NaN; they become the strings "inf", "-inf" and "nan", which `float`
+    reads back.
     """
     if "step" in numbers:
         raise ValueError('"step" is the name of the step itself')
@@ -292,7 +292,7 @@ def to_line(step: int, numbers: Mapping[str, float]) -> str:
 
 
 def _number(name: str, value: Any) -> int | float:
-    """A Python number from any scalar, NumPy's and jax's too; int stays int."""
+    """Converts any scalar, of NumPy and jax too, to a Python number; int stays int."""
     if hasattr(value, "item"):
         value = value.item()
     if isinstance(value, bool) or not isinstance(value, int | float):
@@ -301,7 +301,7 @@ def _number(name: str, value: Any) -> int | float:
 
 
 def drop_unfinished_line(path: Path) -> None:
-    """Cuts off what a killed process left of a line, so that the next line starts on its own."""
+    """Truncates a line that a killed process left unfinished, so that the next one starts anew."""
     if not path.exists():
         return
     content = path.read_bytes()
@@ -311,8 +311,8 @@ def drop_unfinished_line(path: Path) -> None:
 
 
 def _keep_until(path: Path, step: int) -> int:
-    """Replaces a file, if it is there, by its lines of steps up to `step`; returns the last step
-    that it had. One that has lines of another kind is kept as NAME.damaged."""
+    """Replaces a file, if it exists, by its lines of steps up to `step`; returns the last step that
+    it had. A file with malformed lines is kept as NAME.damaged."""
     if not path.exists():
         return 0
     kept, strange, last = [], [], 0
@@ -329,8 +329,8 @@ def _keep_until(path: Path, step: int) -> int:
         aside = path.with_name(f"{path.name}.damaged")
         bucket.write_whole(aside, content)
         warn(
-            f'{len(strange)} lines of {path} have no JSON object with a "step", the first one is '
-            f"line {strange[0]}; they are left out, the whole file is kept as {aside.name}"
+            f'{len(strange)} lines of {path} are not JSON objects with a "step", first line '
+            f"{strange[0]}; leaving them out and keeping the whole file as {aside.name}"
         )
     bucket.write_whole(path, b"".join(kept))
     return last

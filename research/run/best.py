@@ -1,7 +1,6 @@
-"""The best step so far by a metric of the validation split, and when to stop for want of a better.
+"""Tracks the best step by a metric of the validation split, and decides on early stopping.
 
-All of it is a function of the evaluations, and lies in each checkpoint, so a resumed run goes on
-counting where it was.
+It depends only on the evaluations, and each checkpoint stores it, so a resumed run keeps counting.
 """
 
 import dataclasses
@@ -16,8 +15,8 @@ LOWER_IS_BETTER = ("loss", "perplexity", "bits_per_byte", "mean_squared_error")
 
 @dataclasses.dataclass(frozen=True)
 class Best:
-    """`value` at `step` is the best of `metric`; `since`: evaluations after it. value None: none
-    was made yet."""
+    """The best `value` of `metric`, the `step` that reached it, and the number of evaluations
+    `since`. value is None before the first evaluation."""
 
     metric: str
     value: float | None = None
@@ -25,16 +24,16 @@ class Best:
     since: int = 0
 
     def after(self, step: int, metrics: Mapping[str, float]) -> "Best":
-        """What it is when the evaluation after `step` gave these metrics.
+        """Returns the best after an evaluation at `step` with these metrics.
 
-        Raises UserError where it had nothing to measure the metric on.
+        Raises UserError if the evaluation could not measure the metric.
         """
         if not self.metric:
             return self
         if self.metric not in metrics:
             raise UserError(
-                f"config.train.best={self.metric!r}: what was evaluated after step {step} has "
-                "nothing to measure it on; evaluate more (config.train.eval_batches)"
+                f"config.train.best={self.metric!r}: the evaluation after step {step} had nothing "
+                "to measure it on; evaluate more (config.train.eval_batches)"
             )
         value = metrics[self.metric]
         if self.value is None or is_better(self.metric, value, self.value):
@@ -42,33 +41,33 @@ class Best:
         return dataclasses.replace(self, since=self.since + 1)
 
     def has_waited(self, patience: int) -> bool:
-        """Whether there were so many evaluations without a better one; 0: that never counts."""
+        """Whether `patience` evaluations brought nothing better; patience 0 never ends a run."""
         return 0 < patience <= self.since
 
     def to_json(self) -> dict[str, Any]:
-        """What a checkpoint keeps of it."""
+        """Returns the JSON value that a checkpoint stores."""
         return dataclasses.asdict(self)
 
 
 def is_better(metric: str, new: float, old: float) -> bool:
-    """Whether `new` is the better value; losses and their like are better lower."""
+    """Whether `new` beats `old`; for LOWER_IS_BETTER metrics the lower value wins."""
     if math.isnan(old):
         return not math.isnan(new)
     return new < old if metric.endswith(LOWER_IS_BETTER) else new > old
 
 
 def from_meta(metric: str, meta: Mapping[str, Any]) -> Best:
-    """What the checkpoint that a run goes on from says; another metric begins anew."""
+    """Reads the best from a checkpoint's meta; starts over if the metric has changed."""
     noted = meta.get("best") or {}
     return Best(**noted) if noted.get("metric") == metric else Best(metric)
 
 
 def check(metric: str, patience: int, evaluates: bool, known: Collection[str]) -> None:
-    """Raises UserError for a metric that no evaluation gives, or patience without one."""
+    """Raises UserError for a metric that no evaluation measures, or patience without a metric."""
     if patience and not metric:
         raise UserError(
             f"config.train.patience={patience} needs config.train.best, the metric that should "
-            f"get better; there are: {', '.join(sorted(known))}"
+            f"improve; one of: {', '.join(sorted(known))}"
         )
     if not metric:
         return

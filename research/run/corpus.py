@@ -1,4 +1,4 @@
-"""From the config's sources to a tokenizer and to batches."""
+"""Turns the config's sources into a tokenizer and batches."""
 
 import dataclasses
 import hashlib
@@ -26,18 +26,18 @@ from research.tasks.batches import TaskBatches
 from research.tasks.task import Example, Task
 
 TOKENIZER_FORMAT = 1  # raise it when the same texts would give another tokenizer
-TOKENIZER_BYTES = 1 << 30  # UTF-8 bytes of text that a tokenizer is trained on at most
-LABELS = 30  # that are listed
-EVAL_SEED = 20_181_011  # of the masks that every evaluation draws
+TOKENIZER_BYTES = 1 << 30  # at most this many UTF-8 bytes of text train a tokenizer
+LABELS = 30  # at most this many labels are listed
+EVAL_SEED = 20_181_011  # every evaluation draws its masks from it
 
 Stream = PretrainingBatches | MixedBatches
 
 
 @dataclasses.dataclass(frozen=True)
 class Data:
-    """Batches of both splits; `key` is the fingerprint of what they are made from,
-    `measured_key` that of what `validation` is read from, whatever the tokenizer. Of a
-    task: `splits`, how each was read, as lines for people, and the examples of `validation`."""
+    """Batches of both splits. `key` fingerprints their sources and tokenizer, `measured_key` the
+    sources of `validation` alone. For a task also: `splits`, lines for people on how each split
+    was read, and the examples of `validation`."""
 
     train: Batches
     validation: Batches
@@ -51,8 +51,8 @@ class Data:
 class Split:
     """The examples of a task's split.
 
-    name: "train", "validation" or "test"; places: where each example stands, for messages.
-    columns: our name -> theirs, as the first row has them; read_as: the format, for people.
+    name: "train", "validation" or "test"; places: file and line of each example, for messages.
+    columns: our name -> the source's, from the first row; read_as: the format, for people.
     left_out: the rows that are not used.
     """
 
@@ -65,9 +65,9 @@ class Split:
     left_out: LeftOut
 
     def lines(self) -> list[str]:
-        """What was understood of its files."""
-        named = (o if o == t else f"{t} as {o}" for o, t in self.columns.items() if o != "id")
-        lines = [f"read{' as ' if self.read_as else ''}{self.read_as}: {', '.join(named)}"]
+        """Lines for people: the columns read, the labels, the rows left out."""
+        columns = (o if o == c else f"{c} as {o}" for o, c in self.columns.items() if o != "id")
+        lines = [f"read{' as ' if self.read_as else ''}{self.read_as}: {', '.join(columns)}"]
         if counts := label_counts(self.examples):
             shown = [f"{label} {count:,}" for label, count in sorted(counts.items())]
             lines.append(f"labels: {', '.join(shown[:LABELS])}")
@@ -77,12 +77,12 @@ class Split:
 
 
 def make_tokenizer(config: TokenizerConfig, data: DataConfig) -> Tokenizer:
-    """The tokenizer trained on the training split of `data.corpus`, from the cache or now.
+    """Trains a tokenizer on the training split of `data.corpus`, or reads it from the cache.
 
-    It learns from the first TOKENIZER_BYTES of the documents, one of each source in turn: a
-    vocabulary does not get better with more, and the texts are held in memory.
+    It learns from the first TOKENIZER_BYTES of the documents, one of each source in turn: more
+    text does not improve a vocabulary, and the texts are held in memory.
 
-    Raises UserError for a kind that is trained where there is no corpus.
+    Raises UserError for a trained kind without a corpus.
     """
     if config.kind == "bytes":
         return trained(config, ())
@@ -112,7 +112,7 @@ def make_tokenizer(config: TokenizerConfig, data: DataConfig) -> Tokenizer:
 
 
 def trained(config: TokenizerConfig, texts: Iterable[str]) -> Tokenizer:
-    """The tokenizer of the kind that a config asks for; one of bytes learns nothing."""
+    """Trains a tokenizer of the config's kind; one of bytes learns nothing."""
     if config.kind == "bytes":
         return tokenizers.byte_tokenizer()
     if config.kind == "wordpiece":
@@ -132,11 +132,11 @@ def _first_bytes(texts: Iterable[str]) -> Iterator[str]:
 
 
 def batch_rows(data: DataConfig, train: TrainConfig, cycle: int, mesh_rows: int) -> int:
-    """Rows of a pre-training's batch. Raises UserError where they do not divide.
+    """Returns the rows of a pre-training batch. Raises UserError if they do not divide evenly.
 
     Args:
-        cycle: rows after which the kinds of attention of a mixture come again (`Objective.rows`).
-        mesh_rows: devices that rows are split over.
+        cycle: number of rows after which a mixture's kinds of attention repeat (`Objective.rows`).
+        mesh_rows: number of devices that rows are split over.
     """
     rows = train.batch_size // data.length
     if rows % (mesh_rows * train.accumulation * cycle):
@@ -156,8 +156,8 @@ def check_pretraining(
     tokenizer: Tokenizer,
     mesh_rows: int,
 ) -> int:
-    """The rows of a batch. Raises UserError where they, special tokens or weights of sources do not
-    fit, before anything is tokenised."""
+    """Returns the rows of a batch. Raises UserError for rows, special tokens or source weights that
+    do not fit, before anything is tokenised."""
     for objective in objectives:
         objective.check_tokenizer(tokenizer)
     if data.weights:
@@ -174,12 +174,12 @@ def pretraining(
     mesh_rows: int,
     quiet: bool,
 ) -> Data:
-    """Batches of the corpus's two splits.
+    """Builds the batches of the corpus's two splits.
 
     Args:
-        mesh_rows: devices that rows are split over.
+        mesh_rows: number of devices that rows are split over.
 
-    Raises UserError as `check_pretraining`.
+    Raises UserError as `check_pretraining` does.
     """
     rows = check_pretraining(data, train, objectives, tokenizer, mesh_rows)
     planned = jobs(data, tokenizer)
@@ -207,10 +207,10 @@ def pretraining(
 
 
 def jobs(data: DataConfig, tokenizer: Tokenizer) -> list[store.Job]:
-    """The token stores of a corpus: of its training split, then of its validation split.
+    """Returns the jobs of a corpus's token stores: training split first, validation split last.
 
-    With weights each source has a training store of its own, so that other weights need no other
-    stores; what is held out is one set of all sources, the same for any weights.
+    With weights each source has its own training store, so that new weights need no new stores;
+    the validation split has one store of all sources, the same for any weights.
     """
     common = (data.held_out_percent, tokenizer, data.cache)
     each = range(len(data.corpus)) if data.weights else (None,)
@@ -227,11 +227,11 @@ def evaluation_batches(
     mesh_rows: int,
     source: int | None = None,
 ) -> PretrainingBatches | ObjectiveMixture:
-    """A split as it is measured: in order, with masks that no run's seed changes.
+    """Returns the batches of an evaluation: in order, with masks that no run's seed changes.
 
-    Its batches are of a micro-batch's rows: what fits in training fits in evaluation.
+    A batch has the rows of a micro-batch, so what fits in memory in training fits here.
 
-    source: the number of the one source that is measured; default: all of them.
+    source: index of the only source to measure; default: all of them.
     """
     objectives = for_evaluation(objectives)
     multiple = mesh_rows * objectives[0].rows[2]
@@ -252,10 +252,10 @@ def _mixed(
     stream: Callable[[Sequence[Objective], int, str], Stream],
     once: bool = False,
 ) -> Stream | ObjectiveMixture:
-    """Batches of `rows` rows of all objectives: those of each kind of attention in turn, if they
-    have several.
+    """Returns batches of `rows` rows of all objectives, which take turns by kind of attention if
+    there are several kinds.
 
-    stream: (objectives of one kind, rows of a batch, the kind or "" where it is the only one).
+    stream: (objectives of one kind, rows of a batch, the kind or "" if it is the only one).
     """
     groups = by_pattern(objectives)
     if len(groups) == 1:
@@ -267,9 +267,9 @@ def _mixed(
 
 
 def split(data: DataConfig, kind: str, name: str) -> Split:
-    """The examples of a kind in a "train", "validation" or "test" split.
+    """Reads the examples of a kind in a "train", "validation" or "test" split.
 
-    `fields` and `label_names` that only `train` has hold for it too, as far as it has the columns.
+    A split without `fields` or `label_names` takes those of `train`, as far as it has the columns.
     """
     source = data.source(name)
     columns, left_out = sources.columns_of(source, kind), LeftOut()
@@ -278,13 +278,13 @@ def split(data: DataConfig, kind: str, name: str) -> Split:
         columns = dataclasses.replace(columns, others=dict(train.fields))
     if not source.label_names:
         columns = dataclasses.replace(columns, label_names=train.label_names)
-    found = list(sources.placed(source, kind, columns, left_out))
-    first = found[0][0]
+    placed = list(sources.placed(source, kind, columns, left_out))
+    first = placed[0][0]
     return Split(
         name,
         source,
-        [example for _, example in found],
-        [row.where for row, _ in found],
+        [example for _, example in placed],
+        [row.where for row, _ in placed],
         kinds.wanted(first, kind, columns, labelled=True),
         first.read_as,
         left_out,
@@ -292,17 +292,17 @@ def split(data: DataConfig, kind: str, name: str) -> Split:
 
 
 def label_counts(examples: Iterable[Example]) -> Counter[str]:
-    """How often each label, or tag, stands in the examples."""
+    """Counts each label, or tag, in the examples."""
     return Counter(label for example in examples for label in kinds.labels_in(example))
 
 
 def with_labels(config: Config, before: Sequence[str] = ()) -> Config:
-    """The config with the labels that its training examples have, in the order of the alphabet,
-    where it asks for them; or with all that have names in the source, in their order.
+    """Fills in labels=auto: the source's `label_names` in their order, or else the labels of the
+    training examples, sorted.
 
-    before: those of the checkpoint that it starts from: the same ones keep their order.
+    before: labels of the checkpoint to start from; if the set is the same, their order is kept.
 
-    Raises UserError where nearly every example has its own: that is not a label.
+    Raises UserError if nearly every example has its own label.
     """
     if getattr(config.task, "labels", ()) != tasks.AUTO:
         return config
@@ -314,19 +314,18 @@ def with_labels(config: Config, before: Sequence[str] = ()) -> Config:
             raise UserError(
                 f"config.task.labels={tasks.AUTO}: {train.source.name} has {len(names):,} "
                 f"different labels in {len(train.examples):,} examples, such as {names[0]!r:.60}; "
-                "another "
-                'column may be meant: --config.data.train.fields=\'{"label": "…"}\''
+                'name another column: --config.data.train.fields=\'{"label": "…"}\''
             )
     names = tuple(before) if sorted(before) == sorted(names) else names
     return dataclasses.replace(config, task=dataclasses.replace(config.task, labels=names))
 
 
 def task_segments(task: Task, part: Split, every: int = 1) -> list:
-    """The segments of each of a split's examples. Raises UserError, with its place, for one that
-    does not fit.
+    """Returns the segments of each example of a split. Raises UserError, with its file and line,
+    for an example that does not fit.
 
     Args:
-        every: of so many examples one is looked at.
+        every: only each `every`-th example is cut.
     """
     segments = []
     for number in range(0, len(part.examples), every):
@@ -347,15 +346,15 @@ def for_task(
     mesh_rows: int,
     quiet: bool,
 ) -> Data:
-    """Batches of a task's training and validation examples, held in memory."""
+    """Builds the batches of a task's training and validation examples, held in memory."""
     batches, lines = [], {}
     for name, shuffle in (("train", True), ("validation", False)):
-        found = split(data, task.kind, name)
-        segments = task_segments(task, found)
-        lines[name] = found.lines()
+        part = split(data, task.kind, name)
+        segments = task_segments(task, part)
+        lines[name] = part.lines()
         if not quiet:
-            print("".join(f"{name}: {line}\n" for line in found.left_out.lines()), end="")
-        # An evaluation has a micro-batch's examples: what fits in training fits there too.
+            print("".join(f"{name}: {line}\n" for line in part.left_out.lines()), end="")
+        # An evaluation takes a micro-batch's examples: what fits in training fits there too.
         cut = 1 if shuffle else train.accumulation
         size = max(1, train.batch_size // cut)
         multiple = mesh_rows * train.accumulation // cut
@@ -365,5 +364,5 @@ def for_task(
     parts = [sources.fingerprint(data.train), sources.fingerprint(data.validation)]
     key = json.dumps([*parts, tokenizer.fingerprint()])
     return Data(
-        *batches, hashlib.sha256(key.encode()).hexdigest()[:16], parts[1], lines, found.examples
+        *batches, hashlib.sha256(key.encode()).hexdigest()[:16], parts[1], lines, part.examples
     )

@@ -1,4 +1,4 @@
-"""Floating-point operations of a train step, by formula, and what the device can do, measured."""
+"""Floating-point operations of a train step, by formula, and a device's peak rate, measured."""
 
 import time
 from collections.abc import Sequence
@@ -14,12 +14,12 @@ from research.objectives.objective import Loss, by_pattern
 
 
 def forward_per_row(model: ModelConfig, layout: Layout, places: int) -> float:
-    """FLOPs of one row's forward pass, a multiply-add as two.
+    """Returns the FLOPs of one row's forward pass; a multiply-add counts as two.
 
-    Matrix products of the blocks, attention scores and their product with the values over the
-    whole row (a packed or causal row computes the masked half too), and the vocabulary at `places`
-    positions. Embedding look-ups, norms, activations and the
-    small heads are left out. After Kaplan et al. 2020 (arXiv:2001.08361), section 2.1.
+    Counts the matrix products of the blocks, attention scores and their product with the values
+    over the whole row (a packed or causal row computes the masked half too), and the vocabulary
+    projection at `places` positions. Leaves out embedding look-ups, norms, activations and the
+    small heads. After Kaplan et al. 2020 (arXiv:2001.08361), section 2.1.
     """
     m, length = model, layout.length
     projections = m.width * m.head_width * (2 * m.heads + 2 * m.key_heads)
@@ -30,7 +30,7 @@ def forward_per_row(model: ModelConfig, layout: Layout, places: int) -> float:
 
 
 def train_step(model: ModelConfig, layout: Layout, rows: int, objectives: Sequence[Loss]) -> float:
-    """FLOPs of a train step: the backward pass counts twice the forward; remat is not counted."""
+    """Returns the FLOPs of a train step: backward counts twice forward; remat is not counted."""
     return sum(
         3.0
         * rows
@@ -41,10 +41,9 @@ def train_step(model: ModelConfig, layout: Layout, rows: int, objectives: Sequen
 
 
 def fused_attention(model: ModelConfig, layout: Layout, rows: int) -> float:
-    """FLOPs of attention in a train step where the scores are never kept: two products forward,
-    and five backward, of which one makes the scores again (Dao et al. 2022, arXiv:2205.14135).
-
-    Over the whole row: what a mask spares is not taken off.
+    """Returns the FLOPs of attention in a train step with a kernel that never stores the scores:
+    two products forward and five backward, one of which recomputes the scores (Dao et al. 2022,
+    arXiv:2205.14135). Counts the whole row, including what a mask lets a kernel skip.
     """
     product = 2.0 * layout.length**2 * model.heads * model.head_width
     again = 2 if model.remat != "none" else 0  # the forward pass, once more
@@ -52,8 +51,8 @@ def fused_attention(model: ModelConfig, layout: Layout, rows: int) -> float:
 
 
 def matmul_peak(dtype: str, seconds: float = 0.2) -> float:
-    """FLOP/s of one device in a large square matrix product, the best of several: MFU's 100 %."""
-    # Random numbers: of ones an H200 makes a sixth more products in a second.
+    """Returns one device's FLOP/s in a large square matrix product, best of several: 100 % MFU."""
+    # Random numbers: an H200 multiplies matrices of ones a sixth faster.
     numbers = generator("peak").standard_normal((1024, 1024), np.float32)
     size = 1024 if jax.default_backend() == "cpu" else 8192
     a = jnp.asarray(np.tile(numbers, (size // 1024, size // 1024)), dtype)

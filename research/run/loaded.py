@@ -1,4 +1,4 @@
-"""A trained model from its checkpoint, ready to be used: without data, optimizer or training."""
+"""Loads a trained model from its checkpoint for use: no data, no optimizer, no training."""
 
 import dataclasses
 
@@ -24,25 +24,25 @@ from research.tasks.task import Task
 
 @dataclasses.dataclass(frozen=True)
 class Loaded:
-    """A checkpoint's model. `task` is None for a pre-trained one; `objectives` are empty for an
-    imported one without heads."""
+    """A checkpoint's model. `task` is None for a pre-trained model; `objectives` are empty for an
+    imported model without heads."""
 
     params: Params
     model: ModelConfig
     tokenizer: Tokenizer
     config: Config
-    info: Info | None  # None: of weights that are being trained
+    info: Info | None  # None for weights that are still being trained
     objectives: tuple[Loss, ...]
     task: Task | None
     mesh: Mesh
-    placement: MeshConfig  # what the mesh was made from
+    placement: MeshConfig  # the config of the mesh
 
 
 def objectives_of(config: Config, tokenizer: Tokenizer) -> tuple[tuple[Loss, ...], Task | None]:
-    """The objectives of a config with a known shape, and its task if it has one."""
+    """Returns the objectives of a config whose model shape is known, and its task if it has one."""
     if config.objective is not None:
         objectives = make_objectives(config.objective)
-        heads_of(objectives, config.model)  # raises where the model lacks what one reads
+        heads_of(objectives, config.model)  # raises if the model lacks what an objective reads
         return objectives, None
     data = config.data
     task = make_task(config.task, config.model, tokenizer, data.length, data.segments)
@@ -50,21 +50,21 @@ def objectives_of(config: Config, tokenizer: Tokenizer) -> tuple[tuple[Loss, ...
 
 
 def load_model(path: str, mesh: MeshConfig | None = None) -> Loaded:
-    """Loads the newest good step of a run, or the step that is named.
+    """Loads the newest good step of a run, or the step that `path` names.
 
     Args:
         path: a workdir, its checkpoints folder, or the folder of one step.
-        mesh: of this machine, whatever the checkpoint was trained on; default: params on every
-            device, rows split between them.
+        mesh: mesh of this machine, whatever the checkpoint was trained on; default: params on
+            every device, rows split between them.
 
     Raises:
-        UserError: no checkpoint there, or a damaged one; or one whose parameters are not those of
-            its config, each named.
+        UserError: the checkpoint is missing or damaged, or its parameters differ from those of its
+            config; each differing parameter is named.
     """
     info = checkpoint_reading.read_info(path)
     config = of_checkpoint(info.config, path)
     tokenizer = Tokenizer.from_json(info.tokenizer_json)
-    # Which kernel training took says nothing of this machine.
+    # The kernel that training used may not run on this machine.
     model = dataclasses.replace(config.model, attention="auto")
     config = dataclasses.replace(config, model=model)
     objectives, task = objectives_of(config, tokenizer)
@@ -86,9 +86,9 @@ def load_model(path: str, mesh: MeshConfig | None = None) -> Loaded:
 
 
 def with_config(loaded: Loaded, config: Config) -> Loaded:
-    """The same weights asked as `config` says: its objectives or task, on its data.
+    """Returns the same weights with the objectives or task and the data of another config.
 
-    Raises UserError where they have a head that the weights do not have.
+    Raises UserError if those need a head that the weights lack.
     """
     config = dataclasses.replace(config, model=loaded.model)
     objectives, task = objectives_of(config, loaded.tokenizer)
@@ -97,16 +97,16 @@ def with_config(loaded: Loaded, config: Config) -> Loaded:
     if missing:
         raise UserError(
             f"the weights have no head {', '.join(sorted(missing))}, which "
-            f"{task.name if task else 'the objective'} needs; training makes it"
+            f"{task.name if task else 'the objective'} needs; train it first"
         )
     return dataclasses.replace(loaded, config=config, objectives=objectives, task=task)
 
 
 def require_head(loaded: Loaded, path: str) -> Loaded:
-    """Returns `loaded`. Raises UserError where it was imported without a head."""
+    """Returns `loaded`. Raises UserError if it was imported without a head."""
     if not loaded.objectives:
         raise UserError(
-            f"{path} has no head, so it predicts nothing; give it one by fine-tuning: "
+            f"{path} has no head, so it cannot predict; add one by fine-tuning: "
             f"--config.init_from={path}"
         )
     return loaded

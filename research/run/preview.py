@@ -1,4 +1,4 @@
-"""Shows what a model will see: counts, how full the rows are, and rows turned back into text."""
+"""Shows what a model will see: counts, how full the rows are, and rows decoded to text."""
 
 import collections
 import itertools
@@ -20,14 +20,14 @@ from research.objectives.mixture import MixedBatches, ObjectiveMixture
 from research.objectives.objective import Loss
 from research.run.run import Run
 
-WIDTH = 96  # characters of a line
+WIDTH = 96  # characters in a line
 BINS = 8
-SAMPLE = 500  # texts by which tokens of a word are counted
-FIELDS = ("text", "text_a", "text_b", "question", "context")  # of an example, that are text
+SAMPLE = 500  # number of texts for counting tokens per word
+FIELDS = ("text", "text_a", "text_b", "question", "context")  # fields of an example with text
 
 
 def report(run: Run, rows: int) -> Iterator[str]:
-    """The lines of the whole report, with the first `rows` rows of the training batches."""
+    """Yields the lines of the whole report, with the first `rows` rows of the training batches."""
     yield from _counts(run)
     yield ""
     yield from _tokenizer(run)
@@ -53,8 +53,8 @@ def _counts(run: Run) -> Iterator[str]:
     if run.task is None:
         yield f"corpus ({data.held_out_percent:g} % of its documents held out for validation)"
         for source in data.corpus:
-            yield f"  {_named(source)}"
-        # What is read with each kind of attention is the same.
+            yield f"  {_describe(source)}"
+        # Every kind of attention reads the same documents.
         train, validation = (
             next(iter(part.parts.values())) if isinstance(part, ObjectiveMixture) else part
             for part in (run.train, run.validation)
@@ -72,12 +72,12 @@ def _counts(run: Run) -> Iterator[str]:
     for name, batches in (("train", run.train), ("validation", run.validation)):
         segments = [segment for group in batches.segments for segment in group]
         tokens = sum(map(len, segments))
-        yield f"  {name}: {_named(getattr(data, name))}"
+        yield f"  {name}: {_describe(getattr(data, name))}"
         examples = len(batches.segments)
         yield f"    {examples:,} examples in {len(segments):,} segments, {tokens:,} tokens"
         yield from (f"    {line}" for line in run.splits[name])
     if data.test is not None:
-        yield f"  test: {_named(data.test)} (not read here)"
+        yield f"  test: {_describe(data.test)} (not read here)"
 
 
 def _size(batches: PretrainingBatches) -> str:
@@ -89,7 +89,7 @@ def _size(batches: PretrainingBatches) -> str:
     )
 
 
-def _named(source: SourceConfig) -> str:
+def _describe(source: SourceConfig) -> str:
     more = [f"split {source.split}"] if source.split else []
     more += [f"the first {source.take:,}"] if source.take else []
     more += [f"{source.part[0]:g} to {source.part[1]:g} % by hash"] if source.part else []
@@ -103,7 +103,7 @@ def _names(config: Config) -> tuple[str, ...]:
 
 def _tokenizer(run: Run) -> Iterator[str]:
     tokenizer, wanted = run.tokenizer, run.config.tokenizer
-    # Those with a role; a trained WordPiece may list single characters beside them.
+    # Only tokens with a role; a trained WordPiece may list single characters as special too.
     roles = ("pad", "unk", "cls", "sep", "mask", "bos", "eos")
     ids = {getattr(tokenizer, role) for role in roles} - {None}
     specials = ", ".join(sorted(map(tokenizer.token, ids)))
@@ -116,7 +116,7 @@ def _tokenizer(run: Run) -> Iterator[str]:
     encodings = tokenizer.encode_batch(texts)
     tokens = sum(len(e.ids) for e in encodings)
     words = sum(len(text.split()) for text in texts)
-    line = f"  {tokens / max(words, 1):.2f} tokens a word in {len(texts):,} texts"
+    line = f"  {tokens / max(words, 1):.2f} tokens per word in {len(texts):,} texts"
     if tokenizer.unk is not None:
         unknown = sum(int((e.ids == tokenizer.unk).sum()) for e in encodings)
         line += f"; unknown: {unknown / max(tokens, 1):.2%} of the tokens"
@@ -168,7 +168,7 @@ def _fill(run: Run) -> Iterator[str]:
 
 
 def _streams(run: Run, train: Batches) -> Iterator[tuple[str, PretrainingBatches]]:
-    """What a mixture is made of, each with what distinguishes it."""
+    """Yields the parts of a mixture, each with a phrase that tells it from the others."""
     if isinstance(train, ObjectiveMixture):
         for pattern, part in train.parts.items():
             first, end, cycle = train.places[pattern]
@@ -193,7 +193,7 @@ def _shape(filled: Mapping[str, Any], run: Run) -> Iterator[str]:
 
 
 def histogram(lengths: Mapping[int, int], longest: int) -> Iterator[str]:
-    """Lengths from 1 to `longest` with their counts, as lines with bars."""
+    """Yields lines with bars: lengths from 1 to `longest` and their counts."""
     edges = np.unique(np.linspace(0, longest, BINS + 1).astype(int))
     counts = [
         sum(n for size, n in lengths.items() if low < size <= high)
@@ -206,11 +206,11 @@ def histogram(lengths: Mapping[int, int], longest: int) -> Iterator[str]:
 
 
 def show_row(batch: Batch, row: int, run: Run) -> Iterator[str]:
-    """A row turned back into text, segment by segment.
+    """Yields a row decoded to text, segment by segment.
 
-    Marks: ⟨[MASK] → cat⟩ is masked and to be found, ⟨dog → cat⟩ replaced at random, ⟨cat⟩ to be
-    found though it stands there; ⟨Rome B-LOC⟩ has a tag; ⟦…⟧ is an answer, or what a model that
-    generates learns to write.
+    Marks: ⟨[MASK] → cat⟩ is masked, ⟨dog → cat⟩ replaced at random, ⟨cat⟩ left unchanged, all three
+    to be predicted; ⟨Rome B-LOC⟩ has a tag; ⟦…⟧ is an answer, or the text that a generating model
+    learns to write.
     """
     segments = batch["segments"][row]
     real = int((segments > 0).sum())
@@ -227,8 +227,8 @@ def show_row(batch: Batch, row: int, run: Run) -> Iterator[str]:
 
 def _segment_label(batch: Batch, row: int, s: int, run: Run) -> str:
     if run.task is None:
-        told = (objective.describe_segment(batch, row, s) for objective in _of_row(run, row))
-        return "".join(f": {each}" for each in told if each)
+        labels = (objective.describe_segment(batch, row, s) for objective in _of_row(run, row))
+        return "".join(f": {label}" for label in labels if label)
     label = f": example {batch['example'][row, s]}"
     if "label" in batch:
         label += f", {_names(run.config)[batch['label'][row, s]]}"
@@ -238,11 +238,11 @@ def _segment_label(batch: Batch, row: int, s: int, run: Run) -> str:
 
 
 def _pieces(batch: Batch, row: int, s: int, run: Run) -> Iterator[str]:
-    """The text of a segment, interrupted by marks."""
+    """Yields the text of a segment, interrupted by marks."""
     tokens = batch["tokens"][row]
-    instead = _tags(batch, row, run) if _names(run.config) else {}
+    marks = _tags(batch, row, run) if _names(run.config) else {}
     for objective in _of_row(run, row):
-        instead |= objective.token_marks(batch, row, run.tokenizer)
+        marks |= objective.token_marks(batch, row, run.tokenizer)
     opening, closing = _bracket(batch, row, s, run)
     plain: list[int] = []
 
@@ -253,8 +253,8 @@ def _pieces(batch: Batch, row: int, s: int, run: Run) -> Iterator[str]:
     for place in range(int(batch["first"][row, s]), int(batch["last"][row, s]) + 1):
         if place == opening:
             yield from (text(), "⟦")
-        if place in instead:
-            yield from (text(), f"⟨{instead[place]}⟩")
+        if place in marks:
+            yield from (text(), f"⟨{marks[place]}⟩")
         else:
             plain.append(int(tokens[place]))
         if place == closing:
@@ -263,12 +263,12 @@ def _pieces(batch: Batch, row: int, s: int, run: Run) -> Iterator[str]:
 
 
 def _of_row(run: Run, row: int) -> list[Loss]:
-    """The objectives that learn from a row of a batch."""
+    """Returns the objectives that learn from a row of a batch."""
     return [o for o in run.objectives if o.rows[0] <= row % o.rows[2] < o.rows[1]]
 
 
 def _tags(batch: Batch, row: int, run: Run) -> dict[int, str]:
-    """Place -> the token and its tag, where it has one that says something."""
+    """Returns position -> the token and its tag, for tags other than "O"."""
     tags: dict[int, str] = {}
     if "targets" not in batch:
         return tags
@@ -280,7 +280,7 @@ def _tags(batch: Batch, row: int, run: Run) -> dict[int, str]:
 
 
 def _bracket(batch: Batch, row: int, s: int, run: Run) -> tuple[int, int]:
-    """First and last token of an answer, or of what is generated; (-1, -1) where there is none."""
+    """Returns the first and last position of an answer or of the text to generate, or (-1, -1)."""
     first, last = int(batch["first"][row, s]), int(batch["last"][row, s])
     if "start" in batch and batch["start"][row, s] > first:
         return int(batch["start"][row, s]), int(batch["end"][row, s])

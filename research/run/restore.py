@@ -1,4 +1,4 @@
-"""Where a run's parameters come from, fresh or from another run's checkpoint, and a table of it."""
+"""Initialises a run's parameters, fresh or from another run's checkpoint, and tabulates which."""
 
 import dataclasses
 import json
@@ -22,7 +22,7 @@ VOCABULARY_LEAVES = ("embedding/word", "masked_lm/bias", "causal_lm/table")  # r
 
 @dataclasses.dataclass(frozen=True)
 class Table:
-    """What became of each part: name -> "restored", "new", "left", or what was resized."""
+    """The origin of each part: name -> "restored …", "new", "left …" or "resized …"."""
 
     parts: dict[str, str]
 
@@ -32,7 +32,7 @@ class Table:
 
 
 def fresh(run: Run) -> Any:
-    """New parameters, made where they will live: nothing exists unsharded."""
+    """Returns new parameters, created sharded: no unsharded copy ever exists."""
     make = jax.jit(
         lambda key: parameters.init(key, run.model, run.heads), out_shardings=run.param_shardings
     )
@@ -40,13 +40,13 @@ def fresh(run: Run) -> Any:
 
 
 def initial_params(run: Run) -> tuple[Any, Table]:
-    """The parameters that a run starts from, as its config says.
+    """Returns the parameters that a run's config says to start from.
 
     With `init_from` and init="restore" the backbone comes from the checkpoint, and so do heads of
-    the same name; a task's head is new where the checkpoint's has another shape (other labels).
+    the same name; a task's head is new if the checkpoint's has another shape (other labels).
 
-    Raises UserError that names every parameter of the backbone, or of the head of a pre-training,
-    that is missing or of another shape; and for the labels of a head in another order.
+    Raises UserError that names every missing or differently shaped parameter of the backbone or of
+    a pre-training head; and if a restored head has the same labels in another order.
     """
     config = run.config
     if not config.init_from or config.init == "fresh":
@@ -54,8 +54,8 @@ def initial_params(run: Run) -> tuple[Any, Table]:
     info = checkpoint_reading.read_info(config.init_from)
     if "backbone" not in info.shapes:
         raise UserError(f"the checkpoint {config.init_from} has no backbone to put a head on")
-    theirs = info.shapes
-    wanted, heads, resized = _wanted(run, theirs, info.config["model"]["vocab_size"])
+    stored = info.shapes
+    wanted, heads, resized = _wanted(run, stored, info.config["model"]["vocab_size"])
     renamed = _other_labels(run, of_checkpoint(info.config, config.init_from))
     info, params = checkpoint_reading.restore_params(
         config.init_from, unflatten_dict(wanted, sep="/")
@@ -72,9 +72,9 @@ def initial_params(run: Run) -> tuple[Any, Table]:
     parts |= {path: "new" for path in new if path.startswith("backbone/") and path not in resized}
     for name in run.param_shapes["heads"]:
         parts[f"head {name}"] = f"restored{renamed}" if name in heads else "new"
-        if name in theirs.get("heads", {}) and name not in heads:
-            parts[f"head {name}"] += f": {_odd_shapes(run, theirs, name)[0]}"
-    for name in theirs.get("heads", {}):
+        if name in stored.get("heads", {}) and name not in heads:
+            parts[f"head {name}"] += f": {_odd_shapes(run, stored, name)[0]}"
+    for name in stored.get("heads", {}):
         if name not in run.param_shapes["heads"]:
             parts[f"head {name}"] = "left in the checkpoint"
     for path, (before, after) in resized.items():
@@ -82,39 +82,39 @@ def initial_params(run: Run) -> tuple[Any, Table]:
     return params, Table(parts)
 
 
-def _other_labels(run: Run, theirs: Config) -> str:
-    """What is said of a restored head whose outputs had other names.
+def _other_labels(run: Run, start: Config) -> str:
+    """Returns a note for the table if a restored head's labels are renamed.
 
-    theirs: the checkpoint's config.
+    start: the checkpoint's config.
 
-    Raises UserError where they had the same names in another order.
+    Raises UserError if the labels are the same in another order.
     """
-    ours, names = (list(getattr(c.task, "labels", ())) for c in (run.config, theirs))
-    if ours == names or not ours or type(run.config.task) is not type(theirs.task):
+    labels, names = (list(getattr(c.task, "labels", ())) for c in (run.config, start))
+    if labels == names or not labels or type(run.config.task) is not type(start.task):
         return ""
-    if sorted(ours) == sorted(names):
+    if sorted(labels) == sorted(names):
         raise UserError(
-            f"config.task.labels are {ours}, and {names} in {run.config.init_from}, whose head is "
-            "restored: its outputs would change their meaning; give them in its order, "
+            f"config.task.labels are {labels}, but {names} in {run.config.init_from}, whose head "
+            "is restored: its outputs would change their meaning; give them in its order, "
             f"'--config.task.labels={json.dumps(names)}', or take new weights "
             "(--config.init=fresh)"
         )
-    return f"; what was {', '.join(names)} is now {', '.join(ours)}"
+    return f"; labels {', '.join(names)} become {', '.join(labels)}"
 
 
 def _wanted(
-    run: Run, theirs: Any, entries: int
+    run: Run, tree: Any, entries: int
 ) -> tuple[dict[str, Any], list[str], dict[str, tuple[int, int]]]:
-    """What is restored, path -> shape and place; the heads among it; and the leaves whose
-    vocabulary grows, path -> (entries, entries here).
+    """Returns the leaves to restore, path -> shape and sharding; the names of restored heads; and
+    the leaves whose vocabulary grows, path -> (entries in the checkpoint, entries here).
 
-    Left out is what can be added and the checkpoint does not have: adapters, a pooler.
+    Leaves out adapters and a pooler that the checkpoint lacks: those start new.
     """
-    stored, placed = parameters.by_path(theirs), parameters.by_path(run.param_shardings)
+    stored, placed = parameters.by_path(tree), parameters.by_path(run.param_shardings)
     heads = [
         name
         for name in run.param_shapes["heads"]
-        if name in theirs.get("heads", {}) and not (run.task and _odd_shapes(run, theirs, name))
+        if name in tree.get("heads", {}) and not (run.task and _odd_shapes(run, tree, name))
     ]
     leaves, resized = {}, {}
     for path, leaf in parameters.by_path(run.param_shapes).items():
@@ -133,21 +133,21 @@ def _wanted(
     return leaves, heads, resized
 
 
-def _odd_shapes(run: Run, theirs: Any, name: str) -> list[str]:
-    """What of a head has another shape in the checkpoint, but for the rows of a vocabulary."""
-    here, there = (
+def _odd_shapes(run: Run, stored: Any, name: str) -> list[str]:
+    """Describes each leaf of a head with another shape in the checkpoint, vocabulary rows aside."""
+    here, before = (
         {path: list(leaf.shape) for path, leaf in parameters.by_path(tree["heads"][name]).items()}
-        for tree in (run.param_shapes, theirs)
+        for tree in (run.param_shapes, stored)
     )
     return [
-        f"its {path} is {there.get(path)} in the checkpoint, {here.get(path)} here"
-        for path in sorted(here | there)
-        if here.get(path) != there.get(path) and not f"{name}/{path}".endswith(VOCABULARY_LEAVES)
+        f"its {path} is {before.get(path)} in the checkpoint, {here.get(path)} here"
+        for path in sorted(here | before)
+        if here.get(path) != before.get(path) and not f"{name}/{path}".endswith(VOCABULARY_LEAVES)
     ]
 
 
 def _new_leaves(run: Run, paths: list[str]) -> dict[str, jax.Array]:
-    """Fresh parameters at these paths; no other one is made."""
+    """Returns fresh parameters at these paths, and creates no others."""
 
     def make(key: jax.Array) -> dict[str, jax.Array]:
         leaves = parameters.by_path(parameters.init(key, run.model, run.heads))
@@ -159,7 +159,7 @@ def _new_leaves(run: Run, paths: list[str]) -> dict[str, jax.Array]:
 
 
 def _grown(old: jax.Array, fresh_leaf: jax.Array, before: int) -> jax.Array:
-    """The `before` old rows, and fresh ones behind them."""
+    """Returns the first `before` old rows followed by fresh ones."""
     rows = jnp.arange(fresh_leaf.shape[0])
     missing = fresh_leaf.shape[0] - old.shape[0]
     padded = jnp.pad(old, [(0, missing)] + [(0, 0)] * (old.ndim - 1))

@@ -1,4 +1,4 @@
-"""From a config to everything a run needs: tokenizer, model, data, mesh, steps. Trains nothing."""
+"""Builds all that a run needs from a config: tokenizer, model, data, mesh, steps. No training."""
 
 import dataclasses
 import functools
@@ -24,19 +24,19 @@ from research.run import corpus
 from research.run import step as steps
 from research.run.guard import Guard
 from research.run.loaded import objectives_of
-from research.run.outline import resolve
+from research.run.manifest import resolve
 from research.run.step import State
 from research.sharding import mesh as meshes
 from research.sharding import rules
 from research.tasks.task import Example, Task
 
-# On GPU: sums in a fixed order, and no algorithm that is chosen by timing it. Elsewhere nothing.
+# On GPU: sums in a fixed order, and no algorithm chosen by timing. No effect elsewhere.
 DETERMINISTIC = {"xla_gpu_deterministic_ops": True}
 
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """A built run. `config` is resolved: shape and tokenizer are those that are used."""
+    """A built run. `config` is resolved: it has the final shape and tokenizer."""
 
     config: Config
     tokenizer: Tokenizer
@@ -47,17 +47,17 @@ class Run:
     validation: Batches
     mesh: Mesh
     steps: int
-    eval_every: int  # steps; 0: at the end only
+    eval_every: int  # steps; 0: only at the end
     optimizer: optax.GradientTransformation
     schedule: optax.Schedule
     data_key: str
-    measured_key: str  # the fingerprint of what evaluations measure
+    measured_key: str  # fingerprint of the data that evaluations measure
     splits: Mapping[str, list[str]]  # how a task's splits were read, as lines for people
-    validation_examples: list[Example]  # a task's, those of the segments in `validation`
+    validation_examples: list[Example]  # of a task: the examples behind `validation`
 
     @functools.cached_property
     def start_key(self) -> str:
-        """The fingerprint of the checkpoint that it starts from; "" without one."""
+        """The fingerprint of the checkpoint that the run starts from; "" without one."""
         start = self.config.init_from
         return checkpoint_reading.read_info(start).fingerprint if start else ""
 
@@ -85,7 +85,7 @@ class Run:
 
     @functools.cached_property
     def state_shapes(self) -> State:
-        """Shapes, dtypes and places of what a step changes."""
+        """Shapes, dtypes and shardings of a `State`."""
         opt_state = jax.eval_shape(self.optimizer.init, self.param_shapes)
         return jax.tree.map(
             lambda x, place: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place),
@@ -104,20 +104,20 @@ class Run:
 
     @functools.cached_property
     def rates(self) -> dict[str, np.ndarray]:
-        """Path -> multiplier of the learning rate, for each layer of a stacked parameter."""
+        """Path -> multipliers of the learning rate, one for each layer of a stacked parameter."""
         c = self.config.optimizer
         return groups.multipliers(self.param_shapes, c.rates, c.freeze, c.layer_decay)
 
     @functools.cached_property
     def frozen(self) -> Any:
-        """Which parameters do not learn at all; None if all do."""
+        """A tree of bools that marks parameters without learning; None if all learn."""
         labels = groups.labels(self.param_shapes, self.rates)
-        found = jax.tree.map(lambda label: label == groups.FROZEN, labels)
-        return found if any(jax.tree.leaves(found)) else None
+        mask = jax.tree.map(lambda label: label == groups.FROZEN, labels)
+        return mask if any(jax.tree.leaves(mask)) else None
 
     @property
     def guard(self) -> Guard:
-        """What becomes of bad steps within a step."""
+        """How the train step treats bad steps."""
         train = self.config.train
         return Guard(train.on_bad_step == "skip", train.spike)
 
@@ -151,7 +151,7 @@ class Run:
         return self._of_batch(steps.make_measure_step(self.model, self.objectives[0]))
 
     def _of_batch(self, function: Callable) -> Callable:
-        """(params, batch) -> what all devices have."""
+        """Jits (params, batch) -> results that are replicated on all devices."""
         return jax.jit(
             function,
             in_shardings=(self.param_shardings, self.batch_sharding),
@@ -165,13 +165,13 @@ class Run:
 
     @functools.cached_property
     def attention(self) -> str:
-        """The kernel that training takes; in a mixture of objectives there may be two."""
+        """The attention kernel of training; a mixture of objectives may use two."""
         length, dropout = self.config.data.length, self.uses_dropout
         with meshes.use(self.mesh, self.config.mesh):
-            found = [
+            names = [
                 kernels.choose(self.model, length, dropout, o.pattern) for o in self.objectives
             ]
-        return " and ".join(dict.fromkeys(found))
+        return " and ".join(dict.fromkeys(names))
 
     @property
     def uses_dropout(self) -> bool:
@@ -181,13 +181,13 @@ class Run:
 
 
 def build(config: Config, devices: Sequence[jax.Device] | None = None, quiet: bool = False) -> Run:
-    """Resolves the config, builds tokenizer and data, and lays out the steps.
+    """Resolves the config, and builds tokenizer, data and steps.
 
-    Raises UserError for whatever does not fit, before any parameter exists.
+    Raises UserError for anything that does not fit, before any parameter exists.
     """
     mesh = meshes.make_mesh(config.mesh, devices)
-    asked, outline = config.task, resolve(config)
-    config, tokenizer = outline.config, outline.tokenizer
+    asked, manifest = config.task, resolve(config)
+    config, tokenizer = manifest.config, manifest.tokenizer
     if config.task != asked and not quiet:
         print(f"labels of {config.data.train.name}: {', '.join(config.task.labels)}", flush=True)
     rows = meshes.row_multiple(mesh)
@@ -208,13 +208,13 @@ def lay_out(
     data: corpus.Data,
     mesh: Mesh,
 ) -> Run:
-    """The run of a resolved config on its data: how long it is, how it learns, what runs where.
+    """Returns the run of a resolved config on its data: number of steps, optimizer, placement.
 
     Raises UserError for rows or patterns that do not fit.
     """
     meshes.check_length(config.mesh, mesh.shape, config.data.length)
     train = config.train
-    # To count a large corpus's batches takes long: only where an epoch's length is asked for.
+    # Counting the batches of a large corpus takes long: only if an epoch's length is needed.
     batches = data.train.epoch_batches(0) if train.epochs or train.eval_epochs else 0
     items = train.examples or train.tokens
     total = optimizer.run_steps(train.steps, train.epochs, batches, items, train.batch_size)
@@ -238,12 +238,12 @@ def lay_out(
         splits=data.splits,
         validation_examples=data.validation_examples,
     )
-    run.attention  # noqa: B018  (one that cannot run is known before anything exists)
+    run.attention  # noqa: B018  (raises for a kernel that cannot run, before anything exists)
     return run
 
 
 def describe(run: Run) -> str:
-    """Parameters, rows and steps, in a few lines."""
+    """Describes parameters, rows, steps and checkpoints in a few lines."""
     count = parameters.count(run.param_shapes["backbone"], run.model)
     heads = parameters.count({"heads": run.param_shapes["heads"]}, run.model)
     layout = run.config.data

@@ -1,4 +1,4 @@
-"""What a run begins with: new weights, or the newest good checkpoint of its folder."""
+"""Starts a run's state from new weights or from the newest good checkpoint of its workdir."""
 
 from typing import Any
 
@@ -19,30 +19,30 @@ from research.sharding import processes
 
 
 def check_shared(run: Run, folder: epath.Path) -> None:
-    """Raises UserError where a process has other data than the first one, or another folder."""
+    """Raises UserError if a process has other data or another workdir than the first process."""
     checkpoints = folder / "checkpoints"
     if processes.first():
         checkpoints.mkdir(parents=True, exist_ok=True)
     processes.together("the workdir", processes.DAY)  # one may still have texts to tokenise
     processes.same(
-        "what they see",
+        "their data or workdir",
         {
             "data and tokenizer": run.data_key,
             f"{checkpoints} is there": checkpoints.is_dir(),
             "newest checkpoint": max(steps_in(absolute(str(checkpoints))), default=None),
         },
-        "the workdir must be a folder that all of them share; the texts must be the same for all",
+        "all processes must share the workdir and read the same texts",
     )
 
 
 def start(
     run: Run, checkpoints: Checkpoints, quiet: bool, free: tuple[str, ...] = ()
 ) -> tuple[State, dict[str, Any]]:
-    """The state to go on from, and its meta item.
+    """Returns the state to continue from, and its meta item.
 
-    free: groups of the config that may be other than in the checkpoint's run.
+    free: groups of the config that may differ from the checkpoint's run.
 
-    Raises UserError where the checkpoints are of another run.
+    Raises UserError if the checkpoints belong to another run.
     """
     losses = run.guard.first_losses()
     if checkpoints.latest() is None:
@@ -66,13 +66,13 @@ def start(
 
 
 def _check_same_run(run: Run, checkpoints: Checkpoints, free: tuple[str, ...]) -> None:
-    """Raises UserError naming each key in which the run of the checkpoints was another one."""
+    """Raises UserError that names each key whose value differs between run and checkpoints."""
     info = read_info(str(checkpoints.directory))
-    before = of_checkpoint(info.config, str(checkpoints.directory))
-    ours, theirs = flat(to_values(run.config)), flat(to_values(before))
+    stored = of_checkpoint(info.config, str(checkpoints.directory))
+    now, before = flat(to_values(run.config)), flat(to_values(stored))
     differ = [
-        f"  config.{key}: {theirs.get(key)!r} then, {ours.get(key)!r} now"
-        for key in differing(ours, theirs)
+        f"  config.{key}: {before.get(key)!r} then, {now.get(key)!r} now"
+        for key in differing(now, before)
         if not is_free(key) and key.partition(".")[0] not in free
     ]
     if info.meta["data"] != run.data_key:
@@ -80,7 +80,7 @@ def _check_same_run(run: Run, checkpoints: Checkpoints, free: tuple[str, ...]) -
     if differ:
         listed = "\n".join(at_most(differ, 8))
         raise UserError(
-            f"{checkpoints.directory} holds a run with another config:\n{listed}\nresume it with "
+            f"{checkpoints.directory} holds a run with another config:\n{listed}\nresume with "
             "its own config, or give a new --workdir (and --config.init_from to start from its "
             "weights); --rewind=STEP goes back to a checkpoint with another config.optimizer"
         )

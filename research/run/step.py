@@ -17,8 +17,8 @@ from research.run.guard import Guard, verdict
 
 
 class State(NamedTuple):
-    """What a step changes. `step` counts finished steps; `losses` are those that a guard measures
-    spikes against."""
+    """The state that a step updates. `step` counts finished steps; a guard measures spikes against
+    `losses`."""
 
     step: jax.Array
     params: Any
@@ -27,13 +27,13 @@ class State(NamedTuple):
 
 
 def row_keys(seed: int, step: jax.Array, rows: jax.Array) -> jax.Array:
-    """A dropout key for each row, f(seed, step, row): the same on any mesh, in any micro-batch."""
+    """Returns a dropout key per row, f(seed, step, row): the same on any mesh and micro-batch."""
     key = jax.random.fold_in(jax.random.key(seed), step)
     return jax.vmap(lambda row: jax.random.fold_in(key, row))(rows)
 
 
 def rows_of(objective: Loss, batch: Batch) -> Batch:
-    """The rows that an objective learns from."""
+    """Returns the rows that an objective learns from."""
     first, end, cycle = objective.rows
     if cycle == 1:
         return batch
@@ -51,10 +51,8 @@ def loss_and_counts(
     weights: Sums,
     keys: jax.Array | None = None,
 ) -> tuple[jax.Array, Sums]:
-    """Sum over objectives of (loss sum of this batch / weight of the whole batch), each times its
-    share of the rows, and counts.
-
-    Counts are named "objective/count".
+    """Returns the sum over objectives of share of the rows x loss sum of this batch / weight of the
+    whole batch, and counts named "objective/count".
     """
     total, counts = jnp.zeros((), jnp.float32), {}
     for pattern, group in by_pattern(objectives).items():  # one forward pass for each
@@ -69,14 +67,14 @@ def loss_and_counts(
 
 
 def total_weights(objectives: Sequence[Loss], batch: Batch) -> Sums:
-    """Each loss's weight in the whole batch; 1 where there is none, so that 0 / 0 is 0."""
+    """Returns each loss's weight in the whole batch; 1 instead of 0, so that 0 / 0 becomes 0."""
     weights = {o.name: o.weight(rows_of(o, batch)) for o in objectives}
     return {name: jnp.where(w > 0, w, 1.0) for name, w in weights.items()}
 
 
 def _micro_batches(batch: Batch, k: int, cycle: int) -> Batch:
-    """[R, ...] to [K, R / K, ...]: rows k, k + K, …, so that each micro-batch spans all devices; in
-    a mixture of objectives `cycle` rows at a time, so that it has rows of each.
+    """Reshapes [R, ...] to [K, R / K, ...]: rows k, k + K, …, so that a micro-batch spans all
+    devices; `cycle` rows at a time, so that it has rows of each objective of a mixture.
     """
 
     def split(x: jax.Array) -> jax.Array:
@@ -141,8 +139,8 @@ def make_train_step(
     frozen: Any = None,
     guard: Guard | None = None,
 ) -> Callable[[State, Batch], tuple[State, Sums]]:
-    """(state, batch) -> (state, metrics): "loss" (the sum of mean losses, each times its share of
-    the rows), "gradient_norm", counts; with a guard, "verdict".
+    """Returns (state, batch) -> (state, metrics): "loss" (the sum of mean losses, each times its
+    share of the rows), "gradient_norm", counts; with a guard, "verdict".
 
     frozen: as in `gradients`.
     """
@@ -173,7 +171,7 @@ def make_train_step(
 
 
 def make_eval_step(model: ModelConfig, objectives: Sequence[Loss]) -> Callable[[Any, Batch], Sums]:
-    """(params, batch) -> counts named "objective/count", without dropout."""
+    """Returns (params, batch) -> counts named "objective/count", without dropout."""
 
     def eval_step(params: Any, batch: Batch) -> Sums:
         weights = {o.name: jnp.ones(()) for o in objectives}
@@ -185,8 +183,8 @@ def make_eval_step(model: ModelConfig, objectives: Sequence[Loss]) -> Callable[[
 def make_measure_step(
     model: ModelConfig, objective: Loss
 ) -> Callable[[Any, Batch], tuple[Sums, dict[str, Sums]]]:
-    """(params, batch) -> (counts of `make_eval_step`, outputs of `make_predict_step`), both of one
-    forward pass."""
+    """Returns (params, batch) -> (counts of `make_eval_step`, outputs of `make_predict_step`), from
+    one forward pass."""
 
     def measure_step(params: Any, batch: Batch) -> tuple[Sums, dict[str, Sums]]:
         hidden = transformer.apply(params["backbone"], model, batch, objective.pattern)
@@ -200,7 +198,7 @@ def make_measure_step(
 def make_predict_step(
     model: ModelConfig, objective: Loss
 ) -> Callable[[Any, Batch], dict[str, Sums]]:
-    """(params, batch) -> {"segment" | "token" | "predict": {name: array}}, of all rows."""
+    """Returns (params, batch) -> {"segment" | "token" | "predict": {name: array}}, of all rows."""
 
     def predict_step(params: Any, batch: Batch) -> dict[str, Sums]:
         hidden = transformer.apply(params["backbone"], model, batch, objective.pattern)

@@ -1,4 +1,4 @@
-"""A pre-training run on random rows in place of its data: to be planned, or timed."""
+"""Builds a pre-training run on random rows instead of its data, for planning or timing."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -16,23 +16,23 @@ from research.objectives import make_objectives
 from research.objectives.objective import row_layout
 from research.run import corpus
 from research.run import run as runs
-from research.run.outline import check_length
+from research.run.manifest import check_length
 from research.run.run import Run
 from research.sharding import mesh as meshes
 
-STEPS = 1000  # of the schedule where the length of the run is not known
+STEPS = 1000  # length of the schedule if that of the run is not known
 
 
 @dataclasses.dataclass(frozen=True)
 class SyntheticBatches(Batches):
-    """Full rows, a segment each, of random tokens; the same batch for every step."""
+    """Full rows of random tokens, one segment each; every step gets the same batch."""
 
     rows: int
     layout: Layout
     vocab_size: int
 
     def batch(self, step: int, start: int = 0, end: int | None = None) -> Batch:
-        """Rows `start` to `end`, in which every position counts."""
+        """Returns rows `start` to `end`, in which every position counts."""
         end = self.rows if end is None else end
         layout, rows = self.layout, end - start
         draw = generator("synthetic", start, end, layout.length, self.vocab_size)
@@ -68,8 +68,8 @@ class SyntheticBatches(Batches):
 
 
 def synthetic_run(config: Config, devices: Sequence[jax.Device] | None = None) -> Run:
-    """The run of a pre-training config on `devices` (default: all), with random rows as data and
-    a vocabulary of the size asked for. Nothing is read and nothing allocated.
+    """Builds the run of a pre-training config on `devices` (default: all), with random rows as data
+    and the config's vocabulary size. Reads nothing and allocates nothing.
 
     Raises UserError for what does not fit, as `research.run.run.build` does.
     """
@@ -85,5 +85,5 @@ def synthetic_run(config: Config, devices: Sequence[jax.Device] | None = None) -
     parts = SyntheticBatches(rows // config.train.accumulation, layout, model.vocab_size)
     config = dataclasses.replace(config, model=model)
     data = corpus.Data(batches, parts, key="")
-    # No text is turned into tokens, so any tokenizer will do.
+    # No text is tokenised, so any tokenizer will do.
     return runs.lay_out(config, tokenizers.byte_tokenizer(), objectives, None, data, mesh)

@@ -1,4 +1,4 @@
-"""What is done about bad steps: verdicts are read when their steps are over, and followed."""
+"""Acts on bad steps: reads the verdicts of finished steps, then skips, goes back or stops."""
 
 import dataclasses
 import functools
@@ -21,15 +21,14 @@ from research.run.guard import BAD, BROKEN
 from research.run.run import Run
 from research.sharding import processes
 
-# A loss of so many times that of guessing, or of the first step, is one of a run that has diverged
-# though its numbers are finite: at the end, or so many times in a row.
+# A run has diverged, though its numbers are finite, if its loss is FAR_WORSE times that of guessing
+# or of the first step: at the end, or IN_A_ROW times in a row.
 FAR_WORSE, IN_A_ROW = 10.0, 20
 FOLDER = "bad_batches"
 
 
 class RolledBack(Exception):
-    """A bad step, from which the run goes back to its last checkpoint; the batches of the steps
-    between them are left out."""
+    """A bad step: the run goes back to its last checkpoint and leaves out the batches since."""
 
     def __init__(self, step: int, why: str):
         super().__init__(f"step {step:,} is bad: {why}")
@@ -37,13 +36,13 @@ class RolledBack(Exception):
 
 
 class Watch:
-    """The verdicts of a run's steps. All processes of a run read the same ones and do the same."""
+    """Follows the verdicts of a run's steps. All processes read the same verdicts and act alike."""
 
     def __init__(self, run: Run, folder: epath.Path, meta: Mapping[str, Any]):
-        """meta: of the checkpoint that the run goes on from."""
+        """meta: meta item of the checkpoint that the run continues from."""
         known = meta.get("watch", {})
         self.skipped: int = known.get("skipped", 0)
-        self.offset: int = known.get("offset", 0)  # batches that were left out by going back
+        self.offset: int = known.get("offset", 0)  # number of batches left out by going back
         self._returns: int = known.get("returns", 0)
         self._in_a_row: int = known.get("in_a_row", 0)
         self._first_loss: float = known.get("first_loss", 0.0)
@@ -52,8 +51,8 @@ class Watch:
         self._unread: list[tuple[int, jax.Array, jax.Array]] = []
 
     def to_json(self, losses: Any) -> dict[str, Any]:
-        """What a checkpoint keeps of it, and of the losses in the state."""
-        noted = {
+        """Returns the JSON value that a checkpoint stores, with the state's losses."""
+        values = {
             "skipped": self.skipped,
             "offset": self.offset,
             "returns": self._returns,
@@ -61,21 +60,20 @@ class Watch:
             "first_loss": self._first_loss,
         }
         if jax.tree.leaves(losses):
-            values = np.asarray(losses).tolist()
-            noted["losses"] = [value if math.isfinite(value) else None for value in values]
-        return noted
+            floats = np.asarray(losses).tolist()
+            values["losses"] = [value if math.isfinite(value) else None for value in floats]
+        return values
 
     def add(self, step: int, metrics: Mapping[str, jax.Array]) -> None:
         """Notes the verdict of a step, without waiting for it."""
         self._unread.append((step, metrics["verdict"], metrics["loss"]))
 
     def read(self, params: Any, newest: bool = True) -> None:
-        """Reads the verdicts that are noted; newest: that of the last step too, which may have to
-        be waited for.
+        """Reads the noted verdicts; newest: also that of the last step, which may block.
 
         Raises:
             Diverged: a step is bad and config.train.on_bad_step is "stop", or too many are.
-            RolledBack: a step is bad, and the run is to go back.
+            RolledBack: a step is bad and config.train.on_bad_step is "rollback".
         """
         count = len(self._unread) - (not newest)
         read, self._unread = self._unread[:count], self._unread[count:]
@@ -83,13 +81,13 @@ class Watch:
             self._judge(step, int(verdict), float(loss), params)
 
     def end(self, step: int) -> None:
-        """Raises Diverged where the last loss is far worse than guessing."""
+        """Raises Diverged if the last loss is far worse than guessing."""
         if self._far_worse:
             raise self._diverged(step, "it ends with a loss that is far worse than guessing")
 
     def after_return(self, bad: RolledBack, step: int, meta: Mapping[str, Any]) -> dict[str, Any]:
-        """What the checkpoint of `step`, to which the run goes back, would keep if it had known of
-        the bad step.
+        """Returns the watch values to continue with from the checkpoint of `step`, after going back
+        from the bad step.
 
         Raises Diverged after too many returns.
         """
@@ -107,7 +105,7 @@ class Watch:
             return
         if verdict == BROKEN:
             first = next(iter(not_finite(params)), "their norm")
-            raise self._diverged(step, f"the parameters that it leaves are not finite: {first}")
+            raise self._diverged(step, f"the step leaves parameters that are not finite: {first}")
         self._in_a_row = 0
         limit = FAR_WORSE * max(math.log(self._run.model.vocab_size), self._first_loss)
         self._far_worse = self._far_worse + 1 if loss > limit else 0
@@ -134,26 +132,26 @@ class Watch:
             place.parent.mkdir(parents=True, exist_ok=True)
             place.write_bytes(content.getvalue())
             what = f"its loss is {self._loss:.4g}; its batch is in {place}"
-            print(f"\nstep {step:,} is left out: {why}; {what}")
+            print(f"\nleaving out step {step:,}: {why}; {what}")
         if self._in_a_row >= train.bad_steps:
             first = first_layer(self._run, params, batch)
             raise self._diverged(
                 step,
-                f"{self._in_a_row} bad steps in a row (config.train.bad_steps); first that is not "
-                f"finite: {first or 'nothing without dropout'}",
+                f"{self._in_a_row} bad steps in a row (config.train.bad_steps); the first value "
+                f"that is not finite: {first or 'none without dropout'}",
             )
 
     def _diverged(self, step: int, what: str) -> Diverged:
         rate = self._run.config.optimizer.learning_rate
         return Diverged(
-            f"training has diverged at step {step:,} (loss {self._loss:.4g}): {what}. Nothing of "
-            f"it is saved. Try a lower config.optimizer.learning_rate than {rate} or more "
-            "config.optimizer.warmup; --rewind=STEP goes back to an earlier checkpoint for it"
+            f"training has diverged at step {step:,} (loss {self._loss:.4g}): {what}. Its state is "
+            f"not saved. Try a config.optimizer.learning_rate below {rate} or more "
+            "config.optimizer.warmup; --rewind=STEP goes back to an earlier checkpoint"
         )
 
 
 def losses_of(meta: Mapping[str, Any], fresh: Any) -> Any:
-    """The losses that a checkpoint's state had, as `Watch.to_json` keeps them; `fresh` without."""
+    """Returns the losses that `Watch.to_json` stored in a checkpoint, or `fresh` without any."""
     kept = meta.get("watch", {}).get("losses")
     if not kept or not jax.tree.leaves(fresh):
         return fresh
@@ -161,7 +159,7 @@ def losses_of(meta: Mapping[str, Any], fresh: Any) -> Any:
 
 
 def not_finite(tree: Any) -> list[str]:
-    """Paths of what is not finite, "PATH, layer 3" within a stack of layers."""
+    """Returns the paths of leaves that are not finite, "PATH, layer 3" within a stack of layers."""
 
     @jax.jit
     def finite(tree: Any) -> dict[str, jax.Array]:
@@ -181,8 +179,8 @@ def not_finite(tree: Any) -> list[str]:
 
 
 def first_layer(run: Run, params: Any, batch: Batch) -> str:
-    """The first thing that is not finite of the parameters, of what the layers make of a batch (in
-    their order), of the gradient; "" if all is finite. Dropout is off."""
+    """Names the first value that is not finite: in the parameters, in the layers' outputs for a
+    batch (in order), in the gradient; "" if all are finite. Dropout is off."""
     if odd := not_finite(params):
         return f"the parameter {odd[0]}"
     backbone, pattern = params["backbone"], run.objectives[0].pattern

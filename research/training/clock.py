@@ -1,4 +1,4 @@
-"""Where the time of a run goes: speeds since the last line of metrics, and all of it at the end."""
+"""Measures how a run spends its time: speed for each line of metrics, and a summary at the end."""
 
 import contextlib
 import time
@@ -10,7 +10,7 @@ from research.monitoring.progress import duration
 from research.run import flops
 from research.run.run import Run
 
-# What a run spends its time with, in the order in which it is told.
+# The activities of a run, in the order of the summary.
 SPENT = {
     "start": "starting",
     "first_step": "the first step (compiling)",
@@ -20,14 +20,14 @@ SPENT = {
     "saving": "saving",
     "writing": "writing metrics",
 }
-WITHIN = ("first_step", "steps", "waiting", "writing")  # what counts for the speed of training
+WITHIN = ("first_step", "steps", "waiting", "writing")  # these count for the training speed
 
 
 class Clock:
-    """Times of a run on the host, which waits for the step before the last one."""
+    """Measures a run's times on the host, which waits for the step before the last one."""
 
     def __init__(self, run: Run, began: float):
-        """began: when the run was started, by `time.perf_counter`."""
+        """began: start of the run, by `time.perf_counter`."""
         self._run, self._began = run, began
         self._peak = flops.matmul_peak(run.model.dtype) * run.mesh.size
         self._spent = dict.fromkeys(SPENT, 0.0)
@@ -40,7 +40,7 @@ class Clock:
 
     @contextlib.contextmanager
     def span(self, name: str) -> Iterator[None]:
-        """Times what is done within as one of `SPENT`."""
+        """Adds the time of its block to one activity of `SPENT`."""
         start = time.perf_counter()
         try:
             yield
@@ -48,32 +48,32 @@ class Clock:
             self._spent[name] += time.perf_counter() - start
 
     def add(self, batch: Mapping[str, jax.Array]) -> None:
-        """Counts a batch's row positions and its step's operations."""
+        """Counts a batch's positions and the floating-point operations of its step."""
         rows = batch["tokens"].shape[0]
         layout = self._run.train.layout
         self._tokens += rows * layout.length
         self._flops += flops.train_step(self._run.model, layout, rows, self._run.objectives)
 
     def read(self) -> dict[str, float]:
-        """Speeds since the last reading; the caller has waited for the device."""
+        """Returns speeds since the last reading; the caller must have waited for the device."""
         since = {name: self._spent[name] - self._at[name] for name in SPENT}
         idle = sum(seconds for name, seconds in since.items() if name not in WITHIN)
         seconds = max(time.perf_counter() - self._since - idle, 1e-9)
         speed = {"seconds": seconds, "tokens_per_second": self._tokens / seconds}
         share = self._flops / seconds / self._peak
-        # A peak that was measured while other work ran is too low: the share would be wrong too.
+        # A peak measured while other work ran is too low, and the share wrong.
         speed |= {"mfu": share} if share <= 1 else {}
         speed["waiting"] = since["waiting"] / seconds
         self._begin()
         return speed
 
     def spent(self) -> dict[str, float]:
-        """Seconds since the start of the run, by `SPENT`, and "all"."""
+        """Returns the seconds of each activity of `SPENT`, and "all" since the start of the run."""
         return self._spent | {"all": time.perf_counter() - self._began}
 
 
-def told(spent: Mapping[str, float]) -> str:
-    """How a run's time was spent, in a line."""
+def summary(spent: Mapping[str, float]) -> str:
+    """Returns one line on how a run spent its time."""
     whole = max(spent["all"], 1e-9)
     shares = {words: spent[name] / whole for name, words in SPENT.items()}
     shares["the rest"] = max(0.0, 1 - sum(shares.values()))

@@ -1,8 +1,7 @@
-"""Faults on purpose, to try what a run and its launcher make of them.
+"""Injects faults, to test how a run and its launcher handle them.
 
-The variable RESEARCH_FAULT, in the environment of all processes of a run, is KIND:PROCESS:STEP:
-"kill:1:7" kills process 1 before step 7, "hang:1:7" leaves its main thread there for ever, and
-"fail:1:7" raises an error.
+Set RESEARCH_FAULT=KIND:PROCESS:STEP in the environment of all processes of a run: "kill:1:7" kills
+process 1 before step 7, "hang:1:7" hangs its main thread forever, "fail:1:7" raises an error.
 """
 
 import os
@@ -18,11 +17,11 @@ KINDS = ("kill", "hang", "fail")
 
 
 def before(step: int) -> None:
-    """The fault that this process is to have before this step, if any.
+    """Injects the fault that is set for this process before this step, if any.
 
     Raises:
-        UserError: the variable is not as above.
-        RuntimeError: an error was asked for.
+        UserError: the variable is malformed.
+        RuntimeError: the fault is "fail".
     """
     text = os.environ.get(VARIABLE)
     if not text:

@@ -32,7 +32,7 @@ from research.run.watch import RolledBack, Watch
 from research.sharding import mesh as meshes
 from research.sharding import processes
 from research.training import faults
-from research.training.clock import Clock, told
+from research.training.clock import Clock, summary
 from research.training.stop import Stop, Stopping
 from research.training.watchdog import Watchdog
 
@@ -47,8 +47,8 @@ class Interrupted(Exception):
 
 @dataclasses.dataclass(frozen=True)
 class Result:
-    """A finished run: its folder, its last step, the last metrics of the validation split, and the
-    best step where one was looked for."""
+    """A finished run: its workdir, its last step, the last metrics of the validation split, and the
+    best step if config.train.best is set."""
 
     workdir: str
     step: int
@@ -64,15 +64,15 @@ def train(
     describe_run: bool = True,
     rewind: int | None = None,
 ) -> Result:
-    """Trains to the config's end in `workdir`, going on from its newest good checkpoint.
+    """Trains to the config's last step in `workdir`, resuming its newest good checkpoint.
 
-    rewind: the step whose checkpoint it goes on from, with another config.optimizer if wanted;
-        newer ones are set aside, as STEP.rewound. 0: it begins anew.
+    rewind: resume from the checkpoint of this step instead; config.optimizer may then differ, and
+        newer checkpoints are set aside as STEP.rewound. 0: start over.
 
     Raises:
-        UserError: anything wrong with the config, its data, or a checkpoint of another run.
-        Interrupted: Ctrl-C or SIGTERM, after the step's checkpoint was saved.
-        Diverged: bad steps, as config.train.on_bad_step says; nothing of them is saved.
+        UserError: the config or its data is wrong, or the checkpoints belong to another run.
+        Interrupted: Ctrl-C or SIGTERM; the step's checkpoint is saved.
+        Diverged: bad steps, as config.train.on_bad_step says; their states are not saved.
     """
     began = time.perf_counter()
     quiet = quiet or not processes.first()
@@ -121,42 +121,42 @@ def train(
                 loop.train(*begin)
                 with clock.span("saving"):
                     checkpoints.wait()
-            finally:  # of a run that was stopped too
+            finally:  # also if the run was stopped
                 spent = clock.spent()
                 writer.goodput(loop.step, spent)
                 if not quiet:
-                    print(told(spent), flush=True)
+                    print(summary(spent), flush=True)
         return Result(str(folder), loop.step, loop.metrics, loop.best)
 
 
 def _note_start(run: Run, folder: epath.Path, step: int, rewind: int | None) -> None:
-    """Writes down what is to be known of this start to make the run again."""
+    """Records what it takes to reproduce this start of the run."""
     folder.mkdir(parents=True, exist_ok=True)
-    start_key = run.start_key  # all processes agree on it, so all have to ask
+    start_key = run.start_key  # a collective operation: every process must call it
     if not processes.first():
         return
     text = json.dumps(to_values(run.config), indent=1)
     bucket.write_whole(folder / starts.CONFIG, text + "\n")
-    noted = starts.describe(run.data_key, start_key)
-    noted |= {"step": step, "measured": run.measured_key}
+    record = starts.describe(run.data_key, start_key)
+    record |= {"step": step, "measured": run.measured_key}
     if rewind is not None:
-        noted |= {"rewind": rewind, "optimizer": to_values(run.config)["optimizer"]}
-    starts.add(folder, noted)
+        record |= {"rewind": rewind, "optimizer": to_values(run.config)["optimizer"]}
+    starts.add(folder, record)
 
 
 def _cut(writer: MetricWriter, folder: epath.Path, step: int, quiet: bool) -> None:
-    """Forgets the numbers of steps that no checkpoint holds, and says so."""
+    """Removes the metrics of steps after the checkpoint, with a warning."""
     last = writer.cut(step if step else -1)
     if last > step and not quiet:
         print(
             f"warning: steps {step + 1:,} to {last:,} were trained before, but no checkpoint in "
-            f"{folder} holds them: they are trained again, and their lines of metrics written anew",
+            f"{folder} holds them: training them again and rewriting their metrics",
             flush=True,
         )
 
 
 class _Loop:
-    """The steps of a run, from a state to its end or to where it is stopped."""
+    """Runs the steps of a run from a state until its end or until it is stopped."""
 
     def __init__(
         self,
@@ -176,7 +176,7 @@ class _Loop:
         self.step, self.metrics, self.best = 0, {}, Best(train.best)
 
     def train(self, state: State, meta: dict[str, Any]) -> None:
-        """Trains to the end, going back to the last checkpoint as often as a bad step asks for it.
+        """Trains to the end; returns to the last checkpoint whenever a bad step asks for it.
 
         Raises:
             Interrupted: the run was asked to stop; the step's checkpoint is saved.
@@ -199,14 +199,14 @@ class _Loop:
         self.best = from_meta(self._run.config.train.best, meta)
         self._checkpoints.best = self.best.step or None
         self._watch = Watch(self._run, self._folder, meta)
-        self._due = bool(meta.get("evaluation_due"))  # that of `start` was broken off
-        self._of_step: dict[str, jax.Array] = {}  # what the last step says of itself
+        self._due = bool(meta.get("evaluation_due"))  # the one after step `start` was interrupted
+        self._of_step: dict[str, jax.Array] = {}  # metrics of the last step
         self._saved = time.monotonic()
 
     def _back(self, bad: RolledBack) -> tuple[State, dict[str, Any]]:
-        """The last checkpoint, from which the batches up to the bad step are left out.
+        """Returns state and meta of the last checkpoint; leaves out the batches up to the bad step.
 
-        Raises Diverged where there is none, or after too many returns.
+        Raises Diverged if there is no checkpoint, or after too many returns.
         """
         self._checkpoints.wait()
         if self._checkpoints.latest() is None:
@@ -217,8 +217,8 @@ class _Loop:
         self._writer.cut(step)
         self._stop.done = self._stop.saved = step
         self._progress.note(
-            f"{bad}: back at step {step:,}, without the batches since; now "
-            f"{meta['watch']['offset']:,} are left out"
+            f"{bad}: back at step {step:,}, leaving out the batches since; left out so far: "
+            f"{meta['watch']['offset']:,}"
         )
         return state, meta
 
@@ -247,7 +247,7 @@ class _Loop:
         with clock.span("steps" if self.step > self._start else "first_step"):
             before = self._of_step
             self._state, self._of_step = self._run.train_step(self._state, batch)
-            # A stop waits for one step, not for a queue of them.
+            # At most one step is in flight, so a stop need not wait for a queue of steps.
             jax.block_until_ready(before if self.step > self._start else self._of_step)
         self.step = number
         self._stop.done = number
@@ -257,7 +257,7 @@ class _Loop:
         clock.add(batch)
 
     def _after_step(self, evaluating: bool) -> None:
-        """Evaluates and saves where it is time to, and stops where it is asked to."""
+        """Evaluates and saves if due, and stops if asked to."""
         run, train, step = self._run, self._run.config.train, self.step
         if evaluating:
             try:
@@ -279,12 +279,12 @@ class _Loop:
             or self._is_time()
             or (train.best and evaluating and self.best.step == step)
         )
-        stopping = self._stop.reached()  # once, or what is asked after the save would not be saved
+        stopping = self._stop.reached()  # ask once: a stop during the save would come too late
         if last:
             self._watch.read(self._state.params)
             self._watch.end(step)
         if last or due or stopping:
-            # Who stops us may not wait until it is read back.
+            # A scheduler that stops the run may not wait for the save to be read back.
             self._save(surely=last or stopping, check=not stopping)
         if stopping and not last:
             raise Interrupted(step)
@@ -311,8 +311,8 @@ class _Loop:
         self._checkpoints.best = self.best.step or None
 
     def _is_time(self) -> bool:
-        """Whether the last save is longer ago than config.train.checkpoint_minutes. Of several
-        processes the first one's clock counts, and is asked where numbers are written."""
+        """Whether the last save is older than config.train.checkpoint_minutes. With several
+        processes the first one's clock counts, at the steps that log metrics."""
         train = self._run.config.train
         if not train.checkpoint_minutes:
             return False
@@ -324,11 +324,11 @@ class _Loop:
         return bool(multihost_utils.broadcast_one_to_all(np.asarray(due)))
 
     def _save(self, surely: bool, check: bool, due: bool = False) -> None:
-        """surely, check: as in `Checkpoints.save_surely`; due: the evaluation of this step is still
-        to be made."""
+        """Saves a checkpoint. surely, check: as in `Checkpoints.save_surely`; due: the evaluation
+        of this step is still due."""
         with self._clock.span("saving"), self._watchdog.slow(f"the save of step {self.step:,}"):
             self._watch.read(self._state.params)
-            self._writer.upload()  # a run that goes on from this step finds the lines up to it
+            self._writer.upload()  # a run that resumes from this step needs the lines up to it
             epoch, batch = self._run.train.locate(self.step + self._watch.offset)
             meta = {
                 "metrics": self.metrics,
@@ -343,7 +343,7 @@ class _Loop:
             params, opt_state = averaging.exchanged(self._state.params, self._state.opt_state)
             config, tokenizer = to_values(self._run.config), self._run.tokenizer.to_json()
             save = (self.step, params, opt_state, meta, tokenizer, config)
-            if self.step == self._start:  # its arrays are there
+            if self.step == self._start:  # its arrays are saved already
                 self._checkpoints.amend(self.step, meta)
             elif surely:
                 self._checkpoints.save_surely(*save, check=check)
@@ -352,7 +352,7 @@ class _Loop:
         self._stop.saved, self._saved = self.step, time.monotonic()
 
     def _log(self) -> None:
-        """Writes the numbers of this step; those of speed are since the line before."""
+        """Writes the metrics of this step, and the speed since the line before."""
         with self._clock.span("steps"):
             jax.block_until_ready(self._of_step)
         with self._clock.span("writing"):
@@ -368,16 +368,16 @@ class _Loop:
             f"{o.name}/loss": counts[f"{o.name}/loss"] / max(counts[f"{o.name}/count"], 1.0)
             for o in run.objectives
         }
-        numbers = {"loss": loss, "learning_rate": learning_rate, "gradient_norm": norm}
+        metrics = {"loss": loss, "learning_rate": learning_rate, "gradient_norm": norm}
         more = means if len(means) > 1 else {}
         more |= {"skipped": self._watch.skipped} if self._watch.skipped else {}
-        writer.metrics(step, numbers | more)
+        writer.metrics(step, metrics | more)
         speed = self._clock.read()
         writer.timing(step, speed)
         shown = {k: speed[k] for k in speed if k != "seconds"}
-        self._progress.update(step, **numbers, **shown)
+        self._progress.update(step, **metrics, **shown)
 
 
 def _is_every(steps: int, step: int) -> bool:
-    """Whether a step is one of every so many; of 0, none is."""
+    """Whether `step` is a multiple of `steps`; never for 0."""
     return steps > 0 and step % steps == 0

@@ -1,4 +1,4 @@
-"""How a run is stopped from outside: Ctrl-C, and SIGTERM."""
+"""Stops a run on Ctrl-C or SIGTERM, with a checkpoint."""
 
 import itertools
 import os
@@ -9,32 +9,32 @@ from typing import Any
 
 from research.sharding import peers, processes
 
-SAME = 5  # seconds in which a further SIGTERM is the same notice: schedulers repeat it
-PATIENCE = 60  # seconds until a process that the others do not answer goes on
+SAME = 5  # a further SIGTERM within these seconds is the same notice: schedulers repeat it
+PATIENCE = 60  # seconds until a process goes on if the others do not answer
 
 _runs = itertools.count()
 
 
 class Stopping(Exception):
-    """The run was asked to stop, in the middle of an evaluation."""
+    """The run was asked to stop during an evaluation."""
 
 
 class Stop:
-    """Turns Ctrl-C and SIGTERM into what the loop asks for; a second one ends at once, and says
-    which steps are lost.
+    """Turns Ctrl-C and SIGTERM into a flag that the loop polls; a second signal ends the run at
+    once, and says how many steps are lost.
 
-    Of several processes all stop at the same place, whichever of them was asked. Each counts the
-    places where it could stop, `reached`. When one is asked, all of them tell their counts, wait
-    there until they know those of the others, and stop at the first place that none has passed.
+    All processes stop at the same place, whichever received the signal. Each counts its calls of
+    `reached`, the places where it could stop. After a signal all of them publish their counts, wait
+    there for those of the others, and stop at the first place that none has passed.
     """
 
     def __init__(self, step: int):
         self.asked = False
-        self.saved = self.done = step  # the last one that a checkpoint has, and that was made
-        self._since = 0.0  # when it was asked
+        self.saved = self.done = step  # the last step with a checkpoint; the last finished step
+        self._since = 0.0  # time of the signal
         self._peers = peers.get()
         self._word = f"stop{next(_runs)}"
-        self._places, self._last = 0, -1  # asked at so far; where all stop, when they agree
+        self._places, self._last = 0, -1  # places passed; where all stop, once they agree
         self._change = threading.Condition()
         self._agreeing = False
         self._before: dict[int, Any] = {}
@@ -62,24 +62,24 @@ class Stop:
             return
         if processes.first():
             text = "stopping after this step, with a checkpoint; Ctrl-C again: without one"
-            os.write(2, f"\n{text}\n".encode())  # print may be at work in what was interrupted
+            os.write(2, f"\n{text}\n".encode())  # the signal may have interrupted a print
         self.asked, self._since = True, now
         if self._peers is not None:
             self._peers.say(self._word, signal.Signals(number).name)
 
     def _agree(self, _: str) -> bool:
-        """Tells how far this process is; whether all have, so that it is known where they stop."""
+        """Publishes this process's count. Returns whether all have, so that the place is known."""
         with self._change:
             self._agreeing = True
-            told = self._peers.numbers(self._word, self._places)
-            if len(told) < self._peers.count:
+            counts = self._peers.numbers(self._word, self._places)
+            if len(counts) < self._peers.count:
                 return False
-            self._last, self._agreeing = max(told) + 1, False
+            self._last, self._agreeing = max(counts) + 1, False
             self._change.notify()
         return True
 
     def reached(self) -> bool:
-        """Whether the run stops here. All processes ask at the same places, in the same order."""
+        """Whether the run stops here. All processes must call it at the same places, in order."""
         if self._peers is None:
             return self.asked
         with self._change:
@@ -88,6 +88,6 @@ class Stop:
             return 0 < self._last <= self._places
 
     def check(self) -> None:
-        """Raises Stopping where the run stops here."""
+        """Raises Stopping if the run stops here."""
         if self.reached():
             raise Stopping

@@ -1,4 +1,4 @@
-"""Ends a run whose step does not end, and says where every thread of every process stands."""
+"""Ends a run whose step hangs, and prints the stacks of all threads of every process."""
 
 import contextlib
 import faulthandler
@@ -12,25 +12,25 @@ from collections.abc import Iterator
 from research.errors import HUNG
 from research.sharding import peers
 
-STEPS = 100  # whose median is taken
-SLOW = 6  # times as long: the first step, which is compiled, evaluations and saves
-PAUSE = 5  # seconds for which who finds it waits for the words of the others
+STEPS = 100  # the limit follows the median of this many steps
+SLOW = 6  # factor of the limit for the first step (it compiles), evaluations and saves
+PAUSE = 5  # seconds that the process that detects a hang waits for the others' reports
 WORD = "hung"
 
 
 class Watchdog:
-    """A thread that looks whether steps end.
+    """A thread that checks whether steps end.
 
-    A step may take `factor` times the median of those before it, and `seconds` at least (0: nobody
-    looks). Where one takes longer, each process of the run writes the stacks of all its threads to
-    stderr, and ends with code 4. A thread of Python that never lets go of the interpreter cannot
-    be told from within; the other processes tell it.
+    A step may take `factor` times the median of the steps before it, but at least `seconds` (0: no
+    limit). If one takes longer, each process of the run writes the stacks of all its threads to
+    stderr and exits with code 4. If a thread holds Python's global interpreter lock forever, its
+    own process cannot detect the hang; the other processes do.
     """
 
     def __init__(self, seconds: float, factor: float):
         self._seconds, self._factor = seconds, factor
         self._times: deque[float] = deque(maxlen=STEPS)
-        # What is being done, since when, and how long it may take.
+        # The current activity, its start and its limit in seconds.
         self._now = ("the first step", time.monotonic(), SLOW * seconds)
         self._over, self._saying = threading.Event(), threading.Lock()
         self._thread = threading.Thread(target=self._work, name="watchdog", daemon=True)
@@ -46,17 +46,17 @@ class Watchdog:
         self._over.set()
 
     def ended(self, step: int) -> None:
-        """A step has ended, and the next one begins."""
+        """Notes that `step` has ended and the next one begins."""
         doing, since, _ = self._now
         now = time.monotonic()
-        if doing.startswith("step"):  # not the first, which was compiled
+        if doing.startswith("step"):  # not the first step, which compiles
             self._times.append(now - since)
         median = statistics.median(self._times) if self._times else 0.0
         self._now = (f"step {step + 1:,}", now, max(self._seconds, self._factor * median))
 
     @contextlib.contextmanager
     def slow(self, what: str) -> Iterator[None]:
-        """Work beside the steps that takes longer."""
+        """Allows SLOW times the limit for work between steps."""
         (doing, since, limit), begin = self._now, time.monotonic()
         self._now = (what, begin, SLOW * self._seconds)
         yield
@@ -66,11 +66,11 @@ class Watchdog:
         while not self._over.wait(min(1.0, self._seconds / 4)):
             (doing, since, limit), now = self._now, time.monotonic()
             if now - since > limit:
-                word = f"{doing} has not ended in {now - since:.1f} s; {limit:.1f} s are the limit"
+                word = f"{doing} has not ended in {now - since:.1f} s; the limit is {limit:.1f} s"
                 if others := peers.get():
                     word = f"{others.me}: {word}"
                     others.say(WORD, word)
-                    self._over.wait(PAUSE)  # all are called with the word that was said first
+                    self._over.wait(PAUSE)  # the peers end all with the report that came first
                 self._end(word)
 
     def _end(self, word: str) -> bool:

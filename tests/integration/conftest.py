@@ -12,7 +12,7 @@ from research import cli
 from research.checkpoints import checkpoint
 from research.config import from_values, to_values
 from research.objectives import make_objectives
-from research.run.outline import resolve
+from research.run.manifest import resolve
 from research.tasks import make_task
 from tests import helpers
 
@@ -114,8 +114,8 @@ def make(folder: Path, kind: str) -> Tiny:
     if kind == "bert":
         assert cli.main(["train", f"--config={config}", f"--workdir={workdir}"]) == 0
     else:
-        outline = resolve(from_values(values))
-        built, tokenizer = outline.config, outline.tokenizer
+        manifest = resolve(from_values(values))
+        built, tokenizer = manifest.config, manifest.tokenizer
         data = built.data
         if kind == "gpt":
             objectives = make_objectives(built.objective)

@@ -201,7 +201,7 @@ def test_data_shows_masks_segments_and_labels(tiny, capsys):
     assert "⟨[MASK] → " in shown and "[CLS]" in shown and "[SEP]" in shown
     assert re.search(r"segment 1, tokens 0 to \d+: B is (random|what follows A)", shown)
     assert re.search(r"\d+\.\d% real tokens; a row has \d\.\d segments, \d+\.\d predicted", shown)
-    assert "wordpiece, 180 entries" in shown and "tokens a word" in shown and "█" in shown
+    assert "wordpiece, 180 entries" in shown and "tokens per word" in shown and "█" in shown
 
 
 @pytest.mark.parametrize(
@@ -348,7 +348,7 @@ def test_a_dry_run_shows_what_only_chooses(capsys):
     assert cli.main([*line, "--only=story-seed0"]) == 0
     lines = capsys.readouterr().out.splitlines()
     runs = [line.split("|")[1].strip() for line in lines if line.startswith("| ")]
-    assert lines[0] == "runs/quickstart" and runs == ["run", "story-seed0", "to be made"]
+    assert lines[0] == "runs/quickstart" and runs == ["run", "story-seed0", "to run"]
     assert cli.main([*line, "--only=storry"]) == 2
     assert "fits no run; did you mean 'story'" in capsys.readouterr().err
 

@@ -21,7 +21,7 @@ from research.objectives import make_objectives
 from research.objectives.objective import heads_of
 from research.run import corpus
 from research.run import run as runs
-from research.run.outline import check_length
+from research.run.manifest import check_length
 from tests import helpers
 
 ROOT = Path(__file__).parents[2]

@@ -11,7 +11,7 @@ from research import cli
 from research.checkpoints import checkpoint
 from research.config import from_values, to_values
 from research.data.tokenizer import byte_tokenizer
-from research.run.outline import resolve
+from research.run.manifest import resolve
 from tests import helpers
 from tests.integration.conftest import Tiny, write_lines
 
@@ -180,9 +180,9 @@ def test_of_an_answer_that_is_not_in_its_context(tiny, capsys, tmp_path):
 
 
 def checkpoint_without_backbone(tiny: Callable[[str], Tiny], folder: Path) -> None:
-    outline = resolve(from_values(tiny("bert").values))
+    manifest = resolve(from_values(tiny("bert").values))
     params = {"heads": {"masked_lm": {"bias": helpers.np.zeros(3, helpers.np.float32)}}}
-    values, tokenizer = to_values(outline.config), outline.tokenizer.to_json()
+    values, tokenizer = to_values(manifest.config), manifest.tokenizer.to_json()
     checkpoint.write_checkpoint(str(folder), 1, params, values, tokenizer, {})
 
 

@@ -1,4 +1,4 @@
-"""What would stop a run is found before the first one is made."""
+"""Errors that would stop a run are found before the first run starts."""
 
 import json
 from pathlib import Path
@@ -41,7 +41,7 @@ def test_what_fits_is_accepted_and_nothing_is_made(files, tmp_path):
         "new": Run(files["sentiment"], start="bert", fresh=True),
     }
     planned = check(tmp_path, runs, devices=8, pretraining=("bert",), encoder="bert", decoder="gpt")
-    assert [known.config.model.lora_rank for _, known in checks.outlook(planned, planned)] == [
+    assert [known.config.model.lora_rank for _, known in checks.manifests_of(planned, planned)] == [
         *(0, 0),
         *(2, 2, 0),
     ]
@@ -69,7 +69,7 @@ BOTH = {"masked_lm": {}, "causal_lm": {"chunk": 8}, "rows": {"full": 2, "causal"
         ("task", {"task.labels": ("good", "bad")}, "label 'plain' is not one of config.task.label"),
         ("task", {"data.train": NOWHERE}, "/nowhere/to.jsonl"),
         ("task", {"data.test": NOWHERE}, "/nowhere/to.jsonl"),
-        ("task", {"model.width": 32}, "another model shape"),
+        ("task", {"model.width": 32}, "has another model shape"),
         ("task", {"data.length": 64}, "beyond the model's 48 positions"),
         ("task", {"train.best": "f2", "train.eval_every": 1}, "'f2' is not a metric here"),
     ],

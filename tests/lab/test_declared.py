@@ -1,4 +1,4 @@
-"""What the files of experiments and searches may declare; nothing is made of them."""
+"""Valid and invalid values in files of experiments and searches; no run starts."""
 
 import re
 
@@ -142,7 +142,7 @@ def test_a_run_that_makes_no_checkpoint_is_no_start(tmp_path, monkeypatch):
         "scored": experiment.Run("config.py", start="elsewhere", train=False),
         "after": experiment.Run("config.py", start="scored"),
     }
-    message = "'after' starts from 'scored', which has train=False .*; start='elsewhere' is"
+    message = "'after' starts from 'scored', which has train=False .*; use start='elsewhere'"
     with pytest.raises(UserError, match=message):
         experiment.jobs(experiment.Experiment("made", runs), tmp_path)
 

@@ -1,4 +1,4 @@
-"""Steps, tokens and hours of an experiment that has not been made."""
+"""Steps, tokens and hours of an experiment that has not run."""
 
 from pathlib import Path
 
@@ -39,7 +39,7 @@ def test_what_runs_will_take(tmp_path, monkeypatch):
     tokens = [int(row[2].replace(",", "")) for row in rows.values() if row[2] not in ("", "?")]
     assert sum(tokens[:-1]) == tokens[-1] and 96 * 3 < tokens[1] < 96 * helpers.LENGTH
     whole = planned[0].config
-    models = {job.run: known.config.model for job, known in checks.outlook(planned, planned)}
+    models = {job.run: known.config.model for job, known in checks.manifests_of(planned, planned)}
     layout = row_layout(make_objectives(whole.objective), helpers.LENGTH, helpers.SEGMENTS)
     row = flops.forward_per_row(models["base"], layout, layout.predictions)
     # Two at a time: each has half of the machine.
@@ -52,7 +52,7 @@ def test_what_runs_will_take(tmp_path, monkeypatch):
     once = hours(rows["asked-seed0.0"])[1] - estimate.OVERHEAD[1] / 3600
     more = hours(rows["often-seed0"])[1] - hours(rows["task-seed0"])[1]
     assert more == pytest.approx(2 * once, abs=0.002), "two evaluations more of the same examples"
-    assert rows["to be made"][3].startswith("more than "), "of one run it is not known"
+    assert rows["to run"][3].startswith("more than "), "of one run it is not known"
     assert "2 at a time" in sheet.note
     alone = estimate.table(planned[:1], planned, lambda job: "", parallel=2)
     assert hours(alone.rows[0][1:])[1] < hours(rows["base-seed0"])[1], "it has all of the machine"

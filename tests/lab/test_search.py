@@ -1,4 +1,4 @@
-"""Searches: what is drawn, what is stopped early, and what goes on after a stop."""
+"""Searches: drawing values, pruning trials, and resuming after a stop."""
 
 import json
 import os
@@ -92,7 +92,7 @@ def test_trials_have_values_of_the_space_and_the_best_is_known(file, tmp_path):
         assert trial.value == pytest.approx(1 - abs(wrote["optimizer.learning_rate"] - 0.1))
     assert len({t.params["optimizer.learning_rate"] for t in made}) == 6
     more, said = make(path, tmp_path)
-    assert len(search.over(more.study)) == 6 and "6 trials are made already" in said[0]
+    assert len(search.over(more.study)) == 6 and "6 trials are done already" in said[0]
     more, _ = make(path, tmp_path, trials=7)
     assert len(search.over(more.study)) == 7
 
@@ -119,7 +119,7 @@ def test_what_fails_again_and_again_ends_the_search(file, tmp_path):
     space = "{'optimizer.learning_rate': Float(0.6, 0.9)}"
     found, said = make(file(space, trials=50), tmp_path)
     assert states(found) == ["FAIL"] * searcher.HOPELESS
-    assert said[-1] == "no trial was better: the search ends here"
+    assert said[-1] == "no trial has succeeded: the search ends here"
     space = "{'optimizer.learning_rate': Float(0.96, 0.99)}"
     found, _ = make(file(space, trials=50), tmp_path / "more")
     assert states(found) == ["FAIL"], "not one evaluation: it is the input that is wrong"
@@ -152,7 +152,7 @@ def test_what_was_stopped_goes_on_in_its_folder(file, tmp_path):
     [
         ("{}", {}, "its space is empty"),
         ("{'optimizer.learning_rat': Float(0.1, 0.2)}", {}, "did you mean 'learning_rate'"),
-        ("{'optimizer.learning_rate': Float(0.0, 0.2, log=True)}", {}, "low is above 0"),
+        ("{'optimizer.learning_rate': Float(0.0, 0.2, log=True)}", {}, "low must be above 0"),
         ("{'optimizer.learning_rate': Float(0.3, 0.2)}", {}, "has no value"),
         ("{'train.batch_size': Choice(())}", {}, "has no value"),
         ("{'train.batch_size': Int(0, 8)}", {}, "config.train.batch_size=0"),
@@ -173,7 +173,7 @@ def test_a_search_that_cannot_be_made(file, space, given, message):
 
 def test_another_search_is_not_mixed_in(file, tmp_path):
     make(file(RATE, trials=1), tmp_path)
-    with pytest.raises(UserError, match="is of another search \\(its space"):
+    with pytest.raises(UserError, match="belongs to another search \\(space"):
         make(file(RATE.replace("0.4", "0.3"), trials=1), tmp_path)
 
 

@@ -1,4 +1,4 @@
-"""What an experiment declares, checked before anything starts; and its numbers."""
+"""Checks of an experiment's declaration before any run starts, and its results."""
 
 import math
 from pathlib import Path
@@ -70,7 +70,7 @@ GOOD = {"rows": {"a": {"x": "mlm-task"}}, "columns": {"x": Column()}, "baseline"
                 "rows": {"a": {"y": "mlm-task"}, "b": {"x": "mlm-task"}},
                 "columns": {"x": Column(), "y": Column()},
             },
-            "compares with 'a', which has a run in none of the columns of the other rows: x",
+            "compares with 'a', which has no run in any column of the other rows: x",
         ),
         ({"columns": {"x": Column("accuracy/a")}}, "'mlm-task' does not yield 'accuracy/a'"),
         (
@@ -174,7 +174,7 @@ def test_seeds_of_fine_tunings_do_not_tell_two_pretrainings_apart():
 
 
 def test_parts_of_a_metric(files):
-    """Those that the labels have; "f1/PERS" would be missing only when all is made."""
+    """Parts follow the labels; a misspelt "f1/PERS" would otherwise fail only after all runs."""
     tags = {"name": "token_classification", "labels": ("O", "B-PER", "I-PER")}
     runs = {"x": Run(files["sentiment"], {"task": tags}, start="mlm")}
     for metric in ("f1", "f1/PER"):

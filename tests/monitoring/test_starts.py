@@ -1,4 +1,4 @@
-"""What a start of a run notes of its command and its code."""
+"""The record of a run's start: its command and its code."""
 
 import platform
 import subprocess

@@ -135,7 +135,7 @@ def test_a_foreign_line_stops_no_run_and_nothing_is_lost(tmp_path, line, capsys)
     assert path.read_text() == '{"step": 1}\n'
     assert (tmp_path / "timing.jsonl.damaged").read_text() == content
     told = capsys.readouterr().err
-    assert "1 lines of" in told and "line 2; they are left out" in told
+    assert "1 lines of" in told and "line 2; leaving them out" in told
 
 
 def test_an_inactive_writer_touches_nothing(tmp_path):

@@ -1,4 +1,4 @@
-"""Splits of tasks: what holds for all of them, labels from the file, and what is told."""
+"""Splits of tasks: shared fields, labels from the file, and the lines for people."""
 
 import dataclasses
 import json
@@ -102,7 +102,7 @@ def test_what_was_understood_is_told(tmp_path):
 
 
 def test_answers_that_are_plain_texts(tmp_path):
-    """Cut out of a context they have to stand there once; generated they may be anything."""
+    """An extracted answer must occur once in its context; a generated one may be any text."""
     rows = [{"question": "Who?", "context": "Nam ite, ite sen.", "answers": "sen"}]
     name = write(tmp_path / "q.jsonl", rows)
     keys = {"train": name, "validation": name}

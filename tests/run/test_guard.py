@@ -1,4 +1,4 @@
-"""Bad steps: found within the step, and the run stops, leaves them out or goes back."""
+"""Bad steps: detected within the step; the run stops, leaves them out or goes back."""
 
 import json
 
@@ -49,7 +49,7 @@ def test_what_a_step_leaves_is_broken_where_its_norm_is_not_finite():
 
 @pytest.fixture
 def poisoned(monkeypatch):
-    """Makes gradients of the batches of these numbers, from 0, not finite."""
+    """Makes the gradients of batches with these numbers (from 0) not finite."""
     real = steps.gradients
 
     def use(config: configs.Config, *numbers: int) -> None:
@@ -75,7 +75,7 @@ def saved(folder):
 
 
 def trained(folder):
-    """The steps whose numbers were written."""
+    """The steps whose metrics were written."""
     lines = map(json.loads, (folder / "metrics.jsonl").read_text().splitlines())
     return [line["step"] for line in lines if "loss" in line]
 
@@ -162,7 +162,7 @@ def test_a_rate_that_is_far_too_high_ends_with_code_3_and_nothing_saved(tmp_path
     command = ["train", f"--config={file}", f"--workdir={tmp_path / 'run'}"]
     assert cli.main(command) == 3
     said = capsys.readouterr().err
-    assert "diverged at step 1" in said and "the parameters that it leaves are not finite" in said
+    assert "diverged at step 1" in said and "leaves parameters that are not finite" in said
     assert not saved(tmp_path / "run")
 
 

@@ -1,4 +1,4 @@
-"""Starting from a checkpoint: what is restored, new, left, resized, and refused."""
+"""Starting from a checkpoint: restored, new, left and resized parts, and refusals."""
 
 import dataclasses
 from pathlib import Path
@@ -38,7 +38,7 @@ def write(folder, run, params) -> None:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A folder with a BERT's checkpoint; its parameters stand in `PARAMS`."""
+    """A folder with a BERT's checkpoint; the fixture `stored` returns its parameters."""
     folder = tmp_path_factory.mktemp("restore")
     run = build(helpers.run_config("bert", folder, steps=2), jax.devices()[:1], quiet=True)
     write(folder / "checkpoint", run, helpers.new_params(run.model, run.objectives))
@@ -135,7 +135,7 @@ def test_outputs_of_a_restored_head_keep_their_meaning(folder, tmp_path):
         again = again | {"data": again["data"] | {split: f"files:{tmp_path}/{split}.jsonl"}}
     renamed = again | {"task": labelled["task"] | {"labels": others}}
     assert restore.initial_params(built(renamed))[1].parts["head sequence_classification"] == (
-        "restored; what was good, bad, plain is now good, bad, neither"
+        "restored; labels good, bad, plain become good, bad, neither"
     )
 
 

@@ -27,7 +27,7 @@ def name_of(run) -> str:
 
 @pytest.mark.smoke
 def test_golden_steps(run):
-    """After a change that is meant to change these numbers: python -m tests.golden.make."""
+    """After an intended change of these numbers run: python -m tests.golden.make."""
     expected, found = json.loads(golden.FILE.read_text())[name_of(run)], golden.numbers(run)
     for step, (wanted, got) in enumerate(zip(expected["steps"], found["steps"], strict=True)):
         for name, value in wanted.items():
@@ -112,8 +112,8 @@ def stores(tmp_path_factory):
     [("bert", 0.0), ("gpt", 0.0), pytest.param("bert", 0.1, marks=pytest.mark.long)],
 )
 def test_micro_batches_add_up_to_the_batch(stores, family, dropout):
-    """Invariant: K micro-batches = one batch, with unequal counts and two losses; dropout has
-    its keys by row, so that it may be on."""
+    """Invariant: K micro-batches = one batch, with unequal counts and two losses. Dropout may be
+    on, because its keys depend on the row."""
     chosen = helpers.CAUSAL if family == "gpt" else helpers.MASKED_AND_NEXT
     data, step = helpers.packed_and_padded(stores[family], chosen)
     batch = data.batch(step)

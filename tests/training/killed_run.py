@@ -1,4 +1,4 @@
-"""Runs a tiny training in a process of its own, which may kill itself.
+"""Runs a tiny training in its own process, which may kill itself.
 
     python -m tests.training.killed_run MOMENT KIND FOLDER/WORKDIR [KIND FOLDER/WORKDIR ...]
 
@@ -106,7 +106,7 @@ def deadly_evaluation(number: int) -> type[Ahead]:
 
 
 def deadly_save(milliseconds: int) -> type[Checkpoints]:
-    """`Checkpoints` whose first save ends the process a while after it has begun."""
+    """`Checkpoints` whose first save ends the process some time after the save has begun."""
 
     class Deadly(Checkpoints):
         def save(self, *arguments):

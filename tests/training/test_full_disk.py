@@ -1,4 +1,4 @@
-"""A real disk that is full in the middle of a run, and for good."""
+"""A real disk that fills up during a run, for a while or for good."""
 
 import os
 import subprocess
@@ -20,7 +20,7 @@ STEPS = 10
 
 @pytest.fixture
 def disk(tmp_path):
-    """A folder of 16 MB of its own, in memory."""
+    """A file system of 16 MB in memory."""
     place = tmp_path / "disk"
     place.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", str(place)]
@@ -31,7 +31,7 @@ def disk(tmp_path):
 
 
 def train(monkeypatch, folder: Path, workdir: Path, full_at: int = 0, free_at: int = 0) -> int:
-    """The exit code of a run whose disk is filled before the step `full_at` and freed again before
+    """Returns the exit code of a run whose disk fills up before step `full_at` and is freed before
     `free_at`."""
     filler = workdir.parent / "filler"
 

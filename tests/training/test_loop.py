@@ -1,4 +1,4 @@
-"""What a run says of its speed, and who may train in a workdir."""
+"""The speed that a run reports, and the lock of its workdir."""
 
 import types
 

@@ -1,4 +1,4 @@
-"""A run that goes on with other devices, split otherwise: the same batches, the same numbers."""
+"""A run that resumes on other devices and another mesh: the same batches, the same numbers."""
 
 import dataclasses
 import json

@@ -1,4 +1,4 @@
-"""Invariant: a run that was killed and resumed is the run that was not, bit for bit."""
+"""Invariant: a run that was killed and resumed equals an uninterrupted one, bit for bit."""
 
 import itertools
 import json

@@ -1,4 +1,4 @@
-"""Texts that a run writes down with what its weights make of them."""
+"""Samples that a run writes: texts and the model's outputs for them."""
 
 import dataclasses
 import json

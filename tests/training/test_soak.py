@@ -1,5 +1,5 @@
 """Half an hour of training, evaluating, saving and writing samples, with a kill every half minute:
-the same run as one that nobody disturbed, in memory and open files that do not grow.
+equal to an undisturbed run, and memory and open files do not grow.
 
 SOAK_MINUTES changes how long the undisturbed run is to take, about.
 """
@@ -25,7 +25,7 @@ FLAT = 1.03  # the last third of a run has at most so much more than the second 
 
 
 def started(file: str, workdir: Path, compiled: Path) -> subprocess.Popen:
-    """A training in a process of its own, on one device."""
+    """Starts a training in its own process, on one device."""
     env = os.environ | {"XLA_FLAGS": "", "JAX_COMPILATION_CACHE_DIR": str(compiled)}
     command = [sys.executable, "launch.py", "train", f"--config={file}", f"--workdir={workdir}"]
     with open(workdir.with_suffix(".log"), "a") as log:
@@ -33,7 +33,7 @@ def started(file: str, workdir: Path, compiled: Path) -> subprocess.Popen:
 
 
 def measured(process: subprocess.Popen) -> tuple[float, int] | None:
-    """MiB that are resident, and open files; None of a process that has ended."""
+    """Returns (resident MiB, number of open files), or None for a process that has ended."""
     place = Path("/proc") / str(process.pid)
     try:
         status = (place / "status").read_text()

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: what they make of a run."""
+"""Ctrl-C and SIGTERM during a run."""
 
 import json
 import signal

@@ -1,4 +1,4 @@
-"""A step that does not end, and work that may take longer than one."""
+"""A step that hangs, and work that may take longer than a step."""
 
 import threading
 import time
@@ -35,7 +35,7 @@ def test_a_step_that_does_not_end_is_told_with_every_threads_stack(exits, capfd)
     assert exits == [4]
     assert "in somewhere_else" in said and "in test_a_step_that_does_not_end" in said
     last = said.splitlines()[-1]
-    assert last.startswith("error: hung: step 3 has not ended in 0.") and "0.2 s are" in last
+    assert last.startswith("error: hung: step 3 has not ended in 0.") and "is 0.2 s" in last
 
 
 def test_what_takes_longer_may(exits, monkeypatch):

@@ -1,7 +1,7 @@
-"""A Kubernetes cluster with TPUs, through xpk: one workload (a JobSet), one pod on each machine.
+"""Launches on a Kubernetes cluster with TPUs through xpk: a workload (JobSet), a pod per machine.
 
-xpk puts the code as of the commit onto the base image. A pod that is preempted ends with one of the
-exit codes upon which the workload is started again; wrong input (exit code 2) is not.
+xpk adds the code as of the commit to the base image. The exit code of a preempted pod restarts the
+workload; that of wrong input (2) does not.
 """
 
 import dataclasses
@@ -17,13 +17,13 @@ from research.lab.launchers.request import Request, check_reachable, committed_c
 from research.monitoring import starts
 from research.values import Count, Filled, Size
 
-LONGEST = 40  # characters of a name: xpk 1.16
-PLACE = "CODE"  # stands for the folder of the code in a dry run
+LONGEST = 40  # characters of a name, as of xpk 1.16
+PLACE = "CODE"  # placeholder for the code's folder in a dry run
 
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """xpk's own names. name: of the workload; empty: made of the workdir's."""
+    """Options with xpk's names. name: the workload's name; "": derived from the workdir."""
 
     project: Filled
     zone: Filled
@@ -36,9 +36,9 @@ class Options:
     max_restarts: Count = 10
 
 
-def launch(request: Request, given: dict[str, str], dry_run: bool) -> int:
-    """Submits the workload, or prints the commands. Raises UserError for what is wrong."""
-    options = fill(Options, given, "gke")
+def launch(request: Request, values: dict[str, str], dry_run: bool) -> int:
+    """Submits the workload, or prints the commands. Raises UserError for wrong input."""
+    options = fill(Options, values, "gke")
     google.check_place(options.project, options.zone)
     google.check(request, "gke", "tpu_type", options.tpu_type, options.num_slices)
     name = google.name_of(options.name, request.workdir, LONGEST)
@@ -63,7 +63,7 @@ def launch(request: Request, given: dict[str, str], dry_run: bool) -> int:
 
 
 def create(options: Options, name: str, code: str, train: list[str]) -> list[str]:
-    """The command that submits the workload."""
+    """Returns the command that submits the workload."""
     install = "pip install --quiet -r requirements-tpu.txt"
     return [
         *("xpk", "workload", "create", f"--workload={name}", *_where(options)),
@@ -78,7 +78,7 @@ def create(options: Options, name: str, code: str, train: list[str]) -> list[str
 
 
 def watch(options: Options, name: str) -> list[str]:
-    """What a person types afterwards."""
+    """Returns the commands for users to watch and to delete the workload."""
     where = _where(options)
     logs = f"--selector=jobset.sigs.k8s.io/jobset-name={name}"
     return [

@@ -1,4 +1,4 @@
-"""What Google Cloud refuses, found before it is asked: names, projects, zones, TPU types."""
+"""Checks names, projects, zones and TPU types before Google Cloud can refuse them."""
 
 import re
 
@@ -10,8 +10,8 @@ PROJECT = re.compile(r"([a-z0-9.-]+:)?[a-z][-a-z0-9]{4,28}[a-z0-9]")
 ZONE = re.compile(r"[a-z]+-[a-z]+\d+-[a-z]")
 BUCKET = re.compile(r"gs://[a-z0-9][-a-z0-9_.]{1,220}[a-z0-9]/.+")
 
-# TPU types by family: the number counts chips of v5litepod and v6e, TensorCores (two in a chip) of
-# the others. cloud.google.com/tpu/docs/v5e and its siblings; xpk 1.16 has the same sizes.
+# TPU sizes by family, in chips for v5litepod and v6e, in TensorCores (two per chip) for the others.
+# cloud.google.com/tpu/docs/v5e and its siblings; xpk 1.16 has the same sizes.
 SIZES: dict[str, tuple[int, ...]] = {
     "v2": (8, 32, 128, 256, 512),
     "v3": (8, 32, 64, 128, 256, 512, 1024, 2048),
@@ -32,10 +32,10 @@ RUNTIMES = {
 
 
 def family(flag: str, tpu: str) -> str:
-    """The family of a TPU type such as "v5litepod-16". Raises UserError for an unknown type."""
+    """Returns the family of a type such as "v5litepod-16". Raises UserError for an unknown type."""
     name, _, size = tpu.rpartition("-")
     if name not in SIZES:
-        if name == "v5e":  # its name everywhere else
+        if name == "v5e":  # its usual name elsewhere
             raise UserError(f"--on.{flag}={tpu}: write v5litepod-{size}")
         known = [f"{n}-{sizes[-1]}" for n, sizes in SIZES.items()]
         raise UserError(f"--on.{flag}={tpu} is not a type of TPU{nearest(tpu, known)}")
@@ -46,13 +46,13 @@ def family(flag: str, tpu: str) -> str:
 
 
 def one_host(tpu: str) -> bool:
-    """Whether a slice of a TPU type is one machine."""
+    """Whether a slice of a TPU type is a single machine."""
     name, _, size = tpu.rpartition("-")
     return int(size) <= (4 if name in ("v5litepod", "v6e") else 8)
 
 
 def check_place(project: str, zone: str) -> None:
-    """Raises UserError for what cannot be a project's id or a zone."""
+    """Raises UserError for an invalid project id or zone."""
     if not PROJECT.fullmatch(project):
         raise UserError(
             f"--on.project={project} is not a project id: 6 to 30 lower-case letters, digits and "
@@ -65,29 +65,29 @@ def check_place(project: str, zone: str) -> None:
         )
 
 
-def name_of(given: str, workdir: str, most: int) -> str:
-    """The name that the cloud knows a launch by: the one given, or one made of the workdir's.
+def name_of(option: str, workdir: str, most: int) -> str:
+    """Returns the cloud's name for a launch: that of the option, or one derived from the workdir.
 
-    Raises UserError for one that the cloud refuses; `most`: characters.
+    Raises UserError for a name that the cloud refuses; `most`: maximum number of characters.
     """
     rule = f"lower-case letters, digits and hyphens, a letter first, at most {most} characters"
-    if given:
-        if not NAME.fullmatch(given) or len(given) > most:
-            raise UserError(f"--on.name={given} would be refused: {rule}, no hyphen last")
-        return given
+    if option:
+        if not NAME.fullmatch(option) or len(option) > most:
+            raise UserError(f"--on.name={option} would be refused: {rule}, no hyphen last")
+        return option
     last = workdir.rstrip("/").rpartition("/")[2]
     name = re.sub(r"[^a-z0-9]+", "-", last.lower()).strip("-")
     if not NAME.fullmatch(name) or len(name) > most:
         raise UserError(
-            f"--workdir={workdir} gives no name that the cloud takes ({rule}); "
+            f"--workdir={workdir} gives no name that the cloud accepts ({rule}); "
             "give one: --on.name=…"
         )
     return name
 
 
 def check(request: Request, target: str, flag: str, tpu: str, slices: int = 1) -> str:
-    """The family of the machines that `--on.FLAG=TPU` asks for. Raises UserError for an unknown
-    type, and where such machines cannot do what is requested."""
+    """Returns the family of the machines of `--on.FLAG=TPU`. Raises UserError for an unknown type,
+    or a request that such machines cannot run."""
     name = family(flag, tpu)
     if request.verb == "experiment" and not one_host(tpu):
         raise UserError(
@@ -101,7 +101,7 @@ def check(request: Request, target: str, flag: str, tpu: str, slices: int = 1) -
         )
     if not BUCKET.fullmatch(request.workdir):
         raise UserError(
-            f"--workdir={request.workdir}: the disk of a machine of --on={target} goes with it; "
-            "give a folder of a bucket: --workdir=gs://BUCKET/runs/NAME"
+            f"--workdir={request.workdir}: a machine of --on={target} loses its disk when it ends; "
+            "give a folder on a bucket: --workdir=gs://BUCKET/runs/NAME"
         )
     return name

@@ -1,4 +1,4 @@
-"""`--on=TARGET`: where a verb runs."""
+"""Dispatches `--on=TARGET` to the launcher of the target."""
 
 import shlex
 
@@ -14,14 +14,14 @@ def check(on: str, options: dict[str, str]) -> None:
     """Raises UserError for options without a target."""
     if on == LOCAL and options:
         raise UserError(
-            f"--on.{next(iter(options))} needs --on=…, one of {', '.join(TARGETS)}: here there is "
-            "nothing to choose"
+            f"--on.{next(iter(options))} needs --on=…, one of {', '.join(TARGETS)}: a local run "
+            "has no such option"
         )
 
 
 def launch(request: Request, on: str, options: dict[str, str], dry_run: bool) -> int:
     """Runs a request elsewhere, or prints the commands that would; returns the exit code."""
-    if on == LOCAL:  # asked for with dry_run alone
+    if on == LOCAL:  # callers ask for it only with dry_run
         print(shlex.join(request.command(request.config)))
         return 0
     return TARGETS[on](request, options, dry_run)

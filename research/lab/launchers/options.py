@@ -1,4 +1,4 @@
-"""`--on.KEY=VALUE` to the frozen dataclass of a target; every wrong key or value dies here."""
+"""Converts `--on.KEY=VALUE` to the frozen dataclass of a target and checks keys and values."""
 
 from collections.abc import Mapping
 from typing import TypeVar
@@ -10,9 +10,9 @@ T = TypeVar("T")
 
 
 def fill(kind: type[T], options: Mapping[str, str], target: str) -> T:
-    """The options of a target from the command line's texts.
+    """Builds the options of a target from strings of the command line.
 
-    Raises UserError for an unknown key, a value of another type, and what is needed and missing.
+    Raises UserError for an unknown key, a value of the wrong type, or a missing option.
     """
     kinds = values.hints(kind)
     for name in options.keys() - kinds.keys():

@@ -1,4 +1,4 @@
-"""Programs that a launcher calls: whether they are there, and what is printed of them."""
+"""Finds and calls the programs that a launcher needs."""
 
 import shlex
 import shutil
@@ -9,19 +9,19 @@ from research.errors import UserError
 
 
 def require(program: str, install: str) -> None:
-    """Raises UserError, with the command that installs it, where a program is not on PATH."""
+    """Raises UserError, with the command that installs it, if a program is not on PATH."""
     if shutil.which(program) is None:
         raise UserError(f"the program {program!r} is not on PATH; {install}")
 
 
 def call(command: Sequence[str]) -> int:
-    """Says and runs a command, its output on ours; returns its exit code."""
+    """Prints and runs a command, whose output goes to ours; returns its exit code."""
     print(f"$ {shlex.join(command)}", flush=True)
     return subprocess.run(command, stdin=subprocess.DEVNULL, check=False).returncode
 
 
 def answer(command: Sequence[str]) -> str | None:
-    """What a command prints, None where it fails."""
+    """Returns the output of a command, None if it fails."""
     done = subprocess.run(
         command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
     )

@@ -1,4 +1,4 @@
-"""What is to be run elsewhere: a verb of launch.py with its flags."""
+"""A request to run a verb of launch.py, with its flags, on other machines."""
 
 import dataclasses
 import glob
@@ -15,10 +15,10 @@ from research.lab.launchers import snapshot
 class Request:
     """One command line of launch.py.
 
-    verb: "train" or "experiment"; config: "FILE.py:arg"; flags: the others, as they are written.
+    verb: "train" or "experiment"; config: "FILE.py:arg"; flags: all other flags, verbatim.
     configs: the checked configs that it trains.
-    made: folders that it makes itself, from which its runs may start.
-    only: the runs of an experiment that are meant; empty: all.
+    workdirs: workdirs that it writes itself, from which its other runs may start.
+    only: the runs of an experiment to launch; "": all.
     """
 
     verb: str
@@ -26,50 +26,50 @@ class Request:
     workdir: str
     flags: tuple[str, ...]
     configs: tuple[Config, ...]
-    made: tuple[str, ...] = ()
+    workdirs: tuple[str, ...] = ()
     only: str = ""
 
     def command(self, config: str, python: str = "python") -> list[str]:
-        """The command line, with the config file at another place."""
+        """Returns the command line, with another path of the config file."""
         program = [python, "launch.py", self.verb, f"--config={config}"]
         return [*program, f"--workdir={self.workdir}", *self.flags]
 
 
 def committed_config(request: Request) -> str:
-    """`request.config` with the file's path below the project's root.
+    """Returns `request.config` with the file's path relative to the project's root.
 
-    Raises UserError where the commit does not have it.
+    Raises UserError if the file is not in the commit.
     """
     file, colon, arg = request.config.partition(":")
-    found = snapshot.tracked(shipped.beside(file))
-    if found is None:
+    path = snapshot.tracked(shipped.beside(file))
+    if path is None:
         raise UserError(
             f"--config={file} is not in the commit, and machines get the code as of the commit; "
             f"add it to the project ({snapshot.ROOT}) and commit it"
         )
-    return f"{found}{colon}{arg}"
+    return f"{path}{colon}{arg}"
 
 
 def check_reachable(request: Request) -> None:
-    """Raises UserError for a path that a machine with nothing but the commit does not have."""
+    """Raises UserError for a path that a machine with only the commit cannot read."""
     for key, path in _paths(request):
         if not bucket.is_remote(path) and not all(map(snapshot.tracked, _files(key, path))):
             raise UserError(
-                f"{key}: {path} is neither in the commit nor on a bucket, so the machines would "
-                f"not find it; copy it there: gcloud storage cp {path} gs://BUCKET/… --recursive"
+                f"{key}: {path} is neither in the commit nor on a bucket, so the machines cannot "
+                f"read it; copy it: gcloud storage cp {path} gs://BUCKET/… --recursive"
             )
 
 
 def check_present(request: Request) -> None:
-    """Raises UserError for a path that is not here, where the machines see the same files."""
+    """Raises UserError for a path that does not exist here; the machines see the same files."""
     for key, path in _paths(request):
         _files(key, path)
 
 
 def _paths(request: Request) -> Iterator[tuple[str, str]]:
-    """(key of the config, path) of all that the runs read and do not make themselves."""
+    """Yields (config key, path) of everything that the runs read but do not write themselves."""
     for config in request.configs:
-        if config.init_from not in ("", *request.made):
+        if config.init_from not in ("", *request.workdirs):
             yield "config.init_from", shipped.checkpoint(config.init_from)
         if config.tokenizer.path:
             yield "config.tokenizer.path", config.tokenizer.path
@@ -86,11 +86,11 @@ def _paths(request: Request) -> Iterator[tuple[str, str]]:
 
 
 def _files(key: str, path: str) -> list[str]:
-    """What a path or a glob stands for. Raises UserError where there is nothing."""
+    """Expands a path or a glob. Raises UserError if nothing matches."""
     expanded = os.path.expanduser(path)
     if bucket.is_remote(path) or os.path.exists(expanded):
         return [expanded]
-    found = glob.glob(expanded, recursive=True)
-    if not found:
+    matches = glob.glob(expanded, recursive=True)
+    if not matches:
         raise UserError(f"{key}: there is no {path} here")
-    return found
+    return matches

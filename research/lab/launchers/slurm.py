@@ -1,8 +1,8 @@
-"""Slurm, through submitit: one job for a training, one for each run of an experiment.
+"""Launches on Slurm through submitit: one job for a training, one for each run of an experiment.
 
-The file system is shared: a job runs in WORKDIR/launch/COMMIT, which has the code as of the commit
-and links to what lies beside it, such as runs/, with the Python of the launch. A job that runs out
-of time or is preempted saves its checkpoint, is queued again and goes on.
+The file system is shared. A job runs with the Python of the launch in WORKDIR/launch/COMMIT, which
+has the code as of the commit and links to everything beside it, such as runs/. A job that runs out
+of time or is preempted saves its checkpoint, is queued again and resumes.
 """
 
 import contextlib
@@ -25,13 +25,13 @@ from research.lab.launchers.request import Request, check_present, committed_con
 from research.monitoring import starts
 from research.values import Count, Size
 
-FOLDER = "launch"  # in the workdir: code, sbatch files, logs
-SECONDS_TO_SAVE = 120  # between the signal and the end of the time
-INTERRUPTED = 130  # launch.py's exit code; with any other than 0 it would be the same again
+FOLDER = "launch"  # folder in the workdir for code, sbatch files, logs
+SECONDS_TO_SAVE = 120  # between the signal and the job's time limit
+INTERRUPTED = 130  # launch.py's exit code; repeating a job with another code but 0 is useless
 MEMORY = re.compile(r"\d+[KMGT]B?")
 PARTITION = "%P %D nodes, each %c cores, %m MB, gres %G; at most %l"  # sinfo's words
-# Reasons for which a job waits that do not pass by themselves: more than a partition or a job may
-# have. Slurm accepts such jobs.
+# Reasons for which a job waits forever: it asks for more than a partition or a job may have. Slurm
+# accepts such jobs.
 NEVER = re.compile(r"PartitionConfig|Partition(Node|Time)Limit|BadConstraints|\w+PerJob\w*")
 
 
@@ -42,9 +42,9 @@ def _memory(text: str) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """sbatch's own names. `time` in minutes; an option that is empty or 0 is left to the cluster.
+    """Options with sbatch's names. `time` in minutes; "" or 0 leaves an option to the cluster.
 
-    restarts: how often a job goes on after its time.
+    restarts: how often a job may resume after its time limit.
     """
 
     time: Size
@@ -61,9 +61,9 @@ class Options:
 
 @dataclasses.dataclass(frozen=True)
 class Planned:
-    """A job: what its tasks call, and the names of the jobs that come first.
+    """A job: the call of its tasks, and the names of the jobs that must end before it starts.
 
-    when: sbatch's word for how these have to end: "afterok", well, or "afterany".
+    when: how these must end, in sbatch's terms: "afterok" (successfully) or "afterany".
     """
 
     name: str
@@ -75,48 +75,48 @@ class Planned:
 
 
 class Worker:
-    """What every task of a job does; submitit pickles it. One task runs on each node."""
+    """The call of every task of a job, pickled by submitit. One task runs on each node."""
 
     def __init__(self, call: Callable[[list[str]], int], arguments: list[str]):
         self.call, self.arguments = call, arguments
 
     def __call__(self) -> None:
-        """Raises RuntimeError where the command fails, so that the job does."""
+        """Runs the command. Raises RuntimeError if it fails, so that the job fails too."""
         queue_again, ignore = signal.getsignal(signal.SIGUSR2), signal.getsignal(signal.SIGTERM)
-        told = []
+        signals = []
 
         def end_of_time(number: int, frame: FrameType | None) -> None:
             if signal.getsignal(signal.SIGTERM) is ignore:
-                queue_again(number, frame)  # nothing is being trained
-            told.append(number)
+                queue_again(number, frame)  # no training is running
+            signals.append(number)
             os.kill(os.getpid(), signal.SIGTERM)  # the loop saves a checkpoint and stops
 
         if callable(queue_again):
             signal.signal(signal.SIGUSR2, end_of_time)
         code = self.call(self.arguments)
-        if code == INTERRUPTED and told:
+        if code == INTERRUPTED and signals:
             queue_again(signal.SIGUSR2, None)  # ends the process of the first task
         elif code:
             raise RuntimeError(f"exit code {code}; its message is above")
 
     def checkpoint(self) -> Any:
-        """The same again: it goes on from the checkpoint in the workdir (submitit's protocol)."""
+        """Returns the same call, to resume from the workdir's checkpoint (submitit's protocol)."""
         from submitit.helpers import DelayedSubmission
 
         return DelayedSubmission(self)
 
 
-def launch(request: Request, given: dict[str, str], dry_run: bool) -> int:
-    """Submits the jobs, or prints their sbatch files. Raises UserError for what is wrong."""
-    options = fill(Options, given, "slurm")
+def launch(request: Request, values: dict[str, str], dry_run: bool) -> int:
+    """Submits the jobs, or prints their sbatch files. Raises UserError for wrong input."""
+    options = fill(Options, values, "slurm")
     if "://" in request.workdir:
         raise UserError(
-            f"--workdir={request.workdir}: with --on=slurm the workdir is a folder that all nodes "
-            "share; its logs and the code go there"
+            f"--workdir={request.workdir}: with --on=slurm the workdir must be a folder that all "
+            "nodes share; logs and code go there"
         )
     if request.verb == "experiment" and options.nodes > 1:
         raise UserError(
-            f"--on.nodes={options.nodes}: a run of an experiment is a job of one node; launch runs "
+            f"--on.nodes={options.nodes}: a run of an experiment is a job on one node; launch runs "
             "that need more with `launch.py train`"
         )
     top = Path(request.workdir).parts[0]
@@ -151,7 +151,7 @@ def launch(request: Request, given: dict[str, str], dry_run: bool) -> int:
 
 
 def plan(request: Request, config: str) -> list[Planned]:
-    """The jobs of a request, those that come first first; an experiment's last makes its table."""
+    """Returns the jobs of a request in order; the last one of an experiment writes its report."""
     workdir = Path(request.workdir)
     if request.verb == "train":
         return [Planned(workdir.name, workdir, cli.main, request.command(config)[2:])]
@@ -180,27 +180,27 @@ def plan(request: Request, config: str) -> list[Planned]:
 
 
 def make_run(arguments: list[str]) -> int:
-    """One run of an experiment; returns its exit code."""
+    """Runs one run of an experiment; returns its exit code."""
     from research.lab.workers import job
 
     return guarded(lambda: job.main("run", *arguments))
 
 
 def make_report(arguments: list[str]) -> int:
-    """The report of the runs of an experiment that are done; returns its exit code."""
+    """Writes the report of an experiment's finished runs; returns its exit code."""
     from research.lab.reports import written
 
     return guarded(lambda: written.write_report(*arguments))
 
 
 def _submit(executor: Any, job: Planned, before: list[str]) -> Any:
-    """submitit's job. Raises UserError, with the jobs `before` cancelled, where Slurm refuses it or
-    would let it wait for ever."""
+    """Submits a job; returns submitit's job. If Slurm refuses it or would let it wait forever,
+    cancels the jobs `before` and raises UserError."""
     from submitit.core.utils import FailedJobError
 
     submitted, reason = None, ""
     try:
-        with contextlib.redirect_stderr(io.StringIO()):  # what the error says too
+        with contextlib.redirect_stderr(io.StringIO()):  # the error has the same text
             submitted = executor.submit(Worker(job.call, job.arguments))
     except FailedJobError as error:
         lines = [line.removeprefix("sbatch: error: ") for line in str(error).splitlines()]
@@ -215,36 +215,36 @@ def _submit(executor: Any, job: Planned, before: list[str]) -> Any:
         reason = f"Slurm would let the job wait for ever ({waits}): no node or limit is that large"
     if before:
         programs.answer(["scancel", *before])
-    there = programs.answer(["sinfo", "--noheader", f"--format={PARTITION}"])
-    raise UserError("\n  ".join([f"{reason}; the partitions are", *(there or "").splitlines()]))
+    listed = programs.answer(["sinfo", "--noheader", f"--format={PARTITION}"]) or ""
+    raise UserError("\n  ".join([f"{reason}; the partitions are", *listed.splitlines()]))
 
 
 def _parameters(
     job: Planned, options: Options, code: Path, typed: str, ids: dict[str, str]
 ) -> dict[str, Any]:
-    """What submitit writes into the sbatch file; typed: the command that its runs note."""
-    found = {n: v for n, v in dataclasses.asdict(options).items() if v and n != "restarts"}
+    """Returns submitit's parameters for the sbatch file; typed: the command that its runs note."""
+    parameters = {n: v for n, v in dataclasses.asdict(options).items() if v and n != "restarts"}
     after = ":".join(ids[name] for name in job.after)
-    found |= {
+    parameters |= {
         "job_name": job.name,
         "comment": str(job.workdir.absolute()),
         "ntasks_per_node": 1,
         "signal_delay_s": SECONDS_TO_SAVE,
         "stderr_to_stdout": True,
         "setup": [
-            f"cd {shlex.quote(str(code))}",  # where `python -m` looks first
+            f"cd {shlex.quote(str(code))}",  # `python -m` searches here first
             f"export {starts.TYPED}={shlex.quote(typed)}",
         ],
     }
     if after:
-        found["dependency"] = f"{job.when}:{after}"
+        parameters["dependency"] = f"{job.when}:{after}"
     if after and job.when == "afterok":
-        found["additional_parameters"] = {"kill_on_invalid_dep": "yes"}
-    return found
+        parameters["additional_parameters"] = {"kill_on_invalid_dep": "yes"}
+    return parameters
 
 
 def _executor(dry_run: bool) -> Any:
-    """submitit's executor. Raises UserError where it or Slurm is missing."""
+    """Returns submitit's executor. Raises UserError if submitit or Slurm is missing."""
     try:
         from submitit import SlurmExecutor
     except ModuleNotFoundError as error:
@@ -260,7 +260,7 @@ def _executor(dry_run: bool) -> Any:
         return SlurmExecutor
 
     class Printed(SlurmExecutor):
-        """Needs no Slurm on this machine."""
+        """Prints sbatch files without Slurm on this machine."""
 
         @classmethod
         def affinity(cls) -> int:
@@ -270,7 +270,7 @@ def _executor(dry_run: bool) -> Any:
 
 
 def _check_free(jobs: list[Planned]) -> None:
-    """Raises UserError where a job in the queue already has the workdir of one of these."""
+    """Raises UserError if a job in the queue has the workdir of one of these jobs."""
     queued = programs.answer(["squeue", "--me", "--noheader", "--format=%k"]) or ""
     for job in jobs:
         if str(job.workdir.absolute()) in queued.splitlines():

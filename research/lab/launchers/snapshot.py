@@ -1,7 +1,7 @@
-"""The code as of the commit: what is run elsewhere is what the commit holds, nothing less or more.
+"""Exports the code as of the commit: other machines run exactly the contents of the commit.
 
-Uncommitted changes are an error, since a machine that got the commit would run without them; so are
-new files in the folders that a run reads. What is sent has no .git: a file names its commit
+Uncommitted changes are an error, since other machines would run without them; so are new files in
+the folders that a run reads. The exported code has no .git: a file names its commit
 (research.monitoring.starts reads it).
 """
 
@@ -14,12 +14,12 @@ from research.errors import UserError
 from research.monitoring import starts
 from research.shipped import ROOT
 
-READ = ("launch.py", "research", "configs", "requirements*")  # of a checkout, by what runs in it
-SHOWN = 8  # changed files
+READ = ("launch.py", "research", "configs", "requirements*")  # parts of a checkout that runs read
+SHOWN = 8  # at most this many changed files are listed
 
 
 def clean_commit() -> str:
-    """The commit that is checked out. Raises UserError where files differ from it."""
+    """Returns the checked-out commit. Raises UserError if files differ from it."""
     commit = _git("rev-parse", "HEAD").strip()
     changed = _git("status", "--porcelain", "--untracked-files=no").splitlines()
     changed += _git("ls-files", "--others", "--exclude-standard", "--", *READ).splitlines()
@@ -39,7 +39,7 @@ def clean_commit() -> str:
 
 
 def tracked(path: str) -> str | None:
-    """The path below the root of the project of a file or folder that the commit has, else None."""
+    """Returns a path relative to the project's root, or None if the commit does not have it."""
     below = Path(path).resolve()
     if not below.is_relative_to(ROOT.resolve()) or not below.exists():
         return None
@@ -53,7 +53,7 @@ def archive(commit: str, file: Path) -> None:
 
 
 def extract(commit: str, folder: Path) -> None:
-    """Writes the commit's files and its name into a folder, which appears when it is whole."""
+    """Writes the commit's files and its name into a folder, which appears once it is complete."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent) as place:
         archive(commit, Path(place) / "code.tar.gz")
@@ -64,7 +64,7 @@ def extract(commit: str, folder: Path) -> None:
 
 
 def link_ignored(folder: Path) -> None:
-    """Links what stands beside the commit's files (runs, caches) into a folder that has these."""
+    """Links everything beside the commit's files (runs, caches) into the exported folder."""
     for entry in ROOT.iterdir():
         place = folder / entry.name
         if entry.name != ".git" and not place.exists():

@@ -1,8 +1,8 @@
-"""A TPU slice of one's own, through gcloud: queued resource, code, training, logs, deletion.
+"""Launches on a TPU slice through gcloud: queued resource, code, training, logs, deletion.
 
-All steps may be repeated: the same launch again finds the slice and the training that runs on it
-and shows its log on. A slice that is preempted is asked for again, and the training goes on from
-the checkpoint in the bucket. When the training ends, the slice is deleted, since it costs money.
+All steps may be repeated: the same launch finds the slice and the training that runs on it again,
+and continues to show its log. A preempted slice is requested again, and the training resumes from
+the checkpoint on the bucket. When the training ends, the slice is deleted, since it costs money.
 """
 
 import dataclasses
@@ -22,20 +22,20 @@ from research.values import Count, Filled
 
 LONGEST = 60  # characters of a name
 SECONDS_BETWEEN_LOOKS = 30
-# launch.py's exit codes after which it would be the same the next time: done, wrong input, diverged
+# launch.py's exit codes after which another try is useless: done, wrong input, diverged
 FINAL = (0, 2, DIVERGED)
-GONE = (None, "SUSPENDING", "SUSPENDED", "DELETING")  # states of a slice that was taken away
+GONE = (None, "SUSPENDING", "SUSPENDED", "DELETING")  # states of a preempted slice
 FAILED = "FAILED"
-ARCHIVE = "code.tar.gz"  # stands for the archive's path in a dry run
+ARCHIVE = "code.tar.gz"  # placeholder for the archive's path in a dry run
 
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """gcloud's own names.
+    """Options with gcloud's names.
 
-    name: of queued resource and slice; empty: made of the workdir's.
-    restarts: how often a slice that was preempted is asked for again.
-    keep: the slice stays when the training has ended.
+    name: name of queued resource and slice; "": derived from the workdir.
+    restarts: how often to request a preempted slice again.
+    keep: do not delete the slice when the training ends.
     """
 
     project: Filled
@@ -50,7 +50,7 @@ class Options:
 
 @dataclasses.dataclass(frozen=True)
 class Commands:
-    """What is called, in this order; `describe` as often as needed."""
+    """The commands of a launch, in this order; `describe` is called as often as needed."""
 
     create: list[str]
     describe: list[str]
@@ -61,12 +61,12 @@ class Commands:
     delete: list[str]
 
 
-def launch(request: Request, given: dict[str, str], dry_run: bool) -> int:
+def launch(request: Request, values: dict[str, str], dry_run: bool) -> int:
     """Trains on a slice and returns the training's exit code, or prints the commands.
 
-    Raises UserError for what is wrong.
+    Raises UserError for wrong input.
     """
-    options = fill(Options, given, "tpu_vm")
+    options = fill(Options, values, "tpu_vm")
     google.check_place(options.project, options.zone)
     family = google.check(request, "tpu_vm", "accelerator_type", options.accelerator_type)
     name = google.name_of(options.name, request.workdir, LONGEST)
@@ -75,22 +75,22 @@ def launch(request: Request, given: dict[str, str], dry_run: bool) -> int:
     check_reachable(request)
     train = request.command(committed_config(request), python=".venv/bin/python")
     if dry_run:
-        made = commands(options, name, runtime, ARCHIVE, commit, train)
+        steps = commands(options, name, runtime, ARCHIVE, commit, train)
         print(f"git archive --format=tar.gz --output={ARCHIVE} {commit}")
-        for field in dataclasses.fields(made):
-            print(shlex.join(getattr(made, field.name)))
+        for field in dataclasses.fields(steps):
+            print(shlex.join(getattr(steps, field.name)))
         return 0
     programs.require("gcloud", "https://cloud.google.com/sdk/docs/install says how to install it")
     with tempfile.TemporaryDirectory() as folder:
         archive = Path(folder) / ARCHIVE
         snapshot.archive(commit, archive)
-        made = commands(options, name, runtime, str(archive), commit, train)
+        steps = commands(options, name, runtime, str(archive), commit, train)
         try:
-            return _run(made, options)
+            return _run(steps, options)
         except KeyboardInterrupt:
             print(
-                "\nit goes on without this terminal. The same launch again shows its log; this "
-                f"stops and deletes the slice:\n  {shlex.join(made.delete)}"
+                "\nthe training continues without this terminal. The same launch shows its log; "
+                f"this stops and deletes the slice:\n  {shlex.join(steps.delete)}"
             )
             return 130
 
@@ -98,7 +98,7 @@ def launch(request: Request, given: dict[str, str], dry_run: bool) -> int:
 def commands(
     options: Options, name: str, runtime: str, archive: str, commit: str, train: list[str]
 ) -> Commands:
-    """The commands of a launch; the code lies in ~/COMMIT on every machine of the slice."""
+    """Returns the commands of a launch; every machine of the slice has the code in ~/COMMIT."""
     where = [f"--project={options.project}", f"--zone={options.zone}"]
     resources = ["gcloud", "compute", "tpus", "queued-resources"]
     machine = ["gcloud", "compute", "tpus", "tpu-vm"]
@@ -121,7 +121,7 @@ def commands(
             "--format=value(state.state,tpu.nodeSpec[0].node.acceleratorType)",
         ],
         copy=[*machine, "scp", archive, f"{name}:{code}.tar.gz", *where, "--worker=all"],
-        # uv brings a Python: the machines' own may be older than 3.11.
+        # uv installs a Python: that of the machines may be older than 3.11.
         set_up=on_all(
             f"mkdir -p {code} && tar -xzf {code}.tar.gz -C {code} && cd {code} && "
             f"echo {commit} > {starts.SENT} && "
@@ -129,7 +129,7 @@ def commands(
             "python3 -m uv venv --quiet --clear --python=3.12 .venv && python3 -m uv pip install "
             "--quiet --python=.venv/bin/python -r requirements-tpu.txt && touch .venv/ready; }; }"
         ),
-        # Not a child of the ssh connection, so that it outlives it.
+        # In its own session, so that it outlives the ssh connection.
         start=on_all(
             f"cd {code} && mkdir -p {run} && "
             f"{{ kill -0 $(cat {run}/pid) 2>/dev/null || {{ rm -f {run}/exit; "
@@ -144,62 +144,62 @@ def commands(
     )
 
 
-def _run(made: Commands, options: Options) -> int:
+def _run(steps: Commands, options: Options) -> int:
     """Trains to the end, on one slice after the other; returns the training's exit code."""
     for _ in range(options.restarts + 1):
-        _acquire(made, options)
-        # Their exit codes are gcloud's and pip's, and say nothing of the training.
-        code = next(filter(None, map(programs.call, (made.copy, made.set_up, made.start))), 0)
+        _acquire(steps, options)
+        # Exit codes of gcloud and pip, which do not depend on the training.
+        code = next(filter(None, map(programs.call, (steps.copy, steps.set_up, steps.start))), 0)
         prepared = code == 0
-        code = code or programs.call(made.follow)  # shows the log to its end
+        code = code or programs.call(steps.follow)  # shows the log to its end
         if prepared and code in FINAL:
             break
-        time.sleep(SECONDS_BETWEEN_LOOKS)  # what was preempted may still look active
-        state, _ = _state(made)
+        time.sleep(SECONDS_BETWEEN_LOOKS)  # a preempted slice may still look active
+        state, _ = _state(steps)
         if prepared and state not in GONE and code == 1:
             break
-        print(f"exit code {code}, the slice is {state or 'gone'}: going on", flush=True)
+        print(f"exit code {code}, the slice is {state or 'gone'}: trying again", flush=True)
     if options.keep:
-        print(f"the slice is kept, and costs money; to delete it:\n  {shlex.join(made.delete)}")
-    elif programs.call(made.delete):
-        line = shlex.join(made.delete)
+        print(f"the slice is kept and costs money; to delete it:\n  {shlex.join(steps.delete)}")
+    elif programs.call(steps.delete):
+        line = shlex.join(steps.delete)
         print(f"error: the slice is not deleted and costs money:\n  {line}", file=sys.stderr)
         return code or 1
     return code
 
 
-def _acquire(made: Commands, options: Options) -> None:
-    """Waits until the slice is there, asking for it where it is not.
+def _acquire(steps: Commands, options: Options) -> None:
+    """Requests the slice if it does not exist, and waits until it is active.
 
-    Raises UserError where it is refused, or is another one of the same name.
+    Raises UserError if it is refused, or if another slice has its name.
     """
     shown = None
     while True:
-        state, kind = _state(made)
+        state, kind = _state(steps)
         if state is not None and kind != options.accelerator_type:
             raise UserError(
-                f"there is a slice of this name with accelerator type {kind}, not "
+                f"a slice of this name has accelerator type {kind}, not "
                 f"{options.accelerator_type}; give another --on.name, or delete it:\n"
-                f"  {shlex.join(made.delete)}"
+                f"  {shlex.join(steps.delete)}"
             )
         if state == "ACTIVE":
             return
         if state == FAILED:
             raise UserError(
-                f"Google Cloud could not provide the slice; `{shlex.join(made.describe[:-1])}` "
-                f"says why, and this clears it away:\n  {shlex.join(made.delete)}"
+                f"Google Cloud could not provide the slice; `{shlex.join(steps.describe[:-1])}` "
+                f"says why, and this removes it:\n  {shlex.join(steps.delete)}"
             )
         if state in ("SUSPENDING", "SUSPENDED"):
-            programs.call(made.delete)
-        elif state is None and programs.call(made.create):
+            programs.call(steps.delete)
+        elif state is None and programs.call(steps.create):
             raise UserError("the slice was not granted; gcloud's message is above")
         if state != shown:
-            print(f"waiting for the slice: {state or 'asked for'}", flush=True)
+            print(f"waiting for the slice: {state or 'requested'}", flush=True)
             shown = state
         time.sleep(SECONDS_BETWEEN_LOOKS)
 
 
-def _state(made: Commands) -> tuple[str | None, str]:
-    """The state of the queued resource and its accelerator type; None where there is none."""
-    state, _, kind = (programs.answer(made.describe) or "").partition("\t")
+def _state(steps: Commands) -> tuple[str | None, str]:
+    """Returns the queued resource's state, None if it does not exist, and its accelerator type."""
+    state, _, kind = (programs.answer(steps.describe) or "").partition("\t")
     return state or None, kind.strip()

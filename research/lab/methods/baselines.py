@@ -1,4 +1,4 @@
-"""Simple systems that every model is shown beside: what can be had without a neural network.
+"""Simple methods without a neural network, as baselines for every model.
 
 Each takes training and test data and returns its predictions with the counts of every test example
 (see `research.metrics.counts`), so that they can be paired with a model's. All are
@@ -18,17 +18,17 @@ from research.metrics.counts import Counts
 
 Example = Mapping[str, Any]
 Rows = Sequence[np.ndarray]
-# For every token of a row but the first [length - 1]: its bigram probability, its unigram
-# probability, and the bucket of the token before it (by how often that was seen).
+# For every token of a row except the first [length - 1]: its bigram probability, its unigram
+# probability, and the bucket of the token before it (by the count of that token).
 PairModel = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray, np.ndarray]]
 
-TUNING_EVERY = 20  # each 20th training sequence is held out to fit the bigram's weights
+TUNING_EVERY = 20  # every 20th training sequence is held out to fit the bigram's weights
 SENTENCE_END = re.compile(r"(?<=[.!?])\s+(?=\S)")
 WORD = re.compile(r"\w+")
 
 
 class Result(NamedTuple):
-    """What a baseline says about each test example, and the counts of each."""
+    """A baseline's predictions for the test examples, and the counts of each example."""
 
     predictions: list[Any]
     counts: list[Counts]
@@ -38,11 +38,11 @@ class Result(NamedTuple):
 
 
 def linear(train: Sequence[Example], test: Sequence[Example]) -> Result:
-    """Labels of texts or pairs of texts by multinomial naive Bayes over n-grams.
+    """Classifies texts or pairs of texts by multinomial naive Bayes over n-grams.
 
     The features are TF-IDF of words and word pairs and of 2 to 5 characters within words; the prior
-    is uniform, so that rare labels are found too. On the validation part of the bundled sentiment
-    data it has a macro-recall of 0.601.
+    is uniform, so that it predicts rare labels too. On the validation part of the bundled sentiment
+    data its macro-recall is 0.601.
     """
     from sklearn.naive_bayes import MultinomialNB
 
@@ -50,18 +50,18 @@ def linear(train: Sequence[Example], test: Sequence[Example]) -> Result:
 
 
 def linear_svm(train: Sequence[Example], test: Sequence[Example]) -> Result:
-    """The same by a linear support vector machine with balanced classes: 0.582."""
+    """Like `linear`, by a linear support vector machine with balanced classes: 0.582."""
     from sklearn.svm import LinearSVC
 
     return _classified(LinearSVC(C=0.1, class_weight="balanced"), train, test)
 
 
 def _classified(classifier: Any, train: Sequence[Example], test: Sequence[Example]) -> Result:
-    # scikit-learn is imported where it is needed: it takes a second, and other baselines do not.
+    # Imported here: importing scikit-learn takes a second, and other baselines do not need it.
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.pipeline import make_pipeline, make_union
 
-    # An n-gram seen once cannot be told from noise, except where the whole set is tiny.
+    # An n-gram seen once is indistinguishable from noise, except if the whole set is tiny.
     least = 2 if len(train) >= 100 else 1
     features = make_union(
         TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, min_df=least),
@@ -82,9 +82,9 @@ def _text(example: Example) -> str:
 
 
 def frequent_tag(train: Sequence[Example], test: Sequence[Example]) -> Result:
-    """BIO tags by the type that each word has most often in training; O for unknown words.
+    """Tags each word with the entity type that it has most often in training; O if it is unknown.
 
-    Neighbours of one type make one entity: the first gets B-, the others I-. (Keeping the most
+    Neighbours of one type form one entity: the first gets B-, the others I-. (Keeping the most
     frequent tag with its prefix is worse: F1 0.502 instead of 0.552 on bundled validation data.)
     """
     seen: defaultdict[str, Counter[str]] = defaultdict(Counter)
@@ -106,18 +106,18 @@ def _tags(kinds: Sequence[str]) -> list[str]:
     ]
 
 
-# Language: rows are sequences of token ids [length] as the model reads them, each predicted from
-# the second token on; what stands first (a start token) is given.
+# Language: rows are sequences of token ids [length] as the model reads them, predicted from the
+# second token on; the first one is a start token.
 
 
 def bigram(train: Rows, test: Rows, test_bytes: Sequence[float], vocab_size: int) -> Result:
-    """Causal LM by the frequency of each token after the one before it, mixed with the unigram.
+    """Causal LM by bigram frequencies interpolated with unigram frequencies.
 
-    The weight of the bigram depends on how often the token before was seen (in powers of two) and
+    The weight of the bigram depends on how often the previous token was seen (in powers of two) and
     is fitted by expectation maximisation on training rows held out for it (Jelinek and Mercer
     1980).
 
-    `test_bytes` says how many bytes of text the predicted tokens of each test row stand for.
+    `test_bytes` gives the bytes of text behind the predicted tokens of each test row.
     Predictions are the losses in nats of every predicted token [length - 1].
     """
     tuning = [row for i, row in enumerate(train) if i % TUNING_EVERY == TUNING_EVERY - 1]
@@ -139,9 +139,9 @@ def bigram(train: Rows, test: Rows, test_bytes: Sequence[float], vocab_size: int
 
 
 def frequent_token(train: Rows, test: Rows, vocab_size: int) -> Result:
-    """Masked LM by the frequency of each token: the commonest one is the guess for every mask.
+    """Masked LM by unigram frequencies: it guesses the most frequent token for every mask.
 
-    Counts are over all predicted tokens of a row, which is what random masks give on average.
+    Counts cover all predicted tokens of a row, which equals random masks on average.
     Predictions are the losses in nats [length - 1].
     """
     frequency = _frequencies(train, vocab_size)
@@ -159,13 +159,13 @@ def frequent_token(train: Rows, test: Rows, vocab_size: int) -> Result:
 
 
 def _frequencies(rows: Rows, vocab_size: int) -> np.ndarray:
-    """The share of each token, one added to every count [vocab_size]."""
+    """Returns the relative frequency of each token, with add-one smoothing [vocab_size]."""
     counts = np.bincount(np.concatenate([row[1:] for row in rows]), minlength=vocab_size) + 1.0
     return counts / counts.sum()
 
 
 def _pair_model(rows: Rows, vocab_size: int) -> PairModel:
-    """Counts the pairs of tokens in the rows."""
+    """Builds a `PairModel` from the pairs of tokens in the rows."""
     before = np.concatenate([row[:-1] for row in rows]).astype(np.int64)
     after = np.concatenate([row[1:] for row in rows]).astype(np.int64)
     pairs, pair_counts = np.unique(before * vocab_size + after, return_counts=True)
@@ -185,14 +185,14 @@ def _pair_model(rows: Rows, vocab_size: int) -> PairModel:
 
 
 def _fit_weights(model: PairModel, rows: Rows) -> np.ndarray:
-    """The weight of the bigram in each bucket [64]; 0 for bucket 0, tokens never seen before."""
+    """Fits the weight of the bigram in each bucket [64]; 0 for bucket 0, tokens never seen."""
     pair, single, bucket = (np.concatenate(part) for part in zip(*map(model, rows), strict=True))
     tokens = np.bincount(bucket, minlength=64)
     weights = np.full(64, 0.5)
     for _ in range(50):
         mixed = weights[bucket] * pair
         mixed = mixed / (mixed + (1 - weights[bucket]) * single)
-        # One token more for each side keeps a weight from 1, where an unseen pair is impossible.
+        # One extra token for each side keeps a weight below 1, which would rule out unseen pairs.
         weights = (np.bincount(bucket, weights=mixed, minlength=64) + 1) / (tokens + 2)
     weights[0] = 0.0
     return weights
@@ -202,17 +202,17 @@ def _fit_weights(model: PairModel, rows: Rows) -> np.ndarray:
 
 
 def overlapping_sentence(train: Sequence[Example], test: Sequence[Example]) -> Result:
-    """Answers by the sentence of the context that shares the most words with the question.
+    """Answers with the sentence of the context that shares the most words with the question.
 
-    Shared words weigh their inverse document frequency over the sentences of the training
-    contexts. Of a sentence "name: text" the answer is the text.
+    Shared words are weighted by their inverse document frequency over the sentences of the training
+    contexts. For a sentence "name: text" the answer is the text.
     """
     contexts = sorted({example["context"] for example in train})
     sentences = [s for context in contexts for s in SENTENCE_END.split(context)]
     frequency = Counter(word for sentence in sentences for word in _words(sentence))
 
     def rarity(shared: set[str]) -> float:
-        # The sorted order makes the float sum the same in every process: sets of strings are not.
+        # Sorted, so that the float sum is the same in every process: the order of sets is not.
         ordered = sorted(shared)
         return sum(math.log((1 + len(sentences)) / (1 + frequency[word])) for word in ordered)
 

@@ -1,5 +1,5 @@
-"""Rules that guess whether B follows A in a pair of sentences without reading either: what a next
-sentence accuracy has to be shown beside. What such a rule gets right is how the pairs were drawn.
+"""Rules that guess whether B follows A in a pair of sentences without reading either: baselines for
+a next sentence accuracy. Their accuracy comes only from the way the pairs were drawn.
 """
 
 from collections import Counter, defaultdict
@@ -11,12 +11,12 @@ from jaxtyping import Int
 
 from research.objectives.batches import PretrainingBatches
 
-FITTED = 20_000  # training pairs that a rule is fitted to, at most
+FITTED = 20_000  # at most this many training pairs fit a rule
 
 
 class Pair(NamedTuple):
-    """A pair: the names of the sources that its parts come from, their token ids, and 1 where B is
-    random, 0 where it follows A."""
+    """A pair: the sources of its two parts by name, their token ids, and its label: 1 if B is
+    random, 0 if it follows A."""
 
     source_a: str
     source_b: str
@@ -28,11 +28,11 @@ class Pair(NamedTuple):
 def pair_rules(
     train: Sequence[Pair], test: Sequence[Pair], vocab_size: int
 ) -> dict[str, Int[np.ndarray, " P"]]:
-    """What each rule, fitted to training pairs, says of each test pair.
+    """Returns the label that each rule, fitted to training pairs, predicts for each test pair.
 
-    The rules: a B of one source is random, that source by which most training pairs are told; of
-    each two sources of A and B the label that is more frequent in training; logistic regressions on
-    the two lengths in tokens, and on which tokens stand in A and which in B.
+    The rules: B is random if it comes from one source, the one that classifies most training pairs
+    correctly; the label that is most frequent in training for the two sources of A and B; logistic
+    regressions on the two lengths in tokens, and on the sets of tokens in A and in B.
     """
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
@@ -41,7 +41,7 @@ def pair_rules(
     train = train[:: -(-len(train) // FITTED)]
     labels = [pair.label for pair in train]
     lengths = make_pipeline(StandardScaler(), LogisticRegression()).fit(_lengths(train), labels)
-    # So that it does not learn the training pairs by heart: with 1 it is worse on others.
+    # A small C prevents overfitting: with 1 it is worse on other pairs.
     words = LogisticRegression(solver="liblinear", C=0.01).fit(_bags(train, vocab_size), labels)
     return {
         "source of B": _one_source(train, test),
@@ -52,9 +52,9 @@ def pair_rules(
 
 
 def pairs(batches: PretrainingBatches, names: Sequence[str]) -> Iterator[tuple[int, Pair]]:
-    """The block and the content of each pair of the first epoch.
+    """Yields the block number and the content of each pair of the first epoch.
 
-    names: of the corpus's sources.
+    names: names of the corpus's sources.
     """
     for number in range(batches.store.blocks):
         block = batches.block(number)
@@ -68,8 +68,8 @@ def pairs(batches: PretrainingBatches, names: Sequence[str]) -> Iterator[tuple[i
 
 def _one_source(train: Sequence[Pair], test: Sequence[Pair]) -> Int[np.ndarray, " P"]:
     sources, labels = (np.array([getattr(p, key) for p in train]) for key in ("source_b", "label"))
-    told = max(np.unique(sources), key=lambda source: np.mean((sources == source) == labels))
-    return np.array([int(pair.source_b == told) for pair in test])
+    best = max(np.unique(sources), key=lambda source: np.mean((sources == source) == labels))
+    return np.array([int(pair.source_b == best) for pair in test])
 
 
 def _two_sources(train: Sequence[Pair], test: Sequence[Pair]) -> Int[np.ndarray, " P"]:
@@ -85,11 +85,11 @@ def _lengths(pairs: Sequence[Pair]) -> Int[np.ndarray, "P 2"]:
 
 
 def _bags(pairs: Sequence[Pair], vocab_size: int) -> Any:
-    """Which tokens stand in A, and which in B: a sparse array [pairs, 2 vocab_size]."""
+    """Returns the sets of tokens in A and in B, as a sparse array [pairs, 2 vocab_size]."""
     from scipy.sparse import csr_array
 
     bags = [np.unique(np.concatenate([pair.a, pair.b + np.int64(vocab_size)])) for pair in pairs]
     ends = np.cumsum([0, *map(len, bags)], dtype=np.int32)
-    columns = np.concatenate(bags).astype(np.int32)  # scikit-learn takes no others
+    columns = np.concatenate(bags).astype(np.int32)  # scikit-learn requires int32
     values = np.ones(len(columns), np.float32)
     return csr_array((values, columns, ends), shape=(len(bags), 2 * vocab_size))

@@ -1,8 +1,8 @@
-"""What a TPU chip can do, as published.
+"""Published speeds and memory of TPU chips.
 
 Peak of bfloat16 products and speed of the memory: Google Cloud's pages on each TPU. Speed of a
-link: "How to Scale Your Model" (Austin et al. 2025), chapter 2. Memory: what libtpu says is there
-for a program. No speed was measured here.
+link: "How to Scale Your Model" (Austin et al. 2025), chapter 2. Memory: the amount that libtpu
+reports for a program. No speed was measured here.
 """
 
 import dataclasses
@@ -12,9 +12,9 @@ GIB = 2**30
 
 @dataclasses.dataclass(frozen=True)
 class Chip:
-    """flops: FLOP/s of bfloat16 products; memory: bytes of HBM; memory_speed: bytes/s of it; link:
-    bytes/s of one link of the torus in both directions; network: bytes/s from slice to slice for
-    each chip."""
+    """flops: FLOP/s of bfloat16 products; memory: bytes of HBM; memory_speed: its bytes/s; link:
+    bytes/s of one link of the torus in both directions; network: bytes/s between slices for each
+    chip."""
 
     flops: float
     memory: float

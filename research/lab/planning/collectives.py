@@ -1,4 +1,4 @@
-"""The collectives of a compiled program: which, how often, how much, over which mesh axes."""
+"""Extracts the collectives of a compiled program: kind, mesh axes, count and bytes."""
 
 import math
 import re
@@ -11,14 +11,14 @@ from jax.sharding import Mesh
 from research.lab.planning import hlo
 from research.lab.planning.hlo import Program
 
-SLICES = "slices"  # in place of a mesh axis: what goes from slice to slice
+SLICES = "slices"  # stands for a mesh axis in transfers between slices
 KINDS = ("all-gather", "all-reduce", "reduce-scatter", "all-to-all", "collective-permute")
 
 
 class Collective(NamedTuple):
-    """A kind of collective over some mesh axes, all of a run together.
+    """The total of one kind of collective over some mesh axes in one execution of the program.
 
-    count: how many. bytes: of the larger side (what is gathered, what is reduced) on one device.
+    count: number of collectives. bytes: of the larger side (gathered or reduced) on one device.
     """
 
     kind: str
@@ -27,7 +27,7 @@ class Collective(NamedTuple):
     bytes: float
 
     def sent(self, sizes: Mapping[str, int]) -> float:
-        """Bytes that pass each device in a ring over the axes, whose sizes are given."""
+        """Returns the bytes that pass each device in a ring over the axes; sizes: axis -> size."""
         n = math.prod(sizes[axis] for axis in self.axes)
         if self.kind == "collective-permute":
             return self.bytes
@@ -36,25 +36,25 @@ class Collective(NamedTuple):
 
 
 def collectives(program: Program, mesh: Mesh) -> list[Collective]:
-    """Grouped by kind and axes, most bytes first.
+    """Returns the program's collectives by kind and axes, most bytes first.
 
-    Parts of one collective that the compiler has spread over several fused operations have one
-    channel, and count as one.
+    If the compiler spreads one collective over several fused operations, these share a channel and
+    count as one.
     """
     seen: set[tuple[str, str]] = set()
-    found: dict[tuple[str, tuple[str, ...]], list[float]] = {}
+    totals: dict[tuple[str, tuple[str, ...]], list[float]] = {}
     for here, instruction, times, fused in hlo.walk(program):
         between = re.search(r'_xla_megascale_transfer_type="(\w+)"', instruction.rest)
         if instruction.opcode == "send" and between:
             kind = between[1].lower().replace("_", "-")
-            entry = found.setdefault((kind, (SLICES,)), [0.0, 0.0])
+            entry = totals.setdefault((kind, (SLICES,)), [0.0, 0.0])
             entry[0] += times
             entry[1] += times * hlo.size(here.instructions[instruction.operands[0]].shape)
             continue
         kind = instruction.opcode.removesuffix("-start")
         if kind not in KINDS:
             continue
-        # TPU's reduce-scatter is an all-reduce in a fusion that keeps a part of the result.
+        # On TPU a reduce-scatter is an all-reduce in a fusion that keeps a part of the result.
         kind = "reduce-scatter" if fused and instruction.opcode == "all-reduce" else kind
         channel = re.search(r"channel_id=(\d+)", instruction.rest)
         if channel and fused:
@@ -66,20 +66,20 @@ def collectives(program: Program, mesh: Mesh) -> list[Collective]:
         result = hlo.size(instruction.shape)
         result -= sum(sides) if instruction.opcode.endswith("-start") else 0
         largest = max(result, sum(sides))
-        entry = found.setdefault((kind, _axes(instruction.rest, mesh)), [0.0, 0.0])
+        entry = totals.setdefault((kind, _axes(instruction.rest, mesh)), [0.0, 0.0])
         entry[0] += times
         entry[1] += times * largest
-    made = [Collective(kind, axes, *numbers) for (kind, axes), numbers in found.items()]
-    return sorted(made, key=lambda c: -c.bytes)
+    all_kinds = [Collective(kind, axes, *numbers) for (kind, axes), numbers in totals.items()]
+    return sorted(all_kinds, key=lambda c: -c.bytes)
 
 
 def _axes(rest: str, mesh: Mesh) -> tuple[str, ...]:
-    """The mesh axes along which those lie that talk to each other: to device 0, or, where each
-    sends to one other, all of these pairs."""
-    pairs = re.search(r"source_target_pairs=\{(\{[\d,{}]*\})\}", rest)
-    if pairs:
-        found = [tuple(map(int, p.split(","))) for p in re.findall(r"\{(\d+,\d+)\}", pairs[1])]
-        ends = [np.unravel_index(end, mesh.devices.shape) for end in zip(*found, strict=True)]
+    """Returns the mesh axes along which devices communicate: those in which the group of device 0
+    varies, or, for a permutation, in which any source and its target differ."""
+    listed = re.search(r"source_target_pairs=\{(\{[\d,{}]*\})\}", rest)
+    if listed:
+        pairs = [tuple(map(int, p.split(","))) for p in re.findall(r"\{(\d+,\d+)\}", listed[1])]
+        ends = [np.unravel_index(end, mesh.devices.shape) for end in zip(*pairs, strict=True)]
         differ = [bool((a != b).any()) for a, b in zip(*ends, strict=True)]
     else:
         places = np.unravel_index(sorted(members(rest)), mesh.devices.shape)
@@ -88,7 +88,7 @@ def _axes(rest: str, mesh: Mesh) -> tuple[str, ...]:
 
 
 def members(rest: str) -> set[int]:
-    """The group of device 0, from any of the forms in which the compiler writes groups."""
+    """Returns the group of device 0, from any of the compiler's formats of groups."""
     listed = re.search(r"replica_groups=\{\{([\d,]*)\}", rest)
     if listed:
         return set(map(int, listed[1].split(",")))

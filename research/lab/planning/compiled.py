@@ -1,4 +1,4 @@
-"""The steps of a run compiled ahead of time: nothing is allocated, no device has to be there."""
+"""Compiles the steps of a run ahead of time, without any device and without allocating arrays."""
 
 import contextlib
 import dataclasses
@@ -30,9 +30,9 @@ from research.sharding import mesh as meshes
 
 @dataclasses.dataclass(frozen=True)
 class Compiled:
-    """A compiled step, per device. needed: peak bytes, also of one that does not fit. kept: of
-    them what lies there between steps. costs is None for one that does not fit, or whose text the
-    compiler cannot write."""
+    """A compiled step; all values are per device. needed: peak bytes, even if the step does not
+    fit. kept: the part of them that stays allocated between steps. costs is None if the step does
+    not fit or the compiler cannot write its text."""
 
     name: str
     fits: bool
@@ -43,27 +43,26 @@ class Compiled:
     collectives: list[Collective]
 
 
-# Of a dump: the text of the program as it runs, on TPU and on CPU.
+# Files of a dump with the text of the final program, on TPU and on CPU.
 DUMPS = ("*.after_codegen.txt", "*.cpu_after_optimizations.txt")
 GREEDY = DecodingConfig()
 
 
 def train(run: Run) -> Compiled:
-    """The train step."""
+    """Compiles the train step."""
     shapes = _first(run.train, run)
     return _compile("train", run, lambda: run.train_step.lower(run.state_shapes, shapes))
 
 
 def evaluation(run: Run) -> Compiled:
-    """The evaluation step."""
+    """Compiles the evaluation step."""
     shapes = _first(run.validation, run)
     return _compile("evaluate", run, lambda: run.eval_step.lower(run.state_shapes.params, shapes))
 
 
 def decoding(run: Run) -> Compiled:
-    """One row on each device that has its own rows: a prompt of half a row and as many tokens.
-
-    Costs are those of one token of each row.
+    """Compiles decoding with one row on each device that has its own rows: a prompt of half a row,
+    then as many new tokens. Costs are those of one token of each row.
     """
     rows, half = meshes.row_multiple(run.mesh), run.config.data.length // 2
     params = run.state_shapes.params
@@ -103,14 +102,14 @@ def decoding(run: Run) -> Compiled:
         }
         stacked = NamedSharding(run.mesh, constrain.spec(None, "rows", "kv_heads", None, None))
         cache = jax.tree.map(lambda x: array(x.shape, x.dtype, stacked), first.cache)
-        given = loop.State(**placed, seen=None, cache=cache)
-        return loop.advance.lower(params, prompts, knobs, given, model=run.model, plan=plan)
+        state = loop.State(**placed, seen=None, cache=cache)
+        return loop.advance.lower(params, prompts, knobs, state, model=run.model, plan=plan)
 
     return _compile("decode", run, lower)
 
 
 def _first(data: Batches, run: Run) -> dict[str, jax.ShapeDtypeStruct]:
-    """The first batch as it comes to the step: shapes, dtypes and places."""
+    """Returns shapes, dtypes and shardings of the first batch."""
     rows = data.batch_rows(0)
     return {
         name: jax.ShapeDtypeStruct((rows, *x.shape[1:]), x.dtype, sharding=run.batch_sharding)
@@ -124,29 +123,29 @@ def _compile(name: str, run: Run, lower: Callable[[], Any]) -> Compiled:
         lowered = lower()
         try:
             with quiet():
-                made = lowered.compile()
+                executable = lowered.compile()
         except jax.errors.JaxRuntimeError as error:
             needed = out_of_memory(str(error))
             if needed is None:
                 raise
             return Compiled(name, False, time.perf_counter() - start, needed, 0.0, None, [])
         seconds = time.perf_counter() - start
-        memory = made.memory_analysis()
+        memory = executable.memory_analysis()
         kept, needed = memory.argument_size_in_bytes, memory.peak_memory_in_bytes
         with quiet():
-            text = _text(lowered, made)
+            text = _text(lowered, executable)
     if text is None:
         return Compiled(name, True, seconds, needed, kept, None, [])
     program = hlo.parse(text)
-    found = collecting.collectives(program, run.mesh)
-    return Compiled(name, True, seconds, needed, kept, hlo.costs(program), found)
+    transfers = collecting.collectives(program, run.mesh)
+    return Compiled(name, True, seconds, needed, kept, hlo.costs(program), transfers)
 
 
-def _text(lowered: jax.stages.Lowered, made: jax.stages.Compiled) -> str | None:
-    """The compiled program. libtpu cannot write some of its own ("async-update instruction should
-    have 1 operands"): these are compiled again, into a folder with what the compiler dumps."""
+def _text(lowered: jax.stages.Lowered, executable: jax.stages.Compiled) -> str | None:
+    """Returns the compiled program's text. libtpu cannot write some of its own programs
+    ("async-update instruction should have 1 operands"): they are compiled again, with a dump."""
     try:
-        return made.as_text()
+        return executable.as_text()
     except jax.errors.JaxRuntimeError:
         with tempfile.TemporaryDirectory() as folder, _not_cached():
             lowered.compile({"xla_dump_to": folder, "xla_dump_hlo_as_text": True})
@@ -158,10 +157,10 @@ def _text(lowered: jax.stages.Lowered, made: jax.stages.Compiled) -> str | None:
 
 @contextlib.contextmanager
 def _not_cached() -> Iterator[None]:
-    """Programs of jax's cache are not compiled, so nothing is dumped of them."""
+    """Disables jax's cache: a program from the cache is not compiled, so there is no dump of it."""
     before = jax.config.jax_enable_compilation_cache
     jax.config.update("jax_enable_compilation_cache", False)
-    compilation_cache.reset_cache()  # jax asks for that value once
+    compilation_cache.reset_cache()  # jax reads that value only once
     try:
         yield
     finally:
@@ -170,11 +169,11 @@ def _not_cached() -> Iterator[None]:
 
 
 def out_of_memory(message: str) -> float | None:
-    """The bytes that the compiler says a program would need; None for another error."""
+    """Returns the bytes that a program needs by the compiler's message; None for other errors."""
     if "RESOURCE_EXHAUSTED" not in message and "Ran out of memory" not in message:
         return None
     for pattern in (r"Used ([\d.]+)([KMGT]?) of", r"\(([\d.]+)([KMGT]?)\) exceeds"):
-        found = re.search(pattern, message)
-        if found:
-            return float(found[1]) * 1024 ** " KMGT".index(found[2] or " ")
+        match = re.search(pattern, message)
+        if match:
+            return float(match[1]) * 1024 ** " KMGT".index(match[2] or " ")
     return float("nan")

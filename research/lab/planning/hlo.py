@@ -1,4 +1,4 @@
-"""What a compiled program does, read from its text: products, memory traffic, collectives.
+"""Counts products, memory traffic and kernels of a compiled program from its text.
 
 `compiled.cost_analysis()` counts the body of a loop once. Here it counts as often as it runs: the
 layers of a scan, the micro-batches of an accumulation, the chunks of a loss.
@@ -12,21 +12,21 @@ from collections.abc import Iterator
 BYTES = {"pred": 1, "s4": 0.5, "u4": 0.5, "bf16": 2, "f16": 2, "c64": 8, "c128": 16}
 ARRAY = re.compile(r"\b([a-z]+\d*[a-z0-9]*)\[([\d,]*)\](\{[^{}]*\})?")
 NAME = re.compile(r"%([\w.\-]+)")
-END = re.compile(r"\}(, execution_thread=.*)?")  # of a computation
-# What moves no data of its own.
+END = re.compile(r"\}(, execution_thread=.*)?")  # last line of a computation
+# Operations without memory traffic of their own.
 FREE = {
     *("parameter", "constant", "tuple", "get-tuple-element", "bitcast", "while", "conditional"),
     *("call", "after-all", "partition-id", "replica-id", "iota", "send", "recv"),
     *("async-start", "async-update", "optimization-barrier", "add-dependency"),
 }
-# What reads only a part of its first operand.
+# Operations that read only a part of their first operand.
 SLICES = {"dynamic-slice", "slice", "gather"}
 KERNEL = "tpu_custom_call"
 
 
 @dataclasses.dataclass(frozen=True)
 class Instruction:
-    """One line: its result's shape as text, its operands' names, and what stands behind them."""
+    """One line: the shape of its result as text, the names of its operands, and the rest."""
 
     name: str
     shape: str
@@ -43,7 +43,7 @@ class Computation:
 
     @property
     def parameters(self) -> dict[int, str]:
-        """Number -> name."""
+        """Number of a parameter -> its name."""
         return {
             int(i.literal): i.name for i in self.instructions.values() if i.opcode == "parameter"
         }
@@ -57,9 +57,9 @@ class Program:
 
 @dataclasses.dataclass(frozen=True)
 class Costs:
-    """Of one device in one run of the program. bytes: to and from HBM, each fused operation
-    reading its operands and writing its results once. kernels: runs of custom kernels, whose
-    products are not counted."""
+    """Costs of one execution of the program on one device. bytes: to and from HBM, where each fused
+    operation reads its operands and writes its results once. kernels: executions of custom kernels,
+    whose products are not counted."""
 
     flops: float
     bytes: float
@@ -67,20 +67,20 @@ class Costs:
 
 
 def parse(text: str) -> Program:
-    """The computations of an HLO module's text."""
+    """Parses an HLO module's text into its computations."""
     computations: dict[str, Computation] = {}
-    entry, name, found = "", "", {}
+    entry, name, instructions = "", "", {}
     for line in text.splitlines():
         if not name:
             head = re.match(r"(ENTRY )?%?([\w.\-]+) \(.*\{$", line)
             if head:
-                name, found = head[2], {}
+                name, instructions = head[2], {}
                 entry = name if head[1] else entry
         elif END.fullmatch(line):  # a kernel's description has lines that only begin like it
-            computations[name] = Computation(found)
+            computations[name] = Computation(instructions)
             name = ""
-        elif (made := _instruction(line)) is not None:
-            found[made.name] = made
+        elif (instruction := _instruction(line)) is not None:
+            instructions[instruction.name] = instruction
     return Program(computations, entry)
 
 
@@ -114,8 +114,8 @@ def _closing(line: str, opening: int) -> int:
 
 
 def size(shape: str, hbm_only: bool = False) -> float:
-    """Bytes of a shape, or of all in a tuple, in HBM and, unless `hbm_only`, in the memory on the
-    chip (S(1)); flags of synchronisation (S(2) and above) are not data."""
+    """Returns the bytes of a shape, or of all shapes in a tuple, in HBM and, unless `hbm_only`, in
+    on-chip memory (S(1)); synchronisation flags (S(2) and above) do not count."""
     total = 0.0
     for kind, dims, layout in ARRAY.findall(shape):
         if re.search(r"S\([1-9]" if hbm_only else r"S\([2-9]", layout):
@@ -127,22 +127,22 @@ def size(shape: str, hbm_only: bool = False) -> float:
 
 
 def dims(shape: str) -> list[int]:
-    """Of an array's shape."""
+    """Returns the dimensions of an array's shape."""
     return [int(n) for n in ARRAY.search(shape)[2].split(",") if n]
 
 
 def called(instruction: Instruction, key: str) -> list[str]:
-    """The computations that an attribute names: key=%a or key={%a, %b}."""
-    found = re.search(rf"\b{key}=(\{{[^}}]*\}}|%[\w.\-]+)", instruction.rest)
-    return NAME.findall(found[1]) if found else []
+    """Returns the computations that an attribute names: key=%a or key={%a, %b}."""
+    match = re.search(rf"\b{key}=(\{{[^}}]*\}}|%[\w.\-]+)", instruction.rest)
+    return NAME.findall(match[1]) if match else []
 
 
 def trips(program: Program, loop: Instruction) -> int:
-    """How often a loop's body runs: said by the compiler, or from its condition, "index < bound",
-    and the step by which its body moves the index (2 where it has been unrolled once)."""
-    told = re.search(r'known_trip_count":\{"n":"(\d+)"', loop.rest)
-    if told:
-        return int(told[1])
+    """Returns how often a loop's body runs: the compiler's count, or else by its condition, "index
+    < bound", and the step by which the body increases the index (2 if it was unrolled once)."""
+    known = re.search(r'known_trip_count":\{"n":"(\d+)"', loop.rest)
+    if known:
+        return int(known[1])
     condition = program.computations[called(loop, "condition")[0]]
     bounds = [
         int(i.literal)
@@ -170,9 +170,9 @@ def trips(program: Program, loop: Instruction) -> int:
 def walk(
     program: Program, name: str = "", times: float = 1.0, fused: bool = False
 ) -> Iterator[tuple[Computation, Instruction, float, bool]]:
-    """Every instruction that runs: (its computation, itself, how often, whether within a fusion).
+    """Yields each executed instruction: (its computation, itself, how often, whether in a fusion).
 
-    Of the branches of a condition each counts in equal parts.
+    The branches of a conditional count in equal parts.
     """
     here = program.computations[name or program.entry]
     for instruction in here.instructions.values():
@@ -194,7 +194,7 @@ def walk(
 
 
 def costs(program: Program) -> Costs:
-    """Products, memory traffic and custom kernels of a run of the program."""
+    """Counts products, memory traffic and custom kernels of one execution of the program."""
     flops = traffic = kernels = 0.0
     for here, instruction, times, fused in walk(program):
         if instruction.opcode in ("convolution", "dot"):
@@ -207,20 +207,20 @@ def costs(program: Program) -> Costs:
 
 
 def _is_free(instruction: Instruction) -> bool:
-    """Whether it moves nothing: what ends an asynchronous operation was counted at its start, and a
-    custom call that is not a kernel only tells the compiler something."""
+    """Whether it moves no data: an asynchronous operation counts at its start and not at its end,
+    and a custom call that is not a kernel is only a hint for the compiler."""
     if instruction.opcode == "custom-call":
         return KERNEL not in instruction.rest
     return instruction.opcode in FREE or instruction.opcode.endswith("-done")
 
 
 def products(here: Computation, instruction: Instruction) -> float:
-    """FLOPs of a dot or a convolution, a multiply-add as two; padding is not counted."""
+    """Returns the FLOPs of a dot or a convolution without padding; a multiply-add counts as two."""
     left, right = (dims(here.instructions[o].shape) for o in instruction.operands[:2])
     out = dims(instruction.shape)
     if instruction.opcode == "dot":
-        found = re.search(r"lhs_contracting_dims=\{([\d,]*)\}", instruction.rest)
-        contracted = [left[int(d)] for d in found[1].split(",") if d] if found else []
+        match = re.search(r"lhs_contracting_dims=\{([\d,]*)\}", instruction.rest)
+        contracted = [left[int(d)] for d in match[1].split(",") if d] if match else []
         return 2.0 * math.prod(out) * math.prod(contracted)
     labels = re.search(r"dim_labels=(\w+)_(\w+)->(\w+)", instruction.rest)
     of_left, of_right, of_out = labels.groups()
@@ -254,7 +254,7 @@ def _pairs(
     left_dilation: int,
     right_dilation: int,
 ) -> int:
-    """Pairs of an output and a kernel position of one axis that meet an input."""
+    """Counts the pairs of an output and a kernel position of one axis that meet an input."""
     count = 0
     for o in range(out):
         for k in range(right):
@@ -264,15 +264,15 @@ def _pairs(
 
 
 def _traffic(program: Program, here: Computation, instruction: Instruction) -> float:
-    """Bytes that an instruction outside of fusions reads from HBM and writes to it."""
+    """Returns the bytes that an instruction outside of fusions reads from and writes to HBM."""
     operands = [here.instructions[o] for o in instruction.operands if o in here.instructions]
     sides = [size(o.shape, hbm_only=True) for o in operands]
-    made, written = size(instruction.shape), size(instruction.shape, hbm_only=True)
-    if instruction.opcode.endswith("-start"):  # its result is a tuple that has the operands in it
-        made -= sum(size(o.shape) for o in operands)
+    result, written = size(instruction.shape), size(instruction.shape, hbm_only=True)
+    if instruction.opcode.endswith("-start"):  # its result is a tuple that contains the operands
+        result -= sum(size(o.shape) for o in operands)
         written -= sum(sides)
     if instruction.opcode.removesuffix("-start") in SLICES:
-        return written + (made if sides[0] else 0.0)
+        return written + (result if sides[0] else 0.0)
     if instruction.opcode == "dynamic-update-slice":
         return 2 * sides[1]
     if instruction.opcode != "fusion":
@@ -283,13 +283,13 @@ def _traffic(program: Program, here: Computation, instruction: Instruction) -> f
         whole = size(operand.shape, hbm_only=True)
         part, in_place = _part_read(program, inner, number)
         read += whole if part is None else min(whole, part)
-        if in_place:  # the result is the operand, of which a part is written
+        if in_place:  # the result is the operand, and only a part of it is written
             written -= max(0.0, whole - part)
     return max(0.0, written) + read
 
 
 def _part_read(program: Program, inner: Computation, number: int) -> tuple[float | None, bool]:
-    """(bytes that a fusion reads of a parameter, None for all of it; whether it updates it)."""
+    """Returns (bytes of a parameter that a fusion reads, None for all; whether it updates it)."""
     names, total, in_place = [inner.parameters.get(number, "")], 0.0, False
     while names:
         name = names.pop()

@@ -1,4 +1,4 @@
-"""A run on devices that are not there: does it fit, what does it cost, what would make it fit."""
+"""Plans a run for devices of other machines: whether it fits, its costs, and what would help."""
 
 import dataclasses
 import math
@@ -42,8 +42,8 @@ class Plan:
 
 
 def make(config: Config, devices: Sequence[jax.Device], chip: str, slices: int = 1) -> Plan:
-    """Compiles the train step and, if it fits, the evaluation step and, for language models that
-    write, a decoding step."""
+    """Compiles the train step and, if it fits, the evaluation step and, for models that generate,
+    a decoding step."""
     run = build(config, devices)
     return Plan(run, CHIPS.get(chip), slices, _steps(run))
 
@@ -58,8 +58,8 @@ def _steps(run: Run) -> list[Compiled]:
 
 
 def build(config: Config, devices: Sequence[jax.Device]) -> Run:
-    """The run of a config: of a pre-training that starts anew without its data, else with it: that
-    is what says how many rows a task's batches have, and which shape a checkpoint has."""
+    """Builds the run of a config. A pre-training with new weights gets random rows. Other runs read
+    their data and checkpoint, which determine the rows of a task's batches and the model shape."""
     if config.task is None and not config.init_from:
         return synthetic_run(config, devices)
     return runs.build(config, devices, quiet=True)
@@ -67,9 +67,9 @@ def build(config: Config, devices: Sequence[jax.Device]) -> Run:
 
 @dataclasses.dataclass(frozen=True)
 class Estimate:
-    """Seconds of a train step by a roofline: what each part would take at its published speed.
+    """Seconds of a train step in a roofline model: the time of each part at its published speed.
 
-    all_hidden: the longest of them, if the others hide behind it; none_hidden: their sum.
+    all_hidden: the longest part, if the others overlap with it; none_hidden: the sum of all parts.
     """
 
     compute: float
@@ -86,27 +86,27 @@ class Estimate:
 
 
 def estimate(plan: Plan) -> Estimate | None:
-    """None where the compiler did not say what the step does, or the chip is not known."""
+    """Estimates the train step; None if its costs or the chip are unknown."""
     costs, chip = plan.train.costs, plan.chip
     if costs is None or chip is None:
         return None
     sizes = dict(plan.run.mesh.shape) | {SLICES: plan.slices}
     network = sum(
-        found.sent(sizes) / (chip.network if SLICES in found.axes else chip.link)
-        for found in plan.train.collectives
+        c.sent(sizes) / (chip.network if SLICES in c.axes else chip.link)
+        for c in plan.train.collectives
     )
     return Estimate(total_flops(plan) / chip.flops, costs.bytes / chip.memory_speed, network)
 
 
 def formula(run: Run) -> float:
-    """FLOPs of a train step of all devices by the model's formula (`research.run.flops`)."""
+    """Returns the FLOPs of a train step on all devices by formula (`research.run.flops`)."""
     rows = run.train.batch_rows(0)
     return flops.train_step(run.model, run.train.layout, rows, run.objectives)
 
 
 def total_flops(plan: Plan) -> float:
-    """FLOPs of one device in a train step: the compiler's, and by formula those of fused attention,
-    which it cannot see into."""
+    """Returns the FLOPs of one device in a train step: the compiler's count, plus those of fused
+    attention kernels, which it cannot count, by formula."""
     run, costs = plan.run, plan.train.costs
     if not costs.kernels:
         return costs.flops
@@ -115,25 +115,25 @@ def total_flops(plan: Plan) -> float:
 
 
 def by_rule(run: Run) -> list[tuple[str, str, int, float]]:
-    """(logical axes, mesh axes, parameters, bytes of a device) of the params, most bytes first."""
+    """Lists (logical axes, mesh axes, parameters, bytes per device) of params, largest first."""
     axes = parameters.logical_axes(run.model, run.heads)
     named = by_path(axes, is_leaf=lambda x: isinstance(x, tuple))
-    found: dict[tuple[str, str], list[float]] = {}
+    totals: dict[tuple[str, str], list[float]] = {}
     places = by_path(run.param_shardings)
     for path, leaf in by_path(run.param_shapes).items():
         spec = tuple(places[path].spec)
         logical = ", ".join(name or "-" for name in named[path])
         placed = ", ".join(axis or "-" for axis in spec)
-        entry = found.setdefault((logical, placed), [0, 0.0])
+        entry = totals.setdefault((logical, placed), [0, 0.0])
         local = places[path].shard_shape(tuple(leaf.shape))
         entry[0] += math.prod(leaf.shape)
         entry[1] += math.prod(local) * leaf.dtype.itemsize
-    lines = [(*key, int(count), size) for key, (count, size) in found.items()]
+    lines = [(*key, int(count), size) for key, (count, size) in totals.items()]
     return sorted(lines, key=lambda line: -line[3])
 
 
 def bytes_of(tree: Any) -> float:
-    """Bytes of one device of a tree of shapes with shardings."""
+    """Returns the bytes per device of a tree of shapes with shardings."""
     return sum(
         math.prod(x.sharding.shard_shape(tuple(x.shape))) * np.dtype(x.dtype).itemsize
         for x in jax.tree.leaves(tree)
@@ -141,30 +141,30 @@ def bytes_of(tree: Any) -> float:
 
 
 def remedies(plan: Plan, config: Config) -> list[tuple[str, Config]]:
-    """(what to change, the config with it): changes that lower the memory, each alone and, last,
-    remat and fsdp together."""
-    run, found = plan.run, []
+    """Returns changes that lower the memory, as (text, config with the change): each alone and,
+    last, remat and fsdp together."""
+    run, changes = plan.run, []
     remat = dataclasses.replace(config.model, remat="block")
     if config.model.remat != "block":
-        found.append(("config.model.remat=block", dataclasses.replace(config, model=remat)))
+        changes.append(("config.model.remat=block", dataclasses.replace(config, model=remat)))
     for k in _accumulations(plan, config)[:2]:
         train = dataclasses.replace(config.train, accumulation=k)
-        found.append((f"config.train.accumulation={k}", dataclasses.replace(config, train=train)))
+        changes.append((f"config.train.accumulation={k}", dataclasses.replace(config, train=train)))
     if run.mesh.shape["data"] > 1:
         whole = run.mesh.shape["data"] * run.mesh.shape["fsdp"]
         mesh = dataclasses.replace(config.mesh, data=1, fsdp=whole)
         text = f"config.mesh.data=1, config.mesh.fsdp={whole}"
-        found.append((text, dataclasses.replace(config, mesh=mesh)))
+        changes.append((text, dataclasses.replace(config, mesh=mesh)))
         if config.model.remat != "block":
             both = dataclasses.replace(config, model=remat, mesh=mesh)
-            found.append((f"config.model.remat=block, {text}", both))
-    return found
+            changes.append((f"config.model.remat=block, {text}", both))
+    return changes
 
 
 def _accumulations(plan: Plan, config: Config) -> list[int]:
-    """Micro-batches that divide the rows, from as many as would bring the memory down to the
-    chip's if all of it shrank with them."""
-    if config.task is not None:  # its rows are cut from examples, not from tokens
+    """Returns numbers of micro-batches that divide the rows, from the number on that would fit the
+    chip if all memory shrank with it."""
+    if config.task is not None:  # its batches count examples, not rows
         return []
     rows, multiple = plan.run.train.batch_rows(0), meshes.row_multiple(plan.run.mesh)
     over = plan.train.needed / plan.chip.memory if plan.chip and plan.steps else 1.0
@@ -174,7 +174,7 @@ def _accumulations(plan: Plan, config: Config) -> list[int]:
 
 
 def tried(plan: Plan, config: Config, devices: Sequence[jax.Device]) -> Iterator[str]:
-    """Compiles the run with each of the changes, and says in a line whether it fits."""
+    """Compiles the run with each remedy, and yields a line on whether it fits."""
     for text, changed in remedies(plan, config):
         try:
             steps = _steps(build(changed, devices))

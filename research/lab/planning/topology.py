@@ -1,4 +1,4 @@
-"""The devices of a machine that is not there: TPU slices through libtpu, or fake CPU devices."""
+"""Devices of other machines for compilation: TPU slices through libtpu, or fake CPU devices."""
 
 import contextlib
 import importlib.util
@@ -17,22 +17,22 @@ EXAMPLES = "v5e:4x4, v5p:4x4x4, cpu:8"
 
 
 def devices(name: str, slices: int = 1) -> Sequence[jax.Device]:
-    """The devices of a topology: "v5e:4x4" (chips along each side of a slice), or "cpu:8".
+    """Returns the devices of a topology: "v5e:4x4" (chips along each side of a slice), or "cpu:8".
 
-    Must come before anything else that touches a device.
+    Call it before anything else touches a device.
 
     Raises:
-        UserError: a name that is none, libtpu missing, or a slice that does not exist.
+        UserError: the name is invalid, libtpu is missing, or there is no such slice.
     """
     kind, _, shape = name.partition(":")
     if kind not in (*CHIPS, "cpu"):
         raise UserError(
-            f"--topology={name}: {kind!r} is not known{nearest(kind, (*CHIPS, 'cpu'))}; written "
-            f"like {EXAMPLES}"
+            f"--topology={name}: {kind!r} is not known{nearest(kind, (*CHIPS, 'cpu'))}; examples: "
+            f"{EXAMPLES}"
         )
     pattern = r"[1-9]\d*" if kind == "cpu" else r"[1-9]\d*(x[1-9]\d*){1,2}"
     if not re.fullmatch(pattern, shape):
-        raise UserError(f"--topology={name}: {shape!r} is not a shape; written like {EXAMPLES}")
+        raise UserError(f"--topology={name}: {shape!r} is not a shape; examples: {EXAMPLES}")
     if kind != "cpu":
         return _slices(name, slices)
     if slices != 1:
@@ -52,13 +52,12 @@ def _slices(name: str, count: int) -> Sequence[jax.Device]:
 
     if importlib.util.find_spec("libtpu") is None:
         raise UserError(
-            f"--topology={name} is compiled for by libtpu, which is not installed: "
-            "`make tpu-setup` puts it into .venv-tpu, or pip install 'jax[tpu]'; --topology=cpu:N "
-            "works without"
+            f"--topology={name} needs libtpu, which is not installed: `make tpu-setup` puts it "
+            "into .venv-tpu, or pip install 'jax[tpu]'; --topology=cpu:N works without"
         )
     jax.config.update("jax_platforms", "cpu")  # the process itself needs no TPU
-    # The first asks a server that only Cloud TPU machines have; the second lets two plans be made
-    # at a time; the others keep libtpu from looking for a machine.
+    # The first skips a query to a server that only Cloud TPU machines have; the second allows two
+    # plans at a time; the others keep libtpu from looking for a machine.
     os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
     os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")
     os.environ.setdefault("TPU_ACCELERATOR_TYPE", "v5litepod-1")
@@ -70,16 +69,16 @@ def _slices(name: str, count: int) -> Sequence[jax.Device]:
         options["chip_config_name"] = "megacore"  # both cores of a chip are one device, as on Cloud
     try:
         with quiet():
-            found = topologies.get_topology_desc(name, platform="tpu", **options)
+            topology = topologies.get_topology_desc(name, platform="tpu", **options)
     except (RuntimeError, ValueError, NotImplementedError, jax.errors.JaxRuntimeError) as error:
         raise UserError(f"--topology={name}: {str(error).splitlines()[0]:.300}") from error
-    return found.devices
+    return topology.devices
 
 
 def rings(name: str) -> tuple[bool, bool, bool]:
-    """Along which sides of a slice the last chip is wired to the first: all of v4 and v5p from
-    4x4x4 on (multiples of 4), on v5e and v6e the sides of 16 chips. Not said, libtpu takes none to
-    be, and gathers by other, slower collectives.
+    """Returns for each side of a slice whether its last chip is wired to the first: on v4 and v5p
+    all sides, from 4x4x4 on (multiples of 4); on v5e and v6e sides of 16 chips. By default libtpu
+    assumes no rings, and gathers by other, slower collectives.
 
     https://docs.cloud.google.com/tpu/docs/system-architecture-tpu-vm
     """
@@ -92,7 +91,7 @@ def rings(name: str) -> tuple[bool, bool, bool]:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Keeps what libtpu writes to file descriptor 2, past Python, from the terminal."""
+    """Hides the messages that libtpu writes to file descriptor 2, bypassing Python."""
     sys.stderr.flush()
     with tempfile.TemporaryFile() as kept:
         before = os.dup(2)

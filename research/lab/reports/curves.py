@@ -1,4 +1,4 @@
-"""Losses and metrics of runs along their steps, positions and hours, as a page draws them."""
+"""Prepares the curves of a page: losses and metrics of runs by steps, positions and hours."""
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -11,12 +11,12 @@ import numpy as np
 from research.lab.record import Record
 from research.monitoring.writers import METRICS, TIMING, lines
 
-FIRST = ("loss",)  # of the metrics that can be chosen
+FIRST = ("loss",)  # first in the list of metrics to choose from
 LAST = ("gradient_norm", "learning_rate")
-SPEED = ("seconds", "tokens_per_second")  # of each line of the times
+SPEED = ("seconds", "tokens_per_second")  # keys that each line of the timing file must have
 BY = ("step", "positions", "hours")
-DIGITS = 6  # of a number on the page
-# Of a stage, metric -> what reaches that value without a neural network -> the value.
+DIGITS = 6  # significant digits of a number on the page
+# Reference levels of a stage: metric -> simple method or "chance" -> its value.
 Levels = Mapping[str, Mapping[str, float]]
 
 
@@ -25,34 +25,34 @@ def of_runs(
     stages: Mapping[str, str] | None = None,
     levels: Mapping[str, Levels] | None = None,
 ) -> dict[str, Any]:
-    """What the page draws: {"metrics": names, the first one is drawn first, "stages": [{"name",
-    "levels", "variants": [{"name", "runs", "metrics": see `_joined`}]}]}.
+    """Returns the data of the page's plots: {"metrics": names, the first is drawn first, "stages":
+    [{"name", "levels", "variants": [{"name", "runs", "metrics": see `_joined`}]}]}.
 
-    A variant is what the seeds of a run share; stages: variant -> pre-training, or a task: their
-    curves have axes of their own.
+    A variant joins the seeds of a run; stages: variant -> pre-training, or a task. Each stage has
+    its own axes.
     """
     by_stage: dict[str, dict[str, list[dict]]] = defaultdict(lambda: defaultdict(list))
     for record in records:
         by_stage[(stages or {}).get(record.name, "")][record.name].append(_of_run(record.folder))
-    found = []
+    drawn_stages = []
     for stage, variants in by_stage.items():
         drawn = [
             {"name": name, "runs": len(same), "metrics": _joined(same)}
             for name, same in variants.items()
         ]
         own = (levels or {}).get(stage, {})
-        found.append({"name": stage.replace("_", " "), "levels": own, "variants": drawn})
-    names = {m for stage in found for variant in stage["variants"] for m in variant["metrics"]}
+        drawn_stages.append({"name": stage.replace("_", " "), "levels": own, "variants": drawn})
+    names = {m for stage in drawn_stages for v in stage["variants"] for m in v["metrics"]}
     middle = sorted(names - {*FIRST, *LAST})
     ordered = [*(m for m in FIRST if m in names), *middle, *(m for m in LAST if m in names)]
-    return {"metrics": ordered, "stages": found if ordered else []}
+    return {"metrics": ordered, "stages": drawn_stages if ordered else []}
 
 
 def _of_run(folder: Path) -> dict[str, dict[int, dict[str, float]]]:
-    """metric -> step -> {"step", "positions", "hours", "value"}.
+    """Returns metric -> step -> {"step", "positions", "hours", "value"}.
 
-    Positions are those of rows, padding included. Hours are those of training, without evaluations
-    and what was lost by a kill.
+    Positions include padding. Hours count training only, without evaluations and without time that
+    a kill lost.
     """
     measured, times = lines(folder / METRICS), lines(folder / TIMING, SPEED)
     steps = np.array([0, *(line["step"] for line in times)])
@@ -62,7 +62,7 @@ def _of_run(folder: Path) -> dict[str, dict[int, dict[str, float]]]:
     for line in measured:
         at = line["step"]
         for metric, value in line.items():
-            if metric == "step" or not np.isfinite(float(value)):  # "nan" is a text there
+            if metric == "step" or not np.isfinite(float(value)):  # "nan" is a string in the file
                 continue
             metrics[metric][at] = {
                 "step": at,
@@ -74,10 +74,10 @@ def _of_run(folder: Path) -> dict[str, dict[int, dict[str, float]]]:
 
 
 def _joined(runs: Sequence[Mapping[str, Mapping[int, Mapping[str, float]]]]) -> dict[str, Any]:
-    """metric -> {"step", "positions", "hours", "value"}, lists each: means over the runs of a
-    variant that have a value at a step. Of several runs with "low" and "high", the lowest and the
-    highest value, and "of", how many they are."""
-    found = {}
+    """Returns metric -> {"step", "positions", "hours", "value"}, lists of means over the variant's
+    runs that have a value at a step. Several runs also get "low" and "high", the lowest and highest
+    value, and "of", the number of runs."""
+    joined = {}
     for metric in dict.fromkeys(metric for run in runs for metric in run):
         by_step = defaultdict(list)
         for run in runs:
@@ -89,8 +89,8 @@ def _joined(runs: Sequence[Mapping[str, Mapping[int, Mapping[str, float]]]]) -> 
             columns["low"] = [min(p["value"] for p in same) for same in points]
             columns["high"] = [max(p["value"] for p in same) for same in points]
             columns["of"] = [len(same) for same in points]
-        found[metric] = {
+        joined[metric] = {
             key: [float(f"{value:.{DIGITS}g}") for value in column]
             for key, column in columns.items()
         }
-    return found
+    return joined

@@ -1,4 +1,4 @@
-"""What curves are seen beside: the level of chance, and that of simple methods."""
+"""Reference levels for curves: chance, and simple methods."""
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -37,10 +37,10 @@ def drawn(
     results: Results | None = None,
     simple: Mapping[str, Reached] | None = None,
 ) -> dict[str, Any]:
-    """The curves of runs that were trained, as `curves.of_runs` makes them.
+    """Returns the curves of trained runs, as `curves.of_runs` does, with their levels.
 
-    results: of their table; simple: of some folders' names, what `language_baselines` yields of the
-    whole corpus.
+    results: the results of their table; simple: folder name -> result of `language_baselines` for
+    the whole corpus, for some of the runs.
     """
     records = [record for record in records if (record.folder / METRICS).exists()]
     stages = _stages(records, results)
@@ -48,7 +48,7 @@ def drawn(
 
     def add(run: str, metric: str, method: str, value: float) -> None:
         lines = levels[stages[run]].setdefault(f"{VALIDATION}{metric}", {})
-        # Of runs with other tokenizers or settings it reaches other values.
+        # The method reaches other values for runs with other tokenizers or settings.
         lines[method if lines.get(method, value) == value else f"{method}, {run}"] = value
 
     for record in records:
@@ -63,7 +63,7 @@ def drawn(
 
 
 def _stages(records: Sequence[Record], results: Results | None) -> dict[str, str]:
-    """run -> the name of its stage: that of the table's column, where a task has one of its own."""
+    """Returns run -> its stage: the table's column if a task has only one, or else the kind."""
     kinds = {record.name: record.measured_on("validation") for record in records}
     names = provenance.kinds(list(kinds.values()))
     columns: dict[tuple[str, str], set[str]] = {}
@@ -75,8 +75,8 @@ def _stages(records: Sequence[Record], results: Results | None) -> dict[str, str
 
 
 def chance(values: Mapping[str, Any]) -> dict[str, dict[str, float]]:
-    """What guesses reach that take every answer as equally likely, of those metrics of which the
-    config of a run alone says it."""
+    """Returns the values that uniformly random guesses reach, for those metrics whose chance level
+    follows from a run's config alone."""
     task = values.get("task") or {}
     labels, name = task.get("labels"), task.get("name")
     reached: dict[str, float] = {}
@@ -87,18 +87,18 @@ def chance(values: Mapping[str, Any]) -> dict[str, dict[str, float]]:
     elif name == SequenceClassification.name and isinstance(labels, list | tuple):
         shares = ("accuracy", "label_accuracy", "macro_recall")
         reached = dict.fromkeys(shares, 1 / len(labels)) | {"loss": math.log(len(labels))}
-    found = {f"{VALIDATION}{metric}": {CHANCE: value} for metric, value in reached.items()}
-    return found | ({"loss": {CHANCE: reached["loss"]}} if "loss" in reached else {})
+    levels = {f"{VALIDATION}{metric}": {CHANCE: value} for metric, value in reached.items()}
+    return levels | ({"loss": {CHANCE: reached["loss"]}} if "loss" in reached else {})
 
 
 # Pre-training
 
 
 def language_baselines(record: Record) -> dict[str, Reached]:
-    """What simple methods reach on the held-out text: n-gram models over the same tokens, trained
-    on the training split, the best rule that tells pairs without reading, and a coin.
+    """Measures simple methods on the held-out text: n-gram models over the same tokens, trained on
+    the training split, the best rule that classifies pairs without reading, and a coin toss.
 
-    Returns it for each source of the corpus, by its name, and under ALL for all of them.
+    Returns source name -> metrics of that source alone; ALL -> metrics of all sources.
     """
     tokenizer = Tokenizer.from_json(read_info(str(record.folder)).tokenizer_json)
     data, goal = record.config.data, record.config.objective
@@ -111,12 +111,12 @@ def language_baselines(record: Record) -> dict[str, Reached]:
     of = np.concatenate([np.zeros(0, int), *(b.sources for b in _blocks(stores[1]))])
     parts = {ALL: np.arange(len(of))}
     parts |= {name: np.flatnonzero(of == number) for number, name in enumerate(names)}
-    found: dict[str, dict[str, tuple[str, float]]] = {
+    by_part: dict[str, dict[str, tuple[str, float]]] = {
         part: dict.fromkeys(PAIRS, (COIN, 0.5)) for part, rows in parts.items() if len(rows)
     }
 
     def add(method: str, counts: Sequence[Counts], metrics: Callable[[Counts], Counts]) -> None:
-        for part, reached in found.items():
+        for part, reached in by_part.items():
             numbers = metrics(total(counts[row] for row in parts[part]))
             reached |= {metric: (method, value) for metric, value in numbers.items()}
 
@@ -131,33 +131,33 @@ def language_baselines(record: Record) -> dict[str, Reached]:
         add("bigram", counts, lambda c: language.of_tokens(c["loss"], c["tokens"], c["bytes"]))
     if goal.next_sentence:
         for part, rule in _best_rules(record.config, tokenizer, stores).items():
-            found[part][PAIRS[0]] = rule
-    return found
+            by_part[part][PAIRS[0]] = rule
+    return by_part
 
 
 def _best_rules(
     config: Config, tokenizer: Tokenizer, stores: Sequence[store.Store]
 ) -> dict[str, tuple[str, float]]:
-    """The rule without reading that is right most often, and how often, of the pairs of the whole
-    held-out text and of those of each source that has any."""
+    """Returns the most accurate rule without reading and its accuracy: under ALL for all held-out
+    pairs, and for each source that has pairs."""
     data, goal = config.data, by_pattern(make_objectives(config.objective))["full"]
     names = [source.name for source in data.corpus]
     train, test = (
         [
             pair
             for _, pair in pair_rules.pairs(
-                PretrainingBatches(made, tokenizer, goal, data.length, data.segments, 1, seed),
+                PretrainingBatches(part, tokenizer, goal, data.length, data.segments, 1, seed),
                 names,
             )
         ]
-        for made, seed in zip(stores, (config.seed, corpus.EVAL_SEED), strict=True)
+        for part, seed in zip(stores, (config.seed, corpus.EVAL_SEED), strict=True)
     )
     if len({pair.label for pair in train}) < 2 or not test:
         return {}
     labels = np.array([pair.label for pair in test])
     right = {
-        rule: labels == said
-        for rule, said in pair_rules.pair_rules(train, test, tokenizer.vocab_size).items()
+        rule: labels == predicted
+        for rule, predicted in pair_rules.pair_rules(train, test, tokenizer.vocab_size).items()
     }
     of = np.array([pair.source_a for pair in test])
     parts = {ALL: np.ones(len(test), bool)} | {name: of == name for name in names}
@@ -165,29 +165,29 @@ def _best_rules(
     for part, here in parts.items():
         if here.any():
             reached = {rule: float(hits[here].mean()) for rule, hits in right.items()}
-            best[part] = max(reached.items(), key=lambda found: found[1])
+            best[part] = max(reached.items(), key=lambda pair: pair[1])
     return best
 
 
-def _blocks(found: store.Store) -> Iterator[Block]:
-    return map(found.block, range(found.blocks))
+def _blocks(split: store.Store) -> Iterator[Block]:
+    return map(split.block, range(split.blocks))
 
 
-def _documents(found: store.Store) -> list[np.ndarray]:
+def _documents(split: store.Store) -> list[np.ndarray]:
     return [
         np.asarray(block.slice(d, 0, int(length))[0]).astype(np.int64)
-        for block in _blocks(found)
+        for block in _blocks(split)
         for d, length in enumerate(block.lengths)
     ]
 
 
 def _framed(documents: list[np.ndarray], end: int) -> list[np.ndarray]:
-    """Rows as a causal model reads them: the end-of-text token before and after."""
+    """Puts the end-of-text token before and after each document, as a causal model reads them."""
     return [np.concatenate([[end], d, [end]]) for d in documents]
 
 
 def _bytes(held_out: store.Store, tokenizer: Tokenizer) -> list[float]:
-    """UTF-8 bytes of each document."""
+    """Returns the number of UTF-8 bytes of each document."""
     spelt = tokenizer.byte_lengths()
     sizes = []
     for index in range(held_out.blocks):

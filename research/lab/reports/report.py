@@ -1,4 +1,4 @@
-"""The report of an experiment: its table, differences with their intervals, predictions, cost."""
+"""Builds the report of an experiment: table, differences with intervals, predictions, cost."""
 
 import dataclasses
 from collections import defaultdict
@@ -18,29 +18,29 @@ from research.metrics.jackknife import Gap
 from research.monitoring import writers
 from research.run.loaded import load_model
 
-SHOWN = 20  # test examples of which one is shown
-SIMPLE = "simple method"  # the name of its row
+SHOWN = 20  # a sample shows one of this many test examples
+SIMPLE = "simple method"  # name of the row of simple methods
 LEGEND = (
-    "Mean ± standard deviation over seeds (their number); where pre-trainings have several seeds, "
-    "over these, the fine-tunings from each averaged. Seeds of the fine-tuning alone say nothing "
-    "of other pre-trainings: rows from different ones are not compared over them."
+    "Mean ± standard deviation over seeds (number of seeds). If pre-trainings have several seeds, "
+    "over these, with the fine-tunings from each averaged. Seeds of the fine-tuning alone say "
+    "nothing about other pre-trainings: they do not compare rows from different pre-trainings."
 )
 INTERVALS = (
-    "95 % intervals: over seeds by Welch's t, as if there were no other test examples; over test "
-    "examples, those of one document together, by the paired jackknife, as if there were no other "
-    "seeds; over both by the sum of the two variances. A column without test examples says nothing "
-    "of other held-out text. * is significant by all intervals of the line, with at least 5 seeds: "
-    "the largest p is below 0.05 after Holm's correction for all lines of this table with so many "
-    "seeds; only such a line is called better or worse. Perhaps: no interval has 0 in it, but no "
-    "star; this is not corrected, so that up to one of twenty differences that do not exist is "
-    "read so. Not resolved: an interval has 0 in it, or they lie on different sides of it. One "
-    "seed: nothing is known of others."
+    "95 % intervals: over seeds by Welch's t, with the test examples fixed; over test examples, "
+    "grouped by document, by the paired jackknife, with the seeds fixed; over both by the sum of "
+    "the two variances. A column without test examples says nothing about other held-out text. "
+    "* is significant by all intervals of the line, with at least 5 seeds: the largest p is below "
+    "0.05 after Holm's correction for all lines of this table with that many seeds; only such a "
+    "line is called better or worse. Perhaps: no interval contains 0, but there is no star; this "
+    "is not corrected, so up to one in twenty differences that do not exist reads like this. Not "
+    "resolved: an interval contains 0, or the intervals lie on different sides of it. One seed: "
+    "nothing is known about others."
 )
 RULES = (
-    "Next sentences: the baseline is the best of some rules that do not read: of the sources, the "
-    "two lengths, or which tokens stand in A and in B, fitted to the training pairs."
+    "Next sentences: the baseline is the best of several rules that do not read the text, fitted "
+    "to the training pairs: by the sources, the two lengths, or the sets of tokens in A and in B."
 )
-METRICS = {  # of a pre-training
+METRICS = {  # metrics of a pre-training to show, with their names
     "masked_accuracy": "masked accuracy",
     "next_sentence_accuracy": "next sentence accuracy",
     "sentence_order_accuracy": "sentence order accuracy",
@@ -55,10 +55,9 @@ PROMPT = "The dog wagged its"
 
 @dataclasses.dataclass(frozen=True)
 class Report:
-    """title; tables; texts by their headings; notes at the end.
+    """A title, tables, texts by heading, and notes at the end.
 
-    details, curves: tables, and what `curves.of_runs` makes, that the page has and the Markdown
-        does not.
+    details, curves: more tables, and the result of `curves.of_runs`; only the HTML page shows them.
     """
 
     title: str
@@ -70,10 +69,10 @@ class Report:
 
 
 def of_experiment(experiment: Experiment, done: list[Job], folder: Path, left: int = 0) -> Report:
-    """The report of an experiment.
+    """Builds the report of an experiment.
 
     Args:
-        done: the jobs that are finished; left: how many more there are.
+        done: the finished jobs; left: the number of other jobs.
     """
     records = list(map(Record.of, done))
     sheets, texts, results = [], {}, None
@@ -96,14 +95,14 @@ def of_experiment(experiment: Experiment, done: list[Job], folder: Path, left: i
     unfinished = f"Not finished: {left} of {left + len(done)} runs." if left else ""
     notes = [*filter(None, [unfinished, experiment.notes]), provenance.cost(records)]
     notes += provenance.about(records)
-    whole = {name: found[levels.ALL] for name, found in simple.items()}
+    whole = {name: by_source[levels.ALL] for name, by_source in simple.items()}
     drawn = levels.drawn(records, results, whole)
     details = provenance.config_differences(records)
     return Report(experiment.name, sheets, texts, notes, details, drawn)
 
 
 def last_texts(records: Sequence[Record]) -> dict[str, str]:
-    """The last texts that the first run of each name has written, by their heading."""
+    """Returns heading -> the last texts that the first run of each name has written."""
     texts: dict[str, list[str]] = defaultdict(list)
     for name, first in _first(records).items():
         newest = {line["name"]: line for line in writers.lines(first.folder / writers.TEXTS)}
@@ -114,7 +113,7 @@ def last_texts(records: Sequence[Record]) -> dict[str, str]:
 
 
 def _first(records: Sequence[Record]) -> dict[str, Record]:
-    """The first of each name."""
+    """Returns the first record of each name."""
     first: dict[str, Record] = {}
     for record in records:
         first.setdefault(record.name, record)
@@ -122,7 +121,7 @@ def _first(records: Sequence[Record]) -> dict[str, Record]:
 
 
 def markdown(report: Report) -> str:
-    """The report as one text."""
+    """Renders the report as Markdown."""
     parts = [f"# {report.title}"]
     for sheet in report.sheets:
         parts += [f"## {sheet.title}", sheets.markdown(sheet), *filter(None, [sheet.note])]
@@ -135,7 +134,7 @@ def markdown(report: Report) -> str:
 
 
 def _pretraining(records: Sequence[Record], methods: Mapping[str, Mapping[str, Reached]]) -> Sheet:
-    """methods: what simple ones reach, by the names of the runs' folders."""
+    """Tabulates metrics on held-out text; methods: folder name -> values of simple methods."""
     rows, parts = [], {}
     data = [["run", "positions_seen", "metric", "method", "method_value", "value"]]
     for record in records:
@@ -152,7 +151,7 @@ def _pretraining(records: Sequence[Record], methods: Mapping[str, Mapping[str, R
 
 
 def _by_corpus(records: Sequence[Record], methods: Mapping[str, Mapping[str, Reached]]) -> Sheet:
-    """The same of each source of the corpora alone."""
+    """Like `_pretraining`, for each source of the corpora alone."""
     rows, data = [], [["run", "source", "metric", "method", "method_value", "value"]]
     for record in records:
         name = record.folder.name
@@ -167,7 +166,7 @@ def _by_corpus(records: Sequence[Record], methods: Mapping[str, Mapping[str, Rea
 def _measured(
     metrics: Mapping[str, float], simple: Reached
 ) -> Iterator[tuple[list[str], list[Any]]]:
-    """The last cells of a line, and the same for programs, of each metric that is shown."""
+    """Yields the last cells of a line, as text and as data, for each metric to show."""
     for key in filter(metrics.__contains__, METRICS):
         method, reached = simple.get(key, (None, None))
         beside = f"{reached:.4g} ({method})" if method else ""
@@ -178,7 +177,7 @@ def _measured(
 
 
 def values(results: Results) -> Sheet:
-    """Every run of the table, mean and deviation over seeds."""
+    """Tabulates every run of the table, with mean and deviation over seeds."""
     table, measures = results.table, results.measures
     columns = [name for name in table.columns if name in measures]
     header = [""]
@@ -202,7 +201,7 @@ def values(results: Results) -> Sheet:
 
 
 def _values_data(results: Results, columns: Sequence[str]) -> list[list[Any]]:
-    """A line for each row and column; values are those of the seeds that mean and sd are over."""
+    """Returns a line of data for each row and column, with the values of all seeds."""
     lines = [["row", "column", "metric", "method", "seeds", "mean", "sd", "values"]]
     for name in columns:
         measure = results.measures[name]
@@ -219,9 +218,9 @@ def _values_data(results: Results, columns: Sequence[str]) -> list[list[Any]]:
 
 
 def differences(results: Results) -> Sheet:
-    """Each difference to the baseline row, with its intervals and what they say."""
+    """Tabulates each difference to the baseline row, with its intervals and their reading."""
     rows = []
-    for (row, name), found in results.differences.items():
+    for (row, name), gap in results.differences.items():
         measure = results.measures[name]
         p = results.ps[row, name]
         marked = "*" if statistics.significant(p) else ""
@@ -229,9 +228,9 @@ def differences(results: Results) -> Sheet:
             [
                 measured(name, measure.metric),
                 row,
-                signed(found.value) + marked,
-                *map(interval, (found.over_seeds, found.over_examples, found.over_both)),
-                statistics.reading(found, measure.lower_is_better, p),
+                signed(gap.value) + marked,
+                *map(interval, (gap.over_seeds, gap.over_examples, gap.over_both)),
+                statistics.reading(gap, measure.lower_is_better, p),
             ]
         )
     header = ["", "row", "difference", "over seeds", "over test examples", "over both", "reading"]
@@ -244,49 +243,50 @@ def differences(results: Results) -> Sheet:
 
 
 def _differences_data(results: Results) -> list[list[Any]]:
-    """A line for each difference; seeds of the row and of the baseline. The difference of the
-    simple method is to the baseline too."""
+    """Returns a line of data for each difference, with the number of seeds of the row and of the
+    baseline, and the simple method's own difference to the baseline."""
     header = ["column", "metric", "row", "baseline", "difference", "seeds", "baseline_seeds"]
     for kind in ("seeds", "examples", "both"):
         header += [f"{kind}_low", f"{kind}_high", f"{kind}_p"]
     header += ["p", "p_holm", "significant", "reading", "method", "method_difference"]
     lines = [header]
-    for (row, name), found in results.differences.items():
+    for (row, name), difference in results.differences.items():
         measure, p = results.measures[name], results.ps[row, name]
-        gaps = (found.over_seeds, found.over_examples, found.over_both)
+        gaps = (difference.over_seeds, difference.over_examples, difference.over_both)
         method = (None, None)
         if measure.method:
             baseline = mean(results.cells[results.table.baseline, name].units)
             method = (measure.method, measure.simple - baseline)
         lines.append(
             [
-                *(name, measure.metric, row, results.table.baseline, found.value, *found.seeds),
+                *(name, measure.metric, row, results.table.baseline),
+                *(difference.value, *difference.seeds),
                 *(n for gap in gaps for n in ((*gap.interval, gap.p) if gap else [None] * 3)),
-                *(found.p, p, statistics.significant(p)),
-                *(statistics.reading(found, measure.lower_is_better, p), *method),
+                *(difference.p, p, statistics.significant(p)),
+                *(statistics.reading(difference, measure.lower_is_better, p), *method),
             ]
         )
     return lines
 
 
 def interval(gap: Gap | None) -> str:
-    """ "[+0.010, +0.020]", or nothing."""
+    """Formats an interval as "[+0.010, +0.020]", or "" without one."""
     return f"[{', '.join(map(signed, gap.interval))}]" if gap else ""
 
 
 def measured(column: str, metric: str) -> str:
-    """The column's name, with its metric where it does not say it."""
+    """Returns the column's name, followed by its metric unless the name contains it."""
     name, metric = readable(column), readable(metric)
     return name if metric in name else f"{name}, {metric}"
 
 
 def readable(name: str) -> str:
-    """A name as it is written in a text."""
+    """Returns a name with spaces instead of underscores."""
     return name.replace("_", " ")
 
 
 def samples(results: Results, records: Sequence[Record]) -> str:
-    """What each row predicts for one test example of each task."""
+    """Returns each row's prediction for one test example of each task, as a Markdown list."""
     lines, seen = [], set()
     first = _first(records)
     for name, (task, examples) in results.tasks.items():
@@ -301,7 +301,7 @@ def samples(results: Results, records: Sequence[Record]) -> str:
             ]
             for row, c in cells.items()
         }
-        # One that is short enough to be read in a line or two.
+        # Choose an example that fits in a line or two.
         last = list(shown.values())[-1]
         chosen = min(range(len(last)), key=lambda i, last=last: abs(len(last[i]) - 200))
         lines.append(f"- **{name}**")

@@ -1,4 +1,4 @@
-"""What the runs of a table have measured: values by seed, and differences to the baseline."""
+"""Collects the results of a table's runs: values by seed, and differences to the baseline."""
 
 import dataclasses
 import itertools
@@ -25,15 +25,15 @@ from research.tasks import make_task
 from research.tasks.task import Example, Task
 
 Place = tuple[str, str]  # row and column
-Tasks = Mapping[str, tuple[Task, list[Example]]]  # column -> its task, with its test examples
+Tasks = Mapping[str, tuple[Task, list[Example]]]  # column -> its task and test examples
 
 
 @dataclasses.dataclass(frozen=True)
 class Cell:
     """One run's values of one metric.
 
-    values: by the seeds of its jobs; counts: of each test example, for each job (none of a
-    pre-training); starts: the checkpoints whose weights its jobs have begun with.
+    values: seeds of a job -> its value; counts: for each job the counts of each test example (empty
+    for a pre-training); starts: the checkpoints whose weights its jobs started with.
     """
 
     run: str
@@ -43,33 +43,33 @@ class Cell:
 
     @property
     def units(self) -> list[float]:
-        """A value for each seed. Where pre-trainings have seeds too, they are what is counted, and
-        the fine-tunings from one are averaged: they do not say how much a pre-training varies."""
+        """One value per seed. If pre-trainings have several seeds, one value per pre-training, the
+        mean of its fine-tunings: these do not show how much a pre-training varies."""
         by_start = defaultdict(list)
         for seeds, value in self.values.items():
             by_start[seeds[0]].append(value)
         return [mean(values) for values in by_start.values()]
 
     def beside(self, other: "Cell") -> list[float]:
-        """The units when compared with another cell. Where each has begun with another
-        pre-training, of which there is one, that is one unit: seeds of the fine-tuning do not say
-        how another pre-training of the same kind would have done."""
+        """Returns the units for a comparison with another cell. If the cells start from different
+        pre-trainings and this one has a single pre-training, that is one unit: seeds of the
+        fine-tuning do not show how another pre-training of the same kind would have done."""
         apart = other.starts and self.starts.isdisjoint(other.starts)
         return [mean(self.units)] if len(self.starts) == 1 and apart else self.units
 
     @property
     def deviation(self) -> float | None:
-        """Between seeds; None where there is one."""
+        """Standard deviation over the units; None if there is only one."""
         if len(self.units) < 2:
             return None
-        with np.errstate(invalid="ignore"):  # of a loss that is infinite
+        with np.errstate(invalid="ignore"):  # a loss may be infinite
             return float(np.std(self.units, ddof=1))
 
 
 @dataclasses.dataclass(frozen=True)
 class Measure:
-    """What a column shows: a metric, whether less is better, and its simple method's value, on the
-    test split and on that of validation."""
+    """A column's metric, whether lower is better, and the values of its simple method: `simple` on
+    the test split, `on_validation` on the validation split."""
 
     metric: str
     lower_is_better: bool
@@ -80,8 +80,8 @@ class Measure:
 
 @dataclasses.dataclass(frozen=True)
 class Results:
-    """A table with its numbers. differences: to the baseline row; ps: of these, corrected for all
-    of them."""
+    """A table with its values. differences: to the baseline row; ps: their p-values, corrected for
+    the number of differences."""
 
     table: Table
     cells: dict[Place, Cell]
@@ -92,17 +92,17 @@ class Results:
 
     @property
     def uncompared(self) -> list[str]:
-        """The columns in which other rows have values and the baseline row has none."""
+        """The columns with values in which the baseline row has none."""
         names = dict.fromkeys(name for _, name in self.cells) if self.table.baseline else {}
         return [name for name in names if (self.table.baseline, name) not in self.cells]
 
 
 def collect(table: Table, records: Sequence[Record], split: str = "test") -> Results:
-    """What runs have measured; a run of which there is no record has no cell, and a column without
-    any has no measure.
+    """Collects the results of runs. A run without a record gets no cell; a column without any
+    record gets no measure.
 
-    split: "test", on which tasks were scored (pre-trainings have held-out text alone), or
-        "validation", of which the last evaluation is taken.
+    split: "test", the scores of tasks (pre-trainings only have held-out text), or "validation",
+        the last evaluation.
     """
     cells, measures, tasks = {}, {}, {}
     by_run = defaultdict(list)
@@ -137,7 +137,7 @@ def collect(table: Table, records: Sequence[Record], split: str = "test") -> Res
 def compare(
     table: Table, cells: dict[Place, Cell], measures: dict[str, Measure], tasks: Tasks
 ) -> Results:
-    """The differences of all cells to those of the baseline row, where it has one."""
+    """Compares all cells with the baseline row's cell of the same column, if it has one."""
     differences = {
         (row, name): _difference(cell, cells[table.baseline, name], measures[name], tasks.get(name))
         for (row, name), cell in cells.items()
@@ -159,13 +159,13 @@ def _cell(
 
 
 def _counts(record: Record, examples: int) -> list[Counts]:
-    """Of each test example. Raises UserError where there are not as many as `examples`."""
+    """Returns the counts of each test example. Raises UserError if there are not `examples`."""
     counts = [line["counts"] for line in record.scores]
     if len(counts) != examples:
         raise UserError(
             f"{record.folder / SCORED} has {len(counts):,} lines for {examples:,} test examples: "
-            f"it is damaged, or the data is not what it was; remove {record.folder / DONE}, and "
-            "the run is scored again"
+            f"it is damaged, or the data has changed; remove {record.folder / DONE} to score the "
+            "run again"
         )
     return counts
 
@@ -176,26 +176,26 @@ def _difference(
     gap = None
     if scored is not None and len(scored[1]) > 1:
         task, examples = scored
-        ours, theirs = (
+        counts, others = (
             [by_document(counts, examples) for counts in c.counts] for c in (cell, baseline)
         )
-        gap = paired_jackknife(ours, theirs, task.finish, measure.metric)
+        gap = paired_jackknife(counts, others, task.finish, measure.metric)
     return statistics.difference(cell.beside(baseline), baseline.beside(cell), gap)
 
 
 def document_of(example: Example) -> str:
-    """What the test examples that are alike share: the title of a text that questions are asked
-    about, or the id, which sentences of one document have in common. An id that was made from a
-    line of a file is that line's alone, so examples that name no document stay by themselves."""
+    """Returns the document of a test example: the title of the text that a question asks about, or
+    the id, which sentences of one document share. An id made from a line of a file is unique to
+    that line, so an example that names no document is its own document."""
     return example.get("title") or example["id"]
 
 
 def by_document(counts: list[Counts], examples: list[Example]) -> list[Counts]:
-    """The counts of each example summed over its document; as they are where all are of one."""
-    found = defaultdict(list)
+    """Sums the counts of examples by document; returns them unchanged if there is only one."""
+    documents = defaultdict(list)
     for example, count in zip(examples, counts, strict=True):
-        found[document_of(example)].append(count)
-    return list(map(total, found.values())) if len(found) > 1 else counts
+        documents[document_of(example)].append(count)
+    return list(map(total, documents.values())) if len(documents) > 1 else counts
 
 
 def _measure(
@@ -213,7 +213,7 @@ def _measure(
 
 
 def _task_of(record: Record) -> tuple[Task, Tokenizer]:
-    """The task of a finished run and its tokenizer; no weight is read."""
+    """Returns the task and the tokenizer of a finished run, without reading weights."""
     config, trained = record.config, record.trained
     info = read_info(str(record.folder if trained else config.init_from))
     own = of_checkpoint(info.config, str(record.folder))
@@ -226,7 +226,7 @@ def _task_of(record: Record) -> tuple[Task, Tokenizer]:
 def _by_method(
     method: str, task: Task, config: Config, examples: list[Example], tokenizer: Tokenizer
 ) -> list[Counts]:
-    """The counts of the simple method, fitted to the same training examples, of each example."""
+    """Fits a simple method to the run's training examples; returns its counts of each example."""
     train = corpus.split(config.data, task.kind, "train").examples
     if method != "bigram":
         return METHODS[method].function(train, examples).counts
@@ -239,9 +239,9 @@ def _by_method(
 
 
 def _completion_rows(task: Task, example: Example, whole: bool) -> list[np.ndarray]:
-    """Token rows of an example: all of it, or from the token before the completion on."""
-    found = []
+    """Returns token rows of an example, whole or from the token before the completion on."""
+    rows = []
     for segment in task.segments(example, 0, True):
         first = 0 if whole else int(np.argmax(segment.target_weights > 0))
-        found.append(np.concatenate([segment.tokens[first : first + 1], segment.targets[first:]]))
-    return found
+        rows.append(np.concatenate([segment.tokens[first : first + 1], segment.targets[first:]]))
+    return rows

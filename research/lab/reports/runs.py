@@ -1,4 +1,4 @@
-"""A report of any runs, from what lies in their folders."""
+"""Builds a report of any runs from their folders."""
 
 import dataclasses
 import json
@@ -19,10 +19,10 @@ from research.monitoring.starts import CONFIG, no_run
 
 
 def of_folders(folders: Sequence[str], price: float = 0.0) -> Report:
-    """The report of runs. The row of the first is what others are compared with.
+    """Builds the report of runs; the row of the first run is the baseline.
 
     Args:
-        price: of a device for an hour.
+        price: price of a device-hour.
 
     Raises UserError for a folder that is not a run's.
     """
@@ -43,7 +43,7 @@ def of_folders(folders: Sequence[str], price: float = 0.0) -> Report:
 
 
 def _names(folders: Sequence[str]) -> dict[str, str]:
-    """The last parts of the paths, as many as tell them apart."""
+    """Shortens paths to their last parts, as many as it takes to make them unique."""
     parts = {folder: folder.rstrip("/").split("/") for folder in folders}
     for count in range(1, max(map(len, parts.values())) + 1):
         names = {folder: "/".join(path[-count:]) for folder, path in parts.items()}
@@ -53,9 +53,9 @@ def _names(folders: Sequence[str]) -> dict[str, str]:
 
 
 def _read(names: dict[str, str]) -> dict[str, Record]:
-    """The runs by their folders; those that differ in nothing but their seeds have one name.
+    """Reads the records of folders; runs that differ only in their seeds get one name.
 
-    names: of the folders.
+    names: folder -> name.
     """
     records = {folder: Record(bucket.path(folder), name) for folder, name in names.items()}
     for record in records.values():
@@ -65,7 +65,7 @@ def _read(names: dict[str, str]) -> dict[str, Record]:
         if (record.folder / SCORED).exists() and not record.values.get("task"):
             raise UserError(f"{file} is damaged: it has no task, but {SCORED} is there")
     measured = {f: r.starts[-1].get("measured", "") if r.starts else "" for f, r in records.items()}
-    if not all(measured.values()):  # runs of before it was noted
+    if not all(measured.values()):  # older runs lack it
         measured = dict.fromkeys(records, "")
     rows: dict[str, str] = {}  # config -> name
     for folder, record in records.items():
@@ -80,8 +80,8 @@ def _read(names: dict[str, str]) -> dict[str, Record]:
 def _with_seeds(
     records: dict[str, Record], names: dict[str, str]
 ) -> tuple[list[Record], list[str]]:
-    """The runs, each with its seeds and once, and what was left out. A run that was made again (by
-    `reproduce`, or after a change of code) would pass for one more seed."""
+    """Returns the runs with their seeds, without repeated ones, and notes on those: a run that was
+    repeated (by `reproduce`, or after a change of code) would pass for another seed."""
     first: dict[tuple[str, int, str], str] = {}
     notes = []
     for folder, record in records.items():
@@ -95,8 +95,8 @@ def _with_seeds(
 
 
 def _seeds(records: Sequence[Record]) -> list[tuple[Record, tuple[int, ...]]]:
-    """The seeds of the runs of a row, as `Job` has them: first that of the pre-training, or its
-    number where the folders' names do not tell it."""
+    """Returns the seeds of the runs of a row, as in `Job`: first the pre-training's seed, or its
+    index if the folders' names do not contain the seed."""
     starts = list(dict.fromkeys(record.start for record in records))
     if len(starts) == 1:
         return [(record, (number,)) for number, record in enumerate(records)]
@@ -116,7 +116,8 @@ def _by_name(records: Sequence[Record]) -> dict[str, list[Record]]:
 def _sheets(
     records: Sequence[Record], split: str, shown_as: tuple[str, str, str]
 ) -> tuple[Results, list[Sheet]]:
-    """What the runs have on a split, as `collect` has it, and the differences to the first row.
+    """Returns the results of runs on a split, and tables of the values and of the differences to
+    the first row.
 
     shown_as: title, file name and note of the first table.
     """
@@ -137,7 +138,7 @@ def _sheets(
 
 
 def _differences(results: Results, split: str) -> list[Sheet]:
-    """The differences in each column to the first row that has it, a table for each such row."""
+    """Tabulates the differences to the first row that has a column, one table per such row."""
     of, name = (", test split", "test_differences") if split == "test" else ("", "differences")
     baselines: dict[str, str] = {}
     places = list(results.cells)

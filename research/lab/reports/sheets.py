@@ -1,4 +1,4 @@
-"""Tables of text, as Markdown and LaTeX, and what programs read of them, as CSV."""
+"""Tables of text, as Markdown, LaTeX and CSV."""
 
 import csv
 import dataclasses
@@ -14,11 +14,11 @@ LATEX = {"↑": r"$\uparrow$", "↓": r"$\downarrow$", "±": r"$\pm$"}
 
 @dataclasses.dataclass(frozen=True)
 class Sheet:
-    """A table to be shown: every cell is a text already.
+    """A table whose cells are formatted text.
 
-    note: what its reader has to know; name: of its files.
-    data: the same for programs: a header, and lines of values in full (None: no value); where it is
-        empty, they get the cells.
+    note: a remark for readers; name: name of its files.
+    data: the same for programs: a header, and lines of values in full precision (None: no value);
+        if empty, programs get the cells.
     """
 
     title: str
@@ -30,7 +30,7 @@ class Sheet:
 
 
 def markdown(sheet: Sheet) -> str:
-    """The table alone, its columns aligned."""
+    """Renders the table alone as Markdown, with aligned columns."""
     header, *rows = (
         [cell.replace("|", r"\|") for cell in row] for row in (sheet.header, *sheet.rows)
     )
@@ -38,7 +38,7 @@ def markdown(sheet: Sheet) -> str:
 
 
 def text_csv(sheet: Sheet) -> str:
-    """The table's data with its header, as pandas, R or a spreadsheet reads it."""
+    """Renders the table's data and header as CSV, for pandas, R or a spreadsheet."""
     out = io.StringIO()
     lines = sheet.data or [sheet.header, *sheet.rows]
     csv.writer(out, lineterminator="\n").writerows(lines)
@@ -46,30 +46,30 @@ def text_csv(sheet: Sheet) -> str:
 
 
 def latex(sheet: Sheet) -> str:
-    """The table for a document with the package booktabs."""
-    made = tabulate.tabulate(sheet.rows, sheet.header, "latex_booktabs", disable_numparse=True)
-    # A line break takes a [ or a * after it for its own argument; an empty group keeps them apart.
-    made = re.sub(r"^(\s*)([\[*])", r"\1{}\2", made, flags=re.MULTILINE)
+    """Renders the table for LaTeX with the package booktabs."""
+    text = tabulate.tabulate(sheet.rows, sheet.header, "latex_booktabs", disable_numparse=True)
+    # LaTeX reads a [ or * after a line break as its argument; an empty group separates them.
+    text = re.sub(r"^(\s*)([\[*])", r"\1{}\2", text, flags=re.MULTILINE)
     for character, command in LATEX.items():
-        made = made.replace(character, command)
-    return made + "\n"
+        text = text.replace(character, command)
+    return text + "\n"
 
 
 def number(value: float) -> str:
-    """Three places after the point, or four digits of a large number."""
+    """Formats a number with three decimals, or with four digits from 10 on."""
     if abs(value) >= 1000:
         return f"{value:,.0f}"
     return f"{value:.4g}" if abs(value) >= 10 else f"{value:.3f}"
 
 
 def signed(value: float) -> str:
-    """`number` with its sign."""
+    """Formats like `number`, always with a sign."""
     text = number(abs(value))
     return f"{'-' if value < 0 and float(text.replace(',', '')) else '+'}{text}"
 
 
 def spread(values: Sequence[float], mean: float, deviation: float | None) -> str:
-    """A mean over seeds, with its deviation and their number where there are several."""
+    """Formats a mean over seeds, with deviation and number of seeds if there are several."""
     if deviation is None:
         return number(mean)
     return f"{number(mean)} ± {number(deviation)} ({len(values)})"

@@ -1,4 +1,4 @@
-"""How sure a difference between two rows of a table is, over seeds and over test examples."""
+"""Confidence intervals and significance of differences between two rows of a table."""
 
 import dataclasses
 import math
@@ -8,17 +8,17 @@ import numpy as np
 
 from research.metrics.jackknife import LEVEL, Gap
 
-FEWEST = 5  # seeds on both sides for a mark of significance
+FEWEST = 5  # at least this many seeds on both sides for a mark of significance
 
 
 @dataclasses.dataclass(frozen=True)
 class Difference:
-    """Ours minus theirs.
+    """A row's mean minus that of the baseline.
 
-    seeds: how many there are of each.
-    over_seeds: by Welch's t; None where one side has a single seed, neither varies, or a value is
-        not finite.
-    over_examples: the paired jackknife over test examples; None where there are none.
+    seeds: number of seeds of the row and of the baseline.
+    over_seeds: by Welch's t; None if one side has a single seed, neither varies, or a value is not
+        finite.
+    over_examples: by the paired jackknife over test examples; None without test examples.
     """
 
     value: float
@@ -28,56 +28,58 @@ class Difference:
 
     @property
     def over_both(self) -> Gap | None:
-        """How sure the difference is for other seeds and other test examples; None where either is
-        not known."""
+        """The gap for other seeds and other test examples; None if either is unknown."""
         if self.over_seeds is None or self.over_examples is None:
             return None
-        # Each of the two takes for fixed what the other one varies.
+        # Each of the two gaps holds fixed what the other one varies, so their variances add up.
         parts = [(gap.error**2, gap.freedom) for gap in (self.over_seeds, self.over_examples)]
-        return _added(self.value, parts)
+        return _sum_of(self.value, parts)
 
     @property
     def gaps(self) -> list[Gap]:
-        """All that are known."""
+        """All known gaps."""
         return [g for g in (self.over_seeds, self.over_examples, self.over_both) if g is not None]
 
     @property
     def p(self) -> float | None:
-        """Of no difference: the largest of the gaps'; None where there is no interval over seeds,
-        and below FEWEST seeds."""
+        """The p-value of no difference, the largest of all gaps; None without an interval over
+        seeds, or with fewer than FEWEST seeds."""
         if self.over_seeds is None or min(self.seeds) < FEWEST:
             return None
         return max(float(gap.p) for gap in self.gaps)
 
 
 def difference(
-    ours: Sequence[float], theirs: Sequence[float], examples: Gap | None = None
+    row: Sequence[float], baseline: Sequence[float], examples: Gap | None = None
 ) -> Difference:
-    """Compares values of a metric, one for each seed."""
-    value = float(np.mean(ours) - np.mean(theirs))
-    seeds = (len(ours), len(theirs))
-    varies = np.ptp(ours) > 0 or np.ptp(theirs) > 0
-    if min(seeds) < 2 or not varies or not np.isfinite([*ours, *theirs]).all():
+    """Compares the values of a metric in two rows, one value per seed."""
+    value = float(np.mean(row) - np.mean(baseline))
+    seeds = (len(row), len(baseline))
+    varies = np.ptp(row) > 0 or np.ptp(baseline) > 0
+    if min(seeds) < 2 or not varies or not np.isfinite([*row, *baseline]).all():
         return Difference(value, seeds, None, examples)
-    return Difference(value, seeds, welch(np.array(ours), np.array(theirs)), examples)
+    return Difference(value, seeds, welch(np.array(row), np.array(baseline)), examples)
 
 
-def welch(ours: np.ndarray, theirs: np.ndarray) -> Gap:
-    """The gap of two means over seeds [..., seeds], whose variances may differ (Welch 1947)."""
-    parts = [(v.var(-1, ddof=1) / v.shape[-1], v.shape[-1] - 1) for v in (ours, theirs)]
-    return _added(ours.mean(-1) - theirs.mean(-1), parts)
+def welch(row: np.ndarray, baseline: np.ndarray) -> Gap:
+    """Returns the gap of two means over seeds [..., seeds] with unequal variances (Welch 1947)."""
+    parts = [(v.var(-1, ddof=1) / v.shape[-1], v.shape[-1] - 1) for v in (row, baseline)]
+    return _sum_of(row.mean(-1) - baseline.mean(-1), parts)
 
 
-def _added(value: float, parts: Sequence[tuple[float, float]]) -> Gap:
-    """A gap whose variance is a sum; parts: (variance, degrees of freedom) (Satterthwaite 1946)."""
+def _sum_of(value: float, parts: Sequence[tuple[float, float]]) -> Gap:
+    """Returns a gap whose variance is the sum of the parts' (Satterthwaite 1946).
+
+    parts: (variance, degrees of freedom).
+    """
     variance = sum(part for part, _ in parts)
     freedom = variance**2 / sum(part**2 / freedom for part, freedom in parts)
     return Gap(value, np.sqrt(variance), freedom)
 
 
 def corrected(differences: Sequence[Difference]) -> list[float | None]:
-    """The p of each difference of one table, corrected for their number (Holm 1979); None where it
-    has none."""
+    """Corrects the p-value of each difference of a table for their number (Holm 1979); None for a
+    difference without one."""
     ps = [d.p for d in differences]
     ascending = sorted((i for i, p in enumerate(ps) if p is not None), key=ps.__getitem__)
     largest = 0.0
@@ -87,24 +89,24 @@ def corrected(differences: Sequence[Difference]) -> list[float | None]:
 
 
 def significant(p: float | None) -> bool | None:
-    """Whether a corrected p is below 1 - LEVEL; None where there are too few seeds to say."""
+    """Whether a corrected p-value is below 1 - LEVEL; None if it is unknown."""
     return None if p is None else p < 1 - LEVEL
 
 
-def reading(found: Difference, lower_is_better: bool, p: float | None) -> str:
-    """What a difference may be called: "better" or "worse" where it is significant, "perhaps" so
-    where all intervals are on one side of 0, else "not resolved".
+def reading(gap: Difference, lower_is_better: bool, p: float | None) -> str:
+    """Names a difference: "better" or "worse" if significant, "perhaps" so if all intervals lie on
+    one side of 0, or else "not resolved".
 
-    p: corrected.
+    p: the corrected p-value.
     """
-    if not math.isfinite(found.value):
+    if not math.isfinite(gap.value):
         return "not finite"
-    if min(found.seeds) < 2:
+    if min(gap.seeds) < 2:
         return "one seed"
-    if found.over_seeds is None:
+    if gap.over_seeds is None:
         return "no variation"
-    signs = {int(low > 0) - int(high < 0) for low, high in (gap.interval for gap in found.gaps)}
+    signs = {int(low > 0) - int(high < 0) for low, high in (g.interval for g in gap.gaps)}
     if len(signs) > 1 or 0 in signs:
         return "not resolved"
-    word = "better" if (found.value < 0) == lower_is_better else "worse"
+    word = "better" if (gap.value < 0) == lower_is_better else "worse"
     return word if significant(p) else f"perhaps {word}"

@@ -1,4 +1,4 @@
-"""Reports written into a folder, and printed."""
+"""Writes reports into a folder and prints them."""
 
 from pathlib import Path
 
@@ -10,12 +10,12 @@ from research.lab.reports import page, report, sheets
 from research.lab.reports.report import Report
 
 
-def write(made: Report, folder: Path) -> list[Path]:
-    """Writes report.md, the page, and each table as a .csv and a .tex; returns the files."""
-    files = {"report.md": report.markdown(made), "report.html": page.render(made)}
-    for sheet in (*made.sheets, *made.details):
+def write(content: Report, folder: Path) -> list[Path]:
+    """Writes report.md, report.html, and each table as .csv and .tex; returns the files."""
+    files = {"report.md": report.markdown(content), "report.html": page.render(content)}
+    for sheet in (*content.sheets, *content.details):
         files[f"{sheet.name}.csv"] = sheets.text_csv(sheet)
-    for sheet in made.sheets:
+    for sheet in content.sheets:
         files[f"{sheet.name}.tex"] = sheets.latex(sheet)
     folder.mkdir(parents=True, exist_ok=True)
     for name, text in files.items():
@@ -24,20 +24,21 @@ def write(made: Report, folder: Path) -> list[Path]:
 
 
 def write_experiment(loaded: Experiment, planned: list[Job], folder: Path) -> list[str]:
-    """Writes and prints the report of the runs that are done, if any is; returns the names of the
-    others."""
+    """Writes and prints the report of the finished runs, if any; returns the names of the other
+    runs."""
     done = [job for job in planned if (job.workdir / DONE).exists()]
     if done:
-        made = report.of_experiment(loaded, done, folder, left=len(planned) - len(done))
-        files = write(made, folder)
-        print(f"\n{report.markdown(made)}\nwritten to {', '.join(map(str, files))}")
+        content = report.of_experiment(loaded, done, folder, left=len(planned) - len(done))
+        files = write(content, folder)
+        print(f"\n{report.markdown(content)}\nwritten to {', '.join(map(str, files))}")
     return [job.workdir.name for job in planned if job not in done]
 
 
 def write_report(config: str, workdir: str) -> int:
-    """The report of the runs that are done; none is made. 1 where some are not, which are named."""
+    """Writes the report of the finished runs, and starts none. Returns 1, and names the others, if
+    not all are finished."""
     loaded, folder = experiment.load(config), bucket.path(workdir)
     left = write_experiment(loaded, experiment.jobs(loaded, folder), folder)
     if left:
-        print(f"\nnot done: {', '.join(left)}. The same launch makes what is left.")
+        print(f"\nnot done: {', '.join(left)}. Repeat the launch to run them.")
     return 1 if left else 0

@@ -1,4 +1,4 @@
-"""Processes of their own for runs: how they begin, what they print, and how they are stopped."""
+"""Starts, logs and stops the child processes of runs."""
 
 import ctypes
 import dataclasses
@@ -20,14 +20,14 @@ from research.errors import DIVERGED
 from research.lab.workers import lanes as sharing
 from research.monitoring import starts
 
-PROGRAM = (sys.executable, "-m", "research.lab.workers.job")  # before what kind of child it is
+PROGRAM = (sys.executable, "-m", "research.lab.workers.job")  # the kind of child follows
 LOG = "log.txt"
-SHOWN_LINES = 10  # of the log of a run that failed
+SHOWN_LINES = 10  # last lines to show of a failed run's log
 
 
 @dataclasses.dataclass
 class Child:
-    """The process of a run, and when it began (monotonic seconds)."""
+    """The process of a run, and its start in monotonic seconds."""
 
     workdir: Path
     process: subprocess.Popen
@@ -39,34 +39,34 @@ class Child:
 
 
 def begin(program: Sequence[str], workdir: Path, lane: int, lanes: int, devices: int) -> Child:
-    """Starts a run in its folder, with its lane's part of the machine.
+    """Starts a run in its workdir, on its lane's part of the machine.
 
     Args:
-        program: the command; the lane's cores are its last argument (see `as_child`).
-        devices: of an accelerator; 0: all.
+        program: the command; the lane's cores become its last argument (see `as_child`).
+        devices: number of accelerator devices; 0: all.
     """
     workdir.mkdir(parents=True, exist_ok=True)
     root = str(Path(research.__file__).parents[1])
     path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
     own = {"PYTHONPATH": path, starts.TYPED: shlex.join(starts.command())}
     with open(_log(workdir), "a", encoding="utf-8") as log:
-        print("starting", file=log, flush=True)  # what stood last was of another start
-        # Runs that share all cores wait for each other; the number that a run has is part of what
-        # it computes, to the last digit, so it does not depend on what runs beside it.
+        print("starting", file=log, flush=True)  # separates this start from the last one
+        # Runs that share all cores wait for each other. The number of cores affects the last digits
+        # of a run's results, so each lane keeps its own cores, whatever runs beside it.
         process = subprocess.Popen(
             [*program, sharing.own_cores(lane, lanes)],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
             env=os.environ | own | sharing.environment(lane, lanes, devices),
-            start_new_session=True,  # Ctrl-C reaches it once, through this process
+            start_new_session=True,  # so Ctrl-C reaches it only once, through this process
         )
     return Child(workdir, process, time.monotonic())
 
 
 def as_child(cores: str) -> None:
-    """In the process of a run: it has these cores (numbers with commas, empty: all), and ends when
-    the one that began it is killed and cannot stop it any more."""
+    """Sets up a run's own process: restricts it to these cores (comma-separated numbers, "" for
+    all), and ends it when its parent is killed and can no longer stop it."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # 1: PR_SET_PDEATHSIG
         if cores:
@@ -74,7 +74,7 @@ def as_child(cores: str) -> None:
 
 
 def failed(child: Child, code: int, say: Callable[[str], None]) -> None:
-    """Tells that a run has failed, with the end of its log."""
+    """Reports a failed run, with the end of its log."""
     what = "DIVERGED" if code == DIVERGED else "FAILED"
     say(f"{child.name}: {what}, exit code {code}; the end of {child.workdir / LOG}:")
     for line in last_lines(child.workdir, SHOWN_LINES):
@@ -82,7 +82,7 @@ def failed(child: Child, code: int, say: Callable[[str], None]) -> None:
 
 
 def stop(children: Sequence[Child], say: Callable[[str], None]) -> None:
-    """Lets every run save its checkpoint and end; a Ctrl-C meanwhile does not wait for that."""
+    """Lets every run save its checkpoint and end; another Ctrl-C kills them at once."""
     for child in children:
         child.process.send_signal(signal.SIGINT)
     try:
@@ -94,12 +94,12 @@ def stop(children: Sequence[Child], say: Callable[[str], None]) -> None:
     for child in children:
         upload_log(child.workdir)
         last = " ".join(last_lines(child.workdir, 1))
-        # What Python says where nothing had begun that could be saved.
+        # Python's last line if the run had nothing to save yet.
         say(f"{child.name}: {'interrupted' if last.startswith('KeyboardInterrupt') else last}")
 
 
 def _log(workdir: Path) -> Path:
-    """What a run prints to: a file in its workdir, or for one on a bucket a temporary one."""
+    """Returns a run's log file: in its workdir, or a temporary file if that is on a bucket."""
     if not bucket.is_remote(workdir):
         return Path(workdir / LOG)
     key = hashlib.sha256(f"{getpass.getuser()} {workdir}".encode()).hexdigest()[:16]
@@ -109,13 +109,13 @@ def _log(workdir: Path) -> Path:
 
 
 def upload_log(workdir: Path) -> None:
-    """Copies the log of a run on a bucket into its workdir."""
+    """Copies a run's log into its workdir, if that is on a bucket."""
     if bucket.is_remote(workdir):
         (workdir / LOG).write_bytes(_log(workdir).read_bytes())
 
 
 def last_lines(workdir: Path, count: int) -> list[str]:
-    """The last lines of a run's log that are not empty."""
+    """Returns the last `count` non-empty lines of a run's log."""
     try:
         with open(_log(workdir), "rb") as log:
             size = log.seek(0, os.SEEK_END)

@@ -1,10 +1,10 @@
-"""One run of an experiment, or one trial of a search, in a process of its own.
+"""Runs one run of an experiment, or one trial of a search, in its own process.
 
     python -m research.lab.workers.job run FILE FOLDER RUN SEEDS CORES
     python -m research.lab.workers.job trial FILE FOLDER CORES
 
-The runner of the experiment, or the search, gives the arguments: SEEDS is a job's number, such as
-3.1; a trial's FOLDER has its values.
+The experiment's runner, or the search, passes the arguments: SEEDS is a job's number, such as 3.1;
+a trial's FOLDER contains its values.
 """
 
 import json
@@ -29,17 +29,17 @@ from research.run.loaded import Loaded, load_model, with_config
 from research.training import loop
 
 
-def make(job: Job, made_from: Run) -> None:
-    """Trains (or goes on), scores the test split if there is a task, and says that it is done.
+def make(job: Job, declared: Run) -> None:
+    """Trains or resumes a job, scores the test split if it has a task, and marks it as done.
 
-    made_from: the run as the experiment's file has it, which is noted beside the resolved config.
+    declared: the run as in the experiment's file, which is noted beside the resolved config.
     """
     start = time.perf_counter()
-    made_of = fingerprint(job)
+    key = fingerprint(job)
     begun = {
-        "fingerprint": made_of,
-        "seconds": _before(job, made_of),
-        "made_from": asdict(made_from),
+        "fingerprint": key,
+        "seconds": _before(job, key),
+        "made_from": asdict(declared),
     }
 
     def seconds() -> float:
@@ -69,7 +69,7 @@ def make(job: Job, made_from: Run) -> None:
     if loaded is not None:
         _score(job, loaded)
     record = {
-        "fingerprint": made_of,
+        "fingerprint": key,
         "commit": starts.commit(),
         "step": step,
         "metrics": metrics,
@@ -79,12 +79,12 @@ def make(job: Job, made_from: Run) -> None:
     _note(job, DONE, record)
 
 
-def _before(job: Job, made_of: str) -> float:
-    """The seconds that the run took before it was stopped; not those of one that was killed."""
+def _before(job: Job, key: str) -> float:
+    """Returns the seconds that the run took before it was stopped, but not before it was killed."""
     if not (job.workdir / BEGUN).exists():
         return 0.0
     begun = read_record(job.workdir / BEGUN)
-    return begun.get("seconds", 0.0) if begun["fingerprint"] == made_of else 0.0
+    return begun.get("seconds", 0.0) if begun["fingerprint"] == key else 0.0
 
 
 def _note(job: Job, name: str, record: dict) -> None:
@@ -92,7 +92,7 @@ def _note(job: Job, name: str, record: dict) -> None:
 
 
 def _score(job: Job, loaded: Loaded) -> None:
-    """Predicts the test split (the validation split where there is none) and keeps the counts."""
+    """Predicts the test split (or validation, if there is no test split) and saves the counts."""
     examples = corpus.split(job.config.data, loaded.task.kind, "test").examples
     predicted = predictor.predict(loaded, examples)
     lines = [
@@ -103,14 +103,14 @@ def _score(job: Job, loaded: Loaded) -> None:
 
 
 def run(file: str, folder: str, name: str, number: str) -> None:
-    """Makes a run of an experiment."""
+    """Runs a run of an experiment."""
     loaded = experiment.load(file)
     planned = experiment.jobs(loaded, bucket.path(folder))
     make(next(j for j in planned if (j.run, j.number) == (name, number)), loaded.runs[name])
 
 
 def trial(file: str, folder: str) -> None:
-    """Trains a trial of a search, or goes on."""
+    """Trains or resumes a trial of a search."""
     place = Path(folder)
     chosen = json.loads((place / search.PARAMETERS).read_text())
     config = search.trial_config(search.load(file), chosen)
@@ -118,7 +118,7 @@ def trial(file: str, folder: str) -> None:
 
 
 def main(kind: str, *arguments: str, cores: str = "") -> int:
-    """See the module's text; `cores` are the numbers of those it may use, with commas."""
+    """Runs the command of the module's docstring on `cores` (comma-separated numbers)."""
     children.as_child(cores)
     try:
         {"run": run, "trial": trial}[kind](*arguments)

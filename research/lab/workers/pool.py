@@ -1,4 +1,4 @@
-"""Children side by side: begun where a lane is free, watched, and stopped together."""
+"""Runs child processes side by side: starts them in free lanes, watches and stops them."""
 
 import signal
 import time
@@ -17,9 +17,9 @@ class Pool:
     """At most one child in each lane, a part of the machine (see `lanes`).
 
     Args:
-        what: "runs" or "trials", as they are called where they are stopped.
-        devices: of an accelerator, that each child has; 0: all.
-        say: where progress is told.
+        what: "runs" or "trials", for messages.
+        devices: number of accelerator devices of each child; 0: all.
+        say: prints a line of progress.
     """
 
     def __init__(self, what: str, lanes: int, devices: int, say: Callable[[str], None]):
@@ -33,7 +33,7 @@ class Pool:
         return list(filter(None, self.lanes))
 
     def begin(self, program: Sequence[str], workdir: Path) -> Child:
-        """Starts a child in a free lane; there has to be one."""
+        """Starts a child in a free lane. The caller must check that a lane is free."""
         lane = self.lanes.index(None)
         child = children.begin(program, workdir, lane, len(self.lanes), self._devices)
         self.lanes[lane] = child
@@ -45,13 +45,13 @@ class Pool:
         ended: Callable[[Child, int], None],
         look: Callable[[Child], None] = lambda child: None,
     ) -> list[Child] | None:
-        """Runs children until there are no more; those that a Ctrl-C or a SIGTERM has stopped, None
-        where there was none.
+        """Runs children until none are left. Returns None, or the children that were running when
+        Ctrl-C or SIGTERM stopped the pool.
 
         Args:
-            fill: begins what can begin, and says whether anything waits for what is running.
-            ended: called for each that has ended, with its exit code.
-            look: called for each that runs, now and then, and once more at its end.
+            fill: starts all children that can start; returns whether others still wait.
+            ended: called with each child that has ended and its exit code.
+            look: called with each running child from time to time, and once more at its end.
         """
         with self.view, _terminated_as_interrupted():
             try:
@@ -81,7 +81,7 @@ class Pool:
 
 @contextmanager
 def _terminated_as_interrupted() -> Iterator[None]:
-    """SIGTERM is a Ctrl-C here, so that the children are stopped in the same way."""
+    """Turns SIGTERM into a Ctrl-C, so that it stops the children in the same way."""
 
     def interrupt(number: int, frame: object) -> None:
         raise KeyboardInterrupt

@@ -1,7 +1,7 @@
-"""Makes the runs of an experiment, each in a process of its own, several at a time.
+"""Runs the runs of an experiment, each in its own process, several at a time.
 
-A run starts when what it starts from is done. What is finished is not made again; what fails is
-reported, and the others go on.
+A run starts once the run that it starts from is done. Finished runs are not repeated. A failed run
+is reported, and the others continue.
 """
 
 import dataclasses
@@ -25,11 +25,11 @@ PROGRAM = (*children.PROGRAM, "run")
 
 @dataclasses.dataclass
 class Outcome:
-    """The jobs of the experiment, and those that are not done by their workdir's name."""
+    """The jobs of the experiment, and the workdirs' names of those that are not done."""
 
     jobs: list[Job]
     failed: list[str]
-    left: list[str]  # start from a failed run, or come after an interrupt
+    left: list[str]  # not run: they start from a failed run, or an interrupt came first
     interrupted: bool = False
 
 
@@ -47,29 +47,29 @@ def run(
 
     Args:
         file: the experiment's file, which the processes of the runs load again.
-        only: runs whose name, with or without its seed, fits this pattern ("sentiment*",
-            "sentiment-seed1"); what they start from must be done.
+        only: pattern of the runs to choose, by name with or without seed ("sentiment*",
+            "sentiment-seed1"); the runs that they start from must be done.
         parallel: runs at a time; 0: as many as fit (`research.lab.workers.lanes`).
-        say: where progress is told.
+        say: prints a line of progress.
         rerun_changed: see `unfinished`.
-        devices: of an accelerator, that each run has; 0: all, and one run at a time.
+        devices: number of accelerator devices of each run; 0: all, and one run at a time.
 
     Raises UserError for anything wrong in the experiment, before the first run starts.
     """
     planned = jobs(experiment, folder)
-    most = sharing.count(parallel, devices)  # raises, if it does, before anything is moved
+    most = sharing.count(parallel, devices)  # may raise, so call it before any folder is moved
     waiting = unfinished(planned, only, say, rerun_changed)
     if not waiting:
         return Outcome(planned, [], [])
     lanes = min(most, len(waiting))
-    say(f"to make: {len(waiting)}, {lanes} at a time; each prints to its {folder}/RUN/{LOG}")
+    say(f"to run: {len(waiting)}, {lanes} at a time; each prints to {folder}/RUN/{LOG}")
     return _Runner(planned, waiting, file, folder, Pool("runs", lanes, devices, say)).run()
 
 
 def choose(planned: list[Job], only: str) -> list[Job]:
-    """The jobs whose run's name, with or without its seed, fits a pattern; all where it is empty.
+    """Returns the jobs whose run's name, with or without seed, fits a pattern; all jobs for "".
 
-    Raises UserError where none fits.
+    Raises UserError if none fits.
     """
     wanted = only or "*"
     chosen = [
@@ -85,10 +85,10 @@ def choose(planned: list[Job], only: str) -> list[Job]:
 
 @dataclasses.dataclass(frozen=True)
 class Decision:
-    """What becomes of the chosen jobs.
+    """Which of the chosen jobs to run.
 
-    waiting: to be made; again: those of them whose folder is put aside for it.
-    finished: by the same code, `other_code` by that of another commit.
+    waiting: the jobs to run; again: those among them whose old folder is moved aside.
+    finished: jobs finished with the current commit; other_code: with another commit.
     """
 
     waiting: list[Job] = dataclasses.field(default_factory=list)
@@ -97,45 +97,43 @@ class Decision:
     other_code: list[Job] = dataclasses.field(default_factory=list)
 
     def state(self, job: Job) -> str:
-        """In a word; nothing of one that is made for the first time."""
+        """Returns the state of a job for people; "" for one that runs for the first time."""
         if job in self.again:
-            return "made again"
+            return "rerun"
         if job in self.waiting:
-            return "goes on" if (job.workdir / CHECKPOINTS).exists() else ""
+            return "resumes" if (job.workdir / CHECKPOINTS).exists() else ""
         return "finished"
 
 
 def decide(planned: list[Job], only: str = "", rerun_changed: bool = False) -> Decision:
-    """Looks at what is in the folders of the chosen jobs.
+    """Decides by the contents of their folders which of the chosen jobs to run.
 
     Args:
-        rerun_changed: those are made again that were made with another config or other data, or
-            finished with another commit, and what starts from them.
+        rerun_changed: rerun jobs with another config or other data, or finished with another
+            commit, and all jobs that start from them.
 
-    Raises UserError where one starts from a run that is neither chosen nor done, and, without
-    `rerun_changed`, where a run with another config or other data is in its folder.
+    Raises UserError if a job starts from a run that is neither chosen nor done, and, without
+    `rerun_changed`, if its folder holds a run with another config or other data.
     """
     chosen = choose(planned, only)
     missing = {job.after for job in chosen if job.after and not (job.after / DONE).exists()}
     for workdir in sorted(missing - {job.workdir for job in chosen}):
-        raise UserError(
-            f"--only={only!r}: {workdir} is not done, and a run of these starts from it"
-        )
-    found, commit = Decision(), starts.commit()
+        raise UserError(f"--only={only!r}: {workdir} is not done, and a chosen run starts from it")
+    decision, commit = Decision(), starts.commit()
     for job in chosen:
-        fresh = job.config.init == "fresh"  # of its start it has only the shape
-        begins_anew = job.after in {j.workdir for j in found.waiting} and not fresh
+        fresh = job.config.init == "fresh"  # only takes the shape of its start
+        begins_anew = job.after in {j.workdir for j in decision.waiting} and not fresh
         done = _record(job, DONE)
-        # What has no checkpoint yet can begin again with any config.
+        # A run without a checkpoint can start over with any config.
         begun = done or (_record(job, BEGUN) if (job.workdir / CHECKPOINTS).exists() else None)
         if begun is None:
-            found.waiting.append(job)
+            decision.waiting.append(job)
             continue
         state = "finished" if done else "unfinished"
         if begins_anew and not rerun_changed:
             raise UserError(
                 f"{job.workdir} is {state}, but {job.after.name}, which it starts from, is "
-                "not there; put it back, or make both again with --rerun_changed"
+                "missing; put it back, or rerun both with --rerun_changed"
             )
         gone = job.after is not None and not (job.after / DONE).exists()
         same = not begins_anew and (gone or begun["fingerprint"] == fingerprint(job))
@@ -145,14 +143,14 @@ def decide(planned: list[Job], only: str = "", rerun_changed: bool = False) -> D
                 "it, give another --workdir, or --rerun_changed"
             )
         if done and same and done["commit"] == commit:
-            found.finished.append(job)
+            decision.finished.append(job)
         elif done and same and not rerun_changed:
-            found.other_code.append(job)
+            decision.other_code.append(job)
         else:
-            found.waiting.append(job)
+            decision.waiting.append(job)
             if done or not same:
-                found.again.append(job)
-    return found
+                decision.again.append(job)
+    return decision
 
 
 def unfinished(
@@ -161,30 +159,30 @@ def unfinished(
     say: Callable[[str], None] = print,
     rerun_changed: bool = False,
 ) -> list[Job]:
-    """The chosen jobs that are still to be made, see `decide`; tells of the others, and puts the
-    folders of those that are made again aside under another name."""
-    found = decide(planned, only, rerun_changed)
-    for job in found.finished:
+    """Returns the chosen jobs to run, see `decide`; reports the others, and moves the old folders
+    of jobs that are rerun aside."""
+    decision = decide(planned, only, rerun_changed)
+    for job in decision.finished:
         say(f"{job.workdir.name}: finished before")
-    if found.other_code:
+    if decision.other_code:
         say(
             f"finished before, with other code than the commit {(starts.commit() or 'none')[:12]}: "
-            f"{', '.join(job.workdir.name for job in found.other_code)}; --rerun_changed makes "
-            "them again"
+            f"{', '.join(job.workdir.name for job in decision.other_code)}; --rerun_changed reruns "
+            "them"
         )
-    for job in found.again:  # all have been looked at: nothing is moved before an error
-        say(f"{job.workdir.name}: made again; what was there is now {_put_aside(job.workdir).name}")
-    return found.waiting
+    for job in decision.again:  # only after all checks: an error must leave every folder in place
+        say(f"{job.workdir.name}: rerun; the old folder is now {_put_aside(job.workdir).name}")
+    return decision.waiting
 
 
 def _record(job: Job, name: str) -> dict | None:
-    """What a job wrote of itself into its folder."""
+    """Reads a record that a job wrote into its folder; None if there is none."""
     file = job.workdir / name
     return read_record(file) if file.exists() else None
 
 
 def _put_aside(workdir: Path) -> Path:
-    """Renames a folder, so that another can take its place; nothing is lost."""
+    """Renames a folder, so that a new one can take its place."""
     number = 1
     while (to := workdir.with_name(f"{workdir.name}.before-{number}")).exists():
         number += 1
@@ -193,7 +191,7 @@ def _put_aside(workdir: Path) -> Path:
 
 
 class _Runner:
-    """What waits, and what became of the others; the pool asks it what begins next."""
+    """The waiting jobs and the outcome of the others; the pool asks it which job starts next."""
 
     def __init__(self, planned, waiting, file, folder, pool):
         self.waiting, self.file, self.folder, self.pool = list(waiting), file, folder, pool
@@ -205,12 +203,12 @@ class _Runner:
         if stopped is not None:
             self.outcome.interrupted = True
             self.outcome.left += [job.workdir.name for job in self.waiting]
-            # One may have come to its end meanwhile.
+            # A child may have finished in the meantime.
             self.outcome.left += [c.name for c in stopped if not (c.workdir / DONE).exists()]
         return self.outcome
 
     def _fill(self) -> bool:
-        """Starts what can start; drops what waits for a run that will not be done."""
+        """Starts the jobs that can start; drops those whose start will never be done."""
         coming = {job.workdir for job in self.waiting} | {c.workdir for c in self.pool.running}
         for job in list(self.waiting):
             if job.after in coming:
@@ -218,7 +216,7 @@ class _Runner:
             if job.after and not (job.after / DONE).exists():
                 self.waiting.remove(job)
                 self.outcome.left.append(job.workdir.name)
-                self.pool.say(f"{job.workdir.name}: not made, {job.after.name} is not done")
+                self.pool.say(f"{job.workdir.name}: not run, {job.after.name} is not done")
             elif None in self.pool.lanes:
                 self.waiting.remove(job)
                 self.number += 1
@@ -229,13 +227,13 @@ class _Runner:
         return bool(self.waiting)
 
     def _state(self) -> str:
-        """How many runs are where."""
+        """Counts the runs by state, for the status line."""
         running = len(self.pool.running)
         failed, left = len(self.outcome.failed), len(self.outcome.left)
         over = self.total - running - len(self.waiting) - failed - left
         parts = [f"{over} done", f"{running} running", f"{len(self.waiting)} waiting"]
         parts += [f"{failed} failed"] if failed else []
-        parts += [f"{left} not made"] if left else []
+        parts += [f"{left} not run"] if left else []
         return f"{', '.join(parts)}  since {duration(time.monotonic() - self.since)}"
 
     def _ended(self, child: Child, code: int) -> None:

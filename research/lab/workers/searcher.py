@@ -1,4 +1,4 @@
-"""Makes the trials of a search, each in a process of its own, several at a time."""
+"""Runs the trials of a search, each in its own process, several at a time."""
 
 import dataclasses
 import json
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import optuna
 
 PROGRAM = (*children.PROGRAM, "trial")
-HOPELESS = 3  # trials that fail, where none is done, end a search
+HOPELESS = 3  # a search ends after this many failed trials if none has finished
 
 
 @dataclasses.dataclass
@@ -45,11 +45,11 @@ def run(
     devices: int = 0,
     say: Callable[[str], None] = print,
 ) -> Outcome:
-    """Makes trials until there are as many as asked for.
+    """Runs trials until there are as many as asked for.
 
     Args:
         file: the search's file, which the processes of the trials load again.
-        trials: how many in all; 0: as the search says.
+        trials: total number of trials; 0: that of the search.
         parallel, devices, say: as in `runner.run`.
 
     Raises UserError as `search.study` does.
@@ -57,12 +57,12 @@ def run(
     searches.require(folder)
     with lock.alone(folder, lock.COMMAND):
         study = searches.study(search, folder)
-        wanted, made = trials or search.trials, len(searches.over(study))
-        if made >= wanted:
-            say(f"{made} trials are made already; a higher --trials makes more")
+        wanted, over = trials or search.trials, len(searches.over(study))
+        if over >= wanted:
+            say(f"{over} trials are done already; a higher --trials runs more")
             return Outcome(study, [])
-        count = min(lanes.count(parallel, devices), wanted - made)
-        say(f"to make: {wanted - made} trials, {count} at a time, in {folder}")
+        count = min(lanes.count(parallel, devices), wanted - over)
+        say(f"to run: {wanted - over} trials, {count} at a time, in {folder}")
         pool = Pool("trials", count, devices, say)
         return _Searcher(search, study, file, folder, wanted, pool).run()
 
@@ -70,17 +70,17 @@ def run(
 @dataclasses.dataclass
 class _Running:
     trial: "optuna.Trial"
-    seen: int = 0  # evaluations
+    seen: int = 0  # number of evaluations reported to the study
     pruned: bool = False
 
 
 class _Searcher:
-    """The trials that run; the pool asks it which begins next."""
+    """The running trials; the pool asks it which trial starts next."""
 
     def __init__(self, search, study, file, folder, wanted, pool):
         self.search, self.study, self.file, self.folder = search, study, file, folder
         self.wanted, self.pool = wanted, pool
-        self.running: dict[str, _Running] = {}  # by the name of their folder
+        self.running: dict[str, _Running] = {}  # by the name of the trial's folder
         self.outcome = Outcome(study, [])
         self.hopeless = False
 
@@ -89,11 +89,11 @@ class _Searcher:
         return self.outcome
 
     def _fill(self) -> bool:
-        """Begins trials in the free lanes; none waits for another."""
+        """Starts trials in the free lanes; no trial waits for another."""
         done = searches.over(self.study)
         if self.hopeless and not any(t.state.name == "COMPLETE" for t in done):
             if not self.pool.running:
-                self.pool.say("no trial was better: the search ends here")
+                self.pool.say("no trial has succeeded: the search ends here")
             return False
         while None in self.pool.lanes and len(done) + len(self.pool.running) < self.wanted:
             trial, values, name = searches.ask(self.search, self.study)
@@ -106,10 +106,10 @@ class _Searcher:
         return False
 
     def _report(self, child: Child) -> None:
-        """Tells the study of new evaluations, and stops a trial that is behind."""
+        """Reports new evaluations to the study, and stops a trial that is behind."""
         running, evaluated = self.running[child.name], values(child.workdir, self.search.metric)
         for number, value in enumerate(evaluated[running.seen :], start=running.seen + 1):
-            # By number, not by step: trials of other batch sizes have other steps.
+            # By number, not by step: trials with other batch sizes evaluate at other steps.
             if math.isfinite(value):
                 running.trial.report(value, number)
             running.seen = number
@@ -132,29 +132,29 @@ class _Searcher:
         else:
             self.study.tell(running.trial, state=TrialState.FAIL)
             self.outcome.failed.append(child.name)
-            # Without one evaluation it is the input that is wrong, not the values, unless these
-            # have made it diverge.
+            # A trial without any evaluation points to wrong input, not to bad values, unless it has
+            # diverged.
             wrong_input = not evaluated and code != DIVERGED
             self.hopeless |= wrong_input or len(self.outcome.failed) >= HOPELESS
             children.failed(child, code, self.pool.say)
 
 
 def values(workdir: Path, metric: str) -> list[float]:
-    """What a trial's evaluations have yielded so far."""
+    """Returns the values of a trial's evaluations so far."""
     key = f"validation/{metric}"
     return [float(line[key]) for line in lines(workdir / METRICS) if key in line]
 
 
-def best(metric: str, found: list[float]) -> float:
-    """The best of several values, without those that are not numbers."""
-    chosen, *others = filter(math.isfinite, found)
+def best(metric: str, evaluated: list[float]) -> float:
+    """Returns the best of the finite values."""
+    chosen, *others = filter(math.isfinite, evaluated)
     for value in others:
         chosen = value if is_better(metric, value, chosen) else chosen
     return chosen
 
 
 def shown(values: dict) -> str:
-    """Values by their keys, in a line."""
+    """Formats values with their keys in one line."""
     return ", ".join(
         f"{key}={value:.3g}" if isinstance(value, float) else f"{key}={value}"
         for key, value in values.items()

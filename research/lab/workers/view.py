@@ -1,4 +1,4 @@
-"""What the terminal shows of several runs at once: a line for each, or lines now and then."""
+"""Shows the progress of several runs: one bar each on a terminal, occasional lines in a pipe."""
 
 import re
 import sys
@@ -9,13 +9,13 @@ from tqdm import tqdm
 
 SECONDS_BETWEEN_LINES = 15.0
 BAR = 12  # characters
-# A line of research/monitoring/progress.py: what, how far, how many in all, and the rest.
+# A line of research/monitoring/progress.py: label and unit, units done, total, and the rest.
 STATE = re.compile(r"(.+?  \w+) ([\d,]+)/([\d,]+)  (.*)")
 
 
 class View:
-    """A context manager. On a terminal each lane has a bar at the bottom; where output is piped,
-    the newest line of each lane is printed every 15 seconds. Each begins with its run's name.
+    """A context manager. On a terminal each lane has a bar at the bottom; in a pipe it prints the
+    newest line of each lane every 15 seconds. Each line begins with its run's name.
     """
 
     def __init__(self, lanes: int, say: Callable[[str], None]):
@@ -27,7 +27,7 @@ class View:
         if sys.stderr.isatty():
             self._bars = [
                 tqdm(bar_format="{desc}", position=lane, leave=False, dynamic_ncols=True)
-                for lane in range(lanes + 1)  # the last is that of all runs
+                for lane in range(lanes + 1)  # the last one shows the status of all runs
             ]
 
     def __enter__(self) -> "View":
@@ -38,7 +38,7 @@ class View:
             bar.close()
 
     def say(self, text: str) -> None:
-        """A line of its own, above those of the lanes."""
+        """Prints a separate line above the lanes."""
         if self._bars:
             with tqdm.external_write_mode(file=sys.stderr):
                 self._say(text)
@@ -46,15 +46,15 @@ class View:
             self._say(text)
 
     def status(self, text: str) -> None:
-        """The line of all runs, below those of the lanes; only on a terminal."""
+        """Shows the status of all runs below the lanes; only on a terminal."""
         if self._bars and text != self._status:
             self._status = text
             self._bars[-1].set_description_str(text)
 
     def show(self, lane: int, name: str, lines: list[str]) -> None:
-        """The newest line of the run that a lane has; an empty list clears it."""
+        """Shows the newest line of a lane's run; an empty list clears it."""
         text = lines[-1].strip() if lines else ""
-        if text and not text.startswith(f"{name} "):  # the progress of steps has it already
+        if text and not text.startswith(f"{name} "):  # progress lines have the name already
             text = f"{name}  {text}"
         if text == self._texts[lane]:
             return
@@ -68,7 +68,7 @@ class View:
 
 
 def with_bar(text: str) -> str:
-    """A line of progress with a bar in it; any other line as it is."""
+    """Inserts a bar into a line of progress; returns any other line unchanged."""
     state = STATE.fullmatch(text)
     if state is None:
         return text

@@ -1,4 +1,4 @@
-"""A small project of its own to launch, and programs that stand in for those of the clouds."""
+"""A small project to launch, and fakes of the clouds' programs."""
 
 import os
 import re
@@ -34,7 +34,7 @@ def git(folder, *arguments):
 
 
 def wait_for(log: Path, pattern: str, seconds: float = 300) -> re.Match:
-    """The match in a log that is still written."""
+    """Waits for a match in a log that is still being written."""
     until = time.monotonic() + seconds
     while time.monotonic() < until:
         match = re.search(pattern, log.read_text()) if log.exists() else None
@@ -104,7 +104,7 @@ def golden(project):
 
 @pytest.fixture
 def stub(project):
-    """A function: another launch.py, for what needs no training."""
+    """A function: replaces launch.py, for tests that need no training."""
 
     def put(text: str) -> None:
         (project / "launch.py").write_text(text)

@@ -1,4 +1,4 @@
-"""--on and what belongs to none of its targets."""
+"""--on, without its targets."""
 
 import pytest
 

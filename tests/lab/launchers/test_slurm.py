@@ -1,4 +1,4 @@
-"""Slurm: sbatch files, what waits for what, and a job that runs out of time."""
+"""Slurm: sbatch files, dependencies of jobs, and a job that runs out of time."""
 
 import json
 import os

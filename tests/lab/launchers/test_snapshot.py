@@ -1,4 +1,4 @@
-"""The code as of the commit: nothing is left behind without a word."""
+"""The code as of the commit: no change is left out silently."""
 
 import pytest
 

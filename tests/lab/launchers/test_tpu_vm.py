@@ -1,4 +1,4 @@
-"""A TPU slice: its commands, and the whole way on machines that are folders here."""
+"""A TPU slice: its commands, and a whole launch on folders in place of machines."""
 
 import json
 import re

@@ -1,5 +1,5 @@
-"""Rules that tell pairs without reading: each finds what is in the pairs, and nothing where nothing
-is."""
+"""Rules that classify pairs without reading: each finds the one cue in the pairs, or none if there
+is none."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ VOCABULARY = 50
 
 
 def draw(count, seed, told_by=""):
-    """Pairs of two sources whose label is told by one thing alone."""
+    """Pairs of two sources whose label follows from a single cue."""
     rng = np.random.default_rng(seed)
     found = []
     for _ in range(count):

@@ -10,7 +10,7 @@ F32 = 4
 
 
 def program(function, *arguments) -> hlo.Program:
-    """What XLA makes of a function for this machine's processor."""
+    """The program that XLA compiles from a function for this machine's processor."""
     return hlo.parse(jax.jit(function).lower(*arguments).compile().as_text())
 
 

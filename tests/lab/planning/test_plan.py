@@ -1,4 +1,4 @@
-"""A run planned on eight devices: what lies where, what a step does, and what is refused."""
+"""A run planned on eight devices: placement, costs of a step, and refused plans."""
 
 import dataclasses
 import importlib.util
@@ -107,7 +107,7 @@ def test_the_report(plans):
 
 
 def not_fitting(folder, over: float) -> tuple[plan.Plan, Config]:
-    """A plan whose train step would need `over` times the memory that there is."""
+    """A plan whose train step needs `over` times the available memory."""
     chosen = config("bert", folder)
     step = compiled.Compiled("train", False, 1.0, over * CHIPS["v5e"].memory, 0.0, None, [])
     return plan.Plan(plan.build(chosen, jax.devices()), CHIPS["v5e"], 1, [step]), chosen
@@ -168,7 +168,7 @@ def test_another_error_is_no_lack_of_memory():
     [
         ("v5x:4x4", 1, "'v5x' is not known; did you mean 'v5"),
         ("v5e:16", 1, "'16' is not a shape"),
-        ("v5e", 1, "'' is not a shape; written like v5e:4x4"),
+        ("v5e", 1, "'' is not a shape; examples: v5e:4x4"),
         ("cpu:0", 1, "'0' is not a shape"),
         ("cpu:4x4", 1, "'4x4' is not a shape"),
         ("cpu:8", 2, "cpu:8 has no slices"),

@@ -138,7 +138,7 @@ ELSEWHERE = {
 
 @pytest.mark.parametrize("name", ELSEWHERE)
 def test_what_reads_sets_of_the_network_fits(name, tmp_path):
-    """With a few lines in the place of the set; all else is as it is shipped."""
+    """Replaces the data set by a few lines; everything else is as shipped."""
     lines = [json.dumps(line | {"id": str(i)}) for i, line in enumerate(ELSEWHERE[name])]
     (tmp_path / "data.jsonl").write_text("\n".join(lines))
     splits = [f"--config.data.{s}=files:{tmp_path}/data.jsonl" for s in ("train", "validation")]

@@ -1,4 +1,4 @@
-"""What a page draws of runs."""
+"""The curves of runs on a page."""
 
 import json
 import math

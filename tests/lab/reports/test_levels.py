@@ -1,4 +1,4 @@
-"""What simple methods reach, of a whole corpus and of each of its sources."""
+"""Simple methods on a whole corpus and on each of its sources."""
 
 import types
 
@@ -14,7 +14,7 @@ from tests import helpers
 
 @pytest.fixture(scope="module")
 def reached(tmp_path_factory):
-    """Of two corpora, the second one with a sentence in each document."""
+    """Simple methods on two corpora, the second one with one sentence per document."""
     folder = tmp_path_factory.mktemp("levels")
     draw = np.random.default_rng(0)
     long = [helpers.document(draw, 8) for _ in range(40)]

@@ -29,8 +29,8 @@ TASK = "sequence_classification"
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
-    """The file of a page with a stage of two variants, one of them with three seeds, and another
-    stage; with levels and differences."""
+    """The file of a page with two stages, levels and differences. The first stage has two variants,
+    one of them with three seeds."""
     named = [("a", "pre-training", 3), ("a", "pre-training", 2), ("a", "pre-training", 4)]
     named += [("b", "pre-training", 5), ("c", TASK, 1)]
     levels = {TASK: {"validation/accuracy": {"chance": 1 / 3, "linear svm": 0.4}}}
@@ -79,7 +79,7 @@ def written(folder, named, levels=None, more=()):
 
 
 def differences():
-    """A table of differences in two columns: one that is sure, one not resolved, one of a single
+    """A table of differences in two columns: a significant one, one not resolved, one with a single
     seed whose metric is not finite, and one without an interval."""
     found = {
         ("b", "f1"): Difference(0.3, (5, 5), Gap(0.3, 0.04, 8), Gap(0.3, 0.05, 20)),
@@ -134,7 +134,7 @@ def size(browser, selector):
 
 
 def plots(browser):
-    """Those of the curves that are seen."""
+    """The plots of the visible curves."""
     return [p for p in browser.find_elements("css selector", ".stage .plot") if p.is_displayed()]
 
 
@@ -144,7 +144,7 @@ def toggle(browser, number):
 
 
 def drawn(browser):
-    """Paths of the lines that are seen, the edges of bands left out."""
+    """Paths of the visible lines, without the edges of bands."""
     # In one go: what is drawn anew meanwhile is another element.
     paths = "[...document.querySelectorAll('.stage .scatterlayer .trace path.js-line')]"
     script = f"return {paths}.filter((path) => path.style.strokeWidth !== '0px').length"

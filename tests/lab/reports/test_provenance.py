@@ -1,4 +1,4 @@
-"""What a report says of how runs were made."""
+"""The provenance of runs in a report."""
 
 import json
 
@@ -53,8 +53,8 @@ def test_that_a_model_was_chosen_on_what_it_is_measured_on_is_said(tmp_path, tra
         (folder / "starts.jsonl").write_text(json.dumps(start()) + "\n")
     first = provenance.about([Record(folder, "squad") for folder in folders])[0]
     expected = (
-        "Chosen on what they are measured on: squad. There is no test split beside the validation "
-        "split, whose f1 chose the checkpoint, so these values are better than those of new "
+        "Chosen on the examples that measure them: squad. They have no test split, and f1 on the "
+        "validation split chose the checkpoint, so these values are better than values on new "
         "examples would be."
     )
     assert (first == expected) == said and first.startswith("Chosen") == said

@@ -1,4 +1,4 @@
-"""An experiment made in this process: weights as they are beside the same after a fine-tuning."""
+"""An experiment in this process: weights scored as they are, and after a fine-tuning."""
 
 import csv
 import dataclasses

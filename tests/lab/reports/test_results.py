@@ -1,4 +1,4 @@
-"""What a table's runs have measured, as a person and as a program reads it."""
+"""The results of a table's runs, for people and for programs."""
 
 import csv
 import io

@@ -170,7 +170,7 @@ TIME = b'{"step": 1, "seconds": 1.0, "tokens_per_second": 1.0}\n'
         ("config.json", b'{"data": {"train": {"nam": 1}}}', " is damaged: no run's data .*'name'"),
         ("config.json", b'{"task": "a"}', " is damaged: no run's data or task"),
         ("done.json", b"{}", " is damaged: it has no 'fingerprint'; remove it"),
-        ("done.json", b"[1]", " is damaged: it is not a JSON object; remove it, and"),
+        ("done.json", b"[1]", " is damaged: it is not a JSON object; remove it to resume"),
         ("done.json", b"\xff", " is damaged: 'utf-8' codec .*; remove it"),
         (
             "done.json",
@@ -185,7 +185,7 @@ def test_a_damaged_file_is_named(tmp_path, file, content, message, capsys):
     if file.endswith("l"):  # of lines, which stop no report
         runs.of_folders([folder])
         told = capsys.readouterr().err
-        assert re.search(f"warning: .*run/{file}{message}.*; the line is left out\n$", told)
+        assert re.search(f"warning: .*run/{file}{message}.*; skipping the line\n$", told)
         return
     with pytest.raises(UserError, match=f"run/{file}{message}"):
         runs.of_folders([folder])
@@ -267,7 +267,7 @@ def test_the_cost_counts_devices_and_their_price(tmp_path):
     (tmp_path / "run/timing.jsonl").write_text("".join(json.dumps(t) + "\n" for t in times))
     made = runs.of_folders([folder], price=1.5)
     assert made.notes[0] == (
-        "The runs took 60.0 minutes, added up, 8 hours of a device, 12.00 at 1.5 for one."
+        "The runs took 60.0 minutes in total, 8 device-hours, 12.00 at 1.5 each."
     )
 
 

@@ -1,4 +1,4 @@
-"""How sure differences are, and what they are called."""
+"""Intervals and significance of differences, and their readings."""
 
 import math
 

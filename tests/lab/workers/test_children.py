@@ -1,4 +1,4 @@
-"""Processes of runs: what they are told."""
+"""Processes of runs: the command that they note, and the message of a stopped one."""
 
 import shlex
 import sys

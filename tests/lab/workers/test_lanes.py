@@ -26,10 +26,10 @@ def test_as_many_at_a_time_as_the_devices_allow(monkeypatch, machine, parallel, 
 @pytest.mark.parametrize(
     ("machine", "parallel", "devices", "message"),
     [
-        (("cpu", 1), 0, 1, "shares out GPUs or TPU chips, and this machine has none"),
-        (("gpu", 8), 0, 9, "--devices=9 for 1 runs at a time are more than the 8"),
-        (("gpu", 8), 5, 2, "--devices=2 for 5 runs at a time are more than the 8"),
-        (("tpu", 4), 0, 2, "a run has one chip or all; give 1"),
+        (("cpu", 1), 0, 1, "divides GPUs or TPU chips, and this machine has none"),
+        (("gpu", 8), 0, 9, "--devices=9 for 1 runs at a time is more than the 8"),
+        (("gpu", 8), 5, 2, "--devices=2 for 5 runs at a time is more than the 8"),
+        (("tpu", 4), 0, 2, "a run gets one chip or all; give 1"),
         (("tpu", 4), 2, 0, "--parallel=2: a TPU chip belongs to one process; --devices=1"),
     ],
 )

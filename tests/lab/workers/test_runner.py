@@ -1,4 +1,4 @@
-"""What runs when, and what happens to the others when one fails or is stopped."""
+"""The order of runs, and the fate of the others when one fails or is stopped."""
 
 import json
 import os
@@ -171,7 +171,7 @@ def test_another_config_is_made_beside_what_was_there(make, tmp_path):
     folders = sorted(p.name for p in (tmp_path / "runs").iterdir())
     # What starts from it is made again too.
     assert folders == ["one-seed0", "one-seed0.before-1", "two-seed0", "two-seed0.before-1"]
-    assert "one-seed0: made again; what was there is now one-seed0.before-1" in said
+    assert "one-seed0: rerun; the old folder is now one-seed0.before-1" in said
 
 
 def test_what_was_begun_with_another_config_is_found_before_any_starts(make, tmp_path):
@@ -186,7 +186,7 @@ def test_what_was_begun_with_another_config_is_found_before_any_starts(make, tmp
         make(changed, parallel=1)
     assert not (tmp_path / "runs" / "new-seed0").exists()
     _, said = make(changed, parallel=1, rerun_changed=True)
-    assert "broken-seed0: made again; what was there is now broken-seed0.before-1" in said
+    assert "broken-seed0: rerun; the old folder is now broken-seed0.before-1" in said
 
 
 def test_a_damaged_record_is_named(make, tmp_path):
@@ -260,14 +260,14 @@ def test_runs_end_when_the_runner_is_killed(tmp_path):
 
 
 def test_what_a_dry_run_says_of_each(make, tmp_path):
-    """What is finished, goes on or would be refused, and nothing is moved."""
+    """Finished, resumed and refused runs; no folder is moved."""
     make({"first": {}, "second": {}}, parallel=2)
     (tmp_path / "runs" / "second-seed0" / "done.json").unlink()
     (tmp_path / "runs" / "second-seed0" / "checkpoints").mkdir()
     file = str(tmp_path / "experiment.py")
     planned = experiment.jobs(experiment.load(file), tmp_path / "runs")
     found = runner.decide(planned)
-    assert [found.state(job) for job in planned] == ["finished", "goes on"]
+    assert [found.state(job) for job in planned] == ["finished", "resumes"]
     changed = {"second": {"overrides": {"train.steps": 3}}, "first": {}, "third": {}}
     config = {"config": str(tmp_path / "config.py")}
     write(tmp_path / "experiment.py", {name: config | v for name, v in changed.items()})
@@ -275,7 +275,7 @@ def test_what_a_dry_run_says_of_each(make, tmp_path):
     with pytest.raises(UserError, match="second-seed0 holds a run, unfinished, with another conf"):
         runner.decide(planned)
     found = runner.decide(planned, rerun_changed=True)
-    assert [found.state(job) for job in planned] == ["made again", "finished", ""]
+    assert [found.state(job) for job in planned] == ["rerun", "finished", ""]
     assert sorted(p.name for p in (tmp_path / "runs").glob("*-seed0*")) == [
         "first-seed0",
         "second-seed0",

@@ -1,4 +1,4 @@
-"""What is shown of several runs at once."""
+"""The display of several runs at once."""
 
 import io
 
@@ -10,7 +10,7 @@ LINE = "bert-seed0  step 60/1,200  loss 3.210  4,000 tokens/s  5 min left"
 
 
 class Clock:
-    """Seconds that pass when told to."""
+    """A clock that advances only when a test says so."""
 
     def __init__(self, monkeypatch):
         self.now = 100.0

@@ -1,4 +1,4 @@
-"""One page with everything of a report, which opens from the file system without a network."""
+"""Renders a report as one HTML page that opens from the file system without a network."""
 
 import math
 from importlib import resources
@@ -13,12 +13,12 @@ from research.run.best import LOWER_IS_BETTER
 
 
 def render(report: Report) -> str:
-    """The page as HTML; plotly's code (4.8 MB) is in it where something is drawn."""
+    """Renders the page; it contains plotly's code (4.8 MB) only if it has plots."""
     files = resources.files(__package__)
     template = (files / "page.html.jinja").read_text(encoding="utf-8")
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
     forests = {sheet.name: _forest(sheet) for sheet in report.sheets}
-    panels = [panel for found in forests.values() for panel in found]
+    panels = [panel for forest in forests.values() for panel in forest]
     stages = report.curves["stages"]
     drawn = bool(stages or panels)
     return environment.from_string(template).render(
@@ -40,7 +40,7 @@ def render(report: Report) -> str:
 
 
 def _forest(sheet: Sheet) -> list[dict[str, Any]]:
-    """Of a table of differences a panel for each column; of another table none.
+    """Returns a panel for each column of a table of differences, and none for other tables.
 
     A panel is {"title", "lower_is_better", "method", "level": the difference of that simple method,
     "rows": lines of the table's data}.
@@ -59,7 +59,7 @@ def _forest(sheet: Sheet) -> list[dict[str, Any]]:
 
 
 def _finite(value: Any) -> Any:
-    """None for a number that is not: JSON has no name for it."""
+    """Replaces infinity and NaN, which JSON lacks, by None."""
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
@@ -68,7 +68,7 @@ def _texts(report: Report) -> list[tuple[str, str]]:
 
 
 def _line(text: str) -> dict[str, Any]:
-    """A line of a Markdown list: how deep it is, the name it begins with in bold, and the rest."""
+    """Splits a line of a Markdown list into its depth, its bold name at the start, and the rest."""
     level = (len(text) - len(text.lstrip())) // 2
     rest = text.strip().removeprefix("- ")
     name = ""

@@ -1,5 +1,5 @@
 "use strict";
-// Tables that are wider than the page say on which side they go on.
+// Shows on which side a table that is wider than the page continues.
 for (const frame of document.querySelectorAll(".wide")) {
   const scroller = frame.firstElementChild;
   const tell = () => {

@@ -1,13 +1,13 @@
 "use strict";
-// Draws the curves of each stage on axes of its own, and differences with their intervals. Plotly
-// does the zoom, the hover and the choice of variants.
+// Draws the curves of each stage on its own axes, and differences with their intervals. Plotly
+// provides zoom, hover and the choice of variants.
 const data = JSON.parse(document.getElementById("drawn").textContent);
 const metric = document.getElementById("metric");
 const by = document.getElementById("by");
-// Okabe and Ito's colours, told apart by colour-blind readers too; then other dashes.
+// Okabe and Ito's colours, which colour-blind readers can distinguish too; then other dashes.
 const COLOURS = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8b8b8b"];
 const DASHES = ["solid", "dash", "dot", "dashdot"];
-const BESIDE = 800; // pixels of width from which on the legend stands beside the curves
+const BESIDE = 800; // from this width in pixels on, the legend stands beside the curves
 
 function style(name) {
   return getComputedStyle(document.documentElement).getPropertyValue(name).trim();
@@ -17,7 +17,7 @@ function clamped(value, low, high) {
   return Math.min(high, Math.max(low, value));
 }
 
-// Plotly reads tags in its texts.
+// Escapes text, because Plotly interprets tags in it.
 function plain(text) {
   return text.replaceAll("&", "&amp;").replaceAll("<", "&lt;");
 }
@@ -43,12 +43,12 @@ function layout(plot, height, changes) {
   };
 }
 
-function show(plot, traces, found, options = {}) {
-  plot.style.height = `${found.height}px`;
-  Plotly.react(plot, traces, found, { displaylogo: false, ...options });
+function show(plot, traces, arrangement, options = {}) {
+  plot.style.height = `${arrangement.height}px`;
+  Plotly.react(plot, traces, arrangement, { displaylogo: false, ...options });
 }
 
-// A variant's curve; of several runs with the band from the lowest to the highest.
+// A variant's curve, with a band from the lowest to the highest value if it has several runs.
 function curve(variant, index, most) {
   const points = variant.metrics[metric.value];
   const x = points[by.value];
@@ -143,7 +143,7 @@ const KINDS = [
   { name: "over both", low: "both_low", high: "both_high", symbol: "triangle-up", shift: 0.24 },
 ];
 
-// Points with their intervals; a hollow one where the interval has 0 in it, or there is none.
+// Points with their intervals; a point is hollow if its interval contains 0 or is missing.
 function intervals(panel) {
   const colour = { color: style("--ink") };
   const hover = (row, kind) => `${plain(row.row)}, ${kind}<br>%{x:+.4~g}<br>${row.reading}<extra></extra>`;
@@ -181,7 +181,7 @@ function intervals(panel) {
   return traces;
 }
 
-// low, high: of the axis. The name stays inside the picture at either end.
+// low, high: range of the axis. The name stays inside the plot at either end.
 function simpleMethod(panel, low, high) {
   const x = panel.level;
   const share = (x - low) / (high - low);
@@ -239,7 +239,7 @@ const main = document.querySelector("main");
 let drawnAt = main.clientWidth;
 draw();
 new ResizeObserver(() => {
-  if (main.clientWidth === drawnAt) return; // it is higher by what was drawn
+  if (main.clientWidth === drawnAt) return; // only its height has changed, by the plots
   drawnAt = main.clientWidth;
   draw();
 }).observe(main);

@@ -1,7 +1,7 @@
-"""What a run is before anything of it is made, and whether that fits together.
+"""Resolves a config into model shape, tokenizer and labels, without building the run; checks them.
 
-A run that is still to be made can start from another one: then the outline of that stands for its
-checkpoint, and a tokenizer with the same special tokens for one that is to be trained.
+A run may start from another one that does not exist yet: then that run's manifest replaces its
+checkpoint, and a tokenizer with the same special tokens replaces one that is still to be trained.
 """
 
 import dataclasses
@@ -22,15 +22,15 @@ from research.run.loaded import objectives_of
 from research.sharding import mesh as meshes
 
 SOME_TEXT = ("some text",)
-CUT = 500  # about so many examples of a split, from all over it, are cut into segments
-SOME_STEPS = 100  # of a schedule that only has to be well formed
+CUT = 500  # `check` cuts about this many examples, spread over a split, into segments
+SOME_STEPS = 100  # length of a schedule that only has to be well formed
 
 
 @dataclasses.dataclass(frozen=True)
-class Outline:
-    """A config with the shape and the labels that the run has, and its tokenizer.
+class Manifest:
+    """A config with the run's model shape and labels filled in, and its tokenizer.
 
-    stands_in: the tokenizer is not that of the run, which is still to be trained.
+    stands_in: the tokenizer replaces the run's own one, which is still to be trained.
     """
 
     config: Config
@@ -40,28 +40,28 @@ class Outline:
 
 @dataclasses.dataclass(frozen=True)
 class Seen:
-    """What `check` has read and found to fit, for the next runs: splits by what they are read
-    from, and the names of sources and splits."""
+    """What `check` has read and accepted, shared between runs: splits, by what they are read from,
+    and the keys of accepted sources and splits."""
 
     splits: dict[str, corpus.Split] = dataclasses.field(default_factory=dict)
     fitting: set[str] = dataclasses.field(default_factory=set)
 
 
-def resolve(config: Config, start: Outline | None = None, dry: bool = False) -> Outline:
-    """The config with shape and tokenizer taken from `init_from` and labels from the examples where
-    it says so, and checked.
+def resolve(config: Config, start: Manifest | None = None, dry: bool = False) -> Manifest:
+    """Takes shape and tokenizer from `init_from` and labels from the examples, as the config asks,
+    and checks them.
 
     Args:
-        start: of the run that it starts from, where that is still to be made; default: what the
-            checkpoint `init_from` says.
-        dry: no tokenizer is trained.
+        start: manifest of the run to start from, if that run does not exist yet; default: that of
+            the checkpoint `init_from`.
+        dry: trains no tokenizer.
 
-    Raises UserError where they do not fit the checkpoint or each other.
+    Raises UserError if they disagree with the checkpoint or with each other.
     """
     if start is None and config.init_from:
         info = read_info(config.init_from)
-        theirs = of_checkpoint(info.config, config.init_from)
-        start = Outline(theirs, Tokenizer.from_json(info.tokenizer_json))
+        start_config = of_checkpoint(info.config, config.init_from)
+        start = Manifest(start_config, Tokenizer.from_json(info.tokenizer_json))
     tokenizer, stands_in = _tokenizer(config, start, dry)
     trained = stands_in and config.tokenizer.kind in ("wordpiece", "byte_bpe")
     entries = config.tokenizer.vocab_size if trained else tokenizer.vocab_size
@@ -74,30 +74,30 @@ def resolve(config: Config, start: Outline | None = None, dry: bool = False) -> 
         config = dataclasses.replace(config, optimizer=changed)
     before = getattr(start.config.task, "labels", ()) if start else ()
     config = corpus.with_labels(dataclasses.replace(config, model=model), before)
-    return Outline(config, tokenizer, stands_in)
+    return Manifest(config, tokenizer, stands_in)
 
 
-def check(outline: Outline, devices: int, seen: Seen | None = None) -> None:
-    """Raises UserError for what `build` would refuse, as far as it can be known without training a
-    tokenizer and tokenising a corpus. Nothing is made, and no device is touched.
+def check(manifest: Manifest, devices: int, seen: Seen | None = None) -> None:
+    """Raises UserError for what `build` would refuse, as far as that shows without training a
+    tokenizer or tokenising a corpus. Builds nothing and touches no device.
 
     Args:
-        devices: how many the run will have.
-        seen: what other runs share with this one is read once.
+        devices: number of devices that the run will have.
+        seen: what earlier calls have read and accepted, so that shared data is read once.
     """
-    config, seen = outline.config, seen or Seen()
+    config, seen = manifest.config, seen or Seen()
     sizes = dict(zip(meshes.AXES, meshes.axis_sizes(config.mesh, devices), strict=True))
     meshes.check_length(config.mesh, sizes, config.data.length)
-    objectives, task = objectives_of(config, outline.tokenizer)
+    objectives, task = objectives_of(config, manifest.tokenizer)
     if task is None:
         rows = sizes["data"] * sizes["fsdp"]
-        corpus.check_pretraining(config.data, config.train, objectives, outline.tokenizer, rows)
+        corpus.check_pretraining(config.data, config.train, objectives, manifest.tokenizer, rows)
         for source in config.data.corpus:
             if repr(source) not in seen.fitting:
                 sources.fingerprint(source)  # raises where there is nothing to read
                 seen.fitting.add(repr(source))
     else:
-        train = config.data.train  # whose fields may be those of the others
+        train = config.data.train  # the other splits may take its fields
         for name in ("train", "validation", "test"):
             if getattr(config.data, name) is None:
                 continue
@@ -109,28 +109,28 @@ def check(outline: Outline, devices: int, seen: Seen | None = None) -> None:
                 split = seen.splits[key]
                 corpus.task_segments(task, split, max(1, len(split.examples) // CUT))
                 seen.fitting.add(f"{key} {config.task}")
-    given = config.optimizer
-    if given.freeze or given.rates or given.layer_decay != 1.0:
+    options = config.optimizer
+    if options.freeze or options.rates or options.layer_decay != 1.0:
         shapes = parameters.shapes(config.model, heads_of(objectives, config.model))
-        optimizer.make(given, config.train.steps or SOME_STEPS, shapes)
+        optimizer.make(options, config.train.steps or SOME_STEPS, shapes)
 
 
-def shape(config: Config, theirs: ModelConfig | None, entries: int) -> ModelConfig:
-    """The model of a config, checked.
+def shape(config: Config, start: ModelConfig | None, entries: int) -> ModelConfig:
+    """Returns the model of a config, checked.
 
     Args:
-        theirs: that of the checkpoint it starts from.
-        entries: of its tokenizer.
+        start: model of the checkpoint that the run starts from.
+        entries: vocabulary size of the run's tokenizer.
 
-    Raises UserError where it does not fit the checkpoint, or its own values each other.
+    Raises UserError if the model disagrees with the checkpoint or with itself.
     """
     model = config.model
     if model.preset == "checkpoint":
         changed = {key: getattr(model, key) for key in model.given}
-        model = dataclasses.replace(theirs, **changed)
-    if theirs is not None:
-        _check_shape(model, theirs, config)
-    vocab = max(entries, theirs.vocab_size if theirs else 0)
+        model = dataclasses.replace(start, **changed)
+    if start is not None:
+        _check_shape(model, start, config)
+    vocab = max(entries, start.vocab_size if start else 0)
     model = dataclasses.replace(model, vocab_size=vocab)
     model_config.check(model)
     lora.check(model)
@@ -139,7 +139,7 @@ def shape(config: Config, theirs: ModelConfig | None, entries: int) -> ModelConf
 
 
 def check_length(model: ModelConfig, length: int) -> None:
-    """Raises UserError for rows longer than the model has positions."""
+    """Raises UserError if rows are longer than the model's number of learned positions."""
     if model.positions == "learned" and length > model.max_positions:
         raise UserError(
             f"config.data.length={length} is beyond the model's {model.max_positions} positions "
@@ -147,17 +147,17 @@ def check_length(model: ModelConfig, length: int) -> None:
         )
 
 
-def _check_shape(model: ModelConfig, theirs: ModelConfig, config: Config) -> None:
+def _check_shape(model: ModelConfig, start: ModelConfig, config: Config) -> None:
     differ = [
-        f"  model.{key}: {getattr(theirs, key)!r} in the checkpoint, {getattr(model, key)!r} here"
+        f"  model.{key}: {getattr(start, key)!r} in the checkpoint, {getattr(model, key)!r} here"
         for key in model_config.SHAPE_KEYS
-        if getattr(model, key) != getattr(theirs, key) and not _may_differ(key, model, theirs)
+        if getattr(model, key) != getattr(start, key) and not _may_differ(key, model, start)
     ]
     if differ:
         raise UserError(
             "\n".join(
                 [
-                    f"the checkpoint {config.init_from} is of another model shape:",
+                    f"the checkpoint {config.init_from} has another model shape:",
                     *differ[:8],
                     "take the checkpoint's shape with --config.model.preset=checkpoint",
                 ]
@@ -165,32 +165,32 @@ def _check_shape(model: ModelConfig, theirs: ModelConfig, config: Config) -> Non
         )
 
 
-def _may_differ(key: str, model: ModelConfig, theirs: ModelConfig) -> bool:
-    """What can be added to a restored backbone: rows, adapters, a pooler."""
+def _may_differ(key: str, model: ModelConfig, start: ModelConfig) -> bool:
+    """Whether a restored backbone can gain it: vocabulary rows, adapters, a pooler."""
     if key.startswith("lora"):
-        return not theirs.lora_rank
+        return not start.lora_rank
     if key.startswith("pooler"):
-        return not theirs.pooler
+        return not start.pooler
     return key == "vocab_size"
 
 
-def _tokenizer(config: Config, start: Outline | None, dry: bool) -> tuple[Tokenizer, bool]:
-    """The tokenizer of a run, and whether it only stands in for one that is not there yet."""
+def _tokenizer(config: Config, start: Manifest | None, dry: bool) -> tuple[Tokenizer, bool]:
+    """Returns a run's tokenizer, and whether it stands in for one that is still to be trained."""
     wanted, stands_in = config.tokenizer, False
     if wanted.kind == "checkpoint":
-        found, stands_in = start.tokenizer, start.stands_in
+        tokenizer, stands_in = start.tokenizer, start.stands_in
     elif wanted.kind == "file":
-        found = tokenizer_files.load(wanted.path)
+        tokenizer = tokenizer_files.load(wanted.path)
     elif dry and wanted.kind != "bytes":
-        found, stands_in = corpus.trained(wanted, SOME_TEXT), True
+        tokenizer, stands_in = corpus.trained(wanted, SOME_TEXT), True
     else:
-        found = corpus.make_tokenizer(wanted, config.data)
-    found = found.with_tokens(wanted.add_tokens) if wanted.add_tokens else found
-    return found.parsing_special() if wanted.parse_special else found, stands_in
+        tokenizer = corpus.make_tokenizer(wanted, config.data)
+    tokenizer = tokenizer.with_tokens(wanted.add_tokens) if wanted.add_tokens else tokenizer
+    return tokenizer.parsing_special() if wanted.parse_special else tokenizer, stands_in
 
 
-def _check_tokenizer(config: Config, tokenizer: Tokenizer, start: Outline) -> None:
-    """Raises UserError for a tokenizer that the weights of a checkpoint do not fit."""
+def _check_tokenizer(config: Config, tokenizer: Tokenizer, start: Manifest) -> None:
+    """Raises UserError if the tokenizer does not match the checkpoint's weights."""
     size, rows = tokenizer.vocab_size, start.config.model.vocab_size
     if not config.tokenizer.add_tokens and size > rows:
         raise UserError(
@@ -202,7 +202,6 @@ def _check_tokenizer(config: Config, tokenizer: Tokenizer, start: Outline) -> No
     if config.init == "restore" and tokenizer.fingerprint() != own.fingerprint():
         raise UserError(
             f"the tokenizer (tokenizer.kind={config.tokenizer.kind!r}) is not the one that "
-            f"{config.init_from} was trained with, so its ids would stand for other texts; "
-            "use its own (--config.tokenizer.kind=checkpoint), or new weights "
-            "(--config.init=fresh)"
+            f"{config.init_from} was trained with, so its ids would mean other texts; use its own "
+            "(--config.tokenizer.kind=checkpoint), or new weights (--config.init=fresh)"
         )
