@@ -102,7 +102,7 @@ def test_what_was_understood_is_told(tmp_path):
 
 
 def test_answers_that_are_plain_texts(tmp_path):
-    """Cut out of a context they have to stand there once; generated they may be anything."""
+    """Extractive answers must occur in the context exactly once; generated ones are free."""
     rows = [{"question": "Who?", "context": "Nam ite, ite sen.", "answers": "sen"}]
     name = write(tmp_path / "q.jsonl", rows)
     keys = {"train": name, "validation": name}
@@ -110,7 +110,7 @@ def test_answers_that_are_plain_texts(tmp_path):
     task = make_task(found.task, helpers.bert(), helpers.word_pieces(), 48, 4)
     (segments,) = corpus.task_segments(task, split(found, "train"))
     assert segments[0].labels["start"] > 0
-    for answer, said in (("ite", "stands there 2 times"), ("mol", "does not stand there")):
+    for answer, said in (("ite", "occurs 2 times in"), ("mol", "does not occur in")):
         write(tmp_path / "q.jsonl", [rows[0] | {"answers": answer}])
         with pytest.raises(UserError, match=rf"q.jsonl, line 1: .*{answer!r}.*{said}.*start"):
             corpus.task_segments(task, split(found, "train"))

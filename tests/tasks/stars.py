@@ -42,7 +42,7 @@ class Stars(Pooled):
     def counts(self, example, prediction):
         return {"off": abs(float(example["label"]) - prediction["stars"]), "examples": 1.0}
 
-    def finish(self, counts):
+    def compute_metrics(self, counts):
         return {"distance": counts["off"] / counts["examples"]}
 
     def show(self, example, prediction):

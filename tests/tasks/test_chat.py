@@ -153,7 +153,7 @@ def test_loss_and_metrics_are_of_what_is_learnt():
     found = made.predict(TALK, segments, outputs)
     count = sum(s.target_weights.sum() for s in segments)
     assert found["loss"] == pytest.approx(2 * count)
-    numbers = made.finish(made.counts(TALK, found))
+    numbers = made.compute_metrics(made.counts(TALK, found))
     assert numbers["perplexity"] == pytest.approx(np.exp(2))
     assert numbers["bits_per_byte"] == pytest.approx(2 * count / np.log(2) / 23)
     assert made.show(TALK, found) == "To whom? → (perplexity 7.4)"

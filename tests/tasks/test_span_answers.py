@@ -162,7 +162,7 @@ def test_the_best_threshold_is_worth_what_it_promises():
     def numbers(threshold):
         changed = task(unanswerable=True, null_threshold=threshold)
         said = list(map(changed.predict, examples, segments, outputs))
-        return changed.finish(total(evaluator.task_counts(changed, examples, said)))
+        return changed.compute_metrics(total(evaluator.task_counts(changed, examples, said)))
 
     plain = numbers(0.0)
     assert plain["best_f1"] > plain["f1"] + 0.02 and plain["best_f1_thresh"] != 0
@@ -233,4 +233,4 @@ def test_an_answer_holds_its_marks():
     segments = made.segments(asked, 0, True)
     found = made.predict(asked, segments, gold_outputs(segments))
     assert found["answer"] == "Rene\u0301"
-    assert made.finish(total([made.counts(asked, found)]))["exact_match"] == 1
+    assert made.compute_metrics(total([made.counts(asked, found)]))["exact_match"] == 1

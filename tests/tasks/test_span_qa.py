@@ -109,7 +109,7 @@ def test_prediction_reads_gold_back_from_the_characters(tokenizer, example):
     assert found["answer"] == example["answers"]["text"][0]
     assert found["start"] == example["answers"]["answer_start"][0]
     assert found["probability"] > 0.99
-    assert made.finish(made.counts(example, found)) == {"exact_match": 1.0, "f1": 1.0}
+    assert made.compute_metrics(made.counts(example, found)) == {"exact_match": 1.0, "f1": 1.0}
     assert found["answer"] in made.show(example, found)
 
 
@@ -129,7 +129,7 @@ def test_no_answer_is_predicted_only_where_it_may_be():
     assert all(s.labels == {"start": 0, "end": 0} for s in segments)
     found = made.predict(NONE, segments, gold_outputs(segments))
     assert found["answer"] == "" and found["start"] == -1
-    assert made.finish(made.counts(NONE, found))["f1"] == 1.0
+    assert made.compute_metrics(made.counts(NONE, found))["f1"] == 1.0
     assert task().predict(NONE, segments, gold_outputs(segments))["answer"] != ""
     # One window with the answer outweighs all that have none.
     segments = made.segments(COAST, 0, True)
@@ -194,7 +194,7 @@ def test_accuracy_counts_windows_with_both_ends_right():
     assert float(counts["correct"]) == right["correct"]
     logits[0, batch["end"][0, 0], 1], logits[0, 5, 1] = 0.0, 3.0
     _, counts = made.loss(small.linear_head(NAME, 2), made.model, logits, batch, None)
-    assert made.metrics({k: float(v) for k, v in counts.items()})[
+    assert made.loss_metrics({k: float(v) for k, v in counts.items()})[
         "window_accuracy"
     ] == pytest.approx(1 - 1 / len(places))
 

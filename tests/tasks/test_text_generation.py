@@ -166,8 +166,8 @@ def test_a_question_without_an_answer_is_answered_by_nothing():
     made = task(QUESTION)
     (segment,) = made.segments(empty, 0, True)
     assert small.byte_pairs().decode(predicted([segment])).strip() == ""
-    assert made.finish(made.counts(empty, {"text": " "}))["f1"] == 1.0
-    assert made.finish(made.counts(empty, {"text": "Luanda"}))["f1"] == 0.0
+    assert made.compute_metrics(made.counts(empty, {"text": " "}))["f1"] == 1.0
+    assert made.compute_metrics(made.counts(empty, {"text": "Luanda"}))["f1"] == 0.0
 
 
 @pytest.mark.parametrize("chunk", [16, 128])
@@ -200,10 +200,10 @@ def test_loss_by_hand_over_packed_rows(chunk):
         expected, tokens, size = expected + mine, tokens + sums["tokens"], size + sums["bytes"]
     assert float(total) == pytest.approx(expected, rel=1e-4)
     assert float(counts["count"]) == float(made.weight(batch)) == tokens
-    metrics = made.metrics({k: float(v) for k, v in counts.items()})
+    metrics = made.loss_metrics({k: float(v) for k, v in counts.items()})
     assert metrics["perplexity"] == pytest.approx(math.exp(expected / tokens), rel=1e-3)
     assert metrics["bits_per_byte"] == pytest.approx(expected / math.log(2) / size, rel=1e-3)
-    numbers = made.finish({"loss": expected, "tokens": tokens, "bytes": size})
+    numbers = made.compute_metrics({"loss": expected, "tokens": tokens, "bytes": size})
     assert numbers["perplexity"] == pytest.approx(metrics["perplexity"], rel=1e-3)
     assert made.metric == "perplexity" and not made.higher_is_better
     assert "perplexity" in made.show(TALE, sums)
@@ -222,7 +222,7 @@ def test_packed_is_unpacked():
 def test_a_generated_answer_is_measured():
     made = task(QUESTION)
     assert made.metric == "f1" and made.higher_is_better and made.max_new_tokens == 10
-    found = made.finish(made.counts(ASKED, {"text": " the Luanda, they say"}))
+    found = made.compute_metrics(made.counts(ASKED, {"text": " the Luanda, they say"}))
     assert found == {
         "exact_match": 0.0,
         "f1": pytest.approx(2 * 1 * (1 / 3) / (1 + 1 / 3)),

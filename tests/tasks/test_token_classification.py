@@ -86,14 +86,14 @@ def test_prediction_names_entities_with_their_text():
             "probability": 1.0,
             "words": words,
         }
-    assert made.finish(made.counts(ADA, found))[made.metric] == 1.0
+    assert made.compute_metrics(made.counts(ADA, found))[made.metric] == 1.0
     assert made.show(ADA, found) == (
         "[Ada Lovelace|PER 1.00] wrote to [Charles Babbage|PER 1.00] in [London|LOC 1.00] ."
     )
     nothing = made.predict(
         ADA, segments, [{"probability": np.eye(5)[np.zeros(len(segments[0]), int)]}]
     )
-    assert made.finish(made.counts(ADA, nothing))["f1"] == 0.0
+    assert made.compute_metrics(made.counts(ADA, nothing))["f1"] == 0.0
     assert made.show(ADA, nothing).endswith("no entity")
 
 
@@ -171,7 +171,7 @@ def test_bioes_labels_are_read_as_bioes():
         ("PER", [0, 2]),
         ("LOC", [7, 8]),
     ]
-    numbers = made.finish(made.counts(example, found))
+    numbers = made.compute_metrics(made.counts(example, found))
     assert numbers["f1"] == 1.0 and set(numbers) >= {"f1/PER", "f1/LOC"}
 
 
@@ -196,7 +196,7 @@ def test_windows_change_neither_tags_nor_score(length):
     counts = cut.counts(many, found)
     assert counts == whole.counts(many, expected)
     assert counts["gold/PER"] == 12 and counts["gold/LOC"] == 6, "no gold entity is lost"
-    assert 0.1 < cut.finish(counts)["f1"] < 1
+    assert 0.1 < cut.compute_metrics(counts)["f1"] < 1
 
 
 def test_loss_by_hand_over_packed_rows():
@@ -216,7 +216,7 @@ def test_loss_by_hand_over_packed_rows():
     assert float(total) == pytest.approx(expected, rel=1e-5)
     assert float(counts["correct"]) == correct
     assert float(counts["count"]) == float(made.weight(batch)) == 12
-    metrics = made.metrics({k: float(v) for k, v in counts.items()})
+    metrics = made.loss_metrics({k: float(v) for k, v in counts.items()})
     assert metrics == pytest.approx({"loss": expected / 12, "tag_accuracy": correct / 12})
 
 
