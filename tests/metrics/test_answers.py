@@ -98,7 +98,7 @@ def test_nothing_counted_is_zero():
 
 
 def golden_numbers(counted) -> dict[str, float]:
-    """In percent, but for thresholds, as the scripts print them."""
+    """Returns percentages (thresholds stay as they are), as the scripts print them."""
     numbers = answers.compute(total(counted))
     return {k: v if k.endswith("_thresh") else 100 * v for k, v in numbers.items()}
 

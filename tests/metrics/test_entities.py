@@ -96,18 +96,18 @@ def test_bioes_equals_seqeval(seed):
     tags = ["O", "O", *(f"{p}-{kind}" for p in "BIES" for kind in kinds)]
 
     def sentence():
-        """Whole entities, so that some are right, between tags as they come."""
-        made = []
-        while len(made) < 12:
+        """Returns whole entities, so that some match, mixed with random tags."""
+        tags_ = []
+        while len(tags_) < 12:
             kind, inner = draw.choice(kinds), draw.randint(0, 2)
-            made += draw.choice(
+            tags_ += draw.choice(
                 [
                     [f"S-{kind}"],
                     [f"B-{kind}", *[f"I-{kind}"] * inner, f"E-{kind}"],
                     draw.choices(tags, k=2),
                 ]
             )
-        return made
+        return tags_
 
     golds = [sentence() for _ in range(40)]
     predicted = [

@@ -1,4 +1,4 @@
-"""Prefix LM: what is predicted, who sees what, and the loss by hand."""
+"""Prefix LM: predicted positions, attention, and the loss by hand."""
 
 import jax
 import jax.numpy as jnp

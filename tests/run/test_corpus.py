@@ -86,7 +86,7 @@ def test_a_held_out_share_and_the_rest_are_the_whole(tmp_path):
     assert len(texts[0] | texts[1]) == 200 and not texts[0] & texts[1]
     assert 5 <= len(texts[1]) <= 40
     few = write(tmp_path / "b.jsonl", rows[:2])
-    with pytest.raises(UserError, match=r"of its 2 examples none is left: part \(\[0.0, 0.1\]\)"):
+    with pytest.raises(UserError, match=r"none of its 2 examples is left: part \(\[0.0, 0.1\]\)"):
         split(config(train=few, validation="held_out:0.1"), "validation")
 
 

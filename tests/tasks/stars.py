@@ -1,4 +1,4 @@
-"""A toy task: as many of 5 stars for a text as its score passes thresholds. All of it is here."""
+"""A toy task, complete in this file: 1 to 5 stars, one more for each threshold passed."""
 
 import dataclasses
 
