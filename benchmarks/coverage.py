@@ -22,7 +22,7 @@ from research.draws import generator
 from research.lab.reports import statistics
 from research.lab.reports.statistics import Difference
 from research.metrics import answers, classification, entities, language
-from research.metrics.counts import Finish
+from research.metrics.counts import MetricsFn
 from research.metrics.jackknife import Gap, spread
 from research.values import Range
 from research.verbs import Flag, Verb
@@ -46,11 +46,11 @@ Counts = dict[str, np.ndarray]  # of a system: count -> [repeats, documents]
 
 class Metric(NamedTuple):
     """counts: draws the counts of documents from their examples of each class [..., 3] and the
-    skill of a system in each [...]. formula: summed counts -> the metric `name` of `finish`."""
+    skill of a system in each [...]. formula: summed counts -> the metric `name` of `compute`."""
 
     counts: Callable[[np.random.Generator, np.ndarray, np.ndarray], Counts]
     formula: Callable[[Mapping[str, np.ndarray]], np.ndarray]
-    finish: Finish
+    compute: MetricsFn
     name: str
 
 
@@ -92,15 +92,15 @@ def _loss(draw: np.random.Generator, classes: np.ndarray, skill: np.ndarray) -> 
 
 METRICS = {
     "accuracy": Metric(
-        _accuracy, lambda s: s["exact_match"] / s["questions"], answers.finish, "exact_match"
+        _accuracy, lambda s: s["exact_match"] / s["questions"], answers.compute, "exact_match"
     ),
     "F1": Metric(
         _f1,
         lambda s: 2 * s["correct/PER"] / np.maximum(s["gold/PER"] + s["predicted/PER"], 1),
-        entities.finish,
+        entities.compute,
         "f1",
     ),
-    "macro-recall": Metric(_recall, _macro_recall, classification.finish, "macro_recall"),
+    "macro-recall": Metric(_recall, _macro_recall, classification.compute, "macro_recall"),
     "perplexity": Metric(
         _loss,
         lambda s: np.exp(s["loss"] / s["tokens"]),

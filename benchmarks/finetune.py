@@ -64,10 +64,10 @@ def run(
         answers = _answers(problem, folder / f"torch-seed{job.seed}.json", reference)
         counts = list(map(model.task.counts, examples, answers["predictions"]))
         seconds = {"seconds": sum(answers["seconds"].values())}
-        theirs.append(model.task.finish(total(counts)) | seconds)
+        theirs.append(model.task.compute_metrics(total(counts)) | seconds)
         record = Record.of(job)
         counts = [line["counts"] for line in record.scores]
-        ours.append(model.task.finish(total(counts)) | {"seconds": record.done["seconds"]})
+        ours.append(model.task.compute_metrics(total(counts)) | {"seconds": record.done["seconds"]})
         names = [metric or model.task.metric for metric in metrics]
         _show(f"seed {job.seed}", [ours[-1]], [theirs[-1]], names)
     _show("all", ours, theirs, names)

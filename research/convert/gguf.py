@@ -144,7 +144,7 @@ def _check(fields: Mapping[str, Any], path: Path) -> None:
     ggml = {key: key.removeprefix("tokenizer.ggml.") for key in fields}
     strange = [key for key, name in ggml.items() if name != key and name not in TOKENIZER_KEYS]
     if strange:
-        tokenizer_settings.tell(f"{path}: {', '.join(strange)}: not known, so not followed")
+        tokenizer_settings.warn(f"{path}: {', '.join(strange)}: not known, so not followed")
     for key, allowed in (("general.type", "model"), ("split.count", 1)):
         if fields.get(key, allowed) not in (allowed, 0):
             raise UserError(f"{path}: {key}={fields[key]!r}; expected a whole model in one file")

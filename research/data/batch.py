@@ -1,4 +1,4 @@
-"""From segments to the arrays of a batch.
+"""Packs segments into rows and lays them out as the arrays of a batch.
 
 Axes: R rows, L positions of a row, S segments of a row, P predicted positions of a row.
 """
@@ -15,7 +15,7 @@ Batch = dict[str, np.ndarray]
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-    """Capacities of a row, and which arrays a batch has beside the common ones.
+    """Capacities of a row, and the arrays a batch has beside the common ones.
 
     `predictions` = P > 0 adds predict_positions, predict_targets, predict_weights [R, P];
     `targets` adds targets and target_weights [R, L], `bytes` target_bytes [R, L], `prefix` a bool
@@ -36,13 +36,13 @@ class Layout:
 
 @dataclasses.dataclass(frozen=True)
 class Segment:
-    """One example (or window, or sentence pair) as it will lie in a row; n tokens.
+    """One example (or window, or sentence pair) of n tokens, a part of a row.
 
-    tokens, types: int [n]; predict_*: int, positions within the segment; targets, target_weights:
-    [n], target_bytes: the UTF-8 bytes of text that each target stands for; prefix: so many tokens
-    are seen by all of the segment; labels, values: one int, one float for each of the layout's;
-    weight 0 keeps the segment out of every sum; word_starts: bool [n], true at the first token of a
-    word, of what is masked. What a segment lacks of the layout's arrays is 0 in its row.
+    tokens, types: int [n]; predict_*: int, with positions in the segment; targets, target_weights:
+    [n]; target_bytes: the UTF-8 bytes of each target's text; prefix: the number of first tokens
+    that the whole segment sees; labels, values: an int or a float for each of the layout's names;
+    weight: 0 keeps the segment out of every sum; word_starts: bool [n], true at the first token of
+    a word (for masking). Arrays of the layout that a segment lacks are 0 in its row.
     """
 
     tokens: np.ndarray
@@ -64,7 +64,7 @@ class Segment:
 
 
 def framed(tokenizer: Tokenizer, parts: Sequence[np.ndarray], length: int) -> Segment:
-    """One text or two in the tokenizer's frame ([CLS] A [SEP] B [SEP]), cut to `length` tokens.
+    """Frames one or two texts as the tokenizer does ([CLS] A [SEP] B [SEP]), cut to `length`.
 
     parts: the ids of each text. The longest part is cut first, at its end.
     """
@@ -76,9 +76,9 @@ def framed(tokenizer: Tokenizer, parts: Sequence[np.ndarray], length: int) -> Se
 
 
 def empty(rows: int, layout: Layout, pad: int | None) -> Batch:
-    """A batch of `rows` rows of padding, with weight 0 everywhere.
+    """Returns a batch of `rows` rows of padding, with weight 0 everywhere.
 
-    pad: None where the tokenizer has none (GPT-2's); nothing ever attends to it.
+    pad: None if the tokenizer has no pad token (GPT-2's); nothing ever attends to padding.
     """
     wide, segments = (rows, layout.length), (rows, layout.segments)
     batch = {
@@ -113,7 +113,7 @@ def empty(rows: int, layout: Layout, pad: int | None) -> Batch:
 def assemble(rows: Sequence[Sequence[Segment]], layout: Layout, pad: int | None) -> Batch:
     """Lays the segments of each row side by side.
 
-    Raises ValueError where a row's segments exceed a capacity: the packer must have seen to it.
+    Raises ValueError if a row's segments exceed a capacity, which the packer must prevent.
     """
     batch = empty(len(rows), layout, pad)
     for r, segments in enumerate(rows):
@@ -124,17 +124,17 @@ def assemble(rows: Sequence[Sequence[Segment]], layout: Layout, pad: int | None)
             end = at + len(segment)
             if end > layout.length:
                 raise ValueError(f"row {r} needs {end} positions, capacity {layout.length}")
-            here = slice(at, end)
-            batch["tokens"][r, here] = segment.tokens
-            batch["segments"][r, here] = s + 1
-            batch["positions"][r, here] = np.arange(len(segment))
-            batch["token_types"][r, here] = segment.types
+            span = slice(at, end)
+            batch["tokens"][r, span] = segment.tokens
+            batch["segments"][r, span] = s + 1
+            batch["positions"][r, span] = np.arange(len(segment))
+            batch["token_types"][r, span] = segment.types
             batch["first"][r, s] = at
             batch["last"][r, s] = end - 1
             batch["example"][r, s] = segment.example
             batch["segment_weights"][r, s] = segment.weight
             for name, label in segment.labels.items():
-                # A place in the segment becomes a place in the row.
+                # Positions in the segment become positions in the row.
                 batch[name][r, s] = label + (at if name in ("start", "end") else 0)
             for name, value in segment.values.items():
                 batch[name][r, s] = value
@@ -148,10 +148,10 @@ def assemble(rows: Sequence[Sequence[Segment]], layout: Layout, pad: int | None)
                 batch["predict_weights"][r, to] = segment.weight
                 predicted = to.stop
             if segment.targets is not None:
-                batch["targets"][r, here] = segment.targets
-                batch["target_weights"][r, here] = segment.target_weights * segment.weight
+                batch["targets"][r, span] = segment.targets
+                batch["target_weights"][r, span] = segment.target_weights * segment.weight
             if segment.target_bytes is not None:
-                batch["target_bytes"][r, here] = segment.target_bytes
+                batch["target_bytes"][r, span] = segment.target_bytes
             if segment.prefix:
                 batch["prefix"][r, at : at + segment.prefix] = True
             at = end
@@ -165,12 +165,11 @@ def pack(
     order: Sequence[int] | None = None,
     counts: Sequence[int] | None = None,
 ) -> list[list[int]]:
-    """First-fit decreasing: which items share a row of `length` tokens and at most so many
-    segments.
+    """Packs items into rows of `length` tokens and at most `segments` segments by first fit.
 
     Args:
-        order: in which the items are placed; default: the longest first.
-        counts: how many segments each item has; default: one.
+        order: the order in which items are placed; default: longest first (first-fit decreasing).
+        counts: the number of segments of each item; default: one.
 
     Returns rows of indices into `lengths`. Raises ValueError for an item larger than a row.
     """

@@ -1,6 +1,6 @@
-"""The making of token stores as an Apache Beam pipeline, whose workers share a file system.
+"""Builds token stores with an Apache Beam pipeline, whose workers share a file system.
 
-The parts are those of `store.Job`; Beam hands them out, and makes again what a worker lost.
+Beam distributes the parts of `store.Job`, and repeats those that a worker lost.
 """
 
 import shlex
@@ -18,20 +18,20 @@ except ModuleNotFoundError as error:
         "(of a checkout: python -m pip install -e '.[beam]')"
     ) from error
 
-TOGETHER = 16  # blocks that one worker makes in a row: their files are opened once
+TOGETHER = 16  # successive blocks per worker, whose files are opened once
 
 
 def make(jobs: Sequence[Job], options: str) -> None:
-    """Makes stores.
+    """Builds stores.
 
     Args:
-        options: those of Beam's pipeline, as on a command line: "--runner=DirectRunner …".
+        options: Beam's pipeline options, as on a command line: "--runner=DirectRunner …".
     """
     for job in jobs:
         if job.opened():
             continue
-        # One chain of maps: on Dask, Beam loses without a word what a DoFn yields in finish_bundle,
-        # tagged outputs, and all branches but the last (2.77).
+        # One chain of maps: on Dask, Beam (2.77) silently loses what a DoFn yields in
+        # finish_bundle, tagged outputs, and all branches but the last.
         with beam.Pipeline(options=PipelineOptions(shlex.split(options))) as pipeline:
             outlined = (
                 pipeline
@@ -54,7 +54,7 @@ def make(jobs: Sequence[Job], options: str) -> None:
 
 
 def _spans(_: int, job: Job) -> Iterator[tuple[int, int]]:
-    """Runs of blocks, once the outlines of all pieces are there."""
+    """Yields runs of blocks, once the outlines of all pieces exist."""
     count = job.block_count()
     for start in range(0, count, TOGETHER):
         yield start, min(count, start + TOGETHER)

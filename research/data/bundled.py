@@ -6,7 +6,7 @@ from research.errors import UserError, nearest
 
 FOLDER = Path(__file__).parent / "bundled"
 _SUFFIX = ".jsonl.gz"
-# What a reader of scores on these sets has to know.
+# Caveats for scores on these sets.
 ABOUT_SCORES = (
     "The entity tags are distant (about 93 % precise, 80 % complete), and the questions are made "
     "from templates: neither score compares with those of human-labelled sets. A rule that knows "
@@ -15,7 +15,7 @@ ABOUT_SCORES = (
 
 
 def names() -> list[str]:
-    """The valid names, such as "corpus/brown", sorted."""
+    """Returns the valid names, such as "corpus/brown", sorted."""
     return sorted(
         path.relative_to(FOLDER).as_posix().removesuffix(_SUFFIX)
         for path in FOLDER.rglob(f"*{_SUFFIX}")
@@ -23,7 +23,7 @@ def names() -> list[str]:
 
 
 def path(name: str) -> Path:
-    """The file behind a bundled name. Raises UserError with the nearest valid name."""
+    """Returns the file of a bundled name. Raises UserError with the nearest valid name."""
     valid = names()
     if name not in valid:
         raise UserError(f"no bundled data named {name!r}{nearest(name, valid)}")

@@ -1,12 +1,12 @@
-"""Conversations as people keep them, as rows with `messages`: [{"role", "content"}, …].
+"""Converts the usual forms of conversations to `messages`: [{"role", "content"}, …].
 
     messages      {"messages": [{"role": "user", "content": …}, …]}, as OpenAI's
     ShareGPT      {"conversations": [{"from": "human", "value": …}, …]}, also with a "system"
     instructions  {"instruction", "input", "output"} (Alpaca, also with "system" and "history") or
                   {"instruction", "context", "response"} (Dolly): one turn of each
 
-A role is system, user or assistant; other names of these are known. A row is left out where a turn
-is of somebody else (a tool), or is not of text.
+A role is system, user or assistant, or a known other name of these. A row is left out if a turn has
+another role (a tool), or is not text.
 """
 
 from collections.abc import Iterator
@@ -25,7 +25,7 @@ _INPUTS, _OUTPUTS = ("input", "context"), ("output", "response")
 
 
 def has_turns(fields: dict) -> bool:
-    """Whether a row has a list of turns."""
+    """Returns whether a row has a list of turns."""
     return any(_are_turns(fields.get(name)) for name in _LISTS)
 
 
@@ -36,12 +36,12 @@ def _are_turns(value: Any) -> bool:
 
 
 def is_instruction(fields: dict) -> bool:
-    """Whether a row is an instruction and what is answered."""
+    """Returns whether a row is an instruction with its answer."""
     return "instruction" in fields and any(name in fields for name in _OUTPUTS)
 
 
 def turns(row: Row) -> Iterator[Row]:
-    """A row of messages, or of ShareGPT's form, with `messages`."""
+    """Yields a row of messages, or of ShareGPT's form, with `messages`."""
     said = next((row.fields[name] for name in _LISTS if name in row.fields), None)
     if said == []:
         raise Unusable("no turns")
@@ -56,7 +56,7 @@ def turns(row: Row) -> Iterator[Row]:
 
 
 def instructions(row: Row) -> Iterator[Row]:
-    """A row of an instruction, with `messages`."""
+    """Yields a row of an instruction, with `messages`."""
     asked, context = row.get("instruction"), _first(row, _INPUTS)
     both = f"{asked}\n\n{context}" if isinstance(asked, str) and context else asked
     said = [("system", row.fields.get("system") or "")]
@@ -75,7 +75,7 @@ def _first(row: Row, names: tuple[str, ...]) -> Any:
 
 
 def _with_messages(row: Row, said: list[tuple[Any, Any]]) -> Row:
-    """The row with these turns; a system that says nothing is as good as none."""
+    """Returns the row with these turns, without an empty system turn."""
     messages = [{"role": _role(role), "content": _text(role, content)} for role, content in said]
     messages = [m for m in messages if m["content"].strip() or m["role"] != "system"]
     for message in messages:
@@ -92,7 +92,7 @@ def _role(name: Any) -> str:
 
 
 def _text(role: str, content: Any) -> str:
-    """What is said, which may be a list of parts."""
+    """Returns the text of a turn, which may be a list of parts."""
     if isinstance(content, list) and all(isinstance(part, dict) for part in content):
         content = "".join(part.get("text") or _refuse(role) for part in content)
     return content if isinstance(content, str) else _refuse(role)

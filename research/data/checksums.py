@@ -1,8 +1,8 @@
-"""Files and folders of arrays that are written once and believed later, with their checksums.
+"""Checksums of files and folders of arrays that are written once and read later.
 
-A folder has those of its files in NAME, a single file has its own beside it (FILE.sum): size in
-bytes and CRC-32, which finds what disks, copies and kills do (nobody is kept out by it). What is
-there is whole and flushed to the disk.
+A folder keeps the checksums of its files in NAME, a single file has its own beside it (FILE.sum):
+size in bytes and CRC-32, which detect damage by disks, copies and kills (but not tampering). A file
+appears only when it is complete and flushed to disk.
 """
 
 import contextlib
@@ -23,21 +23,21 @@ from research.errors import UserError
 from research.sharding import processes
 
 NAME = "checksums.json"
-CHUNK = 1 << 20  # bytes that are read at a time
-WAIT = 60  # seconds that a process gives the first one to make again what is damaged
+CHUNK = 1 << 20  # bytes per read
+WAIT = 60  # seconds that a process waits for the first one to rebuild damaged files
 
 
 def save(path: Path, write: Callable[[Path], None]) -> None:
-    """A file that appears when it is whole, and its checksum; the newest one stays."""
+    """Writes a file, which appears when it is complete, and its checksum; the newest one stays."""
     bucket.replace(path, write)
     _add_sums(path)
 
 
 def save_arrays(folder: Path, arrays: dict[str, np.ndarray]) -> None:
-    """Writes arrays as the files of a folder, which appears when it is whole, with checksums.
+    """Writes arrays as the files of a folder, which appears when it is complete, with checksums.
 
-    In a folder that is there already each file is replaced by itself, so that no reader is without
-    one: whoever writes the same folder writes the same.
+    In an existing folder the files are replaced one by one, so that readers always find one: all
+    writers of a folder write the same content.
     """
     part = folder.with_name(f"{folder.name}{bucket.PART}{uuid.uuid4().hex}")
     part.mkdir(parents=True)
@@ -60,12 +60,12 @@ def save_arrays(folder: Path, arrays: dict[str, np.ndarray]) -> None:
 
 
 def damage(path: Path) -> str | None:
-    """What of a file or folder is not as it was written: "" if it is; None if that is not known,
-    since it has no checksums."""
+    """Says how a file or folder differs from what was written: "" if it does not; None if it has
+    no checksums."""
     sums = _sums(path)
     try:
-        wanted = dict(json.loads(sums.read_text(encoding="utf-8")))
-        for name, sum_ in wanted.items():
+        expected = dict(json.loads(sums.read_text(encoding="utf-8")))
+        for name, sum_ in expected.items():
             file = sums.with_name(name)
             if not file.is_file():
                 return f"{name} is gone"
@@ -73,37 +73,37 @@ def damage(path: Path) -> str | None:
             if size != sum_[0]:
                 return f"{name} has {size:,} bytes of {sum_[0]:,}"
             if crc != sum_[1]:
-                return f"the checksum of {name} is another"
+                return f"{name} has another checksum"
     except FileNotFoundError:
         return None
     except OSError as error:
         return str(error.strerror)
     except (ValueError, TypeError, LookupError):
         return f"{sums.name} cannot be read"
-    return "" if wanted else f"{sums.name} is empty"
+    return "" if expected else f"{sums.name} is empty"
 
 
 def mend(path: Path, make: Callable[[], None], fault: Callable[[], str]) -> None:
-    """Makes a file or folder again, with a line that says so, if it is damaged.
+    """Makes a damaged file or folder again, with a message on stderr.
 
-    What has no checksums (of an earlier version) gets them where `fault` finds nothing. Of several
-    processes the first makes it again; the others wait for it, then help themselves.
+    One without checksums (from an earlier version) gets them if `fault` finds nothing. Of several
+    processes the first makes it again; the others wait for it, then make it themselves.
 
     Args:
-        fault: says what cannot be right in it, as far as its content tells; "" for nothing.
+        fault: says what is wrong with the content; "" for nothing.
 
-    Raises UserError where it cannot be made again.
+    Raises UserError if it cannot be made again.
     """
-    known, reason = _looked_at(path, fault)
+    known, reason = _inspect(path, fault)
     if not reason:
         if not known:
-            with contextlib.suppress(OSError):  # a store that may only be read
+            with contextlib.suppress(OSError):  # a read-only store
                 _add_sums(path)
         return
     end = time.monotonic() + WAIT
     while not processes.first() and time.monotonic() < end:
         time.sleep(0.5)
-        if not _looked_at(path, fault)[1]:
+        if not _inspect(path, fault)[1]:
             return
     print(f"{path} is damaged ({reason}) and is made again", file=sys.stderr, flush=True)
     try:
@@ -112,18 +112,18 @@ def mend(path: Path, make: Callable[[], None], fault: Callable[[], str]) -> None
         raise UserError(
             f"{path} is damaged ({reason}) and cannot be made again: {error.strerror}"
         ) from error
-    if reason := _looked_at(path, fault)[1]:
-        raise UserError(f"{path} was made again and is damaged already ({reason}): is its disk?")
+    if reason := _inspect(path, fault)[1]:
+        raise UserError(f"{path} was made again and is damaged again ({reason}); check its disk")
 
 
-def _looked_at(path: Path, fault: Callable[[], str]) -> tuple[bool, str]:
-    """Whether there are checksums, and what is wrong."""
+def _inspect(path: Path, fault: Callable[[], str]) -> tuple[bool, str]:
+    """Returns whether there are checksums, and what is wrong ("" for nothing)."""
     reason = damage(path) if path.exists() else "it is gone"
     if reason:
         return True, reason
     try:
         return reason is not None, fault()
-    except Exception as error:  # whatever numpy and json make of damaged bytes
+    except Exception as error:  # numpy and json raise anything on damaged bytes
         return reason is not None, f"it cannot be read: {error}".splitlines()[0]
 
 
@@ -144,7 +144,7 @@ def _sum(file: Path) -> list[int]:
 
 @functools.cache
 def _crc32(file: Path, size: int, changed: int) -> int:
-    """Once a process, as long as the file is the same by size and time."""
+    """Computed once per process, unless the file's size or time changes."""
     crc = 0
     with file.open("rb") as content:
         while chunk := content.read(CHUNK):

@@ -1,4 +1,4 @@
-"""Rows out of CoNLL columns: a word a line with its tags, a blank line after each sentence."""
+"""Reads CoNLL columns: one word per line with its tags, a blank line after each sentence."""
 
 import itertools
 import re
@@ -7,23 +7,23 @@ from collections.abc import Iterator, Sequence
 from research.data.lines import Lines
 from research.data.row import Row
 
-# The ten columns of CoNLL-U and CoNLL-X, whose first one counts the words.
+# The ten columns of CoNLL-U and CoNLL-X; the first counts the words.
 COUNTED = "ID FORM LEMMA UPOS XPOS FEATS HEAD DEPREL DEPS MISC".split()
-# B, I, O with and without a type, and what BIOES, BILOU and BMEWO call their other places.
+# B, I, O with and without a type, and the other prefixes of BIOES, BILOU and BMEWO.
 _TAG = re.compile(r"O|[BIES]|[BIESLUMW]-.+")
 
 
 def starts(line: str) -> bool:
-    """Whether a file that begins with this line is in columns, whatever its ending is."""
+    """Returns whether a file that begins with this line has columns, whatever its ending."""
     return line.startswith("-DOCSTART-")
 
 
 def rows(lines: Lines) -> Iterator[Row]:
-    """A row a sentence: tokens, tags (BIO), and each column by its number, from "1".
+    """Yields a row per sentence: tokens, tags (BIO), and each column by its number, from "1".
 
-    Words stand in the first column, or in the second where the first one counts them; tags in the
-    last. In the ten columns of CoNLL-U, called by their names, no column is the tags by itself.
-    Tags in IOB1, BIOES, IOBES and BILOU become BIO.
+    Words are in the first column, or in the second if the first counts them; tags are in the last.
+    The ten columns of CoNLL-U have their own names, and none is `tags` by default. Tags in IOB1,
+    BIOES, IOBES and BILOU become BIO.
     """
     counted: bool | None = None
     wide = 0  # columns of the sentence before
@@ -41,10 +41,8 @@ def rows(lines: Lines) -> Iterator[Row]:
         if counted is None:
             counted = len(columns) > 2 and _counts(columns[0])
         if counted and wide < 2:
-            where = (
-                "the words of the sentences before stand in the second one, behind their numbers"
-            )
-            lines.malformed(lines.error(table[0][0], f"one column, where {where}"))
+            where = "earlier sentences have their words in the second column, after their numbers"
+            lines.malformed(lines.error(table[0][0], f"one column, but {where}"))
             continue
         if counted:  # words of several parts (1-2) and words that are not in the text (8.1)
             kept = [place for place, mark in enumerate(columns[0]) if mark.isdecimal()]
@@ -67,10 +65,10 @@ def _row(lines: Lines, number: int, columns: list[list[str]], counted: bool) -> 
 
 
 def bio(tags: Sequence[str]) -> list[str]:
-    """A sentence's tags as BIO; those that do not mark the places of entities stay as they are.
+    """Converts a sentence's tags to BIO; tags that do not mark entities stay as they are.
 
-    In IOB1 B- is only between two entities of one type, so an I- after another type, or after
-    nothing, begins one. E-, L- and M- go on where one is open; S-, U- and W- are one word.
+    IOB1 has B- only between two entities of one type, so an I- after another type, or after O,
+    begins one. E-, L- and M- continue an open entity; S-, U- and W- are an entity of one word.
     """
     if not all(map(_TAG.fullmatch, tags)):
         return list(tags)
@@ -87,7 +85,7 @@ def bio(tags: Sequence[str]) -> list[str]:
 
 
 def _sentences(lines: Lines) -> Iterator[list[tuple[int, str]]]:
-    """The lines of each sentence, without blank ones and those between documents."""
+    """Yields the lines of each sentence, without blank lines and those between documents."""
     sentence: list[tuple[int, str]] = []
     for number, line in lines:
         line = line.removesuffix("\n")
@@ -101,11 +99,11 @@ def _sentences(lines: Lines) -> Iterator[list[tuple[int, str]]]:
 
 
 def _table(sentence: list[tuple[int, str]], wide: int) -> list[tuple[int, list[str]]]:
-    """(line, cells) of each word, without comments, which begin with # before the first word.
+    """Returns (line, cells) of each word, without the comments (#) before the first word.
 
-    Cells are parted by tabs if the sentence has one, or else by blanks. A line that begins with #
-    is a word if it has as many cells as the others (`wide`, where there are none), and between
-    blanks a tag at its end.
+    Tabs separate the cells if the sentence has one, else spaces. A line that begins with # is a
+    word if it has as many cells as the others (`wide`, if there are none) and, with spaces, a tag
+    at its end.
     """
     others = [line for _, line in sentence if not line.startswith("#")]
     tabs = any("\t" in line for line in others or [sentence[-1][1]])
@@ -125,6 +123,6 @@ def _table(sentence: list[tuple[int, str]], wide: int) -> list[tuple[int, list[s
 
 
 def _counts(column: Sequence[str]) -> bool:
-    """Whether a column counts words from 1."""
+    """Returns whether a column counts words from 1."""
     marks = [mark for mark in column if mark.isdecimal()]
     return bool(marks) and marks == [str(place) for place in range(1, len(marks) + 1)]

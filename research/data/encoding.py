@@ -1,4 +1,4 @@
-"""The tokens of a text with their places in it."""
+"""The tokens of a text with their offsets."""
 
 import unicodedata
 from collections.abc import Sequence
@@ -9,11 +9,11 @@ import tokenizers
 
 
 class Encoding(NamedTuple):
-    """The tokens of one text, int32 arrays of one length.
+    """The tokens of one text, int32 arrays of equal length.
 
-    `text[start:end]` is what a token stands for (a byte-level token that opens with a space
-    includes it; several tokens of one character share its place). `words` counts the words of
-    the text from 0 as the tokenizer cuts them, or is the index into the words that were given.
+    `text[start:end]` is the text of a token (with the space at the beginning of a byte-level token;
+    several tokens of one character share its offsets). `words` is the index of a token's word, as
+    the tokenizer splits the text or in the words of `encode_words`.
     """
 
     ids: np.ndarray
@@ -23,9 +23,9 @@ class Encoding(NamedTuple):
 
 
 def bytes_of(text: str, encoding: Encoding) -> np.ndarray:
-    """UTF-8 bytes of the text that each of its tokens stands for, int64 [n]; all together they are
-    the text's. What lies between two tokens counts to the later one, what is behind the last one
-    to that; a character of several tokens to the first of them.
+    """Returns the UTF-8 bytes of each token's text, int64 [n]; their sum is that of the text. Text
+    between two tokens belongs to the later one, text after the last token to the last; a character
+    of several tokens belongs to the first of them.
     """
     if not len(encoding.ids):
         return np.zeros(0, np.int64)
@@ -38,7 +38,7 @@ def bytes_of(text: str, encoding: Encoding) -> np.ndarray:
 
 
 def of_library(text: str, encoding: tokenizers.Encoding) -> Encoding:
-    """What the `tokenizers` library gives for a text, as arrays."""
+    """Converts an encoding of the `tokenizers` library to arrays."""
     ids = np.array(encoding.ids, dtype=np.int32)
     offsets = np.array(encoding.offsets, dtype=np.int32).reshape(-1, 2)
     words = np.array(encoding.word_ids, dtype=np.int32)
@@ -49,7 +49,7 @@ def of_library(text: str, encoding: tokenizers.Encoding) -> Encoding:
 
 
 def joined(parts: Sequence[tuple[int, Encoding]]) -> Encoding:
-    """The encoding of a text from those of its pieces, each with the place where it begins."""
+    """Joins the encodings of a text's pieces, each with the offset of its piece."""
     if len(parts) == 1:
         return parts[0][1]
     words, count = [], 0
@@ -65,9 +65,9 @@ def joined(parts: Sequence[tuple[int, Encoding]]) -> Encoding:
 
 
 def byte_names() -> list[str]:
-    """The character by which a byte-level vocabulary writes each byte, 0 to 255.
+    """Returns the character for each byte, 0 to 255, in a byte-level vocabulary.
 
-    Printable bytes write themselves, the others the characters from U+0100 on, in order
+    Printable bytes stand for themselves, the others for the characters from U+0100 on, in order
     (Radford et al. 2019, their encoder).
     """
     printable = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
@@ -76,8 +76,8 @@ def byte_names() -> list[str]:
 
 
 def _take_marks(text: str, starts: np.ndarray, ends: np.ndarray) -> None:
-    """Moves each end behind the marks and joiners that follow its token and are in no token,
-    since a normalizer has dropped them: they belong to the character before them.
+    """Moves each end after the marks and joiners that follow its token but are in no token because
+    a normalizer dropped them: they belong to the character before them.
     """
     limits = np.append(starts[1:], len(text))
     codes = np.frombuffer(f"{text}\0".encode("utf-32-le", "surrogatepass"), np.uint32)
@@ -87,6 +87,6 @@ def _take_marks(text: str, starts: np.ndarray, ends: np.ndarray) -> None:
 
 
 def _attached(character: str) -> bool:
-    """Whether it is a mark or a joiner; a zero-width space parts words."""
+    """Returns whether it is a mark or a joiner; a zero-width space separates words."""
     kind = unicodedata.category(character)
     return kind[0] == "M" or kind == "Cf" and character != "\u200b"

@@ -1,4 +1,4 @@
-"""Rows out of the reader's own files, of the endings in `formats.ENDINGS`, each also gzipped.
+"""Reads rows from a user's files, with the endings in `formats.ENDINGS`, each also gzipped.
 
 Every fault in a file is a UserError that names the file and the line.
 """
@@ -15,13 +15,13 @@ from research.data.lines import Lines, refuse
 from research.data.row import Row, one_line_end
 from research.errors import UserError, nearest
 
-LARGE = 1 << 30  # bytes of files from which on they are not hashed at every start
+LARGE = 1 << 30  # bytes; larger sets of files are not hashed at every start
 
 
 def find(pattern: str, format: str = "") -> list[Path]:
-    """The files that a path or glob (`*`, `?`, `**`) names, sorted.
+    """Returns the files that a path or glob (`*`, `?`, `**`) matches, sorted.
 
-    Raises UserError where there is none, and for an ending that means no format and needs one.
+    Raises UserError if there is none, or for an unknown ending without a `format`.
     """
     expanded, near = os.path.expanduser(pattern), ""
     if bucket.is_remote(pattern):
@@ -31,7 +31,7 @@ def find(pattern: str, format: str = "") -> list[Path]:
         paths = sorted(path for path in names if path.is_file())
     elif os.path.isdir(expanded):
         raise UserError(f"files:{pattern} is a folder; name its files, as in {pattern}/*.jsonl")
-    elif os.path.exists(expanded):  # a name may hold brackets that a glob would read
+    elif os.path.exists(expanded):  # its name may contain brackets, which a glob would interpret
         paths = [Path(expanded)]
     else:
         names = sorted(glob.glob(expanded, recursive=True))
@@ -43,7 +43,7 @@ def find(pattern: str, format: str = "") -> list[Path]:
         if _ending(path) not in formats.ENDINGS and not formats.is_of_lines(format):
             raise UserError(
                 f"{path}: cannot read this kind of file; valid endings: "
-                f"{', '.join(formats.ENDINGS)}, each also with .gz; or name what it is by format"
+                f"{', '.join(formats.ENDINGS)}, each also with .gz; or set the source's format"
             )
     return paths
 
@@ -56,27 +56,27 @@ def rows(
     kind: str = "",
     names: list[str] | None = None,
 ) -> Iterator[Row]:
-    """All rows of the files, in order, with one kind of line end.
+    """Yields all rows of the files, in order, with \\n as line ends.
 
     Args:
-        malformed: is told what is wrong with a line, of which no row is made then. A file that
-            cannot be read on (a .csv or .txt that is not UTF-8, a broken .gz) is always an error.
-        format: a name out of `formats.FORMATS`; when empty, what ending and first row say.
-        document: what is a document in a .txt (see `Lines`).
-        kind: of example that the rows are read as (see `formats.rows`).
-        names: of the files in ids; default: `relative_names`.
+        malformed: is called with the error of a malformed line, which is then skipped. A file that
+            cannot be read to its end (a .csv not in UTF-8, a broken .gz) is always an error.
+        format: a name in `formats.FORMATS`; if empty, the ending and first row decide.
+        document: a document in a .txt (see `Lines`).
+        kind: the kind of example to read (see `formats.rows`).
+        names: the files' names in ids; default: `relative_names`.
     """
     for path, name in zip(paths, names or relative_names(paths), strict=True):
-        # No "/" in an id made from a name: what stands before one is a prefix, not the id.
+        # No "/" in the name, since the text before a "/" is a prefix of ids.
         lines = Lines(path, name.replace("/", "."), malformed, document)
         yield from map(one_line_end, formats.rows(lines, _ending(path), format, kind))
 
 
 def document(paths: list[Path], format: str, chosen: str, corpus: bool) -> str | int:
-    """What is a document in the .txt among the files (see `Lines`): what is chosen, or the file.
+    """Returns what a document is in the .txt files (see `Lines`): `chosen`, or else the file.
 
-    Few texts of a corpus are cut into parts, `texts.PARTS` all together: what is held out are whole
-    documents, of which there would be none. Raises UserError for a choice where there is no text.
+    If a corpus has few texts, they are cut into `texts.PARTS` parts in all, or no document might be
+    held out. Raises UserError for a choice without a .txt.
     """
     count = sum(_ending(path) == ".txt" or format == "text" for path in paths)
     if chosen and not count:
@@ -86,10 +86,10 @@ def document(paths: list[Path], format: str, chosen: str, corpus: bool) -> str |
 
 
 def identity(paths: list[Path]) -> list[list]:
-    """[name, size, what tells its content from another] of each file.
+    """Returns [name, size, identity of its content] of each file.
 
-    That is the SHA-256 of its bytes, or, when together they are LARGE, the second of its last
-    change: no file is opened then.
+    The identity is the SHA-256 of its bytes. If the files together are LARGE, it is the second of
+    the last change, and no file is opened.
     """
     stats = [_size_and_change(path) for path in paths]
     large = sum(size for size, _ in stats) >= LARGE
@@ -100,7 +100,7 @@ def identity(paths: list[Path]) -> list[list]:
 
 
 def _size_and_change(path: Path) -> tuple[int, int]:
-    """Bytes of a file, and the second of its last change."""
+    """Returns the bytes of a file, and the second of its last change."""
     stat = path.stat()
     if bucket.is_remote(path):
         return stat.length, int(stat.mtime)
@@ -108,13 +108,13 @@ def _size_and_change(path: Path) -> tuple[int, int]:
 
 
 def content_hash(path: Path) -> str:
-    """SHA-256 of the bytes of a file, hex."""
+    """Returns the SHA-256 of a file's bytes, hex."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def relative_names(paths: list[Path]) -> list[str]:
-    """The paths below the folder that they share: the same wherever that folder stands."""
+    """Returns the paths below their common folder, which do not depend on its place."""
     whole = [str(p) if bucket.is_remote(p) else str(p.resolve()) for p in paths]
     base = os.path.commonpath([os.path.dirname(name) for name in whole])
     return [Path(os.path.relpath(name, base)).as_posix() for name in whole]
@@ -125,13 +125,13 @@ def _ending(path: Path) -> str:
 
 
 def _neighbours(path: Path) -> str:
-    """What a mistyped path may have meant, or where the path stops existing."""
+    """Suggests files for a mistyped path, or says which folder does not exist."""
     folder = path.parent
     if not folder.is_dir():
         return f"; there is no folder {folder}" if not glob.has_magic(str(folder)) else ""
-    there = sorted(
+    readable = sorted(
         p.name for p in folder.iterdir() if p.is_file() and _ending(p) in formats.ENDINGS
     )
-    if glob.has_magic(path.name) or len(there) > 20:
-        return f"; {folder} has {len(there)} files that could be read"
-    return nearest(path.name, there)
+    if glob.has_magic(path.name) or len(readable) > 20:
+        return f"; {folder} has {len(readable)} files that could be read"
+    return nearest(path.name, readable)

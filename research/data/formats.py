@@ -1,10 +1,10 @@
-"""The ways in which people keep their examples, by name: what `format` of a source may be.
+"""Formats of files by name: the values of a source's `format`.
 
-A format of lines makes rows of a file. A format of rows takes those of a .json, .jsonl, .csv or
-.tsv as they stand, and yields rows with our field names for a kind of example (`kinds.KINDS`).
-These keep their own fields beside ours, so that `fields` of a source may still name one; what
-cannot be used is yielded with `left_out`. Texts still have the line ends of the file, so that
-places in them (answers, spans) count as they should; `row.one_line_end` comes after this.
+A format of lines turns a file into rows. A format of rows converts the rows of a .json, .jsonl,
+.csv or .tsv to rows with our field names for a kind of example (`kinds.KINDS`). Rows keep their own
+fields beside ours, so that a source's `fields` may still name them; unusable rows have `left_out`.
+Texts keep the line ends of the file here, so that offsets in them (answers, spans) are right;
+`row.one_line_end` comes later.
 """
 
 import dataclasses
@@ -21,16 +21,16 @@ from research.errors import UserError, nearest
 
 @dataclasses.dataclass(frozen=True)
 class Format:
-    """One way to keep examples.
+    """One format of examples.
 
     Attributes:
-      what: what it is, for messages.
-      lines: makes rows of a file's lines; or
-      rows: make our rows of a row of a file, one after the other: each of a row of the one before
-        it. They raise Unusable for a row that is left out.
-      recognise: whether a file is in this format, by its first line that is not blank, or by the
-        fields of its first row; without it, by name only (or by the ending alone).
-      kinds: of example for which its rows are recognised; empty: all.
+      what: its description, for messages.
+      lines: turns a file's lines into rows; or
+      rows: functions that convert a row of a file, each applied to the rows of the one before it.
+        They raise Unusable for a row that is left out.
+      recognise: whether a file has this format, by its first line that is not blank, or by the
+        fields of its first row; without it, only the name (or the ending) selects the format.
+      kinds: the kinds of examples for which its rows are recognised; empty: all.
     """
 
     what: str
@@ -74,7 +74,7 @@ FORMATS: dict[str, Format] = {
     f"glue/{task}": Format(f"GLUE's {task}", functools.partial(glue.rows, labels=labels))
     for task, labels in glue.LABELS.items()
 }
-# For each ending the formats that it may mean: the first that recognises the file, or the last.
+# The possible formats of each ending: the first that recognises the file, or the last.
 ENDINGS: dict[str, tuple[str, ...]] = {
     **dict.fromkeys((".jsonl", ".ndjson"), ("jsonl",)),
     ".json": ("json",),
@@ -86,20 +86,20 @@ ENDINGS: dict[str, tuple[str, ...]] = {
 
 
 def check(name: str) -> None:
-    """Raises UserError for a name that is not a format's."""
+    """Raises UserError for the name of an unknown format."""
     if name and name not in FORMATS:
         raise UserError(f"no format named {name!r}{nearest(name, FORMATS)}")
 
 
 def is_of_lines(name: str) -> bool:
-    """Whether a format reads files whatever their ending is."""
+    """Returns whether a format reads files whatever their ending."""
     return bool(name) and FORMATS[name].lines is not None
 
 
 def rows(lines: Lines, ending: str, name: str = "", kind: str = "") -> Iterator[Row]:
-    """The rows of a file in our field names, by the format named or by what the file looks like.
+    """Yields the rows of a file with our field names, by the named format or a recognised one.
 
-    kind: of example that is read from it; what is of one kind alone is not looked for without it.
+    kind: the kind of example to read; formats of certain kinds are recognised for these only.
     """
     if is_of_lines(name):
         reader, name = name, ""
@@ -132,7 +132,7 @@ def _converted(
     rows: Iterator[Row],
     malformed: Callable[[UserError], None],
 ) -> Iterator[Row]:
-    """`convert` of each row; of one that it cannot read `malformed` is told."""
+    """Yields `convert` of each row; calls `malformed` with the error of a row it cannot read."""
     for row in rows:
         if row.left_out:
             yield row

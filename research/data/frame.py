@@ -13,7 +13,7 @@ from research.errors import UserError
 
 @dataclasses.dataclass(frozen=True)
 class Frame:
-    """`ids[i]` stand before text i, the last ones behind the last text; `types` are their token
+    """`ids[i]` come before text i, the last ones after the last text; `types` are their token
     types, `text_types` those of the texts.
     """
 
@@ -22,11 +22,11 @@ class Frame:
     text_types: tuple[int, ...]
 
     def __len__(self) -> int:
-        """How many special tokens there are."""
+        """The number of special tokens."""
         return sum(map(len, self.ids))
 
     def around(self, parts: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-        """Tokens and token types of the texts `parts` (ids of each) in their frame, int32 [n]."""
+        """Returns tokens and token types of the framed texts `parts` (ids of each), int32 [n]."""
         tokens, types = [], []
         for before, kinds, part, kind in zip(
             self.ids[:-1], self.types[:-1], parts, self.text_types, strict=True
@@ -39,14 +39,14 @@ class Frame:
         return tokens.astype(np.int32), types.astype(np.int32)
 
     def flags(self, parts: Sequence[np.ndarray]) -> np.ndarray:
-        """Bool [n]: those of the texts, and true for each special token."""
+        """Returns the flags of framed texts, bool [n]: `parts`, and true for special tokens."""
         flags = [np.ones(len(self.ids[0]), bool)]
         for part, behind in zip(parts, self.ids[1:], strict=True):
             flags += [part, np.ones(len(behind), bool)]
         return np.concatenate(flags)
 
     def to_json(self, names: dict[int, str]) -> list[dict[str, Any]]:
-        """One of the two templates of a tokenizer.json's TemplateProcessing."""
+        """Returns the frame as a template of a tokenizer.json's TemplateProcessing."""
         pieces = []
         for i, (ids, types) in enumerate(zip(self.ids, self.types, strict=True)):
             pieces += [
@@ -59,7 +59,7 @@ class Frame:
 
 
 def classic(begin: int, close: int, texts: int, token_types: bool) -> Frame:
-    """BERT's: [CLS] A [SEP], or [CLS] A [SEP] B [SEP] with token types 0 and 1 (or 0 alone)."""
+    """Returns BERT's frame: [CLS] A [SEP], or [CLS] A [SEP] B [SEP] with types 0 and 1 (or 0)."""
     kinds = tuple(range(texts)) if token_types else (0,) * texts
     return Frame(((begin,), *[(close,)] * texts), ((0,), *((kind,) for kind in kinds)), kinds)
 
@@ -67,7 +67,7 @@ def classic(begin: int, close: int, texts: int, token_types: bool) -> Frame:
 def template(
     single: Sequence[str], pair: Sequence[str], tokens: Mapping[str, tuple[str, int]]
 ) -> processors.TemplateProcessing:
-    """The post-processor with these two frames, in which tokens are named by their roles.
+    """Returns the post-processor with these two frames, whose tokens are named by role.
 
     single, pair: as in ["cls", "$A", "sep"] and ["cls", "$A", "sep", "$B:1", "sep:1"].
     tokens: name and id for each role.
@@ -81,8 +81,8 @@ def template(
 
 
 def ends(tokens: Mapping[str, tuple[str, int]]) -> processors.TemplateProcessing:
-    """The frame that puts "bos" before each text and "eos" behind it, those of the two that
-    `tokens` has, with token type 1 for the second text."""
+    """Returns the frame with "bos" before each text and "eos" after it, as far as `tokens` has
+    them; the second text has token type 1."""
     begin, close = ([role] if role in tokens else [] for role in ("bos", "eos"))
     second = [f"{part}:1" for part in (*begin, "$B", *close)]
     single = [*begin, "$A", *close]
@@ -90,11 +90,11 @@ def ends(tokens: Mapping[str, tuple[str, int]]) -> processors.TemplateProcessing
 
 
 def of_processor(processor: processors.PostProcessor, texts: int, token_types: bool) -> Frame:
-    """What a post-processor of the `tokenizers` library puts around so many texts.
+    """Returns the frame of a post-processor of the `tokenizers` library around `texts` texts.
 
-    token_types: False makes all of them 0.
+    token_types: False makes all types 0.
 
-    Raises UserError where each text does not stand there once, in order.
+    Raises UserError if the post-processor drops, repeats or reorders texts.
     """
     probe = tokenizers.Tokenizer(models.WordLevel({"a": 0}, unk_token="a"))
     probe.post_processor = processor
@@ -102,8 +102,8 @@ def of_processor(processor: processors.PostProcessor, texts: int, token_types: b
     places = [i for i, text in enumerate(encoding.sequence_ids) if text is not None]
     if [encoding.sequence_ids[i] for i in places] != list(range(texts)):
         raise UserError(
-            f"tokenizer.json: post_processor: around {texts} texts it has {len(places)} texts, or "
-            "not in their order, which is not supported"
+            f"tokenizer.json: post_processor: it turns {texts} texts into {len(places)} or changes "
+            "their order, which is not supported"
         )
     kinds = [kind * token_types for kind in encoding.type_ids]
     starts, ends = [0, *(i + 1 for i in places)], [*places, len(encoding.ids)]

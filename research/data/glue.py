@@ -1,4 +1,4 @@
-"""The tables of GLUE as they are distributed (Wang et al. 2018): tabs, and no quoting."""
+"""Reads GLUE's tables as distributed (Wang et al. 2018): tabs, without quoting."""
 
 import itertools
 from collections.abc import Iterator
@@ -7,7 +7,7 @@ from research.data.lines import Lines
 from research.data.row import Row
 from research.data.tables import unquoted_records
 
-# What each task's 0 and 1 mean, by the names that TFDS has; other labels are written out.
+# The names of each task's labels 0 and 1, as in TFDS; other tasks write their labels out.
 LABELS: dict[str, tuple[str, ...]] = {
     "cola": ("unacceptable", "acceptable"),
     "sst2": ("negative", "positive"),
@@ -34,16 +34,16 @@ _COLUMNS = {"#1 ID", "#2 ID", "sentence", *_LABEL, *_OTHERS, *(name for p in _PA
 
 
 def starts(line: str) -> bool:
-    """Whether a file that begins with this line is one of GLUE's."""
+    """Returns whether a file that begins with this line is one of GLUE's."""
     cells = line.removesuffix("\n").split("\t")
     return _is_cola(cells) or (len(cells) > 1 and set(cells) <= _COLUMNS and bool(_texts(cells)))
 
 
 def rows(lines: Lines, labels: tuple[str, ...] = ()) -> Iterator[Row]:
-    """The rows of a file: text or text_a and text_b, label, and its own columns.
+    """Yields the rows of a file: text or text_a and text_b, label, and its own columns.
 
     Args:
-        labels: what the labels 0, 1, … are called; by default as they stand.
+        labels: the names of the labels 0, 1, …; by default labels stay as they are.
     """
     records = unquoted_records(lines)
     first = next(records, (1, []))
@@ -57,11 +57,11 @@ def rows(lines: Lines, labels: tuple[str, ...] = ()) -> Iterator[Row]:
     for number, cells in records:
         fields = dict(zip(header, cells, strict=False))
         left_out = ""
-        for theirs, name in ours.items():
-            if theirs in fields:
-                fields[name] = fields[theirs]
-            elif theirs in header:
-                left_out = left_out or f"a row that ends before its column {theirs!r}"
+        for column, name in ours.items():
+            if column in fields:
+                fields[name] = fields[column]
+            elif column in header:
+                left_out = left_out or f"a row that ends before its column {column!r}"
         if fields.get("label") == "-":
             left_out = "a pair on whose label the annotators did not agree ('-')"
         if "label" in fields:
@@ -74,6 +74,6 @@ def _is_cola(cells: list[str]) -> bool:
 
 
 def _texts(header: list[str]) -> tuple[str, ...]:
-    """The columns of the texts."""
+    """Returns the columns of the texts."""
     pair = next((pair for pair in _PAIRS if set(pair) <= set(header)), ())
     return pair or (("sentence",) if "sentence" in header else ())

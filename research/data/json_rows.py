@@ -1,4 +1,4 @@
-"""Rows out of JSON: an object a line of a .jsonl, or an object of the array in a .json."""
+"""Reads rows from JSON: an object per line of a .jsonl, or the objects of a .json's array."""
 
 import itertools
 import json
@@ -10,7 +10,7 @@ from research.errors import UserError
 
 
 def line_rows(lines: Lines) -> Iterator[Row]:
-    """An object a line."""
+    """Yields one object per line."""
     for number, line in lines:
         if not line.strip():
             continue
@@ -24,9 +24,9 @@ def line_rows(lines: Lines) -> Iterator[Row]:
 
 
 def file_rows(lines: Lines) -> Iterator[Row]:
-    """The objects of an array, those of the array "data" of one object, or that object itself.
+    """Yields the objects of an array, of the array "data" in one object, or that object itself.
 
-    Files of an object a line are called .json too.
+    A .json may also be a file of one object per line.
     """
     if _is_lines(lines):
         for row in line_rows(lines):
@@ -58,14 +58,14 @@ def _row(lines: Lines, number: int, where: str, value: object) -> Iterator[Row]:
 
 
 def _fields(value: object) -> object:
-    """An object; a text with an object, [text, {…}], is the object with its text."""
+    """Returns an object; a pair [text, {…}] becomes the object with its text."""
     if isinstance(value, list) and list(map(type, value)) == [str, dict]:
         return {"text": value[0]} | value[1]
     return value
 
 
 def _is_lines(lines: Lines) -> bool:
-    """Whether a file has more than one line, and the first is an object."""
+    """Returns whether a file has more than one line, and the first is an object."""
     filled = (line for _, line in lines.strict() if line.strip())
     first, *more = [*itertools.islice(filled, 2)] or [""]
     try:

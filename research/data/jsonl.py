@@ -9,7 +9,7 @@ from research.errors import UserError
 
 
 def check_writable(path: str) -> None:
-    """Raises UserError where a file could not be written, before the work that fills it."""
+    """Raises UserError if a file cannot be written, before the work that fills it."""
     file = Path(path)
     if file.is_dir():
         raise UserError(f"cannot write {path}: it is a folder")
@@ -18,9 +18,9 @@ def check_writable(path: str) -> None:
 
 
 def write(path: str, rows: Iterable[Mapping]) -> None:
-    """Writes one JSON object a line, in UTF-8; the file appears when it is whole.
+    """Writes one JSON object per line, in UTF-8; the file appears when it is complete.
 
-    Raises UserError where it cannot be written.
+    Raises UserError if it cannot be written.
     """
 
     def write_to(part: Path) -> None:
@@ -34,5 +34,5 @@ def write(path: str, rows: Iterable[Mapping]) -> None:
 
 
 def line(row: Mapping) -> str:
-    """One object as it stands in a file."""
+    """Returns an object as a line of a file, without its end."""
     return json.dumps(row, ensure_ascii=False)

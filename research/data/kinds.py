@@ -1,18 +1,18 @@
-"""What a row means: from a row of a file to an example, the same for all who read one.
+"""Turns the rows of files into examples.
 
 An example is a dict of one of eight kinds:
 
     document        id, title, text                 paragraphs separated by a blank line
     classification  id, text, label                 or id, text_a, text_b, label
     multi_label     id, text, labels               or id, text_a, text_b, labels: a list of names
-    multiple_choice id, text, choices, label       a list of texts, and the right one or its number
+    multiple_choice id, text, choices, label       a list of texts, and the right one or its index
     tokens          id, tokens, tags               to predict: tokens, or a raw text
     question        id, title, context, question, answers {text: [...], answer_start: [...]}
     story           id, title, text
     chat            id, messages [{role, content}, …]: of system, user, assistant; or a raw text
 
-The answers of a question are both empty when it has none; `answer_start` counts characters, and is
-None for an answer whose place is not told and that the context does not have exactly once.
+Both lists of answers are empty if a question has none. `answer_start` counts characters; it is None
+if the row does not give it and the context does not contain the answer exactly once.
 """
 
 import ast
@@ -38,11 +38,11 @@ KINDS = {
     "story": ("id", "title", "text"),
     "chat": ("id", "messages"),
 }
-TARGETS = ("label", "labels", "tags", "answers")  # what is to be predicted
-OR_TEXT = {"tokens": "tokens", "chat": "messages"}  # to predict, a raw text may stand for these
+TARGETS = ("label", "labels", "tags", "answers")  # the fields to predict
+OR_TEXT = {"tokens": "tokens", "chat": "messages"}  # for prediction, a raw text may replace these
 PAIR = ("text_a", "text_b")
-_MADE_UP = ("id", "title")  # what a row may lack: an id is made from its place, a title is empty
-_NEEDED = ("text", *PAIR, "question")  # texts without which there is nothing to learn
+_OPTIONAL = ("id", "title")  # the default id is the row's place, the default title is empty
+_NEEDED = ("text", *PAIR, "question")  # texts that must not be empty
 _READ = (*_NEEDED, "context", "choices", "tokens", "messages")
 _WANTED = {
     "label": "a text, a number, true or false",
@@ -57,26 +57,26 @@ _WANTED = {
 
 @dataclasses.dataclass(frozen=True)
 class Columns:
-    """Where a kind's fields stand in a table.
+    """The columns of a kind's fields in a table.
 
     Attributes:
-      fields: our name -> theirs. A column that is named here has to be there.
-      others: the same, but taken only of a table that has the column.
-      label_names: what the numbers in a label, labels or tags stand for, counted from 0.
+      fields: field -> column. The table must have these columns.
+      others: field -> column, used only if the table has the column.
+      label_names: the names of the numbers in a label, labels or tags, from 0 on.
     """
 
     fields: Mapping[str, str] = dataclasses.field(default_factory=dict)
     others: Mapping[str, str] = dataclasses.field(default_factory=dict)
     label_names: tuple[str, ...] = ()
 
-    def theirs(self, ours: str, row: Row) -> str:
-        """The column of a field, whether or not the row has it."""
-        other = self.others.get(ours)
-        return self.fields.get(ours, other if other in row.fields else ours)
+    def column(self, field: str, row: Row) -> str:
+        """Returns the column of a field, whether or not the row has it."""
+        other = self.others.get(field)
+        return self.fields.get(field, other if other in row.fields else field)
 
 
 def check_fields(name: str, kind: str, fields: Iterable[str], labelled: bool = True) -> None:
-    """Raises UserError for a kind that does not exist, or a field that the kind does not have.
+    """Raises UserError for an unknown kind, or a field that the kind does not have.
 
     Args:
         labelled: as in `example`.
@@ -90,43 +90,43 @@ def check_fields(name: str, kind: str, fields: Iterable[str], labelled: bool = T
 
 
 def names_in(row: Row, kind: str, columns: Columns) -> list[str]:
-    """Our names of what the row has of an example of this kind."""
+    """Returns the fields of this kind that the row has."""
     known = (*KINDS[kind], "text") if kind in OR_TEXT else KINDS[kind]
-    return [ours for ours in known if columns.theirs(ours, row) in row.fields]
+    return [field for field in known if columns.column(field, row) in row.fields]
 
 
 def wanted(row: Row, kind: str, columns: Columns, labelled: bool) -> dict[str, str]:
-    """Our name -> the column, of all that an example of this kind is made of.
+    """Returns field -> column for all fields of an example of this kind.
 
-    A label is of one text or of two, as `columns` says or else the row shows; where both stand in
-    it, of one. To predict, what `OR_TEXT` names may be a raw text, unless it is there too.
+    `columns`, or else the row, decides whether a label is of one text or a pair; of one if the row
+    has both. For prediction a raw text replaces a field in `OR_TEXT` that the row lacks.
     """
     names = [n for n in KINDS[kind] if labelled or n not in TARGETS]
     if set(PAIR) <= set(KINDS[kind]):
         named = {"text", *PAIR}
         named = {n for n in named if n in columns.fields or columns.others.get(n) in row.fields}
         if "text" in named and len(named) > 1:
-            raise row.error("fields names text and text_a or text_b; one text or a pair")
+            raise row.error("fields names both text and text_a or text_b; name one text or a pair")
         named = named or {"text"} & set(names_in(row, kind, columns))
         named = named or set(PAIR) & set(names_in(row, kind, columns)) or {"text"}
         unused = ("text",) if named & set(PAIR) else PAIR
         names = [n for n in names if n not in unused]
     instead = None if labelled else OR_TEXT.get(kind)
-    if instead and instead not in (there := names_in(row, kind, columns)) and "text" in there:
+    if instead and instead not in (has := names_in(row, kind, columns)) and "text" in has:
         names = ["text" if name == instead else name for name in names]
-    return {ours: columns.theirs(ours, row) for ours in names}
+    return {field: columns.column(field, row) for field in names}
 
 
 def example(row: Row, kind: str, columns: Columns, labelled: bool = True) -> Example:
-    """The example that a row is.
+    """Turns a row into an example.
 
     Args:
-        labelled: it has what is to be predicted; False: that is not looked at.
+        labelled: False ignores the fields to predict.
 
     Raises UserError, naming file and line, for a row that is not of this kind.
     """
     places = wanted(row, kind, columns, labelled)
-    fields = {ours: _value(row, ours, places, columns) for ours in places}
+    fields = {field: _value(row, field, places, columns) for field in places}
     if "tags" in fields and len(fields["tokens"]) != len(fields["tags"]):
         raise row.error(f"{len(fields['tokens'])} tokens but {len(fields['tags'])} tags")
     if "answers" in fields:
@@ -134,16 +134,16 @@ def example(row: Row, kind: str, columns: Columns, labelled: bool = True) -> Exa
     return fields
 
 
-def example_id(row: Row, theirs: str) -> str:
-    """The id of a row, which stands in a column or else is made from its place."""
-    value = row.fields.get(theirs, row.fallback_id)
+def example_id(row: Row, column: str) -> str:
+    """Returns the id of a row, from a column or else from its place."""
+    value = row.fields.get(column, row.fallback_id)
     if isinstance(value, bool) or not isinstance(value, str | int) or value == "":
-        raise row.error(f"{theirs!r} should be an id (text or a number)")
-    return _text(_Cell(row, theirs, str(value)))
+        raise row.error(f"{column!r} should be an id (text or a number)")
+    return _text(_Cell(row, column, str(value)))
 
 
 def emptiness(example: Example) -> str:
-    """Why nothing is learnt from an example: it has no words; "" where it has."""
+    """Returns why an example is unusable: an empty text; "" if it is usable."""
     for name in _NEEDED:
         if not str(example.get(name, "-")).strip():
             return f"{name} is empty"
@@ -151,12 +151,12 @@ def emptiness(example: Example) -> str:
 
 
 def texts(example: Example) -> Iterator[str]:
-    """What is to be read in an example, text by text; words in a list are one."""
+    """Yields the texts of an example that a model reads; a list of words is one text."""
     return strings([example[name] for name in _READ if name in example])
 
 
 def strings(value: object) -> Iterator[str]:
-    """All texts in a value of JSON, of a row, say."""
+    """Yields all texts in a JSON value, such as a row."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, list) and value and all(isinstance(part, str) for part in value):
@@ -167,14 +167,14 @@ def strings(value: object) -> Iterator[str]:
 
 
 def labels_in(example: Example) -> Sequence[str]:
-    """The labels, or tags, of an example; none of a kind that has none."""
+    """Returns the labels or tags of an example, if its kind has any."""
     if "label" in example:
         return [example["label"]]
     return example.get("labels", example.get("tags", ()))
 
 
 class _Cell(NamedTuple):
-    """A value of a row that is read as one of an example's. label_names: as `Columns` has them."""
+    """A value of a row, to be read as a field of an example. label_names: as in `Columns`."""
 
     row: Row
     name: str
@@ -182,15 +182,15 @@ class _Cell(NamedTuple):
     label_names: Sequence[str] = ()
 
     def error(self, text: str) -> UserError:
-        """What is wrong with it."""
+        """Returns an error about this value."""
         return self.row.error(f"{self.name!r} {text}")
 
     def expected(self, wanted: str) -> UserError:
-        """That the value is not what is wanted."""
+        """Returns the error that the value is not what is wanted."""
         return self.error(f"should be {wanted}, found {_shown(self.value)}")
 
     def parts(self, some: bool = False) -> list["_Cell"]:
-        """Those of a list, which a cell of a table holds as JSON or as Python writes it."""
+        """Returns the parts of a list; a table's cell has it as JSON or as a Python literal."""
         value = _parsed(self.value) if isinstance(self.value, str) else self.value
         if value is None and isinstance(self.value, str):
             raise self.error("should be a list, as JSON")
@@ -202,26 +202,26 @@ class _Cell(NamedTuple):
 
 
 def _value(row: Row, ours: str, places: Mapping[str, str], columns: Columns) -> object:
-    theirs = places[ours]
-    if theirs not in row.fields:
-        if ours in _MADE_UP and ours not in columns.fields:
+    column = places[ours]
+    if column not in row.fields:
+        if ours in _OPTIONAL and ours not in columns.fields:
             return row.fallback_id if ours == "id" else ""
         raise row.error(_missing(row, ours, places, columns))
     if ours == "id":
-        return example_id(row, theirs)
-    return _READERS[ours](_Cell(row, theirs, row.fields[theirs], columns.label_names))
+        return example_id(row, column)
+    return _READERS[ours](_Cell(row, column, row.fields[column], columns.label_names))
 
 
 def _missing(row: Row, ours: str, places: Mapping[str, str], columns: Columns) -> str:
-    """That a column is not there, and which other one may be it."""
-    theirs = places[ours]
-    renamed = "" if theirs == ours else f" (for our {ours!r})"
+    """Says that a column is missing, and suggests another one."""
+    column = places[ours]
+    renamed = "" if column == ours else f" (for our {ours!r})"
     read_as = f" (read as {row.read_as})" if row.read_as else ""
-    text = f"no field {theirs!r}{renamed}; there are: {row.names}{read_as}. "
+    text = f"no field {column!r}{renamed}; there are: {row.names}{read_as}. "
     taken = {place for name, place in places.items() if name != ours}
     fit = [name for name in row.fields if name not in taken and _fits(row, ours, name, columns)]
     if not fit:
-        return f"{text}None of them is {_WANTED.get(ours, 'text')}, as {ours!r} has to be"
+        return f"{text}None of them is {_WANTED.get(ours, 'text')}, as {ours!r} must be"
     # A text is long, and a label short.
     best = (min if ours == "label" else max)(fit, key=lambda name: len(str(row.fields[name])))
     return f"{text}Name it with fields, as in {json.dumps({ours: best}, ensure_ascii=False)}"
@@ -246,7 +246,7 @@ def _text(cell: _Cell) -> str:
 
 
 def _label(cell: _Cell) -> str:
-    """A label is text; numbers (stars, 0 and 1) and truths become text, or the names they have."""
+    """Returns a label as text; numbers (stars, 0 and 1) and truths become text or their names."""
     value, names = cell.value, cell.label_names
     if value is None:
         raise cell.error("is null: an example without a label (test splits often hide theirs)")
@@ -261,7 +261,7 @@ def _label(cell: _Cell) -> str:
 
 
 def _number(cell: _Cell) -> int:
-    """Which of the names a number, or a text that is one, stands for."""
+    """Returns the index into `label_names` that a number, or its text, stands for."""
     names = cell.label_names
     try:
         number = float(cell.value)
@@ -282,7 +282,7 @@ def _labels(cell: _Cell) -> list[str]:
 def _tags(cell: _Cell) -> list[str]:
     if not cell.label_names and any(isinstance(tag.value, int) for tag in cell.parts()):
         raise cell.error(
-            "holds numbers; say what they stand for, from 0 on, with "
+            "holds numbers; name them, from 0 on, with "
             '--config.data.train.label_names=\'["O", "B-PER", …]\''
         )
     return _labels(cell)
@@ -306,16 +306,16 @@ def _messages(cell: _Cell) -> list[dict[str, str]]:
 
 
 def _answers(cell: _Cell) -> dict[str, list]:
-    """All the ways to write answers, in one: texts, and the places that are told."""
+    """Converts all ways to write answers to one: texts, and their places if given."""
     value = _in_cell(cell.value) if isinstance(cell.value, str) else cell.value
     if isinstance(value, dict) and "text" in value:
         texts = value["text"] if isinstance(value["text"], list) else [value["text"]]
         starts = value.get("answer_start", [None] * len(texts))
         starts = starts if isinstance(starts, list) else [starts]
     elif isinstance(value, list):
-        apart = [one if isinstance(one, dict) else {"text": one} for one in value]
-        texts = [one.get("text") for one in apart]
-        starts = [one.get("answer_start") for one in apart]
+        answers = [one if isinstance(one, dict) else {"text": one} for one in value]
+        texts = [one.get("text") for one in answers]
+        starts = [one.get("answer_start") for one in answers]
     elif isinstance(value, int | float):
         texts, starts = [value], [None]
     else:
@@ -328,7 +328,7 @@ def _answers(cell: _Cell) -> dict[str, list]:
 
 
 def _in_cell(text: str) -> object:
-    """The answers in a cell of a table; what is not written as those is one answer itself."""
+    """Reads the answers in a table's cell; any text that is not a list of them is one answer."""
     parsed = _parsed(text)
     several = isinstance(parsed, list) and all(isinstance(one, str | dict) for one in parsed)
     if several or (isinstance(parsed, dict) and "text" in parsed):
@@ -337,10 +337,9 @@ def _in_cell(text: str) -> object:
 
 
 def _placed(row: Row, answers: dict[str, list], context: str) -> dict[str, list]:
-    """The answers with their places, as told or where the context has one exactly once.
+    """Completes the places of answers that the context contains exactly once.
 
-    Raises UserError for one that does not stand where it is said to: it would be learnt as another
-    span.
+    Raises UserError for an answer that is not at its place, since another span would be learnt.
     """
     starts = []
     for text, start in zip(answers["text"], answers["answer_start"], strict=True):
@@ -349,18 +348,18 @@ def _placed(row: Row, answers: dict[str, list], context: str) -> dict[str, list]
             once = first >= 0 and context.find(text, first + 1) < 0
             starts.append(first if once else None)
             continue
-        there = context[max(0, start) : max(0, start) + len(text)]
-        if start < 0 or not text or there != text:
+        actual = context[max(0, start) : max(0, start) + len(text)]
+        if start < 0 or not text or actual != text:
             raise row.error(
                 f"answer_start {start} does not point at the answer {text!r}; there the context "
-                f"has {there!r} (count characters, not bytes)"
+                f"has {actual!r} (count characters, not bytes)"
             )
         starts.append(start)
     return {"text": answers["text"], "answer_start": starts}
 
 
 def _parsed(cell: str) -> object:
-    """What a cell of a table holds, as JSON or as Python writes it; None where it is neither."""
+    """Parses a table's cell as JSON or a Python literal; None if it is neither."""
     for parse in (json.loads, ast.literal_eval):
         try:
             return parse(cell)

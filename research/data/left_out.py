@@ -1,4 +1,4 @@
-"""Rows that are not used: counted, so that they can be told."""
+"""Counts rows that are left out, for a report."""
 
 import collections
 import dataclasses
@@ -8,14 +8,14 @@ from research.data import kinds
 from research.data.kinds import Example
 from research.data.row import Row
 
-NAMED = 20  # rows of a reason that are named one by one
+NAMED = 20  # rows listed for each reason, at most
 
 
 @dataclasses.dataclass
 class LeftOut:
-    """Rows that are not used: their number by the reason, and where the first of each stands.
+    """Rows that are left out: their number by reason, and the place of the first one.
 
-    What a reason has behind ": " is of that row alone: such rows are named one by one.
+    The part of a reason after ": " is about that row alone: such rows are listed one by one.
     """
 
     counts: collections.Counter = dataclasses.field(default_factory=collections.Counter)
@@ -31,7 +31,7 @@ class LeftOut:
             self.named[reason].append(f"  {row.where}: {detail}")
 
     def read(self, row: Row, read: Callable[[Row], Example]) -> Example | None:
-        """What `read` makes of a row, or None, and the row is counted, where it cannot be used."""
+        """Returns `read` of a row; if it is unusable, counts the row and returns None."""
         example = {} if row.left_out else read(row)
         if reason := row.left_out or kinds.emptiness(example):
             self.add(row, reason)
@@ -39,7 +39,7 @@ class LeftOut:
         return example
 
     def lines(self) -> list[str]:
-        """A line for each reason, and one for each row that is named."""
+        """Returns a line for each reason, and one for each listed row."""
         lines = []
         for reason, count in self.counts.items():
             text = f"left out: {count:,} {'row' if count == 1 else 'rows'}, {reason}"

@@ -1,4 +1,4 @@
-"""The lines of one text file, gzipped or not, and what makes rows of them."""
+"""Reads the lines of a text file, gzipped or not, for the readers of rows."""
 
 import codecs
 import dataclasses
@@ -11,7 +11,7 @@ from typing import BinaryIO
 
 from research.errors import UserError
 
-# What a file begins with that is not UTF-8; the longer marks first.
+# Byte order marks of encodings other than UTF-8; longer marks first.
 MARKS = {
     codecs.BOM_UTF32_LE: "utf-32",
     codecs.BOM_UTF32_BE: "utf-32",
@@ -21,7 +21,7 @@ MARKS = {
 
 
 def refuse(error: UserError) -> None:
-    """What is done with a malformed line unless one says otherwise: raises the error."""
+    """Raises the error; the default for malformed lines."""
     raise error
 
 
@@ -30,9 +30,9 @@ class Lines:
     """The lines of a file; each loop over them reads it from its beginning.
 
     Attributes:
-      name: of the file in ids; without "/", since what stands before one is a prefix, not the id.
-      malformed: is told what is wrong with a line of which no row is made then.
-      document: what is a document in a text: "line", "paragraph", "file", or the number of parts.
+      name: the file's name in ids, without "/", since the text before a "/" is a prefix of ids.
+      malformed: is called with the error of a malformed line, which is then skipped.
+      document: a document in a text: "line", "paragraph", "file", or the number of parts.
     """
 
     path: Path
@@ -41,9 +41,9 @@ class Lines:
     document: str | int = "file"
 
     def __iter__(self) -> Iterator[tuple[int, str]]:
-        """(number from 1, line with its end, which is \\n whatever it is in the file), UTF-8.
+        """Yields (number from 1, line) with the line end \\n, whatever it is in the file.
 
-        Raises UserError for a file that cannot be read on; a line that is not UTF-8 is malformed.
+        Raises UserError if reading fails; a line that is not UTF-8 is malformed.
         """
         number = 0
         try:
@@ -62,20 +62,20 @@ class Lines:
             raise UserError(
                 f"{self.path}, after line {number}: not a whole gzip file ({error})"
             ) from error
-        except UnicodeDecodeError as error:  # its lines are not known
+        except UnicodeDecodeError as error:  # the file cannot be split into lines
             raise UserError(
                 f"{self.path}, after line {number}: not {error.encoding} ({error.reason}), though "
-                "it begins so"
+                "its byte order mark says so"
             ) from error
         except OSError as error:
             raise UserError(f"{self.path}: cannot be read ({error.strerror})") from error
 
     def strict(self) -> "Lines":
-        """The same, but a malformed line is an error."""
+        """Returns the same lines, but a malformed line is an error."""
         return dataclasses.replace(self, malformed=refuse)
 
     def error(self, number: int, text: str) -> UserError:
-        """What is wrong with a line."""
+        """Returns an error about a line."""
         return UserError(f"{self.where(number)}: {text}")
 
     def where(self, number: int) -> str:
@@ -86,7 +86,7 @@ class Lines:
 
 
 def _utf_8(file: BinaryIO) -> Iterable[bytes]:
-    """The lines of a file; those of one that begins with a mark of UTF-16 or UTF-32 as UTF-8."""
+    """Returns a file's lines, converted to UTF-8 if it begins with a UTF-16 or UTF-32 mark."""
     start = file.read(4)
     file.seek(0)
     for mark, encoding in MARKS.items():
@@ -97,7 +97,7 @@ def _utf_8(file: BinaryIO) -> Iterable[bytes]:
 
 
 def _split(file: Iterable[bytes]) -> Iterator[bytes]:
-    r"""Lines that end in \n; of a file that has none, those that end in \r, as Macs once wrote."""
+    r"""Splits lines at \n, or in a file without \n at \r, as on old Macs."""
     for number, line in enumerate(file):
         if number == 0 and b"\r" in line and not line.endswith(b"\n"):
             yield from line.replace(b"\r", b"\n").splitlines(keepends=True)

@@ -1,4 +1,4 @@
-"""From a function of the step to arrays on the mesh, read ahead in a thread."""
+"""Turns batches, functions of the step, into arrays on the mesh; a thread reads ahead."""
 
 import queue
 import threading
@@ -11,15 +11,15 @@ from research.data.batch import Batch, Layout, Segment, assemble
 
 
 class Batches:
-    """A data set as batches that depend on the step, counted from 0, and on nothing before it.
+    """A data set whose batches depend on the step (from 0) alone, not on earlier ones.
 
-    A subclass has `row_segments`, and overrides what else is not as here: batches of one size, in
-    epochs of as many as full rows of all tokens make.
+    A subclass defines `row_segments`. By default all batches have the same size, and an epoch is as
+    long as all tokens in full rows.
 
     Attributes:
-      rows: of a batch; layout: of each of them.
-      pad: the id of padding, None where the tokenizer has none.
-      tokens: of all that is read.
+      rows: rows of a batch; layout: the layout of each row.
+      pad: the id of padding, None if the tokenizer has none.
+      tokens: number of tokens of the data set.
     """
 
     rows: int
@@ -28,31 +28,31 @@ class Batches:
     tokens: int
 
     def row_segments(self, step: int, start: int, end: int) -> list[list[Segment]]:
-        """The segments of the rows `start` to `end` of the batch of a step."""
+        """Returns the segments of rows `start` to `end` of the batch of a step."""
         raise NotImplementedError
 
     def batch_rows(self, step: int) -> int:
-        """Rows of the batch of a step."""
+        """Returns the number of rows in the batch of a step."""
         return self.rows
 
     def batch(self, step: int, start: int = 0, end: int | None = None) -> Batch:
-        """Rows `start` to `end` of the batch of a step: the same whoever asks for them."""
+        """Returns rows `start` to `end` of a step's batch, the same in every process."""
         end = self.batch_rows(step) if end is None else end
         batch = assemble(self.row_segments(step, start, end), self.layout, self.pad)
         batch["rows"] = np.arange(start, end, dtype=np.int32)
         return batch
 
     def about_epoch_batches(self) -> int:
-        """Batches of an epoch, or about as many where rows would have to be planned to count."""
+        """Returns the batches of an epoch, or an estimate if exact counting needs a plan."""
         return -(-self.tokens // (self.rows * self.layout.length))
 
     def epoch_batches(self, epoch: int, most: int = 0) -> int:
-        """Batches of an epoch, at most `most` (0: all)."""
+        """Returns the number of batches in an epoch, at most `most` (0: all)."""
         count = self.about_epoch_batches()
         return min(count, most) if most else count
 
     def locate(self, step: int) -> tuple[int, int]:
-        """(epoch, batch within it) of a step."""
+        """Returns (epoch, batch within the epoch) of a step."""
         return divmod(step, self.about_epoch_batches())
 
 
@@ -74,9 +74,9 @@ def device_batch(data: Batches, step: int, sharding: NamedSharding) -> dict[str,
 
 
 class Ahead:
-    """Batches of the steps from `start` on, built by a thread while the device works.
+    """Iterates over the batches from step `start` on; a thread builds them while the device works.
 
-    An error in the thread is raised where the batch would have been taken.
+    `next` raises an error of the thread in place of its batch.
     """
 
     def __init__(
@@ -111,6 +111,6 @@ class Ahead:
         return item
 
     def close(self) -> None:
-        """Stops the thread; batches read ahead are thrown away."""
+        """Stops the thread and drops the batches read ahead."""
         self._stop.set()
         self._thread.join(timeout=10)

@@ -1,8 +1,8 @@
-"""Which documents a corpus has, and in which block of a store each of them lies.
+"""Lists the documents of a corpus and assigns them to the blocks of a store.
 
-A piece of a source (a file) is read once for its outline: size, hash and split of each document.
-Outlines of all pieces decide what is left out as a duplicate and where blocks begin, so a block
-can be made without the others, by any process.
+A piece of a source (a file) is read once for its outline: size, hash and percentile of each
+document. The outlines of all pieces determine the duplicates and where blocks begin, so any process
+can make a block without the others.
 """
 
 import hashlib
@@ -19,7 +19,7 @@ DOCUMENT = np.dtype([("bytes", np.int64), ("hash", np.uint64, 2), ("percentile",
 
 
 def outline(documents: Iterable[dict]) -> np.ndarray:
-    """The documents of a piece, dtype DOCUMENT."""
+    """Returns the outline of a piece: its documents, dtype DOCUMENT."""
     rows = []
     for document in documents:
         text = document["text"].encode()
@@ -35,18 +35,18 @@ def arrange(
     block_bytes: int,
     only: int | None = None,
 ) -> dict[str, np.ndarray]:
-    """Where the documents of a split lie, one of each source in turn.
+    """Orders the documents of a split, one of each source in turn, and cuts them into blocks.
 
-    So a block has documents of all sources. Of equal documents the first in this order stays,
-    whichever split it belongs to: none is both learnt and held out.
+    So a block has documents of all sources. Of equal documents only the first in this order stays,
+    whatever its split, so none is both trained on and held out.
 
     Args:
-        outlines: for each source those of its pieces.
-        only: the number of the one source whose documents are wanted; default: all.
+        outlines: the outlines of each source's pieces.
+        only: the number of the one source to keep; default: all.
 
     Returns: source, index [documents]: the number of each document's source, and its own in it;
-    blocks [blocks + 1]: the first document of each block, and their number; bytes [blocks];
-    pieces [sources, most pieces + 1]: the first document of each piece; duplicates [].
+    blocks [blocks + 1]: the first document of each block, and the number of documents; bytes
+    [blocks]; pieces [sources, most pieces + 1]: the first document of each piece; duplicates [].
     """
     flat = [piece for source in outlines for piece in source]
     documents = np.concatenate([*flat, np.zeros(0, DOCUMENT)])
@@ -80,34 +80,34 @@ def arrange(
 
 
 def fault(documents: np.ndarray) -> str:
-    """What cannot be right in an outline; "" for nothing."""
+    """Says what is wrong with an outline; "" for nothing."""
     if documents.dtype != DOCUMENT or documents.ndim != 1 or (documents["bytes"] < 0).any():
         return "it is not an outline"
     return ""
 
 
 def misplaced(arrays: dict[str, np.ndarray], sources: int) -> str:
-    """What cannot be right in what `arrange` returned; "" for nothing."""
+    """Says what is wrong with a result of `arrange`; "" for nothing."""
     blocks, starts, source = arrays["blocks"], arrays["pieces"], arrays["source"]
     rises = blocks[0] == 0 and (np.diff(blocks) > 0).all() and (np.diff(starts) >= 0).all()
     sizes = (len(blocks) - 1, blocks[-1], blocks[-1], sources)
-    there = (len(arrays["bytes"]), len(source), len(arrays["index"]), len(starts))
+    lengths = (len(arrays["bytes"]), len(source), len(arrays["index"]), len(starts))
     inside = (source < sources).all() and (arrays["index"] < starts[source, -1])
-    if not rises or sizes != there or not np.all(inside) or (arrays["bytes"] < 0).any():
+    if not rises or sizes != lengths or not np.all(inside) or (arrays["bytes"] < 0).any():
         return "its arrays do not belong together"
     return ""
 
 
 def _repeated(hashes: np.ndarray) -> np.ndarray:
-    """Which of the hashes [n, 2] stand earlier in the list already."""
-    order = np.lexsort((hashes[:, 1], hashes[:, 0]))  # stable: equal ones stay in their order
+    """Returns which of the hashes [n, 2] repeat an earlier one."""
+    order = np.lexsort((hashes[:, 1], hashes[:, 0]))  # stable: equal hashes keep their order
     repeated = np.zeros(len(hashes), bool)
     repeated[order[1:]] = (hashes[order[1:]] == hashes[order[:-1]]).all(axis=1)
     return repeated
 
 
 class Texts:
-    """Texts of documents by source and number; those asked for in order open a file once."""
+    """Texts of documents by source and number; reading them in order opens each file once."""
 
     def __init__(
         self, readers: Sequence[Sequence[Callable[[], Iterator[dict]]]], pieces: np.ndarray
@@ -116,7 +116,7 @@ class Texts:
         self._open: dict[int, tuple[int, int, Iterator[dict]]] = {}  # piece, next number
 
     def __call__(self, source: int, index: int) -> str:
-        """Raises UserError where the document is gone since its outline was made."""
+        """Returns a document's text. Raises UserError if it is gone since its outline was made."""
         starts = self._pieces[source]
         piece = int(np.searchsorted(starts, index, side="right")) - 1
         was, at, documents = self._open.get(source, (-1, 0, iter(())))

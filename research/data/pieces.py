@@ -1,8 +1,8 @@
-"""Long texts in pieces that are tokenised one by one with the same result: the library takes some
-150 bytes of memory for each byte of a text.
+"""Cuts long texts into pieces that are tokenised one by one with the same result, since the library
+needs some 150 bytes of memory for each byte of a text.
 
-A piece ends where one word surely ends and the next begins. Whether a tokenizer sees it so is
-tried on samples, since its normalizer and pre-tokenizer may be anybody's.
+A piece ends at a safe border between two words. Whether a border is safe for a tokenizer is tested
+on samples, since its normalizer and pre-tokenizer may be arbitrary.
 """
 
 import functools
@@ -19,16 +19,16 @@ from research.data.encoding import Encoding
 from research.errors import UserError
 
 SIZE = 1 << 16  # characters of a piece
-MOST = 1 << 20  # characters up to which a place to cut is looked for, then a word is cut
-TOGETHER = 1 << 19  # characters that are tokenised at a time
-LONGEST = 1000  # characters of a word from which a vocabulary is learnt
+MOST = 1 << 20  # characters to search for a border; without one a word is cut
+TOGETHER = 1 << 19  # characters tokenised in one call
+LONGEST = 1000  # longest word, in characters, for training a vocabulary
 _LONG = regex.compile(
     r"[\p{L}\p{N}\p{M}]{1001,}+|[^\s\p{L}\p{N}\p{M}]{1001,}+|\s{1001,}+".replace(
         "1001", str(LONGEST + 1)
     )
 )
-_BLANK = r"(?<=\p{L})(?= \p{L})"  # where all tokenizers that are learnt here part words
-# Where a text may be cut: letters before and after, what stands before the cut and behind it.
+_BLANK = r"(?<=\p{L})(?= \p{L})"  # where all tokenizers that are trained here split words
+# Where a text may be cut: the letters on both sides, the text right before and right after the cut.
 PLACES = (
     (r"\p{L}", "", " "),
     (r"\p{L}", "", "\n"),
@@ -39,7 +39,7 @@ PLACES = (
 _SAMPLES = {r"\p{L}": ("film", "The", "Éa", "что", "학"), r"\p{Han}": ("中", "北京", "学")}
 
 
-_switch = threading.Lock()  # of the library's tokenizer, which keeps the setting in itself
+_switch = threading.Lock()  # `encode_special_tokens` is a state of the library's tokenizer
 
 
 def encode_batch(
@@ -48,11 +48,11 @@ def encode_batch(
     where: Callable[[], Sequence[regex.Pattern]],
     parse_special: bool,
 ) -> list[Encoding]:
-    """The tokens of each text, without special tokens around them, on all cores.
+    """Returns the tokens of each text, without special tokens around them, on all cores.
 
     Args:
-        where: asked, for long texts, for what `places` returns.
-        parse_special: whether a special token that a text spells out becomes that token.
+        where: returns `places`, called only for long texts.
+        parse_special: whether a special token that is spelt out in a text becomes that token.
     """
     parts: list[list[tuple[int, Encoding]]] = [[] for _ in texts]
     group: list[tuple[int, int, str]] = []  # number of the text, place in it, piece
@@ -81,7 +81,7 @@ def encode_batch(
 
 
 def places(tokenizer: tokenizers.Tokenizer) -> Sequence[regex.Pattern]:
-    """The places at which texts are cut for a tokenizer, in forms that match nothing but there."""
+    """Returns patterns for places to cut a tokenizer's texts, each also for reverse search."""
     patterns = []
     for letter, before, behind in PLACES:
         samples = itertools.product(_SAMPLES[letter], repeat=2)
@@ -93,7 +93,7 @@ def places(tokenizer: tokenizers.Tokenizer) -> Sequence[regex.Pattern]:
 
 
 def _parted(tokenizer: tokenizers.Tokenizer, left: str, right: str) -> bool:
-    """Whether two texts side by side give the words of each, and its tokens with their places."""
+    """Returns whether two joined texts have the words and tokens of each, at the same places."""
 
     def words(text: str) -> list[str]:
         text = tokenizer.normalizer.normalize_str(text) if tokenizer.normalizer else text
@@ -110,7 +110,7 @@ def _parted(tokenizer: tokenizers.Tokenizer, left: str, right: str) -> bool:
 
 
 def _in_added(tokenizer: tokenizers.Tokenizer, pattern: str) -> bool:
-    """Whether a token that is looked for before words are may reach over such a place."""
+    """Returns whether an added token, which is matched before words, may cross such a place."""
     for token in tokenizer.get_added_tokens_decoder().values():
         ends = token.content[:1] + token.content[-1:]
         if (token.lstrip or token.rstrip) and any(map(str.isalpha, ends)):
@@ -122,9 +122,9 @@ def _in_added(tokenizer: tokenizers.Tokenizer, pattern: str) -> bool:
 
 
 def cuts(text: str, where: Sequence[regex.Pattern]) -> Iterator[tuple[int, int]]:
-    """(start, end) of the pieces of a text.
+    """Yields (start, end) of the pieces of a text.
 
-    A word is cut where there is no place within MOST characters, which is told once.
+    If there is no place within MOST characters, a word is cut, with one warning.
 
     Args:
         where: as `places` returns them.
@@ -147,14 +147,14 @@ def _end(text: str, start: int, where: Sequence[regex.Pattern]) -> int:
     if ends := [match.start() for match in first if match]:
         return min(ends)
     if len(text) > most:
-        _tell(f"a text has no place within {MOST:,} characters where a word surely ends; it is cut")
+        _warn(f"a text has no clear border of words within {MOST:,} characters; a word is cut")
     return min(most, len(text))
 
 
 def to_learn(texts: Iterable[str]) -> list[str]:
-    """Texts for the learning of a vocabulary, which takes time by the square of a word's length
-    and memory by that of a text: long texts in pieces, and longer words, numbers and rows of signs
-    than LONGEST cut, which is told with their number.
+    """Prepares texts for training a vocabulary, which takes time quadratic in a word's length and
+    memory linear in a text's: cuts long texts into pieces, and words, numbers and runs of symbols
+    to LONGEST characters, with a warning that counts them.
     """
     pieces, cut = [], 0
 
@@ -170,13 +170,13 @@ def to_learn(texts: Iterable[str]) -> list[str]:
         pieces += [text[start:end] for start, end in cuts(text, blank)]
     if cut:
         print(
-            f"warning: {cut:,} words or rows of signs of more than {LONGEST:,} characters are cut "
-            "for the learning of a vocabulary",
+            f"warning: {cut:,} words or runs of symbols of more than {LONGEST:,} characters are "
+            "cut to train the vocabulary",
             file=sys.stderr,
         )
     return pieces
 
 
-@functools.cache  # says the same thing once
-def _tell(text: str) -> None:
+@functools.cache  # prints each warning once
+def _warn(text: str) -> None:
     print(f"warning: {text}", file=sys.stderr, flush=True)

@@ -1,30 +1,30 @@
 """Row plans of pre-training: which slices of which documents share a row.
 
-A plan is made from lengths and sentence offsets alone, block by block, and never leaves its
-block, so any number of machines makes the same plan. It changes with the generator it is given.
+A plan depends only on the lengths and sentence offsets of one block and on its random generator,
+so any number of machines makes the same plan.
 """
 
 from collections.abc import Callable, Sequence
 
 import numpy as np
 
-# One segment of a row. A pair has a second slice; a single slice has doc_b = -1. `label` is 1 where
-# the second slice comes from another document (next sentence), or stood before the first (order),
+# One segment of a row. A pair has a second slice; a single slice has doc_b = -1. `label` is 1 if
+# the second slice comes from another document (next sentence) or from before the first (order),
 # and NO_PAIR for a slice among pairs.
 FIELDS = ("row", "doc", "start", "end", "doc_b", "start_b", "end_b", "label")
 SEGMENT = np.dtype([(name, np.int32) for name in FIELDS])
-FORMAT = 2  # raise it when the same lengths and draws would give other rows
+FORMAT = 2  # increase it when the same lengths and draws give other rows
 NO_PAIR = -1  # the label of a slice among pairs
 
 
 class Rows:
-    """Fills rows one after the other; a segment that finds no room closes the row.
+    """Fills rows one by one; a segment that does not fit closes the row.
 
     Args:
         length: L, positions of a row.
         segments: S, segments of a row at most.
         predictions: P, predicted positions of a row at most.
-        predicted_of: how many positions of a segment of n tokens are predicted.
+        predicted_of: n -> the number of predicted positions in a segment of n tokens.
     """
 
     def __init__(
@@ -40,13 +40,13 @@ class Rows:
         self.planned: list[tuple[int, ...]] = []
 
     def room(self, least: int) -> int:
-        """Free positions of the open row, which is closed when they are fewer than `least`."""
+        """Returns the open row's free positions; closes it first if they are below `least`."""
         if self.count and (self.length - self.used < least or self.count == self.segments):
             self._close()
         return self.length - self.used
 
     def add(self, tokens: int, segment: tuple[int, ...]) -> None:
-        """A segment of so many tokens; the fields of `SEGMENT` behind the row."""
+        """Adds a segment of `tokens` tokens; `segment`: the fields of `SEGMENT` after "row"."""
         predicted = self.predicted_of(tokens)
         if self.count and self.predicted + predicted > self.predictions:
             self._close()
@@ -60,7 +60,7 @@ class Rows:
         self.used = self.count = self.predicted = 0
 
     def array(self) -> np.ndarray:
-        """All segments, dtype SEGMENT."""
+        """Returns all segments, dtype SEGMENT."""
         return np.array(self.planned, SEGMENT)
 
 
@@ -71,7 +71,7 @@ def plan_slices(
 
     Args:
         lengths: tokens of each document of the block.
-        specials: positions that a segment needs beside its slice.
+        specials: special tokens of a segment.
 
     Returns: segments [N] of dtype SEGMENT; every token is in exactly one slice.
     """
@@ -91,11 +91,11 @@ def slices(rows: Rows, doc: int, start: int, end: int, specials: int, label: int
 
 
 def paired(sentences: Sequence[int], sources: Sequence[int]) -> np.ndarray:
-    """Which documents of a block make pairs: those of two sentences or more, of whose source there
-    is another one in the block.
+    """Finds a block's documents that make pairs: they have two or more sentences, and the block has
+    another such document of the same source.
 
     Args:
-        sentences: how many each document has; sources: the number of each one's source.
+        sentences: each document's number of sentences; sources: the number of its source.
 
     Returns: bool [documents].
     """

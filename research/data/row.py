@@ -1,4 +1,4 @@
-"""One row of a file or a data set, before its values are read as those of an example."""
+"""One row of a file or a data set, before it becomes an example."""
 
 from typing import NamedTuple
 
@@ -6,18 +6,18 @@ from research.errors import UserError
 
 
 class Unusable(Exception):
-    """Why a row is left out."""
+    """The reason why a row is left out."""
 
 
 class Row(NamedTuple):
     """One raw row.
 
     Attributes:
-      where: where it stands, for messages.
-      fallback_id: its id where it has none of its own.
-      fields: its values by their names.
-      left_out: why it is not used; empty for a row that is. Such rows are counted and told.
-      read_as: how its file is read, for people; empty where the ending says all.
+      where: its file and line, for messages.
+      fallback_id: its id if it has none of its own.
+      fields: its values by name.
+      left_out: why it is not used, or empty. Such rows are counted and reported.
+      read_as: how its file is read, for messages; empty if the file's ending says it.
     """
 
     where: str
@@ -28,24 +28,24 @@ class Row(NamedTuple):
 
     @property
     def names(self) -> str:
-        """Those of its fields, for messages."""
+        """The names of its fields, for messages."""
         return ", ".join(map(str, self.fields))
 
     def error(self, text: str) -> UserError:
-        """What is wrong with it."""
+        """Returns an error about this row."""
         return UserError(f"{self.where}: {text}")
 
     def get(self, name: str) -> object:
-        """The value of a field. Raises UserError where it has none of this name."""
+        """Returns the value of a field. Raises UserError if the row lacks it."""
         if name not in self.fields:
             raise self.error(f"no field {name!r}; there are: {self.names}")
         return self.fields[name]
 
 
 def one_line_end(row: Row) -> Row:
-    """The row with \\n for each line end (\\r\\n, \\r) in its texts: one text, the same tokens.
+    """Replaces line ends (\\r\\n, \\r) in a row's texts by \\n, so equal texts have equal tokens.
 
-    Answers that stand in a text of the row are moved with it.
+    The starts of answers in these texts move accordingly.
     """
     if not _has_return(row.fields):
         return row
@@ -70,7 +70,7 @@ def _one_line_end(value: object) -> object:
 
 
 def _moved(value: object, fields: dict) -> object:
-    """Answers ({"text": [...], "answer_start": [...]}) with starts in the text as it will be."""
+    """Moves answers ({"text": [...], "answer_start": [...]}) to their starts in the new text."""
     if not isinstance(value, dict) or not {"text", "answer_start"} <= value.keys():
         return value
     texts, starts = value["text"], value["answer_start"]

@@ -1,7 +1,7 @@
-"""How many rows each block has in each epoch: counted once, kept beside the store.
+"""Caches the number of rows of each block in each epoch, beside the store.
 
-A run that goes on at step N needs to know how many rows lie before it, not what is in them. The
-counts are a memo and nothing else: without them, they are made again from the plans.
+A run that resumes at step N needs the number of rows before it, not their content. Without the
+cache, the rows are counted again from the plans.
 """
 
 import contextlib
@@ -19,9 +19,9 @@ from research.sharding import processes
 class RowCounts:
     """Args:
     store: folder of the token store.
-    blocks: how many it has.
-    key: all that the plan of a block depends on beside block and epoch.
-    keep: whether counts are written; those of a small store are sooner made than read.
+    blocks: its number of blocks.
+    key: everything that a block's plan depends on, except block and epoch.
+    keep: whether to write counts; a small store is faster to count than to read.
     """
 
     def __init__(self, store: Path, blocks: int, key: tuple, keep: bool):
@@ -31,7 +31,7 @@ class RowCounts:
         self._known: dict[int, np.ndarray] = {}
 
     def rows(self, epoch: int, blocks: Iterable[int], count: Callable[[int], int]) -> int:
-        """Rows of some blocks of an epoch together; `count` counts those of one."""
+        """Returns the total rows of some blocks in an epoch; `count` counts those of one block."""
         known = self._known.get(epoch)
         if known is None:
             known = self._known[epoch] = self._read(epoch)
@@ -47,17 +47,17 @@ class RowCounts:
         return self.folder / f"{epoch:05d}.npy"
 
     def _read(self, epoch: int) -> np.ndarray:
-        """Rows of each block, int32 [blocks], -1 where they are not known."""
+        """Returns the rows of each block, int32 [blocks], -1 for unknown ones."""
         path = self._path(epoch)
         damage = checksums.damage(path)
         if damage == "":
             return np.load(path)
         if damage and processes.first():
             print(f"{path} is damaged ({damage}): rows are counted again", file=sys.stderr)
-        return np.full(self._blocks, -1, np.int32)  # none yet, or none with a checksum
+        return np.full(self._blocks, -1, np.int32)  # not counted yet, or without a checksum
 
     def _write(self, epoch: int, known: np.ndarray) -> None:
-        # A store that may only be read, or a full disk: they are counted again.
+        # On a read-only store or a full disk the rows are counted again next time.
         with contextlib.suppress(OSError):
             self.folder.mkdir(parents=True, exist_ok=True)
             checksums.save(self._path(epoch), lambda part: np.save(part, known))

@@ -1,5 +1,5 @@
-"""Where examples come from: bundled data, files, or a TFDS set, all as the same plain dicts
-(`research.data.kinds` says which)."""
+"""Reads examples from bundled data, files or TFDS sets, all as plain dicts (see
+`research.data.kinds`)."""
 
 import dataclasses
 import functools
@@ -17,8 +17,8 @@ from research.data.overlap import Grams
 from research.data.row import Row
 from research.errors import UserError, nearest
 
-FILES_READ = 2  # raise it when the same files would give other rows
-PIECE = 10_000  # examples of a TFDS set that are read together
+FILES_READ = 2  # increase it when the same files give other rows
+PIECE = 10_000  # examples of a TFDS set in one piece
 Reader = Callable[[], Iterator[Row]]
 
 
@@ -28,24 +28,24 @@ class SourceConfig:
 
     Attributes:
       name: "bundled:corpus/brown", "files:/data/*.jsonl.gz" or "tfds:imdb_reviews".
-      split: of a TFDS set ("train" when empty); slices such as "train[:1%]" are understood.
-      fields: our field name -> theirs, such as {"text": "review", "label": "stars"}.
-      exclude: names of other sources, such as the test sets of tasks. What shares 13 words on end
-        with a text of theirs is left out whole (see `overlap.Grams.copied`).
-      percent: the share of the examples that is kept, chosen by a hash of their ids; a set that is
-        sorted by something stays representative, which `take` does not promise.
+      split: the split of a TFDS set ("train" if empty), also a slice such as "train[:1%]".
+      fields: our field -> column, such as {"text": "review", "label": "stars"}.
+      exclude: names of other sources, such as the test sets of tasks. Examples that share 13
+        consecutive words with one of their texts are left out (see `overlap.Grams.copied`).
+      percent: share of the examples to keep, chosen by a hash of their ids; unlike with `take`, a
+        sorted set stays representative.
       take: the first n examples, 0 for all.
-      part: (from, to) in percent: the examples of which the hash of the id lies there, all without
-        it. (0, 5) and (5, 100) are a share that is held out, and the rest.
-      label_names: what the numbers in labels or tags stand for, in their order from 0 on.
-      data_dir: where TFDS keeps its sets (its own default when empty).
-      format: how examples are kept in the files, a name out of `formats.FORMATS`; when empty, what
-        their ending and their first row say.
-      document: what is a document in a .txt: "line", "paragraph" or "file". When empty, the file;
-        of a corpus of few .txt each is cut into parts, so that some can be held out.
+      part: (from, to) in percent: the examples whose id's hash is in this range; empty for all.
+        (0, 5) and (5, 100) are a held-out share and the rest.
+      label_names: the names of the numbers in labels or tags, in order from 0 on.
+      data_dir: folder of TFDS's sets (TFDS's default if empty).
+      format: the format of the files, a name in `formats.FORMATS`; if empty, their ending and first
+        row decide.
+      document: a document in a .txt: "line", "paragraph" or "file". If empty, the file; in a corpus
+        of few .txt each is cut into parts, so that some can be held out.
     """
 
-    alone: ClassVar[str] = "name"  # the key whose value may stand for all
+    alone: ClassVar[str] = "name"  # the key whose value may replace the whole config
 
     name: str
     split: str = ""
@@ -61,9 +61,9 @@ class SourceConfig:
 
 
 def read(config: SourceConfig, kind: str) -> Iterator[Example]:
-    """The examples of a source, in a fixed order, each checked against its kind.
+    """Yields the examples of a source in a fixed order, each checked against its kind.
 
-    Raises UserError at the call for a wrong name, kind or field name, and on the way for a
+    Raises UserError at the call for a wrong name, kind or field name, and while reading for a
     faulty row (with file and line) or a source without examples.
     """
     return (example for _, example in placed(config, kind))
@@ -75,11 +75,11 @@ def placed(
     columns: Columns | None = None,
     left_out: LeftOut | None = None,
 ) -> Iterator[tuple[Row, Example]]:
-    """The examples as `read` yields them, each with its row.
+    """Yields the examples of `read`, each with its row.
 
     Args:
-        columns: where the fields stand; default: as the source says.
-        left_out: counts the rows that cannot be used.
+        columns: the columns of the fields; default: those of the source.
+        left_out: counts the unusable rows.
     """
     columns = columns or columns_of(config, kind)
     kinds.check_fields(f"source {config.name}", kind, columns.fields)
@@ -88,10 +88,10 @@ def placed(
 
 
 def pieces(config: SourceConfig) -> list[Callable[..., Iterator[Example]]]:
-    """The documents of a source in parts that can be read apart: in order, what `read` yields.
+    """Returns readers of a source's pieces, which in order yield the documents of `read`.
 
-    Each takes a `LeftOut` that counts what cannot be used. A part is a file, or PIECE examples of
-    a TFDS set; with `take` all is one part. None is opened before it is called.
+    A reader takes a `LeftOut` that counts unusable rows. A piece is a file, or PIECE examples of a
+    TFDS set; with `take` the whole source is one piece. Calling a reader opens its piece.
 
     Raises UserError as `read`, but not for a source without examples.
     """
@@ -113,21 +113,21 @@ def pieces(config: SourceConfig) -> list[Callable[..., Iterator[Example]]]:
 
 
 def columns_of(config: SourceConfig, kind: str) -> Columns:
-    """Where the source's fields stand. Raises UserError for a wrong name, kind or field."""
+    """Returns the source's columns. Raises UserError for a wrong name, kind or field."""
     kinds.check_fields(f"source {config.name}", kind, dict(config.fields))
     _check(config)
     fields, (prefix, rest) = dict(config.fields), _parts(config.name)
     if prefix == "tfds" and not fields:
-        known, ours = tfds_source.fields(rest), kinds.KINDS[kind]
-        fields = {name: theirs for name, theirs in known.items() if name in ours}
+        known, names = tfds_source.fields(rest), kinds.KINDS[kind]
+        fields = {name: column for name, column in known.items() if name in names}
     return Columns(fields, label_names=config.label_names)
 
 
 def fingerprint(config: SourceConfig) -> str:
-    """SHA-256, hex, of what decides the examples: contents, fields, what is left out, and take.
+    """Returns the SHA-256, hex, of everything that determines the examples.
 
-    Files count with their names below their common folder, sizes and contents (or times, see
-    `files.identity`); a TFDS set with its name, version, split and the sizes of its shards.
+    Of files these are names below their common folder, sizes and contents (or times, see
+    `files.identity`), of a TFDS set name, version, split and sizes.
     """
     _check(config)
     prefix, rest = _parts(config.name)
@@ -143,7 +143,7 @@ def fingerprint(config: SourceConfig) -> str:
         "percent": config.percent,
         "take": config.take,
     }
-    # What is not used does not count, so that what was made before it existed stays known.
+    # Unused keys do not count, so that caches from before a key existed stay valid.
     whole |= {"excluded by": overlap.RULE} if config.exclude else {}
     whole |= {key: v for key in ("part", "label_names") if (v := getattr(config, key))}
     if prefix == "files":
@@ -152,12 +152,12 @@ def fingerprint(config: SourceConfig) -> str:
 
 
 def held_out(example_id: str, percent: float = 2.0) -> bool:
-    """Whether an id belongs to the validation part: by its hash, so whatever the order is."""
+    """Returns whether an id is in the validation split, by its hash."""
     return percentile(example_id) < percent
 
 
 def percentile(key: str) -> float:
-    """Where in [0, 100) the hash of a key lies."""
+    """Returns the place of a key's hash in [0, 100)."""
     return int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big") / 2**64 * 100
 
 
@@ -187,7 +187,7 @@ def _check(config: SourceConfig) -> None:
 
 
 def _parts(name: str) -> tuple[str, str]:
-    """("bundled", "corpus/brown") of "bundled:corpus/brown"."""
+    """Splits "bundled:corpus/brown" into ("bundled", "corpus/brown")."""
     prefix, colon, rest = name.partition(":")
     if not colon or not rest:
         raise UserError(
@@ -205,7 +205,7 @@ def _paths(config: SourceConfig) -> list[Path]:
 
 
 def _readers(config: SourceConfig, kind: str) -> list[Reader]:
-    """What reads the rows of each file, or of PIECE examples of a TFDS set after another."""
+    """Returns a reader of each file's rows, or of each PIECE examples of a TFDS set."""
     prefix, rest = _parts(config.name)
     if prefix == "tfds":
         split = (rest, config.split, config.data_dir)
@@ -220,14 +220,14 @@ def _readers(config: SourceConfig, kind: str) -> list[Reader]:
 
 
 def _excluded(config: SourceConfig) -> Grams:
-    """Of the texts that may not be shared."""
+    """Returns the grams of the excluded sources' texts."""
     prints = tuple(fingerprint(SourceConfig(name)) for name in config.exclude)
     return _held_out(config.exclude, prints)
 
 
-@functools.lru_cache(2)  # the sources of a corpus leave out the same, most of the time
+@functools.lru_cache(2)  # the sources of a corpus mostly exclude the same
 def _held_out(names: tuple[str, ...], _: tuple[str, ...]) -> Grams:
-    """Raises UserError for a source that can leave nothing out."""
+    """Raises UserError for a source whose texts are too short to exclude anything."""
     return Grams.of(text for name in names for text in _texts(name))
 
 
@@ -240,7 +240,7 @@ def _texts(name: str) -> Iterator[str]:
     if longest < overlap.WORDS:
         raise UserError(
             f"exclude names {name}, whose longest text has {longest} words; texts are compared, "
-            f"not ids, and by {overlap.WORDS} words at least"
+            f"not ids, by at least {overlap.WORDS} words"
         )
 
 
@@ -253,7 +253,7 @@ def _examples(
     left_out: LeftOut,
     whole: bool = True,
 ) -> Iterator[tuple[Row, Example]]:
-    """`whole`: the rows are all of the source's, so that none is an error."""
+    """`whole`: the rows are the whole source, so it is an error if there are none."""
     seen = count = 0
     for row in rows:
         seen += 1
@@ -264,7 +264,7 @@ def _examples(
             left_out.add(row, f"shares {overlap.RULE} with a text that exclude names")
             continue
         reason = row.left_out or kinds.emptiness(example)
-        # Of a corpus blanks are text too, and a document without any is left out by its outline.
+        # In a corpus white space counts as text; empty documents are left out by the outline.
         stays = kind == "document" and not row.left_out
         if reason and not (stays and example["text"]):
             left_out.add(row, reason)
@@ -275,16 +275,16 @@ def _examples(
         if count == config.take:
             return
     if whole and not seen:
-        raise UserError(f"source {config.name} is empty: there is not one example in it")
+        raise UserError(f"source {config.name} is empty: it has no examples")
     if whole and not count:
         why = [f"percent ({config.percent:g})"] if config.percent < 100 else []
         why += [f"part ({list(config.part)})"] if config.part else []
         reasons = "; ".join([*([" and ".join(why)] if why else []), *left_out.lines()])
-        raise UserError(f"source {config.name}: of its {seen} examples none is left: {reasons}")
+        raise UserError(f"source {config.name}: none of its {seen} examples is left: {reasons}")
 
 
 def _is_chosen(config: SourceConfig, example_id: str) -> bool:
     if config.part and not config.part[0] <= percentile(example_id) < config.part[1]:
         return False
-    # Salted: the share must not be the one that `held_out` takes.
+    # Salted, so that the share is independent of `held_out`.
     return config.percent == 100.0 or percentile(f"percent {example_id}") < config.percent

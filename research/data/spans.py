@@ -1,15 +1,15 @@
-"""Entities as annotation tools keep them: a text, and spans of its characters with a label.
+"""Reads entities in the forms of annotation tools: a text and labelled spans of its characters.
 
     doccano       {"text", "label" or "labels": [[start, end, LABEL], …]}, or "entities":
                   [{"start_offset", "end_offset", "label"}, …]
-    spaCy         [text, {"entities": [[start, end, LABEL], …]}]; also many of them as the
+    spaCy         [text, {"entities": [[start, end, LABEL], …]}]; also a list of these as the
                   "annotations" of one object
     Prodigy       {"text", "spans": [{"start", "end", "label"}, …], "answer"}
     Label Studio  {"data": {"text"}, "annotations": [{"result": [{"value": {"start", "end",
                   "labels"}}]}]}, or short {"text", "label": [{"start", "end", "labels"}, …]}
 
-They become words (`words.split`) with BIO tags. A row is left out where a span does not begin and
-end with a word, or shares one with another span: its tags would say what nobody has annotated.
+They become words (`words.split`) with BIO tags. A row is left out if a span does not begin and end
+with a word, or shares a word with another span: tags could not express it.
 """
 
 import bisect
@@ -20,21 +20,21 @@ from typing import Any, NamedTuple
 from research.data import words
 from research.data.row import Row, Unusable
 
-_NAMES = ("entities", "spans", "label", "labels")  # under which a text's spans stand
+_NAMES = ("entities", "spans", "label", "labels")  # fields that may contain a text's spans
 _STARTS, _ENDS = ("start", "start_offset"), ("end", "end_offset")
 
 
 class Span(NamedTuple):
-    """A label of text[start:end]; `said` is that text as the tool has it, where it tells it."""
+    """A label of text[start:end]; `copy` is the tool's own copy of that text, if it has one."""
 
     start: int
     end: int
     label: str
-    said: str | None = None
+    copy: str | None = None
 
 
 def starts(fields: dict) -> bool:
-    """Whether a file is of this form, by the fields of its first row."""
+    """Returns whether a file is of this form, by the fields of its first row."""
     if "tags" in fields:
         return False
     if _of_label_studio(fields) or _nested(fields):
@@ -43,7 +43,7 @@ def starts(fields: dict) -> bool:
 
 
 def texts(row: Row) -> Iterator[Row]:
-    """The row, or those that are nested in it."""
+    """Yields the row, or the rows nested in it."""
     if not _nested(row.fields):
         yield row
         return
@@ -54,9 +54,9 @@ def texts(row: Row) -> Iterator[Row]:
 
 
 def tagged(row: Row) -> Iterator[Row]:
-    """The row with tokens and tags.
+    """Yields the row with tokens and tags.
 
-    Raises UserError for a span outside its text, or one that is not of a form above.
+    Raises UserError for a span outside its text, or in an unknown form.
     """
     text, spans = _read(row)
     tokens, tags = _tagged(row, text, spans)
@@ -64,7 +64,7 @@ def tagged(row: Row) -> Iterator[Row]:
 
 
 def _nested(fields: dict) -> bool:
-    """Whether a row holds pairs of a text and its entities (or null, for one passed over)."""
+    """Returns whether a row has pairs of a text and its entities (null for a skipped one)."""
     pairs = fields.get("annotations")
     if not isinstance(pairs, list) or not pairs or "data" in fields:
         return False
@@ -73,8 +73,8 @@ def _nested(fields: dict) -> bool:
 
 
 def _name(fields: dict) -> str:
-    """The field in which a text's spans stand, "" if none does. An empty list of labels may be
-    that of another task."""
+    """Returns the field that contains a text's spans, or "". An empty list of labels may belong
+    to another task."""
     for name in _NAMES:
         spans = _listed(fields.get(name))
         if spans is not None and all(map(_is_span, spans)) and (spans or name != "labels"):
@@ -113,12 +113,12 @@ def _read(row: Row) -> tuple[str, list[Span]]:
 
 
 def _of_label_studio(fields: dict) -> bool:
-    done = fields.get("annotations", fields.get("completions"))
-    return isinstance(fields.get("data"), dict) and isinstance(done, list)
+    annotations = fields.get("annotations", fields.get("completions"))
+    return isinstance(fields.get("data"), dict) and isinstance(annotations, list)
 
 
 def _label_studio(row: Row) -> tuple[str, list[Span]]:
-    """The text of a task, and the spans on which its annotators agree."""
+    """Returns the text of a task, and the spans on which its annotators agree."""
     texts = {name: v for name, v in row.fields["data"].items() if isinstance(v, str)}
     name = "text" if "text" in texts or len(texts) != 1 else next(iter(texts))
     if name not in texts:
@@ -126,25 +126,25 @@ def _label_studio(row: Row) -> tuple[str, list[Span]]:
             f"which text of 'data' is annotated? There are: {', '.join(texts)}; name it 'text'"
         )
     text = texts[name]
-    done = row.fields.get("annotations", row.fields.get("completions"))
-    done = [_spans(row, _values(a)) for a in done if not a.get("was_cancelled")]
-    if not done:
+    annotations = row.fields.get("annotations", row.fields.get("completions"))
+    each = [_spans(row, _values(a)) for a in annotations if not a.get("was_cancelled")]
+    if not each:
         raise Unusable("not annotated")
-    if any(set(spans) != set(done[0]) for spans in done):
-        raise Unusable(f"its {len(done)} annotations differ")
-    if any(span.said is None for span in done[0]) and any(ord(sign) > 0xFFFF for sign in text):
+    if any(set(spans) != set(each[0]) for spans in each):
+        raise Unusable(f"its {len(each)} annotations differ")
+    if any(span.copy is None for span in each[0]) and any(ord(sign) > 0xFFFF for sign in text):
         raise Unusable("spans without their texts beside an emoji, which may count as two")
-    return text, done[0]
+    return text, each[0]
 
 
 def _values(annotation: dict) -> list[dict]:
-    """The labelled spans among the results; there are choices, ratings and relations too."""
+    """Returns the labelled spans among the results, without choices, ratings and relations."""
     values = (result.get("value", {}) for result in annotation.get("result", ()))
     return [value for value in values if "labels" in value]
 
 
 def _spans(row: Row, spans: list) -> list[Span]:
-    """Spans of one text, each once, in order."""
+    """Returns the spans of one text, each once, in order."""
     unique: set[Span] = set()
     for span in spans:
         if isinstance(span, dict):
@@ -152,22 +152,22 @@ def _spans(row: Row, spans: list) -> list[Span]:
                 next((span[n] for n in names if n in span), None) for names in (_STARTS, _ENDS)
             )
             labels = span.get("labels", [span.get("label")])
-            said = span.get("text")
+            copy = span.get("text")
         else:
             start, end, *labels = span
-            said = None
+            copy = None
         for label in labels:
             if type(start) is not int or type(end) is not int or not isinstance(label, str):
                 raise row.error(
                     'expected a span such as [0, 3, "PER"] (characters from and to, and a label), '
                     f"found {span!r:.100}"
                 )
-            unique.add(Span(start, end, label, said if isinstance(said, str) else None))
+            unique.add(Span(start, end, label, copy if isinstance(copy, str) else None))
     return sorted(unique, key=lambda span: span[:3])
 
 
 def _tagged(row: Row, text: str, spans: list[Span]) -> tuple[list[str], list[str]]:
-    """The words of a text, and their tags."""
+    """Returns the words of a text and their tags."""
     places = words.split(text)
     tags = ["O"] * len(places)
     for span in spans:
@@ -184,22 +184,22 @@ def _tagged(row: Row, text: str, spans: list[Span]) -> tuple[list[str], list[str
 
 
 def _place(row: Row, text: str, span: Span) -> tuple[int, int]:
-    """The characters of a span. A tool in a browser may have counted UTF-16 units: its own copy of
-    the span's text tells."""
-    start, end, label, said = span
-    if said is not None and start >= 0 and text[start:end] != said:
+    """Returns the characters of a span. A tool in a browser may have counted UTF-16 units, which
+    its own copy of the span's text reveals."""
+    start, end, label, copy = span
+    if copy is not None and start >= 0 and text[start:end] != copy:
         units = text.encode("utf-16-le", "surrogatepass")
         before = units[: 2 * start].decode("utf-16-le", "ignore")
-        if text[len(before) : len(before) + len(said)] == said:
-            return len(before), len(before) + len(said)
+        if text[len(before) : len(before) + len(copy)] == copy:
+            return len(before), len(before) + len(copy)
     if not 0 <= start <= end <= len(text):
         raise row.error(
             f"the span {start} to {end} ({label}) is outside the text, which has {len(text):,} "
             "characters"
         )
-    if said is not None and text[start:end] != said:
+    if copy is not None and text[start:end] != copy:
         raise Unusable(
-            f"a span that reads otherwise than it says: {text[start:end]!r}, not {said!r} "
+            f"a span that differs from its own text: {text[start:end]!r}, not {copy!r} "
             f"({label}, characters {start} to {end})"
         )
     return start, end

@@ -1,4 +1,4 @@
-"""Special tokens: their names in the families of models, and where a text may have them."""
+"""Special tokens: their names in model families, and texts that may contain them."""
 
 from collections.abc import Callable, Collection, Sequence
 
@@ -9,7 +9,7 @@ from research.data.encoding import Encoding
 
 BERT_SPECIALS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 GPT_SPECIALS = ("<|pad|>", "<|endoftext|>")
-# In the order of preference. Families share names: in RoBERTa's vocabulary <s> is both cls and bos.
+# In order of preference. Families share names: in RoBERTa's vocabulary <s> is both cls and bos.
 ROLES = {
     "pad": ("[PAD]", "<pad>", "<|pad|>", "<|padding|>", "<|finetune_right_pad_id|>"),
     "unk": ("[UNK]", "<unk>", "<|unk|>"),
@@ -19,15 +19,15 @@ ROLES = {
     "bos": ("<s>", "<bos>", "<|begin_of_text|>", "<|startoftext|>", "<|endoftext|>"),
     "eos": ("</s>", "<eos>", "<|end_of_text|>", "<|endoftext|>"),
 }
-# With these a model that was tuned on conversations ends what it says.
+# The tokens that end a turn of models tuned on conversations.
 TURN_ENDS = ("<|im_end|>", "<|eot_id|>", "<end_of_turn>", "<|end_of_turn|>", "<|end|>")
 NAMES = frozenset(name for names in (*ROLES.values(), TURN_ENDS) for name in names)
 
 
 class Templated(str):
-    """A text of which only some characters, `control` (start, end), may be special tokens.
+    """A text in which only the characters of `control` (start, end) may be special tokens.
 
-    They are a template's own; what others say stands between them.
+    A template writes them; the text of speakers is between them.
     """
 
     control: tuple[tuple[int, int], ...] = ()
@@ -39,7 +39,7 @@ class Templated(str):
         return templated
 
     def since(self, start: int) -> "Templated":
-        """The text from a character on."""
+        """Returns the text from a character on."""
         control = [(max(0, a - start), b - start) for a, b in self.control if b > start]
         return Templated.of(str(self)[start:], control)
 
@@ -49,11 +49,11 @@ def encode(
     special: Collection[int],
     each: Callable[[Sequence[str], bool], list[Encoding]],
 ) -> Encoding:
-    """The tokens of a text of which the control characters alone may be special tokens.
+    """Returns the tokens of a text; only its control characters may become special tokens.
 
     Args:
         special: ids of special tokens.
-        each: the tokens of texts, with special tokens parsed or not.
+        each: encodes texts, with or without parsing special tokens.
     """
     parsed = each([text], True)[0]
     is_special = np.isin(parsed.ids, list(special))

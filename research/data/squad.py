@@ -1,4 +1,4 @@
-"""SQuAD's nested form (Rajpurkar et al. 2016, 2018): articles with paragraphs with questions."""
+"""Reads SQuAD's nested form (Rajpurkar et al. 2016, 2018): articles, paragraphs, questions."""
 
 from collections.abc import Iterator
 
@@ -6,14 +6,14 @@ from research.data.row import Row
 
 
 def is_nested(fields: dict) -> bool:
-    """Whether a row is an article, or a paragraph with its questions."""
+    """Returns whether a row is an article, or a paragraph with its questions."""
     return isinstance(fields.get("paragraphs"), list) or (
         isinstance(fields.get("qas"), list) and "context" in fields
     )
 
 
 def paragraphs(article: Row) -> Iterator[Row]:
-    """A row for each paragraph of an article."""
+    """Yields a row for each paragraph of an article."""
     title = article.fields.get("title", "")
     listed = _list(article, "paragraphs", article.fields.get("paragraphs", [article.fields]))
     for place, paragraph in enumerate(listed, 1):
@@ -22,7 +22,7 @@ def paragraphs(article: Row) -> Iterator[Row]:
 
 
 def questions(paragraph: Row) -> Iterator[Row]:
-    """A row for each question of a paragraph, with the paragraph's context and title."""
+    """Yields a row for each question of a paragraph, with the paragraph's context and title."""
     for number, qa in enumerate(_list(paragraph, "qas", paragraph.get("qas")), 1):
         context = {"title": paragraph.fields["title"], "context": paragraph.get("context")}
         place, where = f"{paragraph.fallback_id}.{number}", f"{paragraph.where}, question {number}"
@@ -30,10 +30,10 @@ def questions(paragraph: Row) -> Iterator[Row]:
 
 
 def examples(question: Row) -> Iterator[Row]:
-    """The question with id, title, context, question, answers {text, answer_start}.
+    """Yields the question with id, title, context, question, answers {text, answer_start}.
 
-    One that is_impossible has no answers, its plausible ones notwithstanding; without answers (of a
-    hidden test set) it has no such field.
+    If it is_impossible, its answers are empty, despite plausible ones; without answers (a hidden
+    test set) it has no such field.
     """
     fields = {name: question.get(name) for name in ("id", "title", "context", "question")}
     if question.fields.get("is_impossible"):
@@ -49,7 +49,7 @@ def examples(question: Row) -> Iterator[Row]:
 
 
 def _object(value: object) -> dict:
-    """What is not an object has no field, which is said of it alone."""
+    """Treats a value that is not an object as one without fields; only its row fails then."""
     return value if isinstance(value, dict) else {}
 
 

@@ -1,9 +1,8 @@
 """The token store: documents as token ids with sentence and word offsets, written once.
 
-Nothing of an objective is in it, so every ablation reads the same store. An entry of the cache is
-a folder named by a key of sources, tokenizer and FORMAT; it holds one folder for each block of
-input documents and, last, `done.json`. Any process can make any block (see `Job`): what is there
-is kept, what is missing is made, and the result is the same whoever made it.
+It does not depend on the objective, so all ablations read the same store. A cache entry is a folder
+named by a key of sources, tokenizer and FORMAT. It has a folder for each block of documents and,
+written last, `done.json`. Any process can make any missing block (see `Job`), with the same result.
 """
 
 import contextlib
@@ -28,21 +27,21 @@ from research.data.tokenizer import Tokenizer
 from research.errors import UserError
 from research.monitoring.progress import Progress
 
-SECONDS_OF_A_PART = 3600  # after which what is being written is not being written any more
-FORMAT = 3  # raise it when the content for the same source and tokenizer changes
-BLOCK_BYTES = 4 << 20  # UTF-8 bytes of text in a block, the last document in whole
+SECONDS_OF_A_PART = 3600  # age at which an unfinished file counts as abandoned
+FORMAT = 3  # increase it when the content for the same source and tokenizer changes
+BLOCK_BYTES = 4 << 20  # UTF-8 bytes of text in a block, which its last document may exceed
 ARRANGED = ("source", "index", "blocks", "bytes", "pieces", "duplicates")
 SHOWN = 5  # missing blocks that an error names
 
 
 @dataclasses.dataclass(frozen=True)
 class Store:
-    """One entry of the cache. `key` is the fingerprint of its content; `job` makes again what is
-    damaged, once it is looked at (without one nothing is checked)."""
+    """One cache entry. `key` is the fingerprint of its content. `job` checks and rebuilds damaged
+    files when they are read; without it nothing is checked."""
 
     path: Path
     key: str
-    # documents, sentences, tokens, bytes, blocks; duplicates left out; paired_documents
+    # documents, sentences, tokens, bytes, blocks; duplicates (left out); paired_documents
     counts: dict[str, int]
     job: "Job | None" = dataclasses.field(default=None, compare=False, repr=False)
 
@@ -54,14 +53,14 @@ class Store:
         return self.job.block(index) if self.job else blocks.load(self.path / _name(index))
 
     def byte_lengths(self, spelt: np.ndarray, index: int) -> np.ndarray:
-        """UTF-8 bytes of text for each id in a block, float64 [vocab_size].
+        """Returns the UTF-8 bytes of text of each id in a block, float64 [vocab_size].
 
-        spelt: `Tokenizer.byte_lengths`, which are scaled so that the block's tokens together have
-        the bytes of its documents, whatever a normalizer changed or stands between tokens.
+        spelt: `Tokenizer.byte_lengths`, scaled so that the block's tokens together have the bytes
+        of its documents, whatever the normalizer changed or dropped between tokens.
         """
         total = spelt[self.block(index).tokens].sum()
         if self.job:
-            self.job.arrangement  # noqa: B018  (looks at it)
+            self.job.arrangement  # noqa: B018  (checks it)
         texts = int(np.load(self.path / "arrangement" / "bytes.npy", mmap_mode="r")[index])
         return spelt * (texts / total) if total else spelt.astype(np.float64)
 
@@ -69,9 +68,8 @@ class Store:
 def documents(
     corpus: tuple[SourceConfig, ...], held_out_percent: float, split: str
 ) -> Iterator[dict]:
-    """The documents of a corpus's "train" or "validation" split, one of each source in turn.
-
-    Duplicates are among them.
+    """Yields the documents of a corpus's "train" or "validation" split, one of each source in turn,
+    with duplicates.
     """
     streams = [sources.read(source, "document") for source in corpus]
     while streams:
@@ -85,11 +83,11 @@ def documents(
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-    """The making of a store, in three stages whose parts any process can do, more than once.
+    """Builds a store in three stages; any process can do any part of them, also repeatedly.
 
-    First the outlines of all pieces of the sources (files), then the arrangement of the documents
-    in blocks, then the blocks. `only`: the store has the documents of this one source, of those
-    that are left of the whole corpus without its duplicates.
+    The stages are the outlines of all pieces (files) of the sources, the arrangement of documents
+    in blocks, and the blocks. `only`: the number of the one source whose documents the store has,
+    after duplicates in the whole corpus are removed.
     """
 
     corpus: tuple[SourceConfig, ...]
@@ -116,7 +114,7 @@ class Job:
 
     @functools.cached_property
     def fingerprints(self) -> list[str]:
-        """Of the sources."""
+        """The fingerprints of the sources."""
         return [sources.fingerprint(source) for source in self.corpus]
 
     @functools.cached_property
@@ -125,18 +123,18 @@ class Job:
 
     @property
     def name(self) -> str:
-        """What it is to a reader."""
+        """The name of the store in messages."""
         return self.split if self.only is None else f"{self.split}, {self.corpus[self.only].name}"
 
     def __getstate__(self) -> dict:
-        """What another process needs: not what is found out here from files."""
+        """Returns the fields for another process, without cached properties."""
         return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
 
     # -- outlines ---------------------------------------------------------------------------
 
     @functools.cached_property
     def pieces(self) -> list[tuple[int, int]]:
-        """(source, number within it) of all pieces."""
+        """(source, piece) numbers of all pieces."""
         return [(s, p) for s, readers in enumerate(self._readers) for p in range(len(readers))]
 
     def _outline(self, source: int, piece: int) -> Path:
@@ -144,7 +142,7 @@ class Job:
         return Path(self.cache) / "outlines" / key / f"{piece:05d}.npy"
 
     def make_outline(self, source: int, piece: int) -> None:
-        """Reads a piece once; nothing to do where its outline is there already."""
+        """Reads a piece and writes its outline, unless it exists."""
         if not self._outline(source, piece).exists():
             self._write_outline(source, piece)
 
@@ -167,9 +165,9 @@ class Job:
 
     @functools.cached_property
     def arrangement(self) -> dict[str, np.ndarray]:
-        """`outline.arrange` of this store, memory-mapped; from all outlines if it is not there.
+        """`outline.arrange` of this store, memory-mapped; computed from all outlines if missing.
 
-        Raises UserError where the split has no document.
+        Raises UserError if the split has no document.
         """
         folder, count = self.path / "arrangement", len(self.corpus)
         make = functools.partial(self._arrange, folder)
@@ -190,7 +188,7 @@ class Job:
 
     def _check_content(self, arrangement: dict[str, np.ndarray]) -> None:
         for source, ends in zip(self.corpus, arrangement["pieces"], strict=True):
-            if not ends[-1]:  # nothing in it: reading it says why
+            if not ends[-1]:  # an empty source: reading it raises the reason
                 next(sources.read(source, "document"), None)
         if not arrangement["bytes"].sum():
             chosen = self.corpus if self.only is None else (self.corpus[self.only],)
@@ -199,31 +197,31 @@ class Job:
                 f"no text in the {self.split} split of {', '.join(s.name for s in chosen)} "
                 f"({len(arrangement['index'])} documents; {copies} more are copies of earlier "
                 f"ones; data.held_out_percent={self.held_out_percent}). A document is a line "
-                "of a .jsonl, a record of a .csv, or of a .txt what the source's document says"
+                "of a .jsonl, a record of a .csv or, in a .txt, what the source's document says"
             )
 
     # -- blocks -----------------------------------------------------------------------------
 
     def block_count(self) -> int:
-        """Blocks of the store; all outlines must be there."""
+        """Returns the number of blocks in the store; all outlines must exist."""
         return len(self.arrangement["bytes"])
 
     def missing(self) -> list[int]:
-        """Which blocks are not there."""
-        there = set(os.listdir(self.path))
-        return [number for number in range(self.block_count()) if _name(number) not in there]
+        """Returns the numbers of missing blocks."""
+        names = set(os.listdir(self.path))
+        return [number for number in range(self.block_count()) if _name(number) not in names]
 
     def make_blocks(self, wanted: Iterable[int]) -> Iterator[dict[str, int]]:
-        """Tokenises blocks, those that are not there yet, and yields the counts of each.
+        """Tokenises missing blocks and yields the counts of each wanted block.
 
-        Blocks in order are made from files that are read once.
+        If blocks come in order, each file is read once.
         """
         texts = outline.Texts(self._readers, self.arrangement["pieces"])
         for number in wanted:
             yield self.block(number, texts).counts
 
     def block(self, number: int, texts: outline.Texts | None = None) -> Block:
-        """A block; made now if it is not there, and again, with a line, if it is damaged."""
+        """Returns a block; makes it if it is missing, and again, with a message, if damaged."""
         folder = self.path / _name(number)
 
         def write() -> None:
@@ -240,15 +238,15 @@ class Job:
         return blocks.load(folder)
 
     def mark_whole(self) -> Store:
-        """Counts the blocks, which are all there, and marks the store as whole."""
+        """Counts the blocks, which must all exist, and marks the store as whole."""
         arrangement = self.arrangement
         each = [self.block(number).counts for number in range(len(arrangement["bytes"]))]
         counts = {name: sum(c[name] for c in each) for name in each[0]}
         counts |= {"bytes": int(arrangement["bytes"].sum()), "blocks": len(each)}
         counts |= {"duplicates": int(arrangement["duplicates"])}
         checksums.save(self._done, lambda part: part.write_text(json.dumps(counts)))
-        # Of processes that were killed. Others may be at work on the same blocks, with young ones;
-        # ages are told by the clock of the disk, which is not that of each host.
+        # Remove the parts of killed processes, but not young ones: other processes may be writing
+        # the same blocks. Ages are by the clock of the disk, which may differ from the host's.
         now = self._done.stat().st_mtime
         for left in self.path.glob(f"*{bucket.PART}*"):
             with contextlib.suppress(OSError):  # gone, or not ours to remove
@@ -263,25 +261,25 @@ class Job:
         return self.path / "done.json"
 
     def opened(self) -> Store | None:
-        """The store if it is whole."""
+        """Returns the store if it is whole, else None."""
         if not self._done.exists() or self.missing():
             return None
         checksums.mend(self._done, self.mark_whole, self._miscounted)
         return Store(self.path, self.key, json.loads(self._done.read_text()), self)
 
     def _miscounted(self) -> str:
-        """What cannot be right in done.json."""
+        """Says what is wrong in done.json; "" for nothing."""
         counts, arrangement = json.loads(self._done.read_text()), self.arrangement
-        there = (counts["blocks"], counts["bytes"], counts["duplicates"])
+        written = (counts["blocks"], counts["bytes"], counts["duplicates"])
         sizes = arrangement["bytes"]
         right = (len(sizes), int(sizes.sum()), int(arrangement["duplicates"]))
-        return "" if there == right else f"it says {there}, and the arrangement {right}"
+        return "" if written == right else f"it says {written}, but the arrangement {right}"
 
     def build(self, quiet: bool = False) -> Store:
-        """The store from the cache, or made now.
+        """Returns the store from the cache, or makes it.
 
-        Raises UserError where the split has no document, and where a store that is made in shards
-        is not whole.
+        Raises UserError if the split has no document, or if the store is made in shards and not
+        whole yet.
         """
         store = self.opened()
         if store is None:
@@ -291,12 +289,12 @@ class Job:
         return store
 
     def make(self, shard: int = 0, shards: int = 1, quiet: bool = False) -> list[int]:
-        """Makes the blocks with number = shard (mod shards) that are missing.
+        """Makes the missing blocks with number = shard (mod shards).
 
-        The processes of several shards share the outlines; each makes those that it finds missing,
-        its own first, so that none waits for another.
+        The processes of several shards share the outlines. Each makes the missing ones, its own
+        first, so that no process waits for another.
 
-        Returns the blocks that are missing then; with none left the store is whole. Raises
+        Returns the blocks that are still missing; if there are none, the store is whole. Raises
         UserError for a corpus that cannot be read.
         """
         if self.opened():
@@ -334,7 +332,7 @@ class Job:
                 progress.update(done, documents=documents, tokens=tokens)
 
     def refuse_part(self) -> None:
-        """Raises UserError where blocks are missing that others are to make."""
+        """Raises UserError if blocks are missing that other shards make."""
         shards = self.path / "shards"
         if not shards.exists():
             return
@@ -344,14 +342,14 @@ class Job:
         if not self._done.exists() and not (self.path / "arrangement").is_dir():
             raise UserError(
                 f"the store of {self.name} is being made in {n} shards and has no block yet "
-                f"({self.path}); they are made by {how}, for each I from 0 to {n - 1} and N={n}"
+                f"({self.path}); make them with {how}, for each I from 0 to {n - 1} and N={n}"
             )
         missing = self.missing()
         if missing:
             needed = _few([f"{i}/{n}" for i in sorted({number % n for number in missing})])
             raise UserError(
                 f"the store of {self.name} lacks {len(missing)} blocks in {self.path}: "
-                f"{_few(missing)}; they are made by {how}, for I/N = {needed}; 0/1 makes them all"
+                f"{_few(missing)}; make them with {how}, for I/N = {needed}; 0/1 makes them all"
             )
 
 
@@ -363,7 +361,7 @@ def build(
     cache: str,
     quiet: bool = False,
 ) -> Store:
-    """The store of a corpus's split, as `Job.build`."""
+    """Builds the store of a corpus's split, see `Job.build`."""
     return Job(corpus, split, held_out_percent, tokenizer, cache).build(quiet)
 
 

@@ -1,4 +1,4 @@
-"""Rows out of tables: a record of a .csv or .tsv a row, its columns named by the first line."""
+"""Reads rows from tables: the records of a .csv or .tsv; the first line names the columns."""
 
 import collections
 import csv
@@ -13,30 +13,30 @@ from research.data.row import Row
 from research.errors import UserError
 
 SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
-LOOKED_AT = 1000  # lines by which separators and a missing header are seen
-# A first line that has one of these is a header, whatever stands below it.
+LOOKED_AT = 1000  # lines that decide the separator and whether there is a header
+# A first line with one of these names is a header, whatever the rows below contain.
 OURS = {name for names in KINDS.values() for name in names}
 
 
 def csv_rows(lines: Lines) -> Iterator[Row]:
-    """The records of a .csv; what separates its columns is seen. Raises UserError for a first line
-    that is a row itself.
+    """Yields the records of a .csv and detects its separator. Raises UserError if the first line is
+    a row, not a header.
     """
     return _rows(lines, _separator(lines), quoted=True, doubt=True)
 
 
 def tsv_rows(lines: Lines) -> Iterator[Row]:
-    """The records of a .tsv, which quotes its cells or does not; raises as `csv_rows`."""
+    """Yields the records of a .tsv, with or without quoted cells; raises as `csv_rows`."""
     return _rows(lines, "\t", _quotes(lines), doubt=True)
 
 
 def headed_rows(lines: Lines) -> Iterator[Row]:
-    """As the ending says, but the first line is the header without a doubt."""
+    """Yields the records of a table by its ending; the first line is surely the header."""
     return _rows(lines, *_by_ending(lines), doubt=False)
 
 
 def headless_rows(lines: Lines) -> Iterator[Row]:
-    """The records of a table without a header; columns are called "column 1", "column 2", …"""
+    """Yields the records of a table without a header; columns are "column 1", "column 2", …"""
     separator, quoted = _by_ending(lines)
     width = len(next((record for _, record in _records(lines, separator, quoted)), []))
     return _rows(lines, separator, quoted, doubt=False, header=[""] * width)
@@ -49,7 +49,7 @@ def _by_ending(lines: Lines) -> tuple[str, bool]:
 
 
 def unquoted_records(lines: Lines) -> Iterator[tuple[int, list[str]]]:
-    """(line, cells) of a table with tabs in which quotation marks mean nothing."""
+    """Yields (line, cells) of a table with tabs in which quotation marks are ordinary text."""
     for number, line in lines.strict():
         if line.strip("\n"):
             yield number, line.removesuffix("\n").split("\t")
@@ -76,11 +76,11 @@ def _rows(
     for number, record in records:
         lacking = len(record) < len(names) and any(header[len(record) :])
         if lacking or any(record[len(names) :]):
-            there = f"{len(record)} fields, but the header has {len(names)}: {', '.join(names)}"
-            lines.malformed(lines.error(number, there))
+            fault = f"{len(record)} fields, but the header has {len(names)}: {', '.join(names)}"
+            lines.malformed(lines.error(number, fault))
             continue
         left_out = "a record of empty cells" if not any(record) else ""
-        left_out = "the header once more" if record == first else left_out
+        left_out = "the header again" if record == first else left_out
         fields = dict(itertools.zip_longest(names, record[: len(names)], fillvalue=""))
         yield Row(lines.where(number), lines.id(number), fields, left_out, read_as)
 
@@ -88,9 +88,9 @@ def _rows(
 def _check_header(
     lines: Lines, number: int, first: list[str], records: Iterator[tuple[int, list[str]]]
 ) -> None:
-    """Raises UserError where a cell of the first line stands below in its column too.
+    """Raises UserError if a cell of the first line occurs again in its column.
 
-    A label does that, and a header does not, except where the whole line is there once more.
+    Labels recur, headers do not, unless the whole line is repeated.
     """
     if OURS & {name.strip() for name in first}:
         return
@@ -100,9 +100,9 @@ def _check_header(
         if same and record != first:
             named = ', "…": '.join(f'"column {place}"' for place in range(1, len(first) + 1))
             raise UserError(
-                f"{lines.where(number)} is taken for the header, but {first[same[0] - 1]!r} stands "
-                f"in the same column of line {other}: it seems to be a row. If so, give the file a "
-                f'header, or the source format="without_header" and fields={{"…": {named}}}; '
+                f"{lines.where(number)} is taken for the header, but {first[same[0] - 1]!r} is "
+                f"also in that column of line {other}, so it seems a row. If so, give the file "
+                f'a header, or the source format="without_header" and fields={{"…": {named}}}; '
                 'if it is the header, format="with_header"'
             )
 
@@ -110,10 +110,10 @@ def _check_header(
 def _records(
     lines: Lines, separator: str, quoted: bool, to: int | None = None
 ) -> Iterator[tuple[int, list[str]]]:
-    """(first line, cells) of each record that is not blank, of the first `to` lines.
+    """Yields (first line, cells) of each record that is not blank, in the first `to` lines.
 
-    A record that cannot be read is malformed, and so is that line alone: those which a quotation
-    swallowed that does not end are read once more, each for itself. With `to` it is the last.
+    If a record cannot be read, only its first line is malformed: lines that an unclosed quotation
+    swallowed are read again, one by one. With `to`, reading ends there.
     """
     if not quoted:
         yield from itertools.islice(unquoted_records(lines), to)
@@ -154,12 +154,12 @@ def _not_csv(taken: list[tuple[int, str]], error: csv.Error) -> str:
         return f"not CSV ({error})"
     (first, _), (last, _) = taken[1], taken[-1]
     swallowed = f"line {first}" if first == last else f"lines {first} to {last}"
-    return f"not CSV: a quotation that it opens does not end there and takes in {swallowed}"
+    return f"not CSV: a quotation that it opens does not end and swallows {swallowed}"
 
 
 def _separator(lines: Lines) -> str:
-    """What stands between the columns: of those in the first line the one by which the records are
-    of one width.
+    """Detects the separator: of those in the first line the one with which most records have the
+    header's width.
     """
     head = [line for _, line in itertools.islice(lines.strict(), 1)]
     if head and (hint := re.fullmatch("sep=([,;\t|])\n?", head[0])):
@@ -178,10 +178,10 @@ def _separator(lines: Lines) -> str:
 
 
 def _quotes(lines: Lines) -> bool:
-    """Whether a .tsv quotes its cells: by all cells that begin with a quotation mark.
+    """Returns whether a .tsv quotes its cells, by all cells that begin with a quotation mark.
 
-    They do where quoted cells are needed to make the records of one width, where marks inside are
-    doubled, or where the header is quoted. A cell in marks for no reason is a text in marks.
+    It does if only quoting gives all records the same width, if marks inside cells are doubled, or
+    if the header is quoted. Otherwise the marks are part of the text.
     """
     lines = lines.strict()
     starts = [number for number, line in lines if re.search('(^|\t)"', line)]

@@ -1,12 +1,12 @@
-"""Rows out of TensorFlow Datasets, read from ArrayRecord files without TensorFlow.
+"""Reads rows of TensorFlow Datasets from ArrayRecord files, without TensorFlow.
 
-`tfds:imdb_reviews`, `tfds:glue/mrpc`, `tfds:squad/v2.0`, `tfds:wikipedia/20230601.en:1.0.0`: a
-name, its config, a version, as TFDS writes them. Sets whose columns have our names already
-(wikipedia, c4, lm1b, imdb_reviews, wikiann, squad) need no map, others are in `_FIELDS`, and any
-other set is read with `fields` in the config.
+`tfds:imdb_reviews`, `tfds:glue/mrpc`, `tfds:squad/v2.0`, `tfds:wikipedia/20230601.en:1.0.0`: name,
+config and version as TFDS writes them. Sets whose columns have our field names (wikipedia, c4,
+lm1b, imdb_reviews, wikiann, squad) need no mapping, others are in `_FIELDS`, and any other set
+needs `fields` in the config.
 
-TFDS prepares a set that is not there yet, if it can: many builders need TensorFlow or Apache
-Beam for that, and downloading asks a missing network for minutes before it gives up.
+TFDS prepares a missing set if it can. Many builders need TensorFlow or Apache Beam for that, and
+without a network a download takes minutes to fail.
 """
 
 import difflib
@@ -35,22 +35,22 @@ _FIELDS: dict[str, dict[str, str]] = {
     **dict.fromkeys(("conll2003", "conll2003/conll2003"), {"tags": "ner"}),
 }
 _FORMAT = "array_record"
-CHUNK = 1000  # examples read at a time: a read costs time in proportion to its file's examples
+CHUNK = 1000  # examples per read, as a read takes time in proportion to its file's examples
 
 
 def fields(name: str) -> dict[str, str]:
-    """Our field name -> the set's column, where they differ and the set is known."""
+    """Returns field -> column of a known set, where the names differ."""
     return _FIELDS.get(name.partition(":")[0], {})
 
 
 def rows(name: str, split: str, data_dir: str, only: range | None = None) -> Iterator[Row]:
-    """The examples of a split ("train" when empty, "train[:1%]" and "train+test" too), in order.
+    """Yields a split's examples in order ("train" if empty; also "train[:1%]", "train+test").
 
     Args:
-        only: the numbers of those that are wanted; default: all.
+        only: the numbers of the examples to read; default: all.
 
-    Text comes as str, class labels as their names (a label that the set hides, -1, as None),
-    float32 as the shortest decimal that means it, nested columns as dicts of lists.
+    Texts become str, class labels their names (a hidden label, -1, None), float32 numbers the
+    shortest decimal with the same value, nested columns dicts of lists.
 
     Raises UserError for an unknown name, config or split, and for a set that cannot be read.
     """
@@ -62,13 +62,13 @@ def rows(name: str, split: str, data_dir: str, only: range | None = None) -> Ite
 
 
 def size(name: str, split: str, data_dir: str) -> int:
-    """Examples of a split; raises as `rows`."""
+    """Returns the number of examples in a split; raises as `rows`."""
     split = split or "train"
     return len(_open(_prepared(name, data_dir), name, split))
 
 
 def identity(name: str, split: str, data_dir: str) -> list:
-    """What tells one state of a split from another: name, version, and the sizes of the set."""
+    """Returns what identifies the state of a split: name, version and the set's sizes."""
     builder = _prepared(name, data_dir)
     sizes = [
         [part, info.num_examples, int(info.num_bytes)]
@@ -79,7 +79,7 @@ def identity(name: str, split: str, data_dir: str) -> list:
 
 @functools.cache
 def _tfds() -> ModuleType:
-    """TFDS with its text sets: glue, wikipedia, c4, … register when their package is imported."""
+    """Returns TFDS with its text sets; importing their package registers glue, wikipedia, c4, …"""
     import tensorflow_datasets as tfds
 
     importlib.import_module("tensorflow_datasets.text")
@@ -89,14 +89,14 @@ def _tfds() -> ModuleType:
 
 
 def _of_tfds_alone(cls_from_name: Callable[[str], type]) -> Callable[[str], type]:
-    """TFDS imports the module of every class that a set's features.json names, at any depth: the
-    files of a set could run what they like. It asks this function for each of them."""
+    """TFDS imports the module of every class that a set's features.json names, at any depth, so a
+    set's files could run any code. It calls this function for each class."""
 
     def checked(name: str) -> type:
         if not name.startswith("tensorflow_datasets."):
             raise UserError(
-                f"its features.json names the class {name!r}, whose module TFDS would import: only "
-                "those of tensorflow_datasets are"
+                f"its features.json names the class {name!r}, whose module TFDS would import; only "
+                "classes of tensorflow_datasets are allowed"
             )
         return cls_from_name(name)
 
@@ -104,7 +104,7 @@ def _of_tfds_alone(cls_from_name: Callable[[str], type]) -> Callable[[str], type
 
 
 def _prepared(name: str, data_dir: str) -> Any:
-    """The set's builder, its files ready to be read."""
+    """Returns the set's builder, after preparing its files."""
     tfds = _tfds()
     folder = os.path.expanduser(data_dir) or None
     try:
@@ -136,23 +136,23 @@ def _unknown(tfds: ModuleType, name: str, folder: str | None) -> str:
     if asked in valid:
         return f"tfds:{name} is not in {folder}: there is {asked}, but not this config or version"
     return (
-        f"TFDS knows no set named {asked!r}{_closest(asked, valid)}; sets of your own are looked "
-        f"for in {folder or 'the data_dir, which is not given'}"
+        f"TFDS knows no set named {asked!r}{_closest(asked, valid)}; your own sets are read from "
+        f"{folder or 'data_dir, which is not set'}"
     )
 
 
 def _unusable(tfds: ModuleType, name: str, folder: str | None, error: Exception) -> str:
-    """Why a known set cannot be opened: its config, its file format, or what TFDS says."""
+    """Says why a known set cannot be opened: its config, its file format, or TFDS's error."""
     asked, _, config = name.partition(":")[0].partition("/")
     try:
         configs = tfds.builder_cls(asked).builder_configs
-    except tfds.core.DatasetNotFoundError:  # there as files only
+    except tfds.core.DatasetNotFoundError:  # a set of files only
         configs = {}
     if config and configs and config not in configs:
         return f"tfds:{asked} has no config {config!r}{_closest(config, configs)}"
     try:
         builder = tfds.builder(name, data_dir=folder)
-    except Exception:  # not the format then; the first error says what
+    except Exception:  # the format is not the reason; report the first error
         return f"tfds:{name} cannot be opened: {_first_line(error)}"
     return (
         f"tfds:{name} is in {builder.data_dir} as {builder.info.file_format.value}, which needs "
@@ -188,10 +188,10 @@ def _read(name: str, split: str, features: Any, source: Any, only: range) -> Ite
 
 
 def _decoder(features: Any) -> Callable[[bytes], dict]:
-    """From a stored example to plain Python.
+    """Returns a function from a stored example to plain Python.
 
-    TFDS makes arrays of all values, which costs more than reading them. So texts, labels and
-    numbers, and lists of these, are taken out of the example here; other sets are left to TFDS.
+    TFDS converts all values to arrays, which costs more than reading them. So sets of texts,
+    labels, numbers and lists of these are decoded here, other sets by TFDS.
     """
     from tensorflow_datasets.proto import tf_example_pb2
 
@@ -213,7 +213,7 @@ def _decoder(features: Any) -> Callable[[bytes], dict]:
 
 
 def _columns(feature: Any, path: tuple[str, ...], lists: int) -> Iterator[tuple]:
-    """Of each column: path, field of the stored value ("": TFDS's), depth of lists, conversion."""
+    """Yields each column's path, stored field ("": decoded by TFDS), list depth and conversion."""
     from tensorflow_datasets import features as kinds
 
     if type(feature) is kinds.Sequence:
@@ -239,7 +239,7 @@ def _columns(feature: Any, path: tuple[str, ...], lists: int) -> Iterator[tuple]
 
 
 def _plain(feature: Any, value: Any) -> Any:
-    """A value of TFDS as plain Python, with names for class labels."""
+    """Converts a value of TFDS to plain Python, with names for class labels."""
     if isinstance(value, bytes):
         return value.decode()
     if isinstance(value, str):
@@ -259,10 +259,10 @@ def _plain(feature: Any, value: Any) -> Any:
 
 
 def _closest(name: str, valid: Any) -> str:
-    """As `nearest`, of hundreds of names only the few that are like it."""
+    """Returns `nearest`, with only the few closest of hundreds of names."""
     names = sorted(str(v) for v in valid)
     close = difflib.get_close_matches(name, names, n=5, cutoff=0.4) if len(names) > 20 else names
-    return nearest(name, close) if close else f" among the {len(names)} that there are"
+    return nearest(name, close) if close else f" among {len(names)} names"
 
 
 def _first_line(error: Exception) -> str:

@@ -1,7 +1,7 @@
-"""Text into token ids and back, with the `tokenizers` library.
+"""Converts text to token ids and back, with the `tokenizers` library.
 
-Every tokenizer, of characters and bytes too, is one JSON document of that library, so that all
-are saved, loaded and used in the same way. Special tokens are known by their names.
+Every tokenizer, also of characters and bytes, is one JSON document of that library, so all are
+saved, loaded and used in the same way. Special tokens are recognised by their names.
 """
 
 import functools
@@ -32,7 +32,7 @@ from research.data.special_tokens import BERT_SPECIALS, GPT_SPECIALS, NAMES, ROL
 from research.errors import UserError
 
 _BYTE = re.compile("<0x[0-9A-F]{2}>")  # how SentencePiece writes a byte of an unknown character
-# WordPiece keeps this many characters, as BERT's own training did; byte-level BPE needs no limit.
+# The characters in a WordPiece vocabulary, as in BERT's training; byte-level BPE needs no limit.
 _ALPHABET = 1000
 _MIN_FREQUENCY = 2
 
@@ -41,22 +41,22 @@ class Tokenizer:
     """A `tokenizers.Tokenizer` with its special ids.
 
     Args:
-      roles: what a folder declares: the name of the token that is pad, cls, …, None for no such
-        token. Other roles go to the tokens that have one of the usual names.
-      token_types: whether the texts of a pair have token types of their own, as far as the
-        tokenizer's frame says so; if not, all are 0.
-      parse_special: whether a special token that a text spells out becomes that token.
+      roles: declared roles: pad, cls, … -> the name of the token, None for no such token. Other
+        roles go to the tokens with the usual names.
+      token_types: whether the frame's token types tell the texts of a pair apart; if False, all
+        types are 0.
+      parse_special: whether a special token that is spelt out in a text becomes that token.
 
     Attributes:
-      vocab_size: the number of rows that an embedding needs: the highest id + 1.
-      pad, unk, cls, sep, mask, bos, eos: ids, None where there is none. `eos` ends a document; a
-        token that ends a turn of a conversation is taken for it only where there is no other.
+      vocab_size: the number of embedding rows: the highest id + 1.
+      pad, unk, cls, sep, mask, bos, eos: ids, or None. `eos` ends a document; a token that ends a
+        turn of a conversation is `eos` only if there is no other.
       declared: the ids of `roles`.
-      ends: ids that end what a model generates: eos, then the ends of a turn.
-      special_ids: all ids that stand for no text; is_special: bool [vocab_size], the same.
+      ends: ids that end generation: eos, then the ends of a turn.
+      special_ids: all ids without text; is_special: the same as bool [vocab_size].
       ordinary: all other ids below vocab_size, ascending.
-      own_frame: whether the tokenizer itself says what stands around a text (post_processor of a
-        tokenizer.json); the project's own tokenizers leave it out and have BERT's frame.
+      own_frame: whether the tokenizer has its own frame around a text (the post_processor of a
+        tokenizer.json); the project's own tokenizers do not, and get BERT's frame.
     """
 
     def __init__(
@@ -105,9 +105,9 @@ class Tokenizer:
         self.ordinary = np.flatnonzero(~self.is_special)
 
     def frame(self, texts: int) -> Frame:
-        """The special tokens around one text or around two.
+        """Returns the special tokens around one text or two.
 
-        Raises UserError for a tokenizer that neither says it nor has tokens for BERT's.
+        Raises UserError if the tokenizer has neither its own frame nor the tokens for BERT's.
         """
         if self.own_frame:
             return self._frames[texts - 1]
@@ -116,25 +116,25 @@ class Tokenizer:
         return frames.classic(begin, close, texts, self.token_types)
 
     def begin(self, why: str) -> tuple[int, ...]:
-        """The ids with which a text begins that is to be continued.
+        """Returns the ids that begin a text for a language model to continue.
 
-        They are those of the tokenizer's own frame; where that has none, the end-of-text token.
-        Raises UserError, with the reason, if there is neither.
+        They come from the tokenizer's own frame, or else are the end-of-text token. Raises
+        UserError, with the reason `why`, if there is neither.
         """
         return (self.own_frame and self.frame(1).ids[0]) or (self.require("eos", why),)
 
     def encode(self, text: str) -> Encoding:
-        """The tokens of a text, without special tokens around them.
+        """Returns the tokens of a text, without special tokens around them.
 
-        A special token that the text spells out ("the [MASK].") is text like any other, but for
-        the control characters of a `Templated` text, and with `parse_special`.
+        A special token spelt out in the text ("the [MASK].") is ordinary text, except with
+        `parse_special` and in the control characters of a `Templated` text.
         """
         if self.parse_special or not isinstance(text, special_tokens.Templated):
             return self.encode_batch([text])[0]
         return special_tokens.encode(text, self._added_special, self._encode)
 
     def encode_batch(self, texts: Sequence[str]) -> list[Encoding]:
-        """`encode` of each text, on all cores; long ones in pieces."""
+        """Encodes each text, on all cores; long texts in pieces."""
         return self._encode(texts, self.parse_special)
 
     def _encode(self, texts: Sequence[str], parse_special: bool) -> list[Encoding]:
@@ -146,18 +146,18 @@ class Tokenizer:
 
     @functools.cached_property
     def parsed_only(self) -> np.ndarray:
-        """The ids that no text gives unless special tokens are parsed, ascending."""
+        """The ids that occur only with `parse_special`, ascending."""
         numbers = sorted(self._added_special - {self.unk})
         encodings = self._encode(list(map(self.token, numbers)), False)
         own = zip(numbers, encodings, strict=True)
         return np.array([n for n, encoding in own if n not in encoding.ids], np.int64)
 
     def encode_words(self, words: Sequence[str]) -> Encoding:
-        """The tokens of a text given as words; offsets refer to `" ".join(words)`.
+        """Returns the tokens of a list of words; offsets refer to `" ".join(words)`.
 
-        Each word has at least one token ([UNK] where the tokenizer would drop it), and its
-        first token holds its first character: a space that is a token by itself counts to the
-        word before it. Raises UserError for a word that cannot have a token.
+        Each word has at least one token ([UNK] if the tokenizer drops it), and its first token
+        contains its first character: a space that is a token of its own belongs to the word before
+        it. Raises UserError for a word that cannot have a token.
         """
         firsts = np.cumsum([0, *(len(word) + 1 for word in words)], dtype=np.int64)
         ids, starts, ends, _ = self.encode(" ".join(words))
@@ -177,22 +177,21 @@ class Tokenizer:
         return Encoding(*(array.astype(np.int32) for array in (ids, starts, ends, owners)))
 
     def decode(self, ids: Iterable[int], skip_special: bool = True) -> str:
-        """The text of token ids; ids above the vocabulary stand for nothing."""
+        """Returns the text of token ids; ids above the vocabulary have no text."""
         return self._inner.decode([int(i) for i in ids], skip_special_tokens=skip_special)
 
     def token(self, token_id: int) -> str:
-        """The entry of the vocabulary with this id. Raises IndexError where there is none."""
+        """Returns the vocabulary entry with this id. Raises IndexError if there is none."""
         token = self._inner.id_to_token(int(token_id)) if token_id >= 0 else None
         if token is None:
             raise IndexError(f"no token has id {token_id} (vocabulary of {self.vocab_size})")
         return token
 
     def byte_lengths(self) -> np.ndarray:
-        """UTF-8 bytes of the text that each id stands for by its spelling, int32 [vocab_size].
+        """Returns the UTF-8 bytes of each id's spelling, int32 [vocab_size]; 0 for special tokens.
 
-        Special tokens stand for none. What a normalizer changes and what is cut away between tokens
-        (WordPiece's blanks) is not seen here: `bytes_of` counts the bytes of a text, and a store
-        scales these numbers to those of its texts.
+        Changes by a normalizer and white space dropped between tokens (WordPiece's) do not count
+        here: `bytes_of` counts the bytes of a text, and a store scales these numbers to its texts.
         """
         decoder = json.dumps(json.loads(self.library_json())["decoder"], ensure_ascii=False)
         lengths = np.zeros(self.vocab_size, np.int32)
@@ -210,7 +209,7 @@ class Tokenizer:
         return lengths
 
     def require(self, role: str, why: str) -> int:
-        """The id of a special token ("mask"). UserError, with the reason, if there is none."""
+        """Returns the id of a special token ("mask"). Raises UserError, with `why`, if missing."""
         number = getattr(self, role)
         if number is None:
             raise UserError(
@@ -220,22 +219,22 @@ class Tokenizer:
         return number
 
     def with_tokens(self, names: Sequence[str]) -> "Tokenizer":
-        """The same tokenizer with special tokens appended; names it already has are left alone."""
+        """Returns this tokenizer with special tokens appended; existing names do not change."""
         grown = tokenizers.Tokenizer.from_str(self.library_json())
         grown.add_special_tokens(list(names))
         return Tokenizer(grown, self.roles, self.token_types, self.parse_special)
 
     def parsing_special(self) -> "Tokenizer":
-        """The same tokenizer, which takes special tokens in texts for what they spell."""
+        """Returns this tokenizer with `parse_special`."""
         return Tokenizer(self._inner, self.roles, self.token_types, parse_special=True)
 
     def library_json(self) -> str:
-        """The tokenizer.json that the `tokenizers` library reads: without the declared roles."""
+        """Returns the tokenizer.json for the `tokenizers` library, without declared roles."""
         return self._inner.to_str()
 
     def to_json(self) -> str:
-        """The whole tokenizer as one JSON document: a tokenizer.json, where roles are declared
-        with one more key, "declared", which the `tokenizers` library does not take.
+        """Returns the whole tokenizer as one JSON document: a tokenizer.json, with another key,
+        "declared", if roles are declared; the `tokenizers` library does not accept that key.
         """
         text = self.library_json()
         if not self.roles and self.token_types and not self.parse_special:
@@ -246,8 +245,8 @@ class Tokenizer:
 
     @staticmethod
     def from_json(text: str) -> "Tokenizer":
-        """The tokenizer of a tokenizer.json's text, or of `to_json`. Raises UserError if it is
-        none.
+        """Returns the tokenizer of a tokenizer.json's text, or of `to_json`. Raises UserError if
+        the text is not one.
         """
         try:
             values = json.loads(text)
@@ -258,16 +257,16 @@ class Tokenizer:
         return Tokenizer(inner, **declared)
 
     def fingerprint(self) -> str:
-        """SHA-256 of the JSON, hex."""
+        """Returns the SHA-256 of the JSON, hex."""
         return hashlib.sha256(self.to_json().encode()).hexdigest()
 
 
 def train_wordpiece(texts: Iterable[str], vocab_size: int, lowercase: bool = False) -> Tokenizer:
-    """A WordPiece vocabulary (Schuster & Nakajima 2012, as in BERT) learnt from texts.
+    """Trains a WordPiece vocabulary (Schuster & Nakajima 2012, as in BERT) on texts.
 
     Ids: [PAD] 0, [UNK] 1, [CLS] 2, [SEP] 3, [MASK] 4. Few texts give fewer than `vocab_size`
-    entries. The same texts give the same tokenizer. Texts are gone through twice, so they are
-    held in memory.
+    entries. The same texts give the same tokenizer. Texts are read twice, so they are kept in
+    memory.
 
     Raises UserError for no text, or a vocabulary too small for the characters alone.
     """
@@ -275,7 +274,7 @@ def train_wordpiece(texts: Iterable[str], vocab_size: int, lowercase: bool = Fal
     normalizer = normalizers.BertNormalizer(lowercase=lowercase)
     splitter = pre_tokenizers.BertPreTokenizer()
     # The library numbers the ##-characters in the order of a hash table, which differs from run
-    # to run and decides ties between merges. Named ahead as special tokens, they have an order.
+    # to run and decides ties between merges. Adding them first as special tokens fixes the order.
     counts: Counter[str] = Counter()
     for text in texts:
         counts.update(normalizer.normalize_str(text))
@@ -300,10 +299,10 @@ def train_wordpiece(texts: Iterable[str], vocab_size: int, lowercase: bool = Fal
 
 
 def train_byte_bpe(texts: Iterable[str], vocab_size: int) -> Tokenizer:
-    """A byte-level BPE (Radford et al. 2019, GPT-2) learnt from texts.
+    """Trains a byte-level BPE (Radford et al. 2019, GPT-2) on texts.
 
-    All 256 bytes are in the vocabulary, so any text can be encoded and comes back exactly.
-    Ids: <|pad|> 0, <|endoftext|> 1. The same texts give the same tokenizer. Raises UserError as
+    All 256 bytes are in the vocabulary, so any text can be encoded and decoded exactly.
+    Ids: <|pad|> 0, <|endoftext|> 1. The same texts give the same tokenizer. Raises UserError like
     `train_wordpiece`.
     """
     texts = pieces.to_learn(_some(texts))
@@ -321,11 +320,11 @@ def train_byte_bpe(texts: Iterable[str], vocab_size: int) -> Tokenizer:
 
 
 def characters(texts: Iterable[str]) -> Tokenizer:
-    """Every character of the texts is a token; ids <|pad|> 0, <|endoftext|> 1, <|unk|> 2."""
+    """Makes every character of the texts a token; ids <|pad|> 0, <|endoftext|> 1, <|unk|> 2."""
     names = (*GPT_SPECIALS, "<|unk|>")
     alphabet = sorted(set().union(*_some(texts)))
     vocab = {token: number for number, token in enumerate((*names, *alphabet))}
-    # A BPE without merges: its pieces are characters, while words stay what is between spaces.
+    # A BPE without merges: its pieces are characters, and words are still separated by spaces.
     inner = tokenizers.Tokenizer(models.BPE(vocab=vocab, merges=[], unk_token="<|unk|>"))
     inner.pre_tokenizer = pre_tokenizers.Split(Regex(r"\s"), behavior="merged_with_next")
     inner.decoder = decoders.Fuse()
@@ -333,7 +332,7 @@ def characters(texts: Iterable[str]) -> Tokenizer:
 
 
 def byte_tokenizer() -> Tokenizer:
-    """Every UTF-8 byte is a token, its id is byte + 2; ids <|pad|> 0, <|endoftext|> 1."""
+    """Makes every UTF-8 byte a token with id byte + 2; ids <|pad|> 0, <|endoftext|> 1."""
     vocab = {token: number for number, token in enumerate((*GPT_SPECIALS, *byte_names()))}
     return Tokenizer(_with_specials(_byte_level(models.BPE(vocab=vocab, merges=[])), GPT_SPECIALS))
 
@@ -343,7 +342,7 @@ def _some(texts: Iterable[str]) -> list[str]:
         raise TypeError("texts is one string; expected a list of them")
     texts = list(texts)
     if not any(text.strip() for text in texts):
-        raise UserError("there is no text to make a tokenizer from")
+        raise UserError("there is no text to train a tokenizer on")
     return texts
 
 
@@ -362,9 +361,9 @@ def word_pieces(
     handle_chinese_chars: bool = True,
     unk: str = "[UNK]",
 ) -> Tokenizer:
-    """BERT's WordPiece with this vocabulary."""
+    """Returns BERT's WordPiece with this vocabulary."""
     inner = tokenizers.Tokenizer(models.WordPiece(vocab=vocab, unk_token=unk))
-    # Unless it is said, accents go with the capitals (None), as in BERT.
+    # None strips accents if letters are lower-cased, as in BERT.
     inner.normalizer = normalizers.BertNormalizer(
         lowercase=lowercase, strip_accents=strip_accents, handle_chinese_chars=handle_chinese_chars
     )
@@ -376,9 +375,9 @@ def word_pieces(
 def byte_pairs(
     vocab: dict[str, int], merges: Sequence[tuple[str, ...]], add_prefix_space: bool = False
 ) -> Tokenizer:
-    """A byte-level BPE with this vocabulary and these merges, in their order.
+    """Returns a byte-level BPE with this vocabulary and these merges, in order.
 
-    Names that are known as special tokens are special.
+    Known names of special tokens become special.
     """
     inner = _byte_level(models.BPE(vocab=vocab, merges=merges), add_prefix_space)
     names = sorted((name for name in NAMES if name in vocab), key=vocab.get)

@@ -1,4 +1,4 @@
-"""Tokenizers out of the files in which they are published."""
+"""Loads tokenizers from the files in which they are published."""
 
 import dataclasses
 import json
@@ -9,17 +9,17 @@ from pathlib import Path
 from research import bucket
 from research.data import tokenizer_settings
 from research.data.tokenizer import Tokenizer, byte_pairs, word_pieces
-from research.data.tokenizer_settings import BYTES, NORMALIZER, Settings, tell
+from research.data.tokenizer_settings import BYTES, NORMALIZER, Settings, warn
 from research.errors import UserError
 
 
 def load(path: str | Path) -> Tokenizer:
-    """A tokenizer from a file, or from a folder that holds one.
+    """Loads a tokenizer from a file or a folder.
 
-    Understood: tokenizer.json; vocab.txt (BERT); encoder.json + vocab.bpe (GPT-2) or vocab.json +
-    merges.txt (either file of the two may be named). In a folder the files of settings beside them
-    are followed (`tokenizer_settings`). Beside a vocab.txt without any, letters are lowered if no
-    entry has a capital letter.
+    Supports tokenizer.json; vocab.txt (BERT); encoder.json + vocab.bpe (GPT-2) or vocab.json +
+    merges.txt (name either of the two files). In a folder, settings files apply too
+    (`tokenizer_settings`). With a vocab.txt and no settings, text is lower-cased if no entry has a
+    capital letter.
 
     Raises UserError for a missing or faulty file, naming it.
     """
@@ -36,7 +36,7 @@ def load(path: str | Path) -> Tokenizer:
             return _load_bpe(folder / vocab, folder / merges, settings)
     if "vocab.txt" in names:
         return _load_wordpiece(folder / "vocab.txt", settings)
-    if path.is_file() and path.suffix in (".json", ".txt"):  # one of these by another name
+    if path.is_file() and path.suffix in (".json", ".txt"):  # such a file with another name
         return (_load_json if path.suffix == ".json" else _load_wordpiece)(path, None)
     raise UserError(
         f"tokenizer {path}: expected a tokenizer.json, a vocab.txt, encoder.json + vocab.bpe or "
@@ -57,29 +57,29 @@ def _load_json(path: Path, settings: Settings | None) -> Tokenizer:
 
 
 def _load_wordpiece(path: Path, settings: Settings | None) -> Tokenizer:
-    # Split at \n alone: some vocabularies have other line separators as entries.
+    # Split only at \n: some vocabularies have other line separators as entries.
     lines = [line.removesuffix("\r") for line in _read(path).removesuffix("\n").split("\n")]
     vocab = {
         token: number for number, token in enumerate(lines)
-    }  # the last one, as in transformers
+    }  # the last line of an entry counts, as in transformers
     twice = [token for token, count in Counter(lines).items() if count > 1]
     if twice:
-        tell(f"{path}: {len(twice)} entries stand there more than once, {twice[0]!r} for one; the "
-             "last line of each counts")  # fmt: skip
+        warn(f"{path}: {len(twice)} entries occur more than once, such as {twice[0]!r}; the last "
+             "line of each counts")  # fmt: skip
     unk = settings.name("unk") if settings else None
     unk = "[UNK]" if unk is None else unk
     if unk not in vocab:
         raise UserError(f"{path}: no line {unk}; expected a BERT vocabulary, one entry per line")
-    told = settings.told(*NORMALIZER) if settings else {}
-    if "do_lower_case" not in told:
+    options = settings.present(*NORMALIZER) if settings else {}
+    if "do_lower_case" not in options:
         plain = all(t.lower() == t for t in vocab if not (t[:1] == "[" and t[-1:] == "]"))
-        told["do_lower_case"] = plain or bool(settings and settings.values)
+        options["do_lower_case"] = plain or bool(settings and settings.values)
         if settings and not plain:
-            done = "lowered, as in" if told["do_lower_case"] else "kept, unlike in"
-            tell(f"{path} has capital letters and nothing says do_lower_case: they are {done} "
+            done = "lowered, as in" if options["do_lower_case"] else "kept, unlike in"
+            warn(f"{path} has capital letters and do_lower_case is not set: they are {done} "
                  "transformers")  # fmt: skip
-    options = {NORMALIZER[key]: value for key, value in told.items()}
-    tokenizer = word_pieces(vocab, unk=unk, **options)
+    normalizer = {NORMALIZER[key]: value for key, value in options.items()}
+    tokenizer = word_pieces(vocab, unk=unk, **normalizer)
     if settings is None:
         return tokenizer
     settings = dataclasses.replace(settings, kind="BertTokenizer")
@@ -102,7 +102,7 @@ def _load_bpe(vocab: Path, merges: Path, settings: Settings | None) -> Tokenizer
     if settings is None and not named:
         return tokenizer
     settings = settings or Settings(vocab.parent, {}, "", {}, math.inf)
-    if settings.kind not in BYTES:  # then the names of the entries show whether it is RoBERTa's
+    if settings.kind not in BYTES:  # then the names of its entries tell RoBERTa from GPT-2
         kind = "RobertaTokenizer" if named else "GPT2Tokenizer"
         settings = dataclasses.replace(settings, kind=kind)
     return tokenizer_settings.applied(tokenizer.library_json(), settings, complete=False)

@@ -1,10 +1,10 @@
-"""What a checkpoint's folder says of its tokenizer beside vocabulary and merges.
+"""Reads a checkpoint folder's tokenizer settings beside vocabulary and merges.
 
-Where files disagree the later one of these counts, as in transformers 5: tokenizer_config.json,
-special_tokens_map.json, added_tokens.json, the added tokens of tokenizer.json; but with
-`added_tokens_decoder` in tokenizer_config.json that file alone. A tokenizer.json is taken as it is
-written, and changed by what tokenizer_config.json says to the class that it names. What the class
-would assume without being told is not taken, though transformers 5 does so for some classes.
+If files disagree, the later one in this list counts, as in transformers 5: tokenizer_config.json,
+special_tokens_map.json, added_tokens.json, the added tokens of tokenizer.json. With
+`added_tokens_decoder` in tokenizer_config.json only that file counts. A tokenizer.json is used as
+written, changed by the settings in tokenizer_config.json for the class that it names. Defaults of
+the class do not apply, though transformers 5 applies them for some classes.
 """
 
 import dataclasses
@@ -25,7 +25,7 @@ from research.errors import UserError
 
 CONFIG, MAP, ADDED = "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"
 ROLES = ("bos", "eos", "unk", "sep", "pad", "cls", "mask")
-# The classes whose settings are known, by the name without "Fast"; those of BERT are one.
+# Classes with known settings, without "Fast"; all of BERT's count as BertTokenizer.
 BERT = frozenset(
     {"BertTokenizer", "DistilBertTokenizer", "ElectraTokenizer", "MobileBertTokenizer"}
 )
@@ -33,7 +33,7 @@ BYTES = frozenset({"GPT2Tokenizer", "RobertaTokenizer"})
 FRAMED = frozenset({"BertTokenizer", "RobertaTokenizer"})
 OF_MODEL = {"bert": "BertTokenizer", "distilbert": "BertTokenizer", "gpt2": "GPT2Tokenizer",
             "roberta": "RobertaTokenizer"}  # fmt: skip
-# The roles that they give to entries with these names without being told.
+# The default names of tokens for the roles in each class.
 DEFAULTS = {
     "BertTokenizer": {role: f"[{role.upper()}]" for role in ("pad", "unk", "cls", "sep", "mask")},
     "GPT2Tokenizer": dict.fromkeys(("bos", "eos"), "<|endoftext|>"),
@@ -44,8 +44,8 @@ DEFAULTS = {
     },
     "LlamaTokenizer": {"unk": "<unk>", "bos": "<s>", "eos": "</s>"},
 }
-AS_WRITTEN = ("modernbert",)  # whatever class the folder names
-# The settings of BERT's class and their names in the normalizer of a tokenizer.json.
+AS_WRITTEN = ("modernbert",)  # model types whose tokenizer class is ignored
+# Settings of BERT's class -> their names in the normalizer of a tokenizer.json.
 NORMALIZER = {
     "do_lower_case": "lowercase",
     "strip_accents": "strip_accents",
@@ -58,16 +58,16 @@ DEFAULT = dict(
     strip_accents=None,
     lowercase=True,
 )
-# Values with which a setting changes nothing; any other one is not followed, as transformers does
-# not follow it either, or not where it changes ids.
+# Values with which a setting has no effect. Others are not followed, as in transformers, which
+# ignores them at least where they would change ids.
 NOT_FOLLOWED = {
     "do_basic_tokenize": (True, None),
     "never_split": (None, []),
     "truncation_side": ("right", None),
     "sp_model_kwargs": ({}, None),
 }
-# Without influence on ids. (Whether a text that spells a special token becomes it is for
-# config.tokenizer.parse_special to say: split_special_tokens=true is the default here.)
+# Settings without effect on ids. (config.tokenizer.parse_special decides whether a text that spells
+# a special token becomes that token: split_special_tokens=true is the default here.)
 SILENT = frozenset(
     "added_tokens_decoder additional_special_tokens auto_map backend chat_template "
     "clean_up_tokenization_spaces errors extra_special_tokens from_slow full_tokenizer_file "
@@ -83,11 +83,11 @@ FOLLOWED = frozenset({*NORMALIZER, "add_prefix_space", "add_bos_token", "add_eos
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """values: of tokenizer_config.json and special_tokens_map.json together, AddedToken as JSON.
+    """values: tokenizer_config.json merged with special_tokens_map.json, AddedToken as JSON.
 
-    kind: the class of transformers that the folder asks for, without "Fast"; "" for none of those
-    that have settings of their own. added: what added_tokens_decoder or added_tokens.json says,
-    by id. rows: of the model's embedding, none may have a higher id.
+    kind: the folder's tokenizer class in transformers, without "Fast"; "" for none, and for
+    AS_WRITTEN. added: the tokens of added_tokens_decoder or added_tokens.json, by id. rows: the
+    rows of the model's embedding, a limit for ids.
     """
 
     folder: Path
@@ -96,21 +96,21 @@ class Settings:
     added: Mapping[int, Mapping[str, Any]]
     rows: float
 
-    def told(self, *keys: str) -> dict[str, Any]:
-        """Those of the settings that the folder has, and that are not null."""
+    def present(self, *keys: str) -> dict[str, Any]:
+        """Returns those of the settings that the folder has with a value other than null."""
         return {key: self.values[key] for key in keys if self.values.get(key) is not None}
 
     def name(self, role: str) -> str | None:
-        """The token of a role, declared or that of the class."""
+        """Returns the name of a role's token: the declared one, or else the class's default."""
         default = DEFAULTS.get(self.kind, {}).get(role)
         return _name(self.values.get(f"{role}_token", default))
 
 
 def read(folder: Path) -> Settings | None:
-    """What the folder says, or None where it has neither config.json nor a file of settings.
+    """Returns a folder's settings, or None if it has neither config.json nor a settings file.
 
-    Raises UserError for a setting that is not followed, naming file and key; those that
-    transformers does not follow either, and those that nobody knows, are told on stderr.
+    Warns on stderr of settings that are not followed or not known. Raises UserError, naming the
+    file, if a file is not a JSON object.
     """
     files = {name: _json(folder / name) for name in (CONFIG, MAP, ADDED, "config.json")}
     if not any(files.values()):
@@ -135,36 +135,36 @@ def read(folder: Path) -> Settings | None:
     return settings
 
 
-def tell(text: str) -> None:
-    """Something about a tokenizer that one should know, on stderr."""
+def warn(text: str) -> None:
+    """Prints a warning about a tokenizer on stderr."""
     print(f"warning: {text}", file=sys.stderr)
 
 
 def adapt(text: str, settings: Settings) -> str:
-    """A tokenizer.json as its class is told to have it.
+    """Changes a tokenizer.json as the settings tell its class.
 
-    Raises UserError for a setting that has no place in this tokenizer.json.
+    Raises UserError for a setting that cannot be expressed in this tokenizer.json.
     """
     values = json.loads(text)
     where = settings.folder / CONFIG
-    told = settings.told(*NORMALIZER)
+    options = settings.present(*NORMALIZER)
     old = values.get("normalizer") or {}
-    if told and settings.kind == "BertTokenizer":
+    if options and settings.kind == "BertTokenizer":
         plain = old if old.get("type") == "BertNormalizer" else DEFAULT
-        new = plain | {NORMALIZER[key]: value for key, value in told.items()}
+        new = plain | {NORMALIZER[key]: value for key, value in options.items()}
         if new != old:
-            said = ", ".join(f"{key}={value}" for key, value in told.items())
-            tell(f"{where}: {said} changes the normalizer of tokenizer.json "
+            pairs = ", ".join(f"{key}={value}" for key, value in options.items())
+            warn(f"{where}: {pairs} changes the normalizer of tokenizer.json "
                  f"({old.get('type')}), as in transformers")  # fmt: skip
             values["normalizer"] = new
-    elif told:  # not followed by transformers where the class is not BERT's
+    elif options:  # transformers follows them for BERT's class only
         lowers = old.get("lowercase", '"Lowercase"' in json.dumps(old))
-        if told.get("do_lower_case", lowers) != lowers:
-            tell(f"{where}: do_lower_case={told['do_lower_case']} is not what tokenizer.json does, "
-                 "which is followed (by transformers too, for this tokenizer_class)")  # fmt: skip
+        if options.get("do_lower_case", lowers) != lowers:
+            warn(f"{where}: do_lower_case={options['do_lower_case']} contradicts tokenizer.json, "
+                 "which is followed (as by transformers for this tokenizer_class)")  # fmt: skip
     elif settings.kind == "BertTokenizer" and old.get("lowercase") is not True:
-        tell(f"{settings.folder}: tokenizer.json does not lower letters and {CONFIG} does not "
-             "say do_lower_case; the former is followed (transformers 5 would lower)")  # fmt: skip
+        warn(f"{settings.folder}: tokenizer.json does not lower letters and {CONFIG} does not "
+             "set do_lower_case; letters are not lowered (transformers 5 would)")  # fmt: skip
     prefix = settings.values.get("add_prefix_space")
     if prefix is not None:
         _set_prefix(values, prefix, settings, where)
@@ -172,7 +172,7 @@ def adapt(text: str, settings: Settings) -> str:
 
 
 def _set_prefix(values: dict[str, Any], prefix: bool, settings: Settings, where: Path) -> None:
-    """Sets whether a blank stands before a text, or tells why not."""
+    """Sets whether a text gets a space before it, or warns why not."""
     pre = values.get("pre_tokenizer") or {}
     steps = [pre, *pre.get("pretokenizers", [])]
     levels = [step for step in steps if step.get("type") == "ByteLevel"]
@@ -188,26 +188,25 @@ def _set_prefix(values: dict[str, Any], prefix: bool, settings: Settings, where:
         pre["add_prefix_space"] = bool(prefix)
     elif settings.kind in BYTES or settings.kind == "LlamaTokenizer":
         raise UserError(
-            f"{where}: add_prefix_space={prefix} is not supported: tokenizer.json says the "
-            "opposite by its normalizer or pre_tokenizer; write there what is meant"
+            f"{where}: add_prefix_space={prefix} contradicts the normalizer or pre_tokenizer of "
+            "tokenizer.json, which is not supported; correct it there"
         )
     else:
-        tell(f"{where}: add_prefix_space={prefix} is not what tokenizer.json does, which is "
-             "followed (by transformers too, for this tokenizer_class)")  # fmt: skip
+        warn(f"{where}: add_prefix_space={prefix} contradicts tokenizer.json, which is followed "
+             "(as by transformers for this tokenizer_class)")  # fmt: skip
 
 
 def applied(text: str, settings: Settings, complete: bool) -> Tokenizer:
-    """The tokenizer with added tokens, frame and roles as the folder says.
+    """Returns a tokenizer with the folder's added tokens, frame and roles.
 
     Args:
         text: a tokenizer.json.
-        complete: it is the folder's own, which says itself what stands around a text; else the
-            class does.
+        complete: it is the folder's own, so its frame counts; else that of the class.
 
-    Raises UserError for an added token that would get another id than the folder says.
+    Raises UserError if an added token would get another id than in the folder.
     """
     values = json.loads(text)
-    if not complete:  # made from entries, special by their names; the folder knows better
+    if not complete:  # special by their names so far; the folder's settings decide
         known = [settings.name(role) for role in ROLES]
         values["added_tokens"] = [t for t in values["added_tokens"] if t["content"] in known]
     inner = tokenizers.Tokenizer.from_str(json.dumps(values))
@@ -226,7 +225,7 @@ def applied(text: str, settings: Settings, complete: bool) -> Tokenizer:
         if token["content"] in keep | {t["content"] for t in settings.added.values()}:
             continue
         if known is None and inner.get_vocab_size() >= settings.rows:
-            tell(f"{settings.folder}: {key} {token['content']!r} is not in the vocabulary, and the "
+            warn(f"{settings.folder}: {key} {token['content']!r} is not in the vocabulary, and the "
                  "model's embedding has no row for another entry; it is left out")  # fmt: skip
         elif token["content"] not in added or "lstrip" in token:
             inner.add_special_tokens([_added(token, special=True)])
@@ -238,28 +237,28 @@ def applied(text: str, settings: Settings, complete: bool) -> Tokenizer:
 
 def _add(inner: tokenizers.Tokenizer, token: Mapping, number: int, settings: Settings) -> None:
     known = inner.token_to_id(token["content"])
-    here = known if known is not None else inner.get_vocab_size()
-    if here != number:
+    own = known if known is not None else inner.get_vocab_size()
+    if own != number:
         raise UserError(
             f"{settings.folder / CONFIG} or {ADDED}: the token {token['content']!r} has the id "
-            f"{number} there, and would have {here} behind the vocabulary; which one the weights "
-            "were trained with is not known"
+            f"{number} there, but {own} in the vocabulary or after it; which one the weights were "
+            "trained with is not known"
         )
     inner.add_tokens([_added(token, special=False)])
 
 
 def _put_frame(inner: tokenizers.Tokenizer, settings: Settings, complete: bool) -> None:
-    """The post-processor where tokenizer.json has none: that of the class, or an empty one.
+    """Sets a post-processor if tokenizer.json has none: that of the class, or an empty one.
 
-    BERT's is left out, since that is what such a tokenizer has here.
+    BERT's is left out, since it is this project's default.
     """
     if complete and inner.post_processor is not None:
         around = frames.of_processor(inner.post_processor, 1, True).ids
         for role, ids in zip(("cls", "sep"), around, strict=True):
             name = _name(settings.values.get(f"{role}_token"))
             if settings.kind in FRAMED and name and inner.token_to_id(name) not in ids:
-                tell(f"{settings.folder / CONFIG}: {role}_token {name!r} does not stand around a "
-                     "text in tokenizer.json, which is followed")  # fmt: skip
+                warn(f"{settings.folder / CONFIG}: {role}_token {name!r} is not around a text in "
+                     "tokenizer.json, which is followed")  # fmt: skip
         return
     if settings.kind == "BertTokenizer":
         return
@@ -270,25 +269,25 @@ def _put_frame(inner: tokenizers.Tokenizer, settings: Settings, complete: bool) 
             frames.template, ["cls", "$A", "sep"], ["cls", "$A", "sep", "sep", "$B", "sep"]
         )
     else:
-        asked = [role for role in ("bos", "eos") if settings.values.get(f"add_{role}_token")]
-        wanted = [role for role in asked if settings.name(role) is not None]
+        added = [role for role in ("bos", "eos") if settings.values.get(f"add_{role}_token")]
+        wanted = [role for role in added if settings.name(role) is not None]
         if complete and wanted:
-            tell(f"{settings.folder / CONFIG}: add_{wanted[0]}_token is not what tokenizer.json "
-                 "does, which is followed (by transformers too)")  # fmt: skip
+            warn(f"{settings.folder / CONFIG}: add_{wanted[0]}_token contradicts tokenizer.json, "
+                 "which is followed (as by transformers)")  # fmt: skip
             wanted = []
     names = {role: settings.name(role) for role in wanted}
     ids = {role: inner.token_to_id(name) for role, name in names.items()}
     for role, number in ids.items():
         if number is None:
             raise UserError(
-                f"{settings.folder}: the {role} token {names[role]!r} should stand around a text "
-                "and is not in the vocabulary"
+                f"{settings.folder}: the {role} token {names[role]!r} belongs around each text but "
+                "is not in the vocabulary"
             )
     inner.post_processor = frame({role: (names[role], ids[role]) for role in wanted})
 
 
 def _special_tokens(settings: Settings) -> list[tuple[str, dict[str, Any]]]:
-    """(key, token) of all tokens that the settings name as special."""
+    """Returns (key, token) of all tokens that the settings call special."""
     named = []
     ordered = [f"{role}_token" for role in ROLES]
     others = [k for k in settings.values if k.endswith("_token") and k not in {*ordered, *FOLLOWED}]
@@ -310,14 +309,14 @@ def _name(value: Any) -> str | None:
 
 
 def _added(token: Mapping[str, Any], special: bool) -> AddedToken:
-    """special: whether it is one where the token does not say so."""
+    """special: whether the token is special if it does not say so itself."""
     flags = ("single_word", "lstrip", "rstrip", "normalized", "special")
-    told = {flag: token[flag] for flag in flags if flag in token}
-    return AddedToken(token["content"], **{"special": special} | told)
+    own = {flag: token[flag] for flag in flags if flag in token}
+    return AddedToken(token["content"], **{"special": special} | own)
 
 
 def _as_decoder(added: Mapping[str, int], values: Mapping[str, Any]) -> dict[int, dict[str, Any]]:
-    """added_tokens.json in the form of added_tokens_decoder: special are the tokens with a role."""
+    """Returns added_tokens.json as added_tokens_decoder; tokens with a role are special."""
     special = {_name(v) for k, v in values.items() if k.endswith("_token")}
     special |= {_name(v) for v in values.get("additional_special_tokens") or []}
     return {
@@ -330,11 +329,11 @@ def _check(settings: Settings) -> None:
     values, where = settings.values, settings.folder / CONFIG
     for key, allowed in NOT_FOLLOWED.items():
         if key in values and values[key] not in allowed:
-            tell(f"{where}: {key}={values[key]!r} is not followed")
+            warn(f"{where}: {key}={values[key]!r} is not followed")
     known = {*SILENT, *FOLLOWED, *NOT_FOLLOWED}
     unknown = [k for k in values if k not in known and not k.endswith("_token")]
     if unknown:
-        tell(f"{where}: not known here, and not followed: {', '.join(sorted(unknown))}")
+        warn(f"{where}: not known, so not followed: {', '.join(sorted(unknown))}")
 
 
 def _json(path: Path) -> dict[str, Any]:
@@ -343,7 +342,7 @@ def _json(path: Path) -> dict[str, Any]:
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise UserError(f"{path}: no JSON ({error})") from error
+        raise UserError(f"{path}: not JSON ({error})") from error
     if not isinstance(values, dict):
         raise UserError(f"{path}: expected an object of keys")
     return values

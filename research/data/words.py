@@ -1,12 +1,12 @@
-"""The words of a raw text, in any script: the borders of UAX #29, with the joins of English.
+"""Splits raw text of any script into words, by the borders of UAX #29 with the joins of English.
 
-A word is a run of letters and digits, joined inside by - . ' ’ and the like, or one other sign.
+A word is a run of letters and digits, joined inside by - . ' ’ and the like, or one other symbol.
 Unlike in UAX #29 hyphens join ("state-of-the-art"), commas and colons do not. Marks, joiners,
 variation selectors and other format characters stay with the character before them; an emoji is
-one word, of however many characters it is made.
+one word, however many characters it has.
 
-Chinese, Japanese, Thai, Lao, Khmer and Burmese have no blanks between words. There a word is a
-piece of the tokenizer's or, without a tokenizer, one character with its marks.
+Chinese, Japanese, Thai, Lao, Khmer and Burmese have no spaces between words. There a word is a
+piece of the tokenizer or, without a tokenizer, one character with its marks.
 """
 
 import regex
@@ -28,7 +28,7 @@ _CHARACTER = regex.compile(r"\X")  # with its marks: an extended grapheme cluste
 
 
 def split(text: str, tokenizer: Tokenizer | None = None) -> list[tuple[int, int]]:
-    """(start, end) characters of the words of a raw text; blanks and control signs are in none."""
+    """Returns (start, end) of a raw text's words, without spaces and control characters."""
     words: list[tuple[int, int]] = []
     borders: set[int] | None = None
     for match in _WORD.finditer(text):
@@ -44,7 +44,7 @@ def split(text: str, tokenizer: Tokenizer | None = None) -> list[tuple[int, int]
 
 
 def _borders(text: str, tokenizer: Tokenizer) -> set[int]:
-    """Where pieces begin; what the vocabulary lacks can be cut at any character."""
+    """Returns where pieces begin; unknown ones can be cut at any character."""
     pieces = tokenizer.encode(text)
     borders = set(pieces.starts.tolist())
     for number, start, end in zip(pieces.ids, pieces.starts, pieces.ends, strict=True):

@@ -71,7 +71,7 @@ def task_metrics(
         _give(arrays, rows, [[number[id(segment)] for segment in row] for row in rows], outputs)
     chosen = list(examples[: len(counts) * data.examples])
     predicted = _predicted(task, chosen, data.segments, outputs)
-    scores = task.finish(total(task_counts(task, chosen, predicted)))
+    scores = task.compute_metrics(total(task_counts(task, chosen, predicted)))
     return loss_metrics(_summed(counts), (task,)) | scores
 
 
@@ -113,7 +113,7 @@ def loss_metrics(counts: Mapping[str, float], objectives: tuple[Loss, ...]) -> d
     for objective in objectives:
         prefix = f"{objective.name}/"
         own = {k.removeprefix(prefix): v for k, v in counts.items() if k.startswith(prefix)}
-        metrics |= objective.metrics(own)
+        metrics |= objective.loss_metrics(own)
     return metrics
 
 

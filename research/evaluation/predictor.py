@@ -93,7 +93,7 @@ def example(loaded: Loaded, row: Row, columns: Columns) -> Example:
     except UserError as error:  # which names the example, not its line
         raise UserError(f"{row.where}: {error}") from error
     # As it stands in the file, number or text, so that the predictions can be joined to its rows.
-    return example | {"id": row.fields.get(columns.theirs("id", row), row.fallback_id)}
+    return example | {"id": row.fields.get(columns.column("id", row), row.fallback_id)}
 
 
 def fitting(loaded: Loaded, fields: Collection[str]) -> Form | None:

@@ -41,7 +41,7 @@ def shown(run: Run, params: Any) -> tuple[str, dict[str, float]]:
         lines = map(run.task.show, examples, predicted)
         if run.task.prompt is not None:
             sums = total(evaluator.task_counts(run.task, examples, predicted))
-            scores = run.task.finish(sums)
+            scores = run.task.compute_metrics(sums)
             measured = {name: scores[key] for name, key in names(run.config).items()}
     else:
         # What reads one text, masks before what comes next, or else pairs.

@@ -102,7 +102,7 @@ def evaluate(loaded: Loaded, split: str, quiet: bool = False) -> Evaluation:
     except UserError:
         corpus.task_segments(task, read)  # an example that does not fit is named with its place
         raise
-    metrics = task.finish(total(evaluator.task_counts(task, read.examples, predicted)))
+    metrics = task.compute_metrics(total(evaluator.task_counts(task, read.examples, predicted)))
     return Evaluation(metrics, read.examples, predicted, read.left_out.lines())
 
 

@@ -1,11 +1,11 @@
-"""Exact match and token F1 of answers, extracted or generated, as SQuAD's official scripts do.
+"""Exact match and token F1 of extracted or generated answers, as in SQuAD's official scripts.
 
-Texts are compared without case, punctuation, articles and superfluous blanks (Rajpurkar et al.
-2016); of several gold answers the best match counts. A question without an answer is right if the
-prediction is empty, and no partial credit is given there (Rajpurkar et al. 2018).
+Texts are compared without case, punctuation, articles and extra spaces (Rajpurkar et al. 2016).
+With several gold answers the best match counts. If a question has no answer, only an empty
+prediction is right, without partial credit (Rajpurkar et al. 2018).
 
-The scripts of versions 1.1 and 2.0 differ where nothing is left of a text, as of "the": 1.1 gives
-it an F1 of 0 with anything, 2.0 passes over such gold answers.
+The scripts of versions 1.1 and 2.0 differ if normalisation leaves nothing of a text, such as "the":
+1.1 gives it an F1 of 0 with any other text, 2.0 skips such gold answers.
 """
 
 import re
@@ -16,22 +16,22 @@ from collections.abc import Mapping, Sequence
 from research.metrics.counts import Counts, harmonic, ratio
 
 ARTICLES = re.compile(r"\b(a|an|the)\b")
-MEASURES = {"exact_match": "exact", "f1": "f1"}  # and their names in the official scripts
+MEASURES = {"exact_match": "exact", "f1": "f1"}  # our names -> those of the official scripts
 PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 
 def normalise(text: str) -> str:
-    """Lower case without ASCII punctuation and articles, words separated by one blank."""
+    """Lower-cases a text and drops ASCII punctuation and articles; one space separates words."""
     return " ".join(ARTICLES.sub(" ", text.lower().translate(PUNCTUATION)).split())
 
 
 def exact_match(gold: str, predicted: str) -> float:
-    """1 if the normalised texts are the same."""
+    """Returns 1 if the normalised texts are equal, else 0."""
     return float(normalise(gold) == normalise(predicted))
 
 
 def token_f1(gold: str, predicted: str) -> float:
-    """F1 of the two bags of normalised words; if one of them is empty, 1 only if both are."""
+    """Returns F1 of the two bags of normalised words; if one is empty, 1 only if both are."""
     truth, guess = normalise(gold).split(), normalise(predicted).split()
     if not truth or not guess:
         return float(truth == guess)
@@ -40,10 +40,10 @@ def token_f1(gold: str, predicted: str) -> float:
 
 
 def count(golds: Sequence[str], predicted: str) -> Counts:
-    """Counts of one question: questions, exact_match, f1 (the best over the gold answers).
+    """Returns the counts of one question: questions, exact_match, f1 (best over the gold answers).
 
-    No gold answer means that the question cannot be answered. Gold answers of which nothing is
-    left by the normalisation are passed over, as the official script of SQuAD 2.0 does.
+    A question without gold answers is unanswerable. Gold answers that normalise to an empty text
+    are skipped, as in the official script of SQuAD 2.0.
     """
     truths = [gold for gold in golds if normalise(gold)] or [""]
     return {
@@ -54,9 +54,9 @@ def count(golds: Sequence[str], predicted: str) -> Counts:
 
 
 def count_answerable(golds: Sequence[str], predicted: str) -> Counts:
-    """The same by the official script of SQuAD 1.1, where every question has an answer.
+    """Returns the same counts by SQuAD 1.1's official script, where every question has an answer.
 
-    Raises ValueError where there is no gold answer.
+    Raises ValueError if there is no gold answer.
     """
     if not golds:
         raise ValueError("a question without a gold answer cannot be scored by SQuAD 1.1")
@@ -69,22 +69,22 @@ def count_answerable(golds: Sequence[str], predicted: str) -> Counts:
 
 
 def count_by_kind(golds: Sequence[str], predicted: str) -> Counts:
-    """`count`, and the same again as answerable/… or unanswerable/…: HasAns and NoAns of 2.0."""
+    """Returns `count`, also under answerable/… or unanswerable/… (HasAns and NoAns of 2.0)."""
     counts = count(golds, predicted)
     kind = "answerable" if golds else "unanswerable"
     return counts | {f"{kind}/{name}": value for name, value in counts.items()}
 
 
 def threshold_counts(number: int, golds: Sequence[str], best: str, difference: float) -> Counts:
-    """What `finish` finds the best threshold from, beside the `count_by_kind` of each question.
+    """Returns counts from which `compute` finds the best threshold, beside `count_by_kind`'s.
 
     Args:
-        number: of the question; between equal differences the lower one comes first.
-        best: the best answer that is not empty.
+        number: the question's number; of equal differences the lower number comes first.
+        best: the best non-empty answer.
         difference: the score of no answer minus that of `best`.
     """
     scores = count(golds, best)
-    # What is won by answering, against a split in which no question is answered.
+    # The gain from answering this question, compared with answering none.
     empty_is_right = -float(bool(best))
     return {
         ("threshold", name, difference, number): scores[name] if golds else empty_is_right
@@ -92,12 +92,12 @@ def threshold_counts(number: int, golds: Sequence[str], best: str, difference: f
     }
 
 
-def finish(counts: Mapping[str, float]) -> dict[str, float]:
-    """exact_match and f1, averaged over the questions.
+def compute(counts: Mapping[str, float]) -> dict[str, float]:
+    """Returns exact_match and f1, averaged over the questions.
 
-    Where they were counted by kind, also over the answerable and the unanswerable ones
-    (f1/answerable, …). With `threshold_counts` also the best that a threshold could reach,
-    best_exact and best_f1, and the threshold, best_exact_thresh and best_f1_thresh.
+    With counts by kind, also their averages over answerable and unanswerable questions
+    (f1/answerable, …). With `threshold_counts`, also the best values that a threshold can reach
+    (best_exact, best_f1) and these thresholds (best_exact_thresh, best_f1_thresh).
     """
     numbers = {name: _mean(counts, name) for name in MEASURES}
     for kind in ("answerable", "unanswerable"):
@@ -115,14 +115,14 @@ def finish(counts: Mapping[str, float]) -> dict[str, float]:
 def best_threshold(
     gains: Sequence[tuple[float, int, float]], unanswerable: float
 ) -> tuple[float, float]:
-    """(sum of scores, threshold) as `find_best_thresh` of evaluate-v2.0.py finds them.
+    """Returns (sum of scores, threshold) as `find_best_thresh` of evaluate-v2.0.py does.
 
-    Questions are answered one after the other, those most surely answerable first; the threshold
-    is the difference of the last one in the best sum, or 0 if answering none is best.
+    Questions are answered one by one, lowest difference first. The threshold is the difference of
+    the last question answered in the best sum, or 0 if answering none is best.
 
     Args:
-        gains: (difference, number, what answering the question adds to the sum).
-        unanswerable: how many have no answer, the sum of a split in which none is answered.
+        gains: (difference, number, score gained by answering the question).
+        unanswerable: number of questions without an answer: the sum if none is answered.
     """
     best = reached = unanswerable
     threshold = 0.0

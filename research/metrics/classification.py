@@ -9,16 +9,16 @@ from research.metrics.counts import Counts, harmonic, ratio
 
 
 def count(gold: str, predicted: str) -> Counts:
-    """One example is one cell of the confusion matrix, (gold, predicted)."""
+    """Returns the count of one example: its cell (gold, predicted) of the confusion matrix."""
     return {(gold, predicted): 1.0}
 
 
 def confusion(
     counts: Mapping[tuple[str, str], float], order: Sequence[str] = ()
 ) -> tuple[list[str], np.ndarray]:
-    """The labels and the matrix [gold label, predicted label] of numbers of examples.
+    """Returns the labels and the confusion matrix, [gold label, predicted label].
 
-    Labels stand as in `order`, those that it does not have after them, sorted.
+    Labels come in the order of `order`, then the others, sorted.
     """
     places = {label: i for i, label in enumerate(order)}
     labels = {label for cell in counts for label in cell}
@@ -30,12 +30,12 @@ def confusion(
     return labels, matrix
 
 
-def finish(counts: Mapping[tuple[str, str], float]) -> dict[str, float]:
-    """accuracy, macro_f1, macro_recall.
+def compute(counts: Mapping[tuple[str, str], float]) -> dict[str, float]:
+    """Returns accuracy, macro_f1, macro_recall.
 
-    macro_recall is the plain average over the gold labels, as in SemEval and TweetEval: a label
-    that is only predicted has no recall (scikit-learn's balanced_accuracy_score). macro_f1 is that
-    over gold and predicted labels, where such a label has 0 (scikit-learn's f1_score).
+    macro_recall is the unweighted mean over the gold labels, as in SemEval and TweetEval; labels
+    that are only predicted are left out (scikit-learn's balanced_accuracy_score). macro_f1 is the
+    mean over gold and predicted labels; only predicted ones count 0 (scikit-learn's f1_score).
     """
     _, matrix = confusion({key: value for key, value in counts.items() if value})
     hits, gold, predicted = matrix.diagonal(), matrix.sum(axis=1), matrix.sum(axis=0)
@@ -50,8 +50,8 @@ def finish(counts: Mapping[tuple[str, str], float]) -> dict[str, float]:
 
 
 def binary(counts: Mapping[tuple[str, str], float], labels: Sequence[str]) -> dict[str, float]:
-    """f1 of the second of two labels, and matthews: the correlation of labels and predictions
-    (Matthews 1975; 0 where either is constant), as scikit-learn has them."""
+    """Returns f1 of the second of two labels and matthews, the correlation of labels and
+    predictions (Matthews 1975; 0 if either is constant), as scikit-learn does."""
     no, yes = labels
     cells = [(yes, yes), (yes, no), (no, yes), (no, no)]
     hits, misses, alarms, rest = (counts.get(cell, 0.0) for cell in cells)

@@ -1,25 +1,24 @@
-"""What all metrics share: they are made from counts that can be summed.
+"""Counts that can be summed, from which all metrics are computed.
 
-A family of metrics is a module beside this one, `classification`, `entities`, `answers` or
-`language`. It says which counts one example gives (a plain dict of floats, by a name or by what is
-counted) and has a function `finish(counts)` that turns summed counts into numbers. Because only
-sums are carried from batch to batch, a number over a whole split is exact however the split was cut
-into batches, and a jackknife can leave out examples of any of them (see `jackknife`).
+Each other module here has a family of metrics. Its `count` returns the counts of one example, a
+dict of floats whose keys are names or the things counted; its `compute(counts)` turns summed counts
+into metrics. Only sums pass from batch to batch, so the metrics of a split are exact however it was
+cut into batches, and a jackknife can leave out any of the examples (see `jackknife`).
 
-All shares (accuracy, F1, recall, exact match) are between 0 and 1.
+Accuracy, F1, recall and exact match are between 0 and 1.
 """
 
 import math
 from collections.abc import Callable, Hashable, Iterable, Mapping
 
 Counts = dict[Hashable, float]
-Finish = Callable[[Mapping[Hashable, float]], dict[str, float]]
+MetricsFn = Callable[[Mapping[Hashable, float]], dict[str, float]]
 
 
 def total(counts: Iterable[Mapping[Hashable, float]]) -> Counts:
-    """The sum of several counts, key by key; a key that a dict lacks counts as 0.
+    """Sums several counts key by key; a missing key counts as 0.
 
-    Sums are rounded once (`math.fsum`), so that the order of the examples cannot be seen in them.
+    Each sum is rounded once (`math.fsum`), so it does not depend on the order of the examples.
     """
     columns: dict[Hashable, list[float]] = {}
     for row in counts:
@@ -29,17 +28,17 @@ def total(counts: Iterable[Mapping[Hashable, float]]) -> Counts:
 
 
 def ratio(part: float, whole: float) -> float:
-    """part / whole, and 0 where there is nothing to divide by (no entity found, no label seen)."""
+    """Returns part / whole, or 0 if whole is 0 (no entity predicted, no label seen)."""
     return part / whole if whole else 0.0
 
 
 def mean(part: float, whole: float) -> float:
-    """part / whole. Raises ValueError where nothing was counted."""
+    """Returns part / whole. Raises ValueError if nothing was counted."""
     if not whole > 0:
         raise ValueError(f"nothing was counted: {whole}")
     return part / whole
 
 
 def harmonic(precision: float, recall: float) -> float:
-    """F1, the harmonic mean of precision and recall; 0 if both are 0."""
+    """Returns F1, the harmonic mean of precision and recall; 0 if both are 0."""
     return ratio(2 * precision * recall, precision + recall)

@@ -1,11 +1,10 @@
 """Entity-level precision, recall and F1 over BIO or BIOES tags, as seqeval counts them.
 
-BIO is read as conlleval and seqeval's default mode do, which is lenient about how an entity begins:
-an I- tag after O, or after an entity of another type, starts a new entity, as a B- tag does. BIOES
-is read as seqeval's scheme IOBES, which is strict: S-TYPE, or B-TYPE, any number of I-TYPE, and
-E-TYPE; whatever else the tags say is not an entity. An entity counts as found if its first token,
-its last token and its type are all right (Tjong Kim Sang and De Meulder 2003, CoNLL-2003 shared
-task).
+BIO is read leniently, as by conlleval and seqeval's default mode: an I- tag after O, or after an
+entity of another type, starts a new entity, as a B- tag does. BIOES is read strictly, as seqeval's
+scheme IOBES: an entity is S-TYPE, or B-TYPE, any number of I-TYPE, and E-TYPE; other sequences are
+not entities. An entity is correct if its first token, its last token and its type all match (Tjong
+Kim Sang and De Meulder 2003, CoNLL-2003 shared task).
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -24,10 +23,10 @@ EITHER = f"{FORMS['BIO']} (BIO), or {FORMS['BIOES']} (BIOES)"
 
 
 def scheme(labels: Sequence[str]) -> Scheme:
-    """BIOES where a label begins with E- or S-, else BIO.
+    """Returns BIOES if a label begins with E- or S-, else BIO.
 
-    Raises ValueError for a label that is of neither, and for a type of which the labels are a
-    mixture: with E- or S- around, B- and E- go together, and I- needs both.
+    Raises ValueError for a label that neither scheme has, and for a type that mixes them: if any
+    label has E- or S-, a type with one of B-, I- and E- needs both B- and E-.
     """
     prefixes: dict[str, set[str]] = {}
     for label in labels:
@@ -39,16 +38,16 @@ def scheme(labels: Sequence[str]) -> Scheme:
         lacking = {"B", "E"} - used if used & set("BIE") else set()
         if lacking:
             names = ", ".join(f"{p}-{kind}" for p in sorted(lacking))
-            there = ", ".join(f"{p}-{kind}" for p in sorted(used))
+            present = ", ".join(f"{p}-{kind}" for p in sorted(used))
             raise ValueError(
-                f"with {there} but without {names} they are a mixture that is neither BIO "
-                f"({FORMS['BIO']}) nor BIOES ({FORMS['BIOES']})"
+                f"with {present} but without {names} they are neither BIO "
+                f"({FORMS['BIO']}) nor BIOES ({FORMS['BIOES']}) but a mixture"
             )
     return "BIOES"
 
 
 def spans(tags: Sequence[str], scheme: Scheme = "BIO") -> list[Span]:
-    """The entities of one sentence as (type, first token, token after the last).
+    """Returns the entities of one sentence as (type, first token, token after the last).
 
     Raises ValueError for a tag that the scheme does not have.
     """
@@ -58,9 +57,9 @@ def spans(tags: Sequence[str], scheme: Scheme = "BIO") -> list[Span]:
 
 
 def count(gold: Sequence[str], predicted: Sequence[str], scheme: Scheme = "BIO") -> Counts:
-    """Counts of one sentence by type: gold/TYPE, predicted/TYPE and correct/TYPE.
+    """Returns the counts of one sentence by type: gold/TYPE, predicted/TYPE and correct/TYPE.
 
-    Raises ValueError if the two do not have one tag for every token.
+    Raises ValueError if the two differ in length.
     """
     if len(gold) != len(predicted):
         raise ValueError(f"{len(gold)} gold tags but {len(predicted)} predicted ones")
@@ -72,8 +71,8 @@ def count(gold: Sequence[str], predicted: Sequence[str], scheme: Scheme = "BIO")
     return counts
 
 
-def finish(counts: Mapping[str, float]) -> dict[str, float]:
-    """precision, recall and f1 over all entities (micro), and precision/TYPE and so on by type."""
+def compute(counts: Mapping[str, float]) -> dict[str, float]:
+    """Returns micro-averaged precision, recall and f1, and precision/TYPE and so on by type."""
     kinds = sorted({key.partition("/")[2] for key, value in counts.items() if value})
     numbers = _scores(counts, kinds, "")
     for kind in kinds:
@@ -82,10 +81,10 @@ def finish(counts: Mapping[str, float]) -> dict[str, float]:
 
 
 def marked(text: str, entities: Iterable[Mapping]) -> str:
-    """The text with each entity as [its text|TYPE probability].
+    """Returns the text with each entity written as [its text|TYPE probability].
 
     Args:
-        entities: in the order of the text; `start` and `end` are characters of it.
+        entities: in the order of the text; `start` and `end` count its characters.
     """
     parts, done = [], 0
     for entity in entities:
@@ -97,7 +96,7 @@ def marked(text: str, entities: Iterable[Mapping]) -> str:
 
 
 def _parts(tag: str, scheme: Scheme, what: str, right: str) -> tuple[str, str]:
-    """("B", TYPE) and so on, ("O", "") outside of entities."""
+    """Splits a tag into prefix and type, such as ("B", TYPE); ("O", "") outside entities."""
     prefix, _, kind = tag.partition("-")
     if tag != "O" and (prefix == "O" or len(prefix) != 1 or prefix not in scheme or not kind):
         raise ValueError(f"{what} is {tag!r}, not {right}")

@@ -1,4 +1,4 @@
-"""How sure is a gap between two systems: the jackknife over test examples."""
+"""Standard errors of the gap between two systems, by a jackknife over test examples."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,20 +7,20 @@ import numpy as np
 from scipy import stats
 
 from research.draws import generator
-from research.metrics.counts import Counts, Finish, total
+from research.metrics.counts import Counts, MetricsFn, total
 
 Run = Sequence[Counts]
 
 LEVEL = 0.95  # of intervals
-GROUPS = 200  # of units, at most: each is left out once, which bounds the time
+GROUPS = 200  # at most; each is left out once, so this bounds the time
 
 
 @dataclass(frozen=True)
 class Gap:
-    """The difference of a metric, ours minus theirs, its standard error, and the degrees of freedom
-    that Student's t has for it. Numbers, or arrays of many gaps.
+    """The difference of a metric (ours minus theirs), its standard error and the degrees of freedom
+    of Student's t. The fields are numbers, or arrays of many gaps.
 
-    Interval and p are of one test: p is below 1 - LEVEL where 0 is not in the interval.
+    `interval` and `p` belong to the same test: p < 1 - LEVEL if the interval does not contain 0.
     """
 
     difference: float
@@ -29,32 +29,32 @@ class Gap:
 
     @property
     def interval(self) -> tuple[float, float]:
-        """Its ends at LEVEL."""
+        """The ends of the confidence interval at LEVEL."""
         reach = self.error * stats.t.ppf((1 + LEVEL) / 2, self.freedom)
         return self.difference - reach, self.difference + reach
 
     @property
     def p(self) -> float:
-        """Of no difference, two-sided."""
+        """The two-sided p-value of no difference."""
         return 2 * stats.t.sf(np.abs(self.difference) / self.error, self.freedom)
 
 
 def paired_jackknife(
-    ours: Sequence[Run], theirs: Sequence[Run], finish: Finish, metric: str
+    ours: Sequence[Run], theirs: Sequence[Run], compute: MetricsFn, metric: str
 ) -> Gap | None:
-    """Compares two systems on the same test examples (Tukey 1958); None where the error is 0 or
-    not finite, or where the metric rests on a single unit.
+    """Compares two systems on the same test examples (Tukey 1958). Returns None if the error is 0
+    or not finite, or if the metric rests on a single unit.
 
-    A system is one or more runs (seeds); its metric is the mean over them. A run is the counts of
-    each unit, in the same order everywhere: of every example, or, where examples of one document
-    are alike, the sum over a document. Each unit in turn is left out of all runs, and
-    `finish(sums)[metric]` is taken of the others, so metrics of a whole corpus, such as entity F1,
-    come out right. Of more than GROUPS units, groups drawn at random are left out.
+    A system is one or more runs (seeds); its metric is the mean over them. A run holds the counts
+    of each unit, in the same order in all runs. A unit is an example, or a document (the sum over
+    its examples) if a document's examples are alike. Each unit in turn is left out of all runs, and
+    `compute(sums)[metric]` is taken of the others, so corpus metrics such as entity F1 come out
+    right. With more than GROUPS units, groups drawn at random are left out instead.
 
-    It says how much other test examples would change the gap, not how much other seeds would.
+    The error is that of other test examples, not of other seeds.
 
     Raises ValueError if runs differ in length or have fewer than two units, and KeyError if
-    `finish` does not make the metric.
+    `compute` does not return the metric.
     """
     runs = [*ours, *theirs]
     lengths = {len(run) for run in runs}
@@ -71,26 +71,26 @@ def paired_jackknife(
     parts, without = [], np.zeros(len(members))
     for run, sign in zip(runs, signs, strict=True):
         whole = total(run)
-        parts.append(sign * finish(whole)[metric])
+        parts.append(sign * compute(whole)[metric])
         for group, units_left_out in enumerate(members):
             less = total(run[unit] for unit in units_left_out)
             rest = {key: value - less.get(key, 0.0) for key, value in whole.items()}
-            without[group] += sign * finish(rest).get(metric, np.nan)
+            without[group] += sign * compute(rest).get(metric, np.nan)
     with np.errstate(invalid="ignore", divide="ignore"):
         error, freedom = spread(without)
-    # What does not vary differs in its last digits.
+    # A metric that does not vary still differs in its last digits.
     if not error > 1e-12 * max(map(abs, parts)):
         return None
     return Gap(sum(parts), float(error), float(freedom))
 
 
 def spread(without: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Standard error and degrees of freedom of a statistic, from its values without each unit
-    [..., units].
+    """Returns the standard error and degrees of freedom of a statistic from its leave-one-out
+    values, [..., units].
 
-    Where few units, such as long documents, make most of the error, it is less sure than n - 1
-    degrees say. As Satterthwaite (1946), they are taken from the variance of the error's square,
-    here by the fourth moment; n normal values have n - 1 on average.
+    If a few units, such as long documents, make most of the error, n - 1 degrees of freedom are too
+    many. Following Satterthwaite (1946), they come from the variance of the squared error, here by
+    the fourth moment; n normal values have n - 1 on average.
     """
     units = without.shape[-1]
     apart = without - without.mean(-1, keepdims=True)

@@ -1,4 +1,4 @@
-"""Numbers of language models: perplexity and bits per byte."""
+"""Metrics of language models: perplexity and bits per byte."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -7,15 +7,15 @@ from research.metrics.counts import mean
 
 
 def of_tokens(nats: float, tokens: float, size: float | None = None) -> dict[str, float]:
-    """loss (nats per token), perplexity and, where bytes were counted, bits_per_byte.
+    """Returns loss (nats per token), perplexity and, if `size` is set, bits_per_byte.
 
-    Bits per byte do not depend on the tokenizer and so compare models with different ones.
+    Bits per byte do not depend on the tokenizer, so they compare models with different ones.
 
     Args:
-        nats: summed over the tokens.
+        nats: the loss summed over the tokens.
         size: UTF-8 bytes of the tokens' text.
 
-    Raises ValueError where nothing was counted.
+    Raises ValueError if nothing was counted.
     """
     loss = mean(nats, tokens)
     numbers = {"loss": loss, "perplexity": perplexity(loss)}
@@ -25,13 +25,13 @@ def of_tokens(nats: float, tokens: float, size: float | None = None) -> dict[str
 
 
 def of_predictions(counts: Mapping[str, float], names: Sequence[str]) -> dict[str, float]:
-    """Mean loss, its perplexity and the share of right predictions, under these names."""
+    """Returns the mean loss, its perplexity and the accuracy, under these names."""
     loss, correct = (mean(counts[key], counts["count"]) for key in ("loss", "correct"))
     return dict(zip(names, (loss, perplexity(loss), correct), strict=True))
 
 
 def perplexity(loss: float) -> float:
-    """exp(loss) with the loss in nats per token; infinite where a float cannot hold it."""
+    """Returns exp(loss), with the loss in nats per token; infinite if it overflows a float."""
     try:
         return math.exp(loss)
     except OverflowError:

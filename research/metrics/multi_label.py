@@ -1,4 +1,4 @@
-"""Micro- and macro-F1 of sets of labels, and the share of sets that are right as a whole."""
+"""Micro- and macro-F1 of label sets, and the share of sets that match exactly."""
 
 from collections.abc import Collection, Mapping, Sequence
 
@@ -6,7 +6,7 @@ from research.metrics.counts import Counts, ratio
 
 
 def count(gold: Collection[str], predicted: Collection[str]) -> Counts:
-    """Hits, misses and false alarms of each label in one example."""
+    """Returns the hits, misses and false alarms of each label in one example."""
     counts: Counts = {"examples": 1.0, "exact": float(set(gold) == set(predicted))}
     for label in set(gold) | set(predicted):
         both = label in gold and label in predicted
@@ -15,8 +15,8 @@ def count(gold: Collection[str], predicted: Collection[str]) -> Counts:
     return counts
 
 
-def finish(counts: Mapping[str, float], labels: Sequence[str]) -> dict[str, float]:
-    """micro_f1, macro_f1 (over all labels; one that never occurs has 0), exact_match."""
+def compute(counts: Mapping[str, float], labels: Sequence[str]) -> dict[str, float]:
+    """Returns micro_f1, macro_f1 (over all labels; one that never occurs has 0), exact_match."""
 
     def cell(kind: str, label: str) -> float:
         return counts.get(f"{kind}/{label}", 0.0)

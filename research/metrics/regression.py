@@ -9,13 +9,13 @@ from research.metrics.counts import Counts
 
 
 def count(gold: float, predicted: float) -> Counts:
-    """One example, (gold, predicted): sums lose no pair."""
+    """Returns the count of one pair (gold, predicted), so that sums keep every pair."""
     return {(gold, predicted): 1.0}
 
 
-def finish(counts: Mapping[tuple[float, float], float]) -> dict[str, float]:
-    """pearson, spearman (ties share their mean rank), correlation (the mean of the two, as GLUE
-    has it for STS-B) and mean_squared_error; a correlation with a constant is 0."""
+def compute(counts: Mapping[tuple[float, float], float]) -> dict[str, float]:
+    """Returns pearson, spearman (ties share their mean rank), correlation (their mean, as GLUE
+    reports for STS-B) and mean_squared_error. The correlation with a constant is 0."""
     pairs = np.array(list(counts), float).reshape(-1, 2)
     pairs = np.repeat(pairs, [round(n) for n in counts.values()], axis=0)
     gold, predicted = pairs[:, 0], pairs[:, 1]

@@ -1,6 +1,6 @@
-"""Pre-training objectives; which of them a run has is its config's `objective`.
+"""Pre-training objectives, chosen by the config's `objective`.
 
-A new one is a subclass of `Objective` in a file of its own, and a line in `OBJECTIVES`.
+A new objective is a subclass of `Objective` in its own file and a line in `OBJECTIVES`.
 """
 
 import dataclasses
@@ -20,18 +20,18 @@ from research.values import Size
 OBJECTIVES: dict[str, type[Objective]] = {
     kind.name: kind for kind in (MaskedLM, NextSentence, SentenceOrder, CausalLM, PrefixLM)
 }
-ABOUT = """Which losses a pre-training has; None leaves one out.
+ABOUT = """The losses of a pre-training; None leaves one out.
 
 Attributes:
 {}
-  rows: in a mixture, how many of some rows have which attention, such as {{"full": 1,
-    "causal": 3}}: of every four rows of a batch one is for the losses with full attention.
+  rows: in a mixture, the proportion of rows with each kind of attention, such as {{"full": 1,
+    "causal": 3}}: one of every four rows of a batch is for the losses with full attention.
 """
 
 
 def config_class() -> type:
-    """The dataclass of the keys under `config.objective`: the options of each of `OBJECTIVES`, or
-    None, and `rows`, of type Mapping[str, Size]."""
+    """Returns the dataclass of the keys under `config.objective`: the options of each of
+    `OBJECTIVES`, or None, and `rows`, of type Mapping[str, Size]."""
     return _config_class(tuple(OBJECTIVES.values()))
 
 
@@ -52,28 +52,28 @@ ObjectivesConfig = config_class()  # of the objectives above
 
 
 def names(config: Any) -> list[str]:
-    """The losses that a config has."""
+    """Returns the names of a config's losses."""
     return [name for name in OBJECTIVES if getattr(config, name, None) is not None]
 
 
 def measures(config: Any) -> list[str]:
-    """The names of what an evaluation yields, of all its losses."""
+    """Returns the names of the metrics of all losses."""
     return [measure for name in names(config) for measure in OBJECTIVES[name].measures]
 
 
 def patterns(config: Any) -> list[Pattern]:
-    """The kinds of attention that they need, each once."""
+    """Returns the kinds of attention that the losses need, each once."""
     return list(dict.fromkeys(OBJECTIVES[name].pattern for name in names(config)))
 
 
 def for_evaluation(objectives: Sequence[Objective]) -> tuple[Objective, ...]:
-    """The same objectives with the options that they are measured with."""
+    """Returns the objectives with their options for evaluation."""
     return tuple(type(o)(o.eval_options(o.options), o.rows) for o in objectives)
 
 
 def make_objectives(config: Any) -> tuple[Objective, ...]:
-    """The objectives of a config, in the order of `OBJECTIVES`, those of each kind of attention on
-    rows of their own (see `Objective.rows`)."""
+    """Returns a config's objectives in the order of `OBJECTIVES`. Each kind of attention has its
+    own rows (see `Loss.rows`)."""
     shares = dict(config.rows) or dict.fromkeys(patterns(config), 1)
     places, at = {}, 0
     for pattern in patterns(config):

@@ -1,4 +1,4 @@
-"""Batches of pre-training as a function of (seed, step), over a token store."""
+"""Pre-training batches from a token store, as a function of (seed, step)."""
 
 import collections
 import functools
@@ -18,19 +18,20 @@ from research.draws import generator
 from research.errors import UserError
 from research.objectives.objective import Objective, Text, planner, row_layout
 
-SAMPLE = 64  # blocks at most in which is measured how full rows are
-WINDOW = 16  # blocks whose rows are shuffled together: a bucket is read in large pieces
+SAMPLE = 64  # blocks at most in which `fill` measures the rows
+WINDOW = 16  # blocks whose rows are shuffled together, so that a bucket is read in large pieces
 
 
 class PretrainingBatches(Batches):
-    """Rows of an epoch, in an order and with contents that depend on (seed, epoch) alone.
+    """Rows of an epoch; their order and contents depend on (seed, epoch) alone.
 
     Args:
-        objectives: of one kind of attention (`mixture` has several); they share rows.
-        rows: rows of a batch; the last batch of an epoch is filled with rows of weight 0.
-        seed: of everything drawn. In evaluation a constant of the project.
+        objectives: objectives with the same kind of attention, which share rows (`mixture` combines
+            several kinds).
+        rows: rows of a batch; rows of weight 0 fill the last batch of an epoch.
+        seed: seed of all random draws; a constant in evaluation.
         shuffle: False reads the blocks in order (evaluation; one epoch).
-        source: the number of the one source that is read; default: all of the store.
+        source: the number of the one source to read; default: all of the store.
     """
 
     def __init__(
@@ -49,14 +50,14 @@ class PretrainingBatches(Batches):
         self.rows, self.seed, self.shuffle, self.source = rows, seed, shuffle, source
         self.pad, self.planner = tokenizer.pad, planner(objectives)
         self.layout = row_layout(objectives, length, segments)
-        for objective in objectives:  # now, not when such a block's turn comes
+        for objective in objectives:  # before the first block is read
             objective.check_tokenizer(tokenizer)
             objective.check_split(store.counts)
-        self._lock = threading.RLock()  # the loader's thread and the loop's ask where a step is
+        self._lock = threading.RLock()  # the loader's and the loop's threads call `locate`
         self._epochs: list[int] = [0]  # first batch of each epoch known so far
-        # First row of each window of an epoch known so far, and of the next one.
+        # Epoch -> first row of each window known so far, and of the next one.
         self._starts: dict[int, list[int]] = collections.defaultdict(lambda: [0])
-        # Caches of its own: several sources are read side by side.
+        # Caches per object, since several sources are read side by side.
         self.block = functools.lru_cache(2 * WINDOW)(store.block)
         spelt = tokenizer.byte_lengths()
         self._bytes = functools.lru_cache(2 * WINDOW)(lambda b: store.byte_lengths(spelt, b))
@@ -64,9 +65,9 @@ class PretrainingBatches(Batches):
         self._text = functools.lru_cache(2 * WINDOW)(self._read)
         self._window = functools.lru_cache(4)(self._shuffled_window)
         self._order = functools.lru_cache(2)(self._block_order)
-        # All that a block's plan depends on.
-        learnt = [(o.name, o.options) for o in objectives]
-        key = (plan.FORMAT, learnt, self.layout, seed, source)
+        # Everything that a block's plan depends on.
+        options = [(o.name, o.options) for o in objectives]
+        key = (plan.FORMAT, options, self.layout, seed, source)
         self._counts = RowCounts(store.path, store.blocks, key, keep=store.blocks > WINDOW)
 
     @property
@@ -76,7 +77,7 @@ class PretrainingBatches(Batches):
     # -- the plan ---------------------------------------------------------------------------
 
     def predicted(self, tokens: int) -> int:
-        """Positions of a segment of so many tokens that are predicted."""
+        """Returns how many positions of a segment of `tokens` tokens are predicted."""
         return sum(objective.predicted(tokens) for objective in self.objectives)
 
     def _read(self, block: int) -> Text:
@@ -87,7 +88,7 @@ class PretrainingBatches(Batches):
         return Text(data, read, self.tokenizer, self.layout, lambda: self._bytes(block))
 
     def _block_plan(self, epoch: int, block: int) -> np.ndarray:
-        """Segments of a block's rows in an epoch, dtype `plan.SEGMENT`, ordered by row."""
+        """Plans a block's rows in an epoch: segments of dtype `plan.SEGMENT`, ordered by row."""
         layout = self.layout
         rows = plan.Rows(layout.length, layout.segments, layout.predictions, self.predicted)
         rng = generator(self.seed, "plan", epoch, block)
@@ -98,7 +99,7 @@ class PretrainingBatches(Batches):
         return generator(self.seed, "blocks", epoch).permutation(order) if self.shuffle else order
 
     def _shuffled_window(self, epoch: int, index: int) -> np.ndarray:
-        """(block, row) of the rows of one window of blocks, int32 [n, 2], in their order."""
+        """Returns (block, row) of the rows of one window of blocks, int [n, 2], in their order."""
         parts = []
         for block in self._order(epoch)[index * WINDOW : (index + 1) * WINDOW]:
             rows = np.arange(_rows(self.block_plan(epoch, int(block))))
@@ -109,10 +110,10 @@ class PretrainingBatches(Batches):
         return rows
 
     def _window_starts(self, epoch: int, row: int | None = None) -> list[int]:
-        """The first row of each window of an epoch, and of what follows.
+        """Returns the first row of each window of an epoch, and of the next one.
 
-        Known are at least the windows up to the one with `row`, by default all of them: a window's
-        rows are counted, once, when what lies behind it is asked for.
+        Covers at least the windows up to the one with `row`, by default all of them. A window's
+        rows are counted once, when a later row is first needed.
         """
         with self._lock:
             starts = self._starts[epoch]
@@ -128,17 +129,17 @@ class PretrainingBatches(Batches):
             return starts
 
     def epoch_rows(self, epoch: int, most: int | None = None) -> int:
-        """Rows of an epoch; where there are more than `most`, some number above it."""
+        """Returns the rows of an epoch, or some number above `most` if there are more than that."""
         return self._window_starts(epoch, most)[-1]
 
     def epoch_batches(self, epoch, most=0):
-        """The last one is filled up with rows of weight 0. Beyond `most` nothing is counted: an
-        epoch has to be planned for it."""
+        """Rows of weight 0 fill the last batch. Counting stops at `most`, as it needs the plan of
+        the epoch."""
         count = -(-self.epoch_rows(epoch, most * self.rows if most else None) // self.rows)
         return min(count, most) if most else count
 
     def locate(self, step):
-        """The rows of what lies before the step are counted, or known from an earlier run."""
+        """Counts the rows before the step, or reads their counts from an earlier run."""
         with self._lock:
             while True:
                 epoch = bisect_right(self._epochs, step) - 1
@@ -151,7 +152,7 @@ class PretrainingBatches(Batches):
                 self._epochs.append(self._epochs[epoch] - (-rows // self.rows))
 
     def _row_refs(self, epoch: int, start: int, end: int) -> list[tuple[int, int] | None]:
-        """(block, row) of the rows `start` to `end` of an epoch; None past its end."""
+        """Returns (block, row) of the rows `start` to `end` of an epoch; None past its end."""
         refs: list[tuple[int, int] | None] = []
         starts = self._window_starts(epoch, end)
         for index in range(bisect_right(starts, start) - 1, len(starts) - 1):
@@ -190,15 +191,15 @@ class PretrainingBatches(Batches):
 
 
 def _rows(planned: np.ndarray) -> int:
-    """Rows of a block's plan."""
+    """Returns the number of rows in a block's plan."""
     return int(planned["row"][-1]) + 1 if len(planned) else 0
 
 
 def fill(data: PretrainingBatches, epoch: int = 0) -> dict[str, float]:
-    """How full the rows of an epoch are: share of real tokens, segments of a row, predictions.
+    """Measures an epoch's rows: share of real tokens, segments and predictions per row.
 
-    Measured in SAMPLE blocks from all over the store; `rows` is that many times as large as the
-    sample as the store is, exact in a store that is no larger.
+    Reads SAMPLE blocks spread over the store and scales `rows` to the whole store; it is exact for
+    a store of at most SAMPLE blocks.
     """
     lengths, specials = collections.Counter(), data.planner.specials(data.tokenizer)
     segments = tokens = predictions = rows = 0

@@ -1,4 +1,4 @@
-"""Causal language modelling (Radford et al. 2019): every token from those before it."""
+"""Causal language modelling (Radford et al. 2019): predicts every token from those before it."""
 
 import dataclasses
 
@@ -16,12 +16,12 @@ from research.objectives.objective import Loss, Objective
 from research.values import Size
 
 NAME = "causal_lm"
-BEGINS = "it begins every document"  # the token without which there is none
+BEGINS = "it begins every document"  # the reason in the error if the token is missing
 
 
 @dataclasses.dataclass(frozen=True)
 class CausalLMConfig:
-    """What the loss keeps in memory.
+    """The memory of the loss.
 
     Attributes:
       chunk: positions of a row whose logits are in memory at a time.
@@ -31,8 +31,8 @@ class CausalLMConfig:
 
 
 class NextToken(Loss):
-    """Cross-entropy of targets that the batch brings, on causal language modelling's head. Options
-    have `chunk`: positions of a row whose logits are in memory at a time."""
+    """Cross-entropy of the batch's targets, on causal language modelling's head. `options` has
+    `chunk`: positions of a row whose logits are in memory at a time."""
 
     pattern = "causal"
     measures = ("loss", "perplexity", "bits_per_byte", "next_token_accuracy")
@@ -65,14 +65,14 @@ class NextToken(Loss):
             counts["bytes"] = jnp.sum(batch["target_bytes"] * batch["target_weights"])
         return total, counts
 
-    def metrics(self, counts):
-        """Bits per byte only where bytes were counted."""
+    def loss_metrics(self, counts):
+        """Includes bits per byte only if bytes were counted."""
         numbers = language.of_tokens(counts["loss"], counts["count"], counts.get("bytes"))
         return numbers | {"next_token_accuracy": mean(counts["correct"], counts["count"])}
 
 
 class CausalLM(NextToken, Objective):
-    """The batch brings the targets, so that a segment may begin in the middle of a document."""
+    """Targets are part of the batch, so a segment may begin in the middle of a document."""
 
     name = NAME
     meaning = "each next token is predicted (GPT)"
@@ -88,17 +88,17 @@ class CausalLM(NextToken, Objective):
         return 0, 0
 
     def plan(self, text, rows, rng):
-        """A document's inputs are what begins it and all its tokens."""
+        """A document's inputs are its begin tokens and all its tokens."""
         lengths = (text.block.lengths + len(text.tokenizer.begin(BEGINS))) * text.read
         return plan.plan_slices(lengths, rows, rng, 0)
 
     def prefix(self, tokens, draw):
-        """How many of a segment's tokens see each other, and are not predicted."""
+        """Returns how many first tokens of a segment see each other and are not predicted."""
         return 0
 
     def segment(self, text, planned, draw):
-        """Targets are the inputs shifted by one, <end of text> last. Of what lies in a prefix
-        nothing is predicted, and nothing of what begins the text."""
+        """Targets are the inputs shifted by one, with the end-of-text token last. Tokens of the
+        prefix and begin tokens are not predicted."""
         block, begin = text.block, text.tokenizer.begin(BEGINS)
         doc, start, end = (int(planned[k]) for k in ("doc", "start", "end"))
         before, size, n = len(begin), int(block.lengths[doc]), end - start
@@ -127,8 +127,8 @@ class CausalLM(NextToken, Objective):
         return dataclasses.replace(layout, prefix=self.pattern == "prefix")
 
     def ask(self, tokenizer, layout, example):
-        """Of a text longer than a row the end; a prefix language model reads all of it in both
-        directions."""
+        """Keeps the end of a text longer than a row. A prefix language model reads the whole text
+        in both directions."""
         begin = tokenizer.begin("every text begins with it")
         ids = tokenizer.encode(example["text"]).ids[-(layout.length - len(begin)) :]
         tokens = np.concatenate([begin, ids]).astype(np.int32)
@@ -136,7 +136,7 @@ class CausalLM(NextToken, Objective):
         return Segment(tokens, np.zeros(len(tokens), np.int32), prefix=prefix)
 
     def read(self, tokenizer, outputs):
-        """The most probable tokens after the text: {"next": [{"token", "probability"}, …]}, best
+        """Returns the most probable next tokens: {"next": [{"token", "probability"}, …]}, best
         first."""
         return {"next": choices.listed(tokenizer, outputs["token"], outputs["probability"])}
 

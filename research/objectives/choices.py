@@ -1,4 +1,4 @@
-"""The most probable tokens at a place, as arrays of the device and as they are shown."""
+"""The most probable tokens at a position, as device arrays and as text."""
 
 from collections.abc import Mapping, Sequence
 
@@ -12,14 +12,14 @@ TOP = 5
 
 
 def top(probabilities: Float[Array, "... V"]) -> dict[str, Array]:
-    """ "probability" and "token" of the TOP best, [..., TOP], best first."""
+    """Returns "probability" and "token" of the TOP best tokens, [..., TOP], best first."""
     probability, token = jax.lax.top_k(probabilities, TOP)
     return {"probability": probability, "token": token}
 
 
 def listed(tokenizer: Tokenizer, ids: np.ndarray, shares: np.ndarray) -> list[dict]:
-    """[{"token", "probability"}, …]: a token is written as the text that it stands for; a special
-    one, or half a word, by name."""
+    """Returns [{"token", "probability"}, …]. A token is shown as its text; a special token or a
+    ## piece by its name."""
     tokens = []
     for number, share in zip(ids, shares, strict=True):
         number = int(number)
@@ -31,6 +31,6 @@ def listed(tokenizer: Tokenizer, ids: np.ndarray, shares: np.ndarray) -> list[di
 
 
 def line(tokens: Sequence[Mapping]) -> str:
-    """`listed` in one line; a blank, which would not be seen, is shown as it is written in code."""
+    """Writes `listed` in one line; a token of white space is shown as a Python literal."""
     named = ((c["token"].strip() or repr(c["token"]), c["probability"]) for c in tokens)
     return ", ".join(f"{token} {share:.1%}" for token, share in named)

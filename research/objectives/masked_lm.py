@@ -1,8 +1,8 @@
-"""Masked language modelling (Devlin et al. 2018, arXiv:1810.04805, section 3.1): all of it.
+"""Masked language modelling (Devlin et al. 2018, arXiv:1810.04805, section 3.1).
 
-Whole words are masked as in BERT's later release; spans as in SpanBERT (Joshi et al. 2020,
-arXiv:1907.10529): of 1 to 10 words, geometric with p = 0.2, 3.8 on average, each span masked,
-replaced or kept as a whole. Corruption is drawn on the host.
+Whole-word masking follows BERT's later release. Span masking follows SpanBERT (Joshi et al. 2020,
+arXiv:1907.10529): spans of 1 to 10 words, geometric with p = 0.2, 3.8 on average, each masked,
+replaced or kept as a whole. Tokens are corrupted on the host.
 """
 
 import dataclasses
@@ -24,20 +24,20 @@ from research.objectives.objective import Example, Objective
 from research.values import Range
 
 EVAL_RATE = 0.15
-MASK = "[MASK]"  # understood whatever the tokenizer calls its own
+MASK = "[MASK]"  # accepted in texts, whatever the tokenizer calls its mask token
 SPAN_P, SPAN_MAX = 0.2, 10
-# Of lengths up to 1, 2, …, SPAN_MAX words: shares of a geometric distribution that ends there.
+# Cumulative probabilities of 1, 2, …, SPAN_MAX words, from a truncated geometric distribution.
 SPAN_SHARES = np.cumsum((1 - SPAN_P) ** np.arange(SPAN_MAX))
 SPAN_SHARES /= SPAN_SHARES[-1]
 
 
 @dataclasses.dataclass(frozen=True)
 class MaskedLMConfig:
-    """What is hidden and predicted.
+    """How tokens are masked.
 
     Attributes:
       rate: share of a segment's tokens that are predicted.
-      unit: what is masked at a time.
+      unit: whether tokens, whole words or spans are masked.
     """
 
     rate: Annotated[float, Range(0, 1, "()")] = 0.15
@@ -45,7 +45,7 @@ class MaskedLMConfig:
 
 
 class MaskedLM(Objective):
-    """Only the P predicted positions of a row meet the vocabulary."""
+    """Computes logits only at the P predicted positions of a row."""
 
     name = "masked_lm"
     meaning = "hidden tokens are predicted (BERT); full attention"
@@ -58,7 +58,7 @@ class MaskedLM(Objective):
 
     @classmethod
     def eval_options(cls, options):
-        """Always 15 % of single tokens, so that runs with other rates stay comparable."""
+        """Always masks 15 % of single tokens, so that runs with other rates stay comparable."""
         return MaskedLMConfig(EVAL_RATE, "token")
 
     def check_tokenizer(self, tokenizer):
@@ -112,7 +112,7 @@ class MaskedLM(Objective):
         total, correct = vocabulary.sums(*features, targets, weights, model.vocab_size)
         return total, {"loss": total, "correct": correct, "count": self.weight(batch)}
 
-    def metrics(self, counts):
+    def loss_metrics(self, counts):
         return language.of_predictions(counts, self.measures)
 
     def outputs(self, params, model, hidden, batch):
@@ -121,33 +121,33 @@ class MaskedLM(Objective):
         return {"predict": choices.top(jax.nn.softmax(logits))}
 
     def asked_layout(self, tokenizer, layout, examples):
-        """Room for the predictions of any row: as many as its segments can have. Texts that are
-        asked one by one share a program, however many each has."""
+        """Makes room for the masks of as many segments as fit in a row. A single text gets room for
+        any number of masks, so that texts predicted one by one share a compiled program."""
         most = max(len(_masked(tokenizer, example)[1]) for example in examples)
         most = max(1, most) if len(examples) > 1 else layout.length
         return dataclasses.replace(layout, predictions=min(layout.length, layout.segments * most))
 
     def ask(self, tokenizer, layout, example):
-        """Raises UserError for a text without a mask token, or one that is longer than a row."""
+        """Raises UserError for a text without a mask token or longer than a row."""
         text, masks = _masked(tokenizer, example)
         ids, around = tokenizer.encode(Templated.of(text, masks)).ids, len(tokenizer.frame(1))
         place = f"the text of example {example['id']!r}" if "id" in example else "the text"
         if len(ids) + around > layout.length:
             raise UserError(
-                f"{place} has {len(ids)} tokens, more than the {layout.length - around} that this "
-                "checkpoint reads at a time"
+                f"{place} has {len(ids)} tokens, but this checkpoint reads at most "
+                f"{layout.length - around} at a time"
             )
         segment = framed(tokenizer, [ids], layout.length)
         places = np.flatnonzero(segment.tokens == tokenizer.mask)
         if not len(places):
             name = tokenizer.token(tokenizer.mask)
-            raise UserError(f"{place} has no {name}; write {name} where a word is to be found")
+            raise UserError(f"{place} has no {name}; write {name} for the word to predict")
         targets = np.full(len(places), tokenizer.mask)
         return dataclasses.replace(segment, predict_positions=places, predict_targets=targets)
 
     def read(self, tokenizer, outputs):
-        """The most probable tokens for each mask token: {"masks": [[{"token", "probability"}, …],
-        …]}, best first."""
+        """Returns the most probable tokens for each mask token, best first:
+        {"masks": [[{"token", "probability"}, …], …]}."""
         pairs = zip(outputs["token"], outputs["probability"], strict=True)
         return {"masks": [choices.listed(tokenizer, *pair) for pair in pairs]}
 
@@ -161,7 +161,7 @@ class MaskedLM(Objective):
 
 
 def _masked(tokenizer: Tokenizer, example: Example) -> tuple[str, list[tuple[int, int]]]:
-    """An example's text, in which MASK is the tokenizer's own token, and where that stands.
+    """Returns an example's text with MASK replaced by the tokenizer's mask token, and its spans.
 
     Raises UserError for a tokenizer without a mask token.
     """
@@ -171,12 +171,12 @@ def _masked(tokenizer: Tokenizer, example: Example) -> tuple[str, list[tuple[int
 
 
 def capacity(length: int, rate: float) -> int:
-    """P: predicted positions of a row, with room for the rounding of a few short segments."""
+    """Returns P, the predicted positions of a row, with room for rounding in short segments."""
     return math.ceil(length * rate) + 4
 
 
 class Corruption(NamedTuple):
-    """What to predict and what to put in its place."""
+    """Corrupted tokens and what to predict."""
 
     tokens: np.ndarray  # [n] with the predicted positions replaced
     positions: np.ndarray  # [p] ascending
@@ -184,21 +184,21 @@ class Corruption(NamedTuple):
 
 
 def predicted_count(n: int, rate: float) -> int:
-    """Positions predicted in a segment of `n` tokens, specials counted: max(1, round(rate * n))."""
+    """Returns how many of a segment's `n` tokens (specials included) are predicted, at least 1."""
     return max(1, round(rate * n))
 
 
 def _units(word_starts: np.ndarray, candidates: np.ndarray) -> list[np.ndarray]:
-    """Candidate positions grouped into whole words."""
+    """Groups candidate positions into whole words."""
     group = np.cumsum(word_starts)[candidates]
     cuts = np.flatnonzero(np.diff(group)) + 1
     return np.split(candidates, cuts)
 
 
 def _ends(words: list[np.ndarray], candidates: np.ndarray) -> np.ndarray:
-    """Of each word the number of the first one behind it that does not follow without a gap, which
-    a special token leaves."""
-    firsts = np.cumsum([0, *map(len, words[:-1])])  # of each word, among the candidates
+    """Returns for each word the index of the first word after the next special token: no span
+    crosses it."""
+    firsts = np.cumsum([0, *map(len, words[:-1])])  # each word's first candidate
     stretch = np.cumsum(np.diff(candidates, prepend=candidates[0]) > 1)[firsts]
     return np.searchsorted(stretch, stretch, side="right")
 
@@ -210,11 +210,11 @@ def choose(
     word_starts: np.ndarray,
     rng: np.random.Generator,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """`count` of the candidate positions (fewer if there are fewer), ascending, and of each the
-    number of the draw by which it is replaced: one for each token, for spans one for each span.
+    """Chooses `count` of the candidate positions (or all if there are fewer), ascending. Returns
+    them and for each the index of its draw: one draw per token, or one per span.
 
-    Whole units are taken until the count is reached; one that would exceed it is passed over, and
-    the last places are filled with parts of words, so that the number predicted is always exact.
+    Takes whole units until the count is reached; skips a word that would exceed it, and cuts such a
+    span. Parts of words fill the rest, so that the number of predictions is exact.
     """
     count = min(count, len(candidates))
     if unit == "token" or not count:
@@ -253,16 +253,16 @@ def corrupt(
     ordinary: np.ndarray,
     rng: np.random.Generator,
 ) -> Corruption:
-    """Chooses positions and replaces 80 % by [MASK], 10 % by a random token, 10 % by itself: of
-    single tokens or, where `unit` is "span", of spans.
+    """Chooses positions and replaces 80 % of them by [MASK] and 10 % by random tokens; 10 % stay.
+    The shares are of tokens or, with `unit` "span", of spans.
 
     Args:
-        tokens: int [n], with its special tokens.
-        special: bool [n], true where a token must never be predicted.
+        tokens: int [n], with special tokens.
+        special: bool [n], true for tokens that are never predicted.
         word_starts: bool [n], true at the first token of a word.
         rate: share of the n tokens to predict.
         mask_id: the id of [MASK].
-        ordinary: ids a random replacement is drawn from (no special ones).
+        ordinary: the ids of random replacements (no special tokens).
     """
     candidates = np.flatnonzero(~special)
     count = predicted_count(len(tokens), rate)

@@ -1,4 +1,4 @@
-"""Batches of several sources, by their weights, and of several objectives, by their rows."""
+"""Batches that mix several sources by weight, or several kinds of attention by row."""
 
 import functools
 from collections.abc import Mapping, Sequence
@@ -13,19 +13,19 @@ from research.errors import UserError
 from research.models.attention import Pattern
 from research.objectives.batches import PretrainingBatches
 
-CYCLE = 10_000  # rows among which each source has its exact share
+CYCLE = 10_000  # rows in which each source has its exact share
 
 
 class Mixture(Batches):
-    """Rows of several parts, each with batches of one row: a step of it is a row.
+    """Rows from several parts. A part has batches of one row, so its step is a row.
 
-    A part gives its rows in the order of its own epochs, again and again.
+    Each part is read in its own order, epoch after epoch.
     """
 
-    parts: Any  # by what `place` returns
+    parts: Any  # by the key that `place` returns
 
     def place(self, row: int) -> tuple[Any, int]:
-        """(part, number of the row within it) of a row of the whole stream."""
+        """Returns (part, row within the part) for a row of the whole stream."""
         raise NotImplementedError
 
     def row_segments(self, step, start, end):
@@ -33,14 +33,14 @@ class Mixture(Batches):
         return [self.segments_of(*place) for place in places]
 
     def segments_of(self, part: Any, row: int) -> list[Segment]:
-        """The segments of a row of a part."""
+        """Returns the segments of one row of a part."""
         return self.parts[part].row_segments(row, 0, 1)[0]
 
 
 def shares(weights: Sequence[float], names: Sequence[str]) -> np.ndarray:
-    """Rows of each source in a cycle: in proportion, the largest remainders rounded up.
+    """Returns each source's rows in a cycle, in proportion; the largest remainders round up.
 
-    Raises UserError for a source that would have none.
+    Raises UserError if a source would have no row.
     """
     exact = np.array(weights) / sum(weights) * CYCLE
     counts = np.floor(exact).astype(int)
@@ -55,12 +55,12 @@ def shares(weights: Sequence[float], names: Sequence[str]) -> np.ndarray:
 
 
 class MixedBatches(Mixture):
-    """Rows of several sources; which source a row is of depends on (seed, number of the row). A
-    small source with a large weight is read more often.
+    """Rows of several sources. The source of a row depends on (seed, row number). A small source
+    with a large weight is read more often.
 
     Args:
-        parts: of each source.
-        counts: rows of each in a cycle, see `shares`.
+        parts: the batches of each source.
+        counts: rows of each source in a cycle, see `shares`.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class MixedBatches(Mixture):
         self._cycle = functools.lru_cache(2)(self._shuffled_cycle)
 
     def _shuffled_cycle(self, cycle: int) -> tuple[np.ndarray, np.ndarray]:
-        """For each row of a cycle its source, and how many rows of that source came before it."""
+        """Returns the source of each row of a cycle, and that source's number of earlier rows."""
         order = np.repeat(np.arange(len(self.counts)), self.counts)
         order = generator(self.seed, "mixture", cycle).permutation(order)
         before = np.zeros(CYCLE, int)
@@ -87,16 +87,16 @@ class MixedBatches(Mixture):
 
 
 class ObjectiveMixture(Mixture):
-    """A row's place in the batch says which attention it has, and so which objectives. Each kind of
-    attention reads all of the data.
+    """Rows of several kinds of attention. A row's place in the batch decides its attention, and so
+    its objectives. Each kind of attention reads all of the data.
 
     Args:
-        parts: the rows of each kind of attention.
-        places: (first, end, cycle) of each, see `Objective.rows`.
-        rows: of a batch, a multiple of the cycle.
-        layout: of the rows of all; what an objective does not need is zero in its rows.
-        once: the split is read once, to be measured: where one kind has no more rows, empty ones
-            of weight 0 follow.
+        parts: the batches of each kind of attention.
+        places: (first, end, cycle) of each, see `Loss.rows`.
+        rows: rows of a batch, a multiple of the cycle.
+        layout: the layout of all rows; arrays that an objective does not need are zero in its rows.
+        once: read the split once, for evaluation; a kind that has no more rows gets empty rows of
+            weight 0.
     """
 
     def __init__(
@@ -125,7 +125,7 @@ class ObjectiveMixture(Mixture):
         return super().segments_of(part, row)
 
     def epoch_batches(self, epoch, most=0):
-        """Of a split read once, until all kinds of attention have read it."""
+        """With `once`, counts until all kinds of attention have read the split."""
         if not self.once:
             return super().epoch_batches(epoch, most)
         shares = {p: self.rows * (end - first) // c for p, (first, end, c) in self.places.items()}

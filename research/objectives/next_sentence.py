@@ -9,7 +9,7 @@ from research.data import plan
 from research.errors import UserError
 from research.objectives.sentence_pairs import SentencePairs, next_size, shortened
 
-DRAWS = 4  # of a random sentence, at most
+DRAWS = 4  # at most, for one random B
 
 
 class NextSentence(SentencePairs):
@@ -25,9 +25,9 @@ class NextSentence(SentencePairs):
         if not counts["paired_documents"]:
             raise UserError(
                 "next sentence prediction needs a source with two documents of two sentences or "
-                "more in one block of a split: a random next sentence is one of another document "
+                "more in one block of a split: a random next sentence is from another document "
                 "of the same source. Give config.data.corpus as several documents, hold out more "
-                "of them (config.data.held_out_percent), or leave it out: "
+                "of them (config.data.held_out_percent), or leave the objective out: "
                 "--config.objective.next_sentence=None"
             )
 
@@ -38,7 +38,7 @@ class NextSentence(SentencePairs):
 
 
 class _Others:
-    """What a random B may come from: the documents of one source that make pairs."""
+    """The documents of one source that make pairs, from which a random B is drawn."""
 
     def __init__(self, sentences: Sequence[Sequence[int]], documents: Sequence[int]):
         self._sentences, self._documents = sentences, list(documents)
@@ -48,12 +48,12 @@ class _Others:
     def draw(
         self, doc: int, wanted: int, full: bool, rng: np.random.Generator
     ) -> tuple[int, int, int]:
-        """(document, first token, end) of whole sentences of another document.
+        """Draws whole sentences of another document. Returns (document, first token, end).
 
-        The document is drawn by its tokens, as true pairs are by theirs; the beginning is any of
-        its sentences but the first, which follows nothing. Where the pair fills its room (`full`)
-        it is the first of DRAWS that has `wanted` tokens or more, as a document may end too soon;
-        else the one of DRAWS that comes nearest to them.
+        A document's probability is proportional to its tokens, as in true pairs. B begins at any
+        sentence but the first, which follows none. If the pair fills its room (`full`), returns the
+        first of DRAWS draws with `wanted` tokens or more, as a document may end too soon; else the
+        draw whose length is closest to `wanted`.
         """
         own = self._place[doc]
         end = int(self._ends[own])
@@ -85,21 +85,20 @@ def plan_pairs(
 ) -> np.ndarray:
     """Sentence pairs for next sentence prediction (Devlin et al. 2018, appendix A.2).
 
-    A is one or more sentences; B is what follows, or, in half of the pairs, about as much of
-    another document. A pair fills what the row has left, or, with probability `short`, a random
+    A is one or more sentences. B is the text that follows or, in half of the pairs, about as much
+    of another document. A pair fills the rest of the row or, with probability `short`, a random
     part of it.
 
-    Nothing but reading tells the two kinds apart: a random B comes from another document of the
-    same source in the block, and is as long as the true one would be (see `_Others.draw`); of two
-    pairs of a source, one after the other, one is random.
-    What cannot be told from its kind makes no pair: documents of one sentence, those that are
-    alone of their source, and a last sentence that is left over are slices, as in
-    `plan.plan_slices`.
+    Only the text tells the two classes apart: a random B comes from another document of the same
+    source in the block and is as long as the true one would be (see `_Others.draw`); of every two
+    successive pairs of a source one is random.
+    Text that could make pairs of one class only becomes slices, as in `plan.plan_slices`: documents
+    of one sentence, a source's only document in the block, and a left-over last sentence.
 
     Args:
-        sentences: for each document its sentences' token offsets, the end last.
-        sources: for each document the number of its source.
-        specials: positions that a segment of one text needs beside it, and a segment of two.
+        sentences: token offsets of each document's sentences, the end last.
+        sources: the source number of each document.
+        specials: special tokens of a segment of one text, and of one of two texts.
 
     Returns: segments [N] of dtype plan.SEGMENT; the label of a slice is plan.NO_PAIR.
     """
@@ -109,7 +108,7 @@ def plan_pairs(
         source: _Others(sentences, [d for d in np.flatnonzero(pairs) if sources[d] == source])
         for source in set(np.asarray(sources)[pairs].tolist())
     }
-    owed: dict[int, bool] = {}  # source -> what the second of two pairs has to be
+    owed: dict[int, bool] = {}  # source -> class of the second of two pairs
     for doc in rng.permutation(len(sentences)):
         doc, source, offsets = int(doc), int(sources[doc]), sentences[doc]
         last = len(offsets) - 1

@@ -1,4 +1,4 @@
-"""What every objective answers: what lies in its rows, which head it has, its loss and metrics.
+"""Base classes of losses: the rows, head, loss and metrics of each objective.
 
 Axes: R rows, L positions of a row, S segments of a row, P predicted positions of a row, D width.
 """
@@ -27,14 +27,15 @@ Sums = dict[str, Array]
 Example = Mapping[str, Any]
 Prediction = dict[str, Any]
 Outputs = Mapping[str, np.ndarray]  # of one segment
-Draw = Callable[[str], np.random.Generator]  # purpose -> its own random numbers for this segment
+Draw = Callable[[str], np.random.Generator]  # purpose -> a generator for this segment
 
 
 @dataclasses.dataclass(frozen=True)
 class Text:
-    """A block of a token store, as the objectives of a run read it.
+    """A block of a token store, as a run's objectives read it.
 
-    read: bool [documents], those that are read; byte_lengths: token id -> UTF-8 bytes of its text.
+    read: bool [documents], which documents are read.
+    byte_lengths: returns the UTF-8 bytes of each token id's text.
     """
 
     block: Block
@@ -46,12 +47,12 @@ class Text:
 
 @dataclasses.dataclass(frozen=True)
 class Reader:
-    """How a model is asked about examples, and how its outputs are read.
+    """Turns examples into segments, and a model's outputs into predictions.
 
-    segments: (example, index, labelled) -> its segments; labelled False: they count nothing.
+    segments: (example, index, labelled) -> its segments; with labelled False they have no weight.
     predict: (example, its segments, their outputs) -> the prediction, a dict of JSON values. The
-        outputs of a segment are its rows of the "segment" arrays, under "token" the positions it
-        lies on, under "predict" those that it asks for.
+        outputs of a segment are its entries of the "segment" arrays, the "token" arrays at its
+        positions and the "predict" arrays at its predicted positions.
     show: (example, prediction) -> one readable line.
     """
 
@@ -63,18 +64,17 @@ class Reader:
 
 
 class Loss:
-    """One loss on one head, which a step computes and an evaluation measures. All methods are pure:
-    what they need they get.
+    """One loss on one head, computed by a train step and measured by an evaluation. All methods are
+    pure functions of their arguments.
 
     Attributes:
-      name: also the prefix of its counts and, unless `head_name` says another, its head.
+      name: also the prefix of its counts and the default of `head_name`.
       pattern: the attention that it needs.
-      measures: the names of its metrics: of the mean loss, then of the share that is right if that
-        is counted.
-      rows: (first, end, cycle): the loss is of the rows of a batch with first <= row % cycle < end;
-        in a mixture of objectives each has its own.
-      arrays: the fields of `Layout` that say which arrays its segments bring.
-      weights: the batch's array that weighs what is learnt.
+      measures: the names of its metrics: the mean loss, then the accuracy if it is counted.
+      rows: (first, end, cycle): the loss reads the rows of a batch with first <= row % cycle < end;
+        in a mixture each kind of attention has its own.
+      arrays: fields of `Layout` that add the arrays its segments need.
+      weights: the batch's array of loss weights.
     """
 
     name: ClassVar[str]
@@ -86,34 +86,34 @@ class Loss:
 
     @property
     def share(self) -> float:
-        """Of the rows of a batch, and of its loss in the sum of all losses."""
+        """Its share of a batch's rows, and the weight of its loss in the sum of all losses."""
         first, end, cycle = self.rows
         return (end - first) / cycle
 
     @property
     def head_name(self) -> str:
-        """Of the head in the params; losses may share one."""
+        """The key of its head in the params; losses may share a head."""
         return self.name
 
     def head(self, model: ModelConfig) -> nn.Module | None:
-        """The module whose params are `params["heads"][head_name]`. Raises UserError where the
-        model lacks what it reads."""
+        """Returns the module with the params `params["heads"][head_name]`. Raises UserError if the
+        model lacks a part that the head reads."""
         return None
 
     def head_of(self, params: Any, model: ModelConfig, x: Float[Array, "R N D"]) -> Any:
-        """What the head makes of N vectors of each row."""
+        """Applies the head to N vectors of each row."""
         return self.head(model).apply({"params": params["heads"][self.head_name]}, x)
 
     def vocabulary_places(self, layout: Layout) -> int:
-        """Positions of a row whose logits over the vocabulary are computed."""
+        """Returns how many positions of a row need logits over the vocabulary."""
         return 0
 
     def extend_layout(self, layout: Layout) -> Layout:
-        """The layout with the arrays that its segments bring."""
+        """Returns the layout with the arrays that its segments need."""
         return dataclasses.replace(layout, **self.arrays)
 
     def weight(self, batch: Batch) -> Array:
-        """The loss's total weight, a function of the batch alone."""
+        """Returns the loss's total weight, a function of the batch alone."""
         return jnp.sum(batch[self.weights])
 
     def loss(
@@ -124,48 +124,48 @@ class Loss:
         batch: Batch,
         row_keys: Array | None,
     ) -> tuple[Array, Sums]:
-        """(sum of the loss over its weighted items, counts). Counts are sums too, so that a split's
-        metrics are exact. row_keys [R] turn a head's own dropout on."""
+        """Returns (weighted sum of the loss, counts). Counts are sums too, so a split's metrics are
+        exact. row_keys [R] turn on the head's dropout."""
         raise NotImplementedError
 
-    def metrics(self, counts: Mapping[str, float]) -> dict[str, float]:
-        """The metrics of a split from its summed counts: those of "loss" and "correct", by the
-        weight ("count"), under the names of `measures`."""
+    def loss_metrics(self, counts: Mapping[str, float]) -> dict[str, float]:
+        """Returns a split's metrics from the summed counts of `loss`: "loss" and "correct" divided
+        by the weight ("count"), under the names in `measures`."""
         sums = zip(self.measures, ("loss", "correct"), strict=False)
         return {name: mean(counts[key], counts["count"]) for name, key in sums}
 
     def outputs(
         self, params: Any, model: ModelConfig, hidden: Float[Array, "R L D"], batch: Batch
     ) -> dict[str, Sums]:
-        """Arrays from which predictions are read, grouped by what they belong to: {"segment":
+        """Returns the arrays that predictions are read from, grouped by axis: {"segment":
         {name: [R, S, ...]}, "token": {name: [R, L, ...]}, "predict": {name: [R, P, ...]}}."""
         raise NotImplementedError
 
     def describe_segment(self, batch: Mapping[str, np.ndarray], row: int, segment: int) -> str:
-        """What `launch.py data` says of a segment beside its place; "": nothing."""
+        """Returns what `launch.py data` prints of a segment beside its place; "": nothing."""
         return ""
 
     def token_marks(
         self, batch: Mapping[str, np.ndarray], row: int, tokenizer: Tokenizer
     ) -> dict[int, str]:
-        """What `launch.py data` shows in place of the token at a position of a row."""
+        """Maps positions of a row to what `launch.py data` shows instead of the token."""
         return {}
 
 
 class Objective(Loss):
-    """A loss of a pre-training; a new objective is one subclass and one line in `OBJECTIVES`.
+    """A pre-training loss. A new objective is one subclass and one line in `OBJECTIVES`.
 
-    A subclass has `Options`, a frozen dataclass of the keys under `config.objective.NAME`, and
-    overrides what it does otherwise than a text in the tokenizer's frame ([CLS] … [SEP]) that
-    nothing is predicted of.
+    A subclass has `Options`, a frozen dataclass of the keys under `config.objective.NAME`. By
+    default a segment is a text in the tokenizer's frame ([CLS] … [SEP]) without predictions; the
+    subclass overrides the rest.
 
     Attributes:
-      meaning: what it learns, for the list of keys.
-      plans: whether it says what lies in a row (`plan` and `segment`). Of the objectives that share
-        rows one does; the others edit its segments.
-      asks, gives: the fields of an example that a trained model can be asked about, and what it
-        answers; none: it cannot be asked. placeholder: what such a field looks like.
-      options: its keys.
+      meaning: what it learns, shown in the list of keys.
+      plans: whether it fills the rows (`plan` and `segment`). Among objectives that share rows one
+        does; the others edit its segments.
+      asks, gives: the fields of an example that a prediction needs, and what it returns; without
+        fields there are no predictions. placeholder: an example of such a field.
+      options: an instance of `Options`.
     """
 
     meaning: ClassVar[str] = ""
@@ -179,38 +179,37 @@ class Objective(Loss):
         self.options = self.Options() if options is None else options
         self.rows = rows
 
-    # -- what is in a row -------------------------------------------------------------------
+    # -- rows -------------------------------------------------------------------------------
 
     @classmethod
     def eval_options(cls, options: Any) -> Any:
-        """The options with which it is measured, whatever it is trained with."""
+        """Returns the options for evaluation, whatever the training's are."""
         return options
 
     def check_tokenizer(self, tokenizer: Tokenizer) -> None:
-        """Raises UserError for a special token that is needed and not there."""
+        """Raises UserError if the tokenizer lacks a special token that it needs."""
         if not tokenizer.own_frame:
             tokenizer.require("cls", "every segment begins with it")
             tokenizer.require("sep", "every segment ends with it")
 
     def check_split(self, counts: Mapping[str, int]) -> None:
-        """Raises UserError for a split of the corpus, of which `counts` are the store's, that gives
-        nothing to learn from."""
+        """Raises UserError if a split with these `Store.counts` has nothing to learn from."""
 
     def predicted(self, tokens: int) -> int:
-        """Of a segment's tokens how many take a place among the row's P predictions."""
+        """Returns how many of the row's P predictions a segment of `tokens` tokens takes."""
         return 0
 
     def specials(self, tokenizer: Tokenizer) -> tuple[int, int]:
-        """Positions that a segment of one text, and one of two, needs beside them."""
+        """Returns the special tokens of a segment of one text, and of one of two texts."""
         return len(tokenizer.frame(1)), len(tokenizer.frame(2))
 
     def plan(self, text: Text, rows: plan.Rows, rng: np.random.Generator) -> np.ndarray:
-        """The segments of a block's rows, dtype `plan.SEGMENT`, ordered by row."""
+        """Plans a block's rows: segments of dtype `plan.SEGMENT`, ordered by row."""
         lengths = text.block.lengths * text.read
         return plan.plan_slices(lengths, rows, rng, self.specials(text.tokenizer)[0])
 
     def segment(self, text: Text, planned: np.void, draw: Draw) -> Segment:
-        """A planned segment with its tokens: one slice of a document, or two, in the frame."""
+        """Fills a planned segment with tokens: one or two slices of documents, in the frame."""
         slices = [text.block.slice(*(int(planned[k]) for k in ("doc", "start", "end")))]
         if planned["doc_b"] >= 0:
             second = (int(planned[k]) for k in ("doc_b", "start_b", "end_b"))
@@ -222,13 +221,13 @@ class Objective(Loss):
         return Segment(tokens, types, labels=labels, word_starts=starts)
 
     def edit(self, segment: Segment, tokenizer: Tokenizer, draw: Draw) -> Segment:
-        """The segment as this objective changes it, such as masked."""
+        """Returns the segment as the objective changes it, such as masked."""
         return segment
 
-    # -- what a trained model is asked ------------------------------------------------------
+    # -- prediction -------------------------------------------------------------------------
 
     def reader(self, tokenizer: Tokenizer, layout: Layout, examples: Sequence[Example]) -> Reader:
-        """How examples with the fields `asks` are laid out in rows and read."""
+        """Returns the reader for examples with the fields `asks`."""
         layout = self.asked_layout(tokenizer, layout, examples)
 
         def segments(example: Example, number: int, labelled: bool) -> list[Segment]:
@@ -243,26 +242,26 @@ class Objective(Loss):
     def asked_layout(
         self, tokenizer: Tokenizer, layout: Layout, examples: Sequence[Example]
     ) -> Layout:
-        """The layout of rows that these examples are asked in."""
+        """Returns the layout of rows for predictions of these examples."""
         return layout
 
     def ask(self, tokenizer: Tokenizer, layout: Layout, example: Example) -> Segment:
-        """An example's segment: one text or two in the tokenizer's frame, cut to a row at the end
-        of the longer one."""
+        """Returns an example's segment: one or two texts in the tokenizer's frame, cut to a row's
+        length at the end of the longer text."""
         texts = [tokenizer.encode(example[name]).ids for name in self.asks]
         return framed(tokenizer, texts, layout.length)
 
     def read(self, tokenizer: Tokenizer, outputs: Outputs) -> Prediction:
-        """What the outputs of a segment say, a dict of JSON values."""
+        """Returns the prediction from a segment's outputs, a dict of JSON values."""
         raise NotImplementedError
 
     def show(self, example: Example, prediction: Prediction) -> str:
-        """A prediction as one readable line."""
+        """Returns the prediction as one readable line."""
         texts = " / ".join(example[name] for name in self.asks)
         return f"{texts} → {json.dumps(prediction, ensure_ascii=False)}"
 
     def sample(self, words: Sequence[str]) -> tuple[Example, str]:
-        """An example made of held-out words, and what was there: "" where nothing is hidden."""
+        """Returns an example made of held-out words, and the hidden word ("" if none is hidden)."""
         count = len(self.asks)
         cuts = [len(words) * part // count for part in range(count + 1)]
         texts = (" ".join(words[a:b]) for a, b in itertools.pairwise(cuts))
@@ -270,19 +269,19 @@ class Objective(Loss):
 
 
 def sums(losses: Array, right: Array, weights: Array) -> tuple[Array, Sums]:
-    """A loss and its counts from the loss of each item, whether it is right, and its weight."""
+    """Returns a loss and its counts from each item's loss, correctness and weight."""
     total, count = jnp.sum(losses * weights), jnp.sum(weights)
     correct = jnp.sum(right.astype(jnp.float32) * weights)
     return total, {"loss": total, "correct": correct, "count": count}
 
 
 def planner(objectives: Sequence[Objective]) -> Objective:
-    """The one that says what lies in the rows that these objectives share."""
+    """Returns the objective that plans the rows these objectives share."""
     return next((o for o in objectives if o.plans), objectives[0])
 
 
 def row_layout(objectives: Sequence[Objective], length: int, segments: int) -> Layout:
-    """Capacities and arrays of the rows that these objectives learn from."""
+    """Returns the layout of the rows that these objectives share."""
     layout = Layout(length, segments)
     for objective in objectives:
         layout = objective.extend_layout(layout)
@@ -290,7 +289,7 @@ def row_layout(objectives: Sequence[Objective], length: int, segments: int) -> L
 
 
 def by_pattern(objectives: Sequence[Objective]) -> dict[Pattern, list[Objective]]:
-    """The objectives of each kind of attention, which share rows."""
+    """Groups objectives by their kind of attention; those of a group share rows."""
     groups: dict[Pattern, list[Objective]] = {}
     for objective in objectives:
         groups.setdefault(objective.pattern, []).append(objective)
@@ -298,12 +297,12 @@ def by_pattern(objectives: Sequence[Objective]) -> dict[Pattern, list[Objective]
 
 
 def continues_with(objectives: Sequence[Loss]) -> Pattern:
-    """The attention with which a model with these objectives continues text: causal if it can."""
+    """Returns the attention for generation: prefix if trained without causal, else causal."""
     patterns = {o.pattern for o in objectives}
     return "prefix" if "prefix" in patterns and "causal" not in patterns else "causal"
 
 
 def heads_of(objectives: Sequence[Loss], model: ModelConfig) -> dict[str, nn.Module]:
-    """The heads with parameters, by name."""
+    """Returns the heads with parameters, by name."""
     heads = {o.head_name: o.head(model) for o in objectives}
     return {name: head for name, head in heads.items() if head is not None}

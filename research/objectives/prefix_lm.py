@@ -1,7 +1,7 @@
 """Prefix language modelling (Raffel et al. 2020, arXiv:1910.10683, section 3.2.3).
 
-The first part of a segment, of random length, sees itself in both directions; every token behind
-it is predicted from all before it.
+The first part of a segment, of random length, attends to itself in both directions; every token
+after it is predicted from all tokens before it.
 """
 
 from research.metrics import language
@@ -9,16 +9,16 @@ from research.objectives.causal_lm import CausalLM
 
 
 class PrefixLM(CausalLM):
-    """Causal language modelling behind a prefix, on causal language modelling's head."""
+    """Causal language modelling after a prefix, on causal language modelling's head."""
 
     name = "prefix_lm"
-    meaning = "the same behind a prefix of random length, which sees itself in both directions"
+    meaning = "the same after a prefix of random length, which sees itself in both directions"
     pattern = "prefix"
     measures = ("prefix_loss", "prefix_perplexity", "prefix_accuracy")
     arrays = CausalLM.arrays | {"prefix": True}
 
     def prefix(self, tokens, draw):
-        """At least one token is left to be predicted."""
+        """Leaves at least one token to predict."""
         return int(draw("prefix").integers(1, max(2, tokens)))
 
     def describe_segment(self, batch, row, segment):
@@ -26,6 +26,6 @@ class PrefixLM(CausalLM):
         seen = batch["prefix"][row, first : last + 1].sum()
         return f"the first {seen} tokens see each other" if seen else ""
 
-    def metrics(self, counts):
-        """Of what follows the prefix."""
+    def loss_metrics(self, counts):
+        """Returns the metrics of the tokens after the prefix."""
         return language.of_predictions(counts, self.measures)

@@ -1,7 +1,7 @@
 """Sentence order prediction (Lan et al. 2019, ALBERT, arXiv:1909.11942, section 3.1).
 
-Both parts of a pair are from one document, one after the other; half the time they change places.
-Class 0: A comes before B; 1: after it.
+A pair is two successive parts of one document, swapped half the time. Class 0: A comes before B in
+the document; class 1: A comes after B.
 """
 
 from bisect import bisect_left
@@ -14,7 +14,7 @@ from research.objectives.sentence_pairs import SentencePairs, next_size, shorten
 
 
 class SentenceOrder(SentencePairs):
-    """A and B are neighbours, in their order or in the other one."""
+    """A and B are neighbours, in order or swapped."""
 
     name = "sentence_order"
     meaning = "whether A and B have changed places (ALBERT); full attention"
@@ -36,12 +36,12 @@ def plan_ordered_pairs(
 ) -> np.ndarray:
     """Pairs of neighbours for sentence order prediction (Lan et al. 2019, section 3.1).
 
-    A and B are one or more sentences each, the second right behind the first, and change places
-    half the time. A pair fills what the row has left, or, with probability `short`, a random part
-    of it; a last sentence that would be left alone goes into the pair before it. The one sentence
-    of a document is cut in two, and where it is a single token there is no order: it is left out.
+    A and B are one or more successive sentences each, swapped half the time. A pair fills the rest
+    of the row or, with probability `short`, a random part of it; a last sentence that would be left
+    over joins the pair before it. A document of one sentence is cut in two; a document of a single
+    token is left out, since it has no order.
 
-    Args and returns: as in `next_sentence.plan_pairs`; `specials` of a segment of two texts.
+    Args and returns: as in `next_sentence.plan_pairs`; `specials` is of a segment of two texts.
     """
     for doc in rng.permutation(len(sentences)):
         doc = int(doc)

@@ -1,4 +1,4 @@
-"""What next sentence and sentence order prediction share: two classes of sentence pairs."""
+"""Binary classification of sentence pairs: the base of next sentence and sentence order."""
 
 import dataclasses
 from typing import ClassVar
@@ -20,18 +20,18 @@ class SentencePairsConfig:
     """How pairs are made.
 
     Attributes:
-      short: share of pairs that fill only a random part of the room they have.
+      short: share of pairs that fill only a random part of the room left in the row.
     """
 
     short: Share = 0.1
 
 
 class SentencePairs(Objective):
-    """A classifier on the first token of each pair, through the backbone's pooler or, where heads
-    have one, through the head's own transform.
+    """A classifier on the first token of each pair, through the backbone's pooler or, without one,
+    through the head's own transform.
 
-    label: the batch's array [R, S] of classes; below 0 for a segment that is not a pair.
-    classes: what they mean.
+    label: the batch's array [R, S] of classes; negative for a segment that is not a pair.
+    classes: the meaning of each class.
     """
 
     plans = True
@@ -49,12 +49,12 @@ class SentencePairs(Objective):
         return self.classes[label] if label >= 0 else ""
 
     def sentences(self, text):
-        """For each document of a block its sentences' token offsets, the end last."""
+        """Returns the token offsets of each document's sentences in a block, the end last."""
         offsets = text.block.sentence_offsets()
         return [o if read else [0] for o, read in zip(offsets, text.read, strict=True)]
 
     def head(self, model):
-        """Raises UserError where neither the backbone nor the head has a transform."""
+        """Raises UserError if neither the backbone nor the head has a transform."""
         if not (model.pooler or model.head_transform):
             raise UserError(
                 f"config.objective.{self.name} reads the pooler, which the backbone lacks; set "
@@ -81,17 +81,17 @@ class SentencePairs(Objective):
         losses = optax.softmax_cross_entropy_with_integer_labels(scores, classes)
         return sums(losses, jnp.argmax(scores, -1) == classes, weights)
 
-    def metrics(self, counts):
+    def loss_metrics(self, counts):
         if not counts["count"]:  # a source, or a batch, without a pair
             return {}
-        return super().metrics(counts)
+        return super().loss_metrics(counts)
 
     def outputs(self, params, model, hidden, batch):
         probability = jax.nn.softmax(self._logits(params, model, hidden, batch))
         return {"segment": {"probability": probability}}
 
     def read(self, tokenizer, outputs):
-        """Whether "text_b" follows "text_a"."""
+        """Returns the probability that "text_b" follows "text_a"."""
         return {"next_sentence_probability": round(float(outputs["probability"][0]), 6)}
 
     def show(self, example, prediction):
@@ -100,8 +100,8 @@ class SentencePairs(Objective):
 
 
 def next_size(rows: plan.Rows, specials: int, short: float, rng: np.random.Generator) -> int:
-    """Tokens of the next pair: as many as the row has left, or, with probability `short`, a random
-    part of them. `specials`: positions that its segment needs beside them."""
+    """Returns the tokens of the next pair: as many as the row has left or, with probability
+    `short`, a random part of them. specials: special tokens of its segment."""
     room = rows.room(specials + max(2, min(16, rows.length // 8))) - specials
     return room if rng.random() >= short else int(rng.integers(2, room + 1))
 
@@ -109,8 +109,8 @@ def next_size(rows: plan.Rows, specials: int, short: float, rng: np.random.Gener
 def shortened(
     a: tuple[int, int], b: tuple[int, int], room: int, rng: np.random.Generator
 ) -> tuple[tuple[int, int], tuple[int, int]]:
-    """Two slices (start, end) that together have at most `room` tokens: the longer one is cut
-    first, each token at an end drawn for it."""
+    """Cuts two slices (start, end) to at most `room` tokens together: the longer one first, each
+    token at a randomly drawn end."""
     sizes = a[1] - a[0], b[1] - b[0]
     excess = max(0, sum(sizes) - room)
     from_a = min(excess, max(0, sizes[0] - sizes[1]))

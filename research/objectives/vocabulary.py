@@ -19,7 +19,7 @@ def sums(
     weights: Float[Array, "R N"],
     vocab_size: int,
 ) -> tuple[Array, Array]:
-    """(sum of weighted cross-entropies in nats, weighted number of correct top predictions)."""
+    """Returns (weighted sum of cross-entropies in nats, weighted number of correct predictions)."""
     logits = vocabulary_logits(features, table, bias, vocab_size)
     losses = _losses(logits, targets)
     correct = (jnp.argmax(logits, -1) == targets).astype(jnp.float32)
@@ -27,15 +27,15 @@ def sums(
 
 
 def _losses(logits: Float[Array, "R N V"], targets: Int[Array, "R N"]) -> Float[Array, "R N"]:
-    # A one-hot product keeps a vocabulary-sharded axis sharded, where a gather would not.
+    # Unlike a gather, a one-hot product keeps a vocabulary-sharded axis sharded.
     picked = jnp.sum(logits * jax.nn.one_hot(targets, logits.shape[-1], dtype=jnp.float32), -1)
     return jax.nn.logsumexp(logits, axis=-1) - picked
 
 
 def in_chunks(x: Shaped[Array, "R L ..."], at_most: int) -> Shaped[Array, "N R C ..."]:
-    """Positions in N chunks of C, of which `at_most` is the limit (or as many as "context" has
-    parts). C divides L. A chunk is every N-th position, so that it has as many of each part of a
-    row that is split."""
+    """Splits positions into N chunks of C, at most `at_most` (or the number of "context" shards if
+    that is more). C divides L. A chunk is every N-th position, so that it takes equally many from
+    each shard of a split row."""
     rows, length = x.shape[:2]
     parts = axis_size("context")
     fits = [c for c in range(parts, min(length, at_most) + 1, parts) if length % c == 0]
@@ -53,12 +53,12 @@ def chunked_sums(
     vocab_size: int,
     chunk: int,
 ) -> tuple[Array, Array]:
-    """As `sums`, in chunks of positions whose logits are computed again for the gradient.
+    """Computes `sums` in chunks of positions, and their logits again for the gradient.
 
     At most `chunk` positions of each row have their logits in memory at a time.
     """
     parts = tuple(in_chunks(x, chunk) for x in (features, targets, weights))
-    # Here, or a table that is split would be gathered again in every chunk.
+    # Outside of the loop, or a sharded table would be gathered again in every chunk.
     table = constrain(table.astype(features.dtype), "vocab", None)
     if parts[0].shape[0] == 1:
         return sums(features, table, bias, targets, weights, vocab_size)
@@ -80,7 +80,7 @@ def token_losses(
     vocab_size: int,
     chunk: int,
 ) -> Float[Array, "R L"]:
-    """Cross-entropy of each position in nats, at most `chunk` positions of a row at a time."""
+    """Returns each position's cross-entropy in nats, `chunk` positions of a row at a time."""
 
     def one(part: tuple[Array, Array]) -> Array:
         return _losses(vocabulary_logits(part[0], table, None, vocab_size), part[1])

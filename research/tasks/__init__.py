@@ -1,6 +1,6 @@
 """Fine-tuning tasks by name.
 
-A new one is a subclass of `Task` in a file of its own, and a line in `TASKS`.
+A new task is a subclass of `Task` in its own file and a line in `TASKS`.
 """
 
 from typing import Any
@@ -31,44 +31,44 @@ TASKS: dict[str, type[Task]] = {
         Chat,
     )
 }
-AUTO = "auto"  # labels: those that the training examples have
+AUTO = "auto"  # labels are read from the training examples
 
 
 def of(options: Any) -> type[Task]:
-    """The task whose options these are."""
+    """Returns the task class that these options belong to."""
     return next(task for task in TASKS.values() if type(options) is task.Options)
 
 
 def name_of(options: Any) -> str:
-    """The name by which a config file asks for the task."""
+    """Returns the task's name in a config file."""
     return of(options).name
 
 
 def kind_of(options: Any) -> str:
-    """What a task's examples are, see `research.data.kinds`."""
+    """Returns the kind of a task's examples, see `research.data.kinds`."""
     return of(options).kind_of(options)
 
 
 def metrics(options: Any) -> tuple[str, ...]:
-    """The names of the metrics that a task yields, but for those of its parts ("f1/PER")."""
+    """Returns the names of a task's metrics, without those by type ("f1/PER")."""
     return of(options).score_names(options)
 
 
 def measures(options: Any) -> tuple[str, ...]:
-    """The names of what an evaluation of the task's loss yields."""
+    """Returns the names of the metrics of the task's loss."""
     return of(options).measures
 
 
 def make_task(
     options: Any, model: ModelConfig, tokenizer: Tokenizer, length: int, segments: int
 ) -> Task:
-    """The task of a config, on rows of `length` tokens with at most `segments` segments.
+    """Returns the task of a config, on rows of `length` tokens and at most `segments` segments.
 
-    Raises UserError for what does not fit, labels that are still to be read among it.
+    Raises UserError for options that do not fit, and for labels that are still "auto".
     """
     if getattr(options, "labels", ()) == AUTO:
         raise UserError(
-            f"config.task.labels={AUTO} are read from the training examples, of which there are "
-            "none here: list them"
+            f"config.task.labels={AUTO} are read from the training examples, but there are none "
+            "here; list the labels"
         )
     return of(options)(options, model, tokenizer, length, segments)

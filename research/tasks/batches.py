@@ -1,4 +1,4 @@
-"""Batches of a task as a function of (seed, step): examples are drawn, then packed into rows."""
+"""Batches of a task as a function of (seed, step): draws examples and packs them into rows."""
 
 import functools
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from research.data.batch import Layout, Segment, pack
 from research.data.loader import Batches
 from research.draws import generator
 
-FEW = 50  # batches of a short epoch
+FEW = 50  # an epoch with fewer batches is short
 
 
 @functools.lru_cache(maxsize=4)
@@ -18,16 +18,16 @@ def _order(seed: int, epoch: int, count: int) -> np.ndarray:
 
 
 class TaskBatches(Batches):
-    """Every example once an epoch, `examples` of them a batch, packed.
+    """Packed batches of `examples` examples; an epoch has every example once.
 
-    All segments of an example lie in one batch. The number of rows is one of a few, so that a step
-    is compiled for a few shapes only: what half of the first epoch's batches need, what nine of ten
-    need, what all of them need, and eighths more for later ones; in a short epoch, which is sooner
-    read than compiled for, what all of them need. What is missing is filled with rows of weight 0.
+    All segments of an example are in one batch. A batch has one of a few row counts, so that a step
+    is compiled for few shapes: enough for half, for 90 % and for all of the first epoch's batches,
+    and steps of an eighth above for later ones. In a short epoch, where compiling takes longer than
+    reading, it is the count that is enough for all. Rows of weight 0 fill the rest.
 
     Args:
-        segments: for each example its segments.
-        row_multiple: what the number of rows must be a multiple of (mesh and micro-batches).
+        segments: the segments of each example.
+        row_multiple: the number of rows is a multiple of it (mesh and micro-batches).
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class TaskBatches(Batches):
         return -(-rows // self.row_multiple) * self.row_multiple
 
     def _row_count(self, needed: int) -> int:
-        """The number of rows that a batch with `needed` ones gets."""
+        """Returns the row count of a batch that needs `needed` rows."""
         for count in self.row_counts:
             if needed <= count:
                 return count
@@ -60,7 +60,7 @@ class TaskBatches(Batches):
         return self._round(-(-needed // eighth) * eighth)
 
     def about_epoch_batches(self):
-        """Exactly; the last one may have fewer examples."""
+        """Exact; the last batch may have fewer examples."""
         return -(-len(self.segments) // self.examples)
 
     def _order(self, epoch: int) -> np.ndarray:
@@ -85,7 +85,7 @@ class TaskBatches(Batches):
 
     @functools.lru_cache(maxsize=4)  # noqa: B019  (lives as long as the run)
     def _rows(self, step: int) -> list[list[Segment]]:
-        """The segments in all rows of the batch of a step, those of padding without any."""
+        """Returns the segments of all rows of a step's batch; rows of padding have none."""
         rows = self._packed(step)
         return rows + [[]] * (self._row_count(len(rows)) - len(rows))
 
@@ -96,7 +96,7 @@ class TaskBatches(Batches):
         return len(self._rows(step))
 
     def fill(self) -> float:
-        """Share of real tokens in the rows of the first epoch."""
+        """Returns the share of real tokens in the rows of the first epoch."""
         real = total = 0
         for step in range(self.epoch_batches(0)):
             rows = self._rows(step)

@@ -1,8 +1,8 @@
-"""Conversations of several turns: a causal model learns what the assistant says (or others).
+"""Conversations of several turns: a causal model learns the turns of the assistant (or others).
 
-A segment is what begins a text (`Tokenizer.begin`) and the turns as `turns` writes them; the loss
-counts what the speakers of `roles` say, and the token that ends their turns. Loss, head and name
-are the causal language model's, so a pre-trained one goes on.
+A segment is the tokens that begin a text (`Tokenizer.begin`) and the turns as `turns` writes them;
+the loss counts the turns of `roles` and the tokens that end them. Loss, head and its name are those
+of the causal language model, so fine-tuning starts from a pre-trained head.
 """
 
 import dataclasses
@@ -28,10 +28,10 @@ class ChatConfig:
     """Conversations of several turns.
 
     Attributes:
-      roles: whose turns are learnt, of system, user and assistant.
-      overlap: tokens of the window before that each later window of a long conversation begins
-        with; they are read there, not predicted.
-      max_new_tokens: tokens that are generated at most.
+      roles: whose turns are learnt: system, user, assistant.
+      overlap: tokens that each window of a long conversation repeats from the window before it;
+        they are read there, not predicted.
+      max_new_tokens: the maximum number of generated tokens.
       chunk: positions of a row whose logits are in memory at a time.
       decoding: how answers are generated; training does not see it.
     """
@@ -44,9 +44,8 @@ class ChatConfig:
 
 
 class Chat(Generation):
-    """A conversation longer than the row goes on in further windows, so each learnt token is
-    predicted once. To generate, the oldest turns are left out where there is no room, but not the
-    system's."""
+    """A conversation longer than the row continues in further windows, so each learnt token is
+    predicted once. If a prompt is too long, the oldest turns except the system's are dropped."""
 
     name = NAME
     kind = "chat"
@@ -54,18 +53,18 @@ class Chat(Generation):
     Options = ChatConfig
 
     def check(self):
-        """Raises UserError for roles that do not exist, and sizes that cannot be."""
+        """Raises UserError for unknown roles and impossible sizes."""
         turns.form(self.tokenizer)
         self._check_sizes()
         for role in self.options.roles:
             if role not in ROLES:
                 raise UserError(f"config.task.roles: no role {role!r}{nearest(role, ROLES)}")
         if not self.options.roles:
-            raise UserError("config.task.roles is empty: then nothing is learnt")
+            raise UserError("config.task.roles is empty, so nothing is learnt")
 
     @functools.cached_property
     def form(self) -> turns.Turns:
-        """How the tokenizer's conversations are written."""
+        """The form of the tokenizer's conversations."""
         return turns.form(self.tokenizer)
 
     def prompt(self, example):
@@ -90,8 +89,8 @@ class Chat(Generation):
         weights = learnt[encoding.starts]
         if labelled and not weights.any():
             raise UserError(
-                f"example {example['id']!r}: no turn of {' or '.join(self.options.roles)}, of whom "
-                "config.task.roles learns"
+                f"example {example['id']!r}: no turn of {' or '.join(self.options.roles)} "
+                "(config.task.roles)"
             )
         sizes = bytes_of(text, encoding) * ~self.tokenizer.is_special[encoding.ids]
         before = np.zeros(len(start) - 1, np.float32)
@@ -110,13 +109,13 @@ class Chat(Generation):
 
 
 def _messages(example: Example) -> Sequence[Mapping[str, str]]:
-    """An example's turns; a text is what the user says."""
+    """Returns an example's turns; a text is one turn of the user."""
     if "messages" in example:
         return list(example["messages"])
     return [{"role": "user", "content": example["text"]}]
 
 
 def _asked(example: Example) -> Sequence[Mapping[str, str]]:
-    """The turns that the assistant is to answer: those before its last one."""
+    """Returns the turns that the assistant answers: without its own last turn."""
     messages = _messages(example)
     return messages[:-1] if len(messages) > 1 and messages[-1]["role"] == "assistant" else messages

@@ -20,9 +20,9 @@ class MultiLabelConfig:
 
     Attributes:
       labels: in the order of the head's outputs.
-      pooling: what the head sees of a segment, as in a sequence classification.
-      dropout: of what the head sees.
-      threshold: probability from which on a label is predicted.
+      pooling: how a segment becomes the head's input, as in sequence classification.
+      dropout: dropout of the head's input.
+      threshold: the least probability at which a label is predicted.
     """
 
     labels: tuple[str, ...] | Literal["auto"]
@@ -32,7 +32,7 @@ class MultiLabelConfig:
 
 
 class MultiLabel(Pooled):
-    """A binary cross-entropy for each label. An example has "labels", a list of names."""
+    """Binary cross-entropy of each label. An example has "labels", a list of names."""
 
     name = "multi_label"
     kind = "multi_label"
@@ -45,7 +45,7 @@ class MultiLabel(Pooled):
     def check(self):
         labels = self.options.labels
         if not labels or len(set(labels)) != len(labels):
-            raise UserError(f"config.task.labels={list(labels)} needs different ones")
+            raise UserError(f"config.task.labels={list(labels)} needs one or more different labels")
 
     @property
     def arrays(self):
@@ -83,8 +83,8 @@ class MultiLabel(Pooled):
     def counts(self, example, prediction):
         return multi_label.count(example["labels"], prediction["labels"])
 
-    def finish(self, counts):
-        return multi_label.finish(counts, self.options.labels)
+    def compute_metrics(self, counts):
+        return multi_label.compute(counts, self.options.labels)
 
     def show(self, example, prediction):
         shares = prediction["probabilities"]

@@ -1,7 +1,7 @@
-"""Which of several texts goes with a text (SWAG, commonsense questions, …).
+"""Choosing the text that fits another text (SWAG, commonsense questions, …).
 
-Each choice is a segment of its own, [CLS] text [SEP] choice [SEP], with one score; the choices of
-an example share a row, and the softmax goes over them (Zellers et al. 2018, arXiv:1808.05326).
+Each choice is a segment, [CLS] text [SEP] choice [SEP], with one score. The choices of an example
+share a row, and the softmax is over them (Zellers et al. 2018, arXiv:1808.05326).
 """
 
 import dataclasses
@@ -27,10 +27,10 @@ class MultipleChoiceConfig:
     """The choice that fits a text.
 
     Attributes:
-      choices: how many an example has at most; a row has room for all of them, so each gets
-        config.data.length / choices tokens.
-      pooling: what the head sees of a segment, as in a sequence classification.
-      dropout: of what the head sees.
+      choices: the maximum number of choices of an example; a row has room for all of them, so each
+        gets config.data.length / choices tokens.
+      pooling: how a segment becomes the head's input, as in sequence classification.
+      dropout: dropout of the head's input.
     """
 
     choices: int
@@ -103,7 +103,7 @@ class MultipleChoice(Pooled):
     def counts(self, example, prediction):
         return {"right": float(prediction["choice"] == _gold(example)), "examples": 1.0}
 
-    def finish(self, counts):
+    def compute_metrics(self, counts):
         return {"accuracy": ratio(counts["right"], counts["examples"])}
 
     def show(self, example, prediction):
@@ -112,13 +112,13 @@ class MultipleChoice(Pooled):
 
 
 def _gold(example: Example) -> int:
-    """The number of the right choice, which the label is or names."""
+    """Returns the index of the right choice; the label is its text or its index."""
     label, choices = example["label"], example["choices"]
     if label in choices:
         return choices.index(label)
     if label.isdecimal() and int(label) < len(choices):
         return int(label)
     raise UserError(
-        f"example {example['id']!r}: label {label!r} is neither one of its choices nor the number "
-        f"of one, counted from 0{nearest(label, choices, shown=6)}"
+        f"example {example['id']!r}: label {label!r} is neither one of its choices nor the index "
+        f"of one, from 0{nearest(label, choices, shown=6)}"
     )

@@ -1,4 +1,4 @@
-"""Tasks that read one vector of each segment: what sequence classification and its kin share.
+"""The base class of tasks that read one vector per segment, such as sequence classification.
 
 Axes: R rows, L positions of a row, S segments of a row, C outputs of the head, D width.
 """
@@ -25,7 +25,7 @@ Pooling = Literal["auto", "pooler", "first", "mean", "last"]
 def pooled(
     params: Any, model: ModelConfig, hidden: Float[Array, "R L D"], batch: Mapping, pooling: str
 ) -> Float[Array, "R S D"]:
-    """One vector for each segment."""
+    """Returns one vector per segment."""
     pooling = chosen(pooling, model)
     if pooling == "pooler":
         return transformer.pool(params["backbone"], model, hidden, batch["first"])
@@ -38,23 +38,23 @@ def pooled(
 
 
 def chosen(pooling: Pooling, model: ModelConfig) -> Pooling:
-    """What "auto" stands for: the pooler where the backbone has one, or else the first token."""
+    """Resolves "auto": the pooler if the backbone has one, else the first token."""
     return ("pooler" if model.pooler else "first") if pooling == "auto" else pooling
 
 
 def text_segment(tokenizer: Tokenizer, example: Example, length: int) -> Segment:
-    """The segment of an example's text, or of its pair of texts."""
+    """Returns the segment of an example's text or pair of texts."""
     names = ("text",) if "text" in example else ("text_a", "text_b")
     return framed(tokenizer, [tokenizer.encode(example[n]).ids for n in names], length)
 
 
 def text_of(example: Example) -> str:
-    """An example's text or texts in one line."""
+    """Returns an example's text or texts in one line."""
     return example["text"] if "text" in example else f"{example['text_a']} / {example['text_b']}"
 
 
 class Pooled(Task):
-    """A head with `classes` outputs on one vector of each segment. Options have `pooling`, and
+    """A head with `classes` outputs on one vector per segment. `options` has `pooling`, and
     `dropout` before the head."""
 
     kind = "classification"
@@ -62,7 +62,7 @@ class Pooled(Task):
 
     @property
     def pattern(self):
-        """The last token has seen the others only in a causal model."""
+        """Pooling by the last token needs causal attention."""
         return "causal" if self.options.pooling == "last" else "full"
 
     @property
@@ -71,19 +71,19 @@ class Pooled(Task):
 
     @property
     def classes(self) -> int:
-        """Outputs of the head."""
+        """The number of the head's outputs."""
         return len(self.options.labels)
 
     def head(self, model):
-        """Raises UserError for a pooler that is not there; with "auto" where the tokenizer has no
-        [CLS] either, from which all of a text could be read."""
+        """Raises UserError if the backbone lacks the pooler; with "auto" only if the tokenizer
+        also lacks [CLS], whose vector would stand for the text."""
         pooling = self.options.pooling
         headless = pooling == "auto" and self.tokenizer.cls is None
         if (pooling == "pooler" or headless) and not model.pooler:
             raise UserError(
                 f"config.task.pooling={pooling!r} but the backbone has no pooler"
                 f"{' and the tokenizer no [CLS]' if headless else ''}; valid: 'first', 'mean', "
-                "'last', or a new one: --config.model.pooler=true"
+                "'last', or a new pooler: --config.model.pooler=true"
             )
         return heads.Classifier(model, self.classes, bias=pooling != "last")
 
@@ -95,7 +95,7 @@ class Pooled(Task):
         batch: Mapping,
         row_keys: Array | None = None,
     ) -> Float[Array, "R S C"]:
-        """The outputs of the head."""
+        """Returns the outputs of the head."""
         x = pooled(params, model, hidden, batch, self.options.pooling)
         if row_keys is not None:
             keys = dropout.keys(row_keys, dropout.HEAD)
@@ -107,5 +107,5 @@ class Pooled(Task):
         return [dataclasses.replace(segment, example=number, **self.gold(example, labelled))]
 
     def gold(self, example: Example, labelled: bool) -> dict[str, Any]:
-        """`labels` or `values` of an example's one segment; without a label any."""
+        """Returns `labels` or `values` of an example's segment; any values if not labelled."""
         raise NotImplementedError

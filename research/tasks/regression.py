@@ -17,8 +17,8 @@ class RegressionConfig:
     """A number for a text or a pair of texts.
 
     Attributes:
-      pooling: what the head sees of a segment, as in a sequence classification.
-      dropout: of what the head sees.
+      pooling: how a segment becomes the head's input, as in sequence classification.
+      dropout: dropout of the head's input.
     """
 
     pooling: Pooling = "auto"
@@ -26,8 +26,8 @@ class RegressionConfig:
 
 
 class Regression(Pooled):
-    """Squared error of a number, which an example's label is, or the text of one; sequence
-    classification's head with one output."""
+    """Squared error of a number. An example's label is a number, or a number as text. The head is
+    sequence classification's, with one output."""
 
     name = "regression"
     measures = ("loss",)
@@ -54,8 +54,8 @@ class Regression(Pooled):
     def counts(self, example, prediction):
         return regression.count(_value(example), prediction["value"])
 
-    def finish(self, counts):
-        return regression.finish(counts)
+    def compute_metrics(self, counts):
+        return regression.compute(counts)
 
     def show(self, example, prediction):
         return f"{text_of(example)} → {prediction['value']:.3g}"

@@ -22,15 +22,15 @@ class SequenceClassificationConfig:
 
     Attributes:
       labels: in the order of the head's outputs.
-      pooling: what the head sees of a segment: "pooler" is BERT's ([CLS] through the pooler),
-        "first" that token as it is, "auto" the one that fits the backbone, "mean" the mean over the
-        segment's tokens, "last" its last token (the choice for a causal backbone, which the
-        attention then is too; the head has no bias then, as GPT-2's and Llama's).
-      dropout: of what the head sees.
-      class_weights: one for each label: what an example of it counts in the loss; (): 1 for all.
-      label_smoothing: share of the target that goes to all labels alike.
-      metric: what tables show and the best checkpoint is chosen by; "f1" and "matthews" are for
-        two labels, the last one being the positive one.
+      pooling: how a segment becomes the head's input: "pooler" is BERT's ([CLS] through the
+        pooler), "first" the first token as it is, "auto" the pooler if there is one and else
+        "first", "mean" the mean over the segment's tokens, "last" its last token (for a causal
+        backbone: attention is causal and the head has no bias, as in GPT-2 and Llama).
+      dropout: dropout of the head's input.
+      class_weights: the weight of each label's examples in the loss; (): 1 for all.
+      label_smoothing: share of the target that is spread evenly over all labels.
+      metric: the metric in tables, which also chooses the best checkpoint; "f1" and "matthews" are
+        for two labels, of which the last is positive.
     """
 
     labels: tuple[str, ...] | Literal["auto"]
@@ -62,7 +62,7 @@ class SequenceClassification(Pooled):
         labels, metric = self.options.labels, self.options.metric
         weights = self.options.class_weights
         if len(labels) < 2 or len(set(labels)) != len(labels):
-            raise UserError(f"config.task.labels={list(labels)} needs two or more different ones")
+            raise UserError(f"config.task.labels={list(labels)} needs two or more different labels")
         if weights and len(weights) != len(labels):
             raise UserError(
                 f"config.task.class_weights={list(weights)} must be one number for each of "
@@ -89,8 +89,8 @@ class SequenceClassification(Pooled):
         counts = {"correct": jnp.sum(correct * batch["segment_weights"]), "examples": seen}
         return total, {"loss": total, "count": self.weight(batch)} | counts
 
-    def metrics(self, counts):
-        """Mean loss (weighted by class where classes have weights) and accuracy of a split."""
+    def loss_metrics(self, counts):
+        """Returns the mean loss (weighted by class, if classes have weights) and the accuracy."""
         return {
             "loss": counts["loss"] / counts["count"],
             "label_accuracy": counts["correct"] / counts["examples"],
@@ -113,8 +113,8 @@ class SequenceClassification(Pooled):
     def counts(self, example, prediction):
         return classification.count(example["label"], prediction["label"])
 
-    def finish(self, counts):
-        scores = classification.finish(counts)
+    def compute_metrics(self, counts):
+        scores = classification.compute(counts)
         if self.classes == 2:
             scores |= classification.binary(counts, self.options.labels)
         return scores

@@ -1,8 +1,8 @@
-"""Answers that are cut out of a context, as BERT did SQuAD (Devlin et al. 2018, section 4.2).
+"""Extractive question answering, as BERT on SQuAD (Devlin et al. 2018, section 4.2).
 
-An answer's score is the logit of its first token as the start plus that of its last as the end; it
-is read in the one window in which its first token has most context. No answer has the score of
-[CLS], the lowest of all windows (`write_predictions` in BERT's run_squad.py).
+An answer's score is the start logit of its first token plus the end logit of its last; it is read
+in the window where its first token has most context. The score of no answer is that of [CLS], the
+lowest over all windows (`write_predictions` in BERT's run_squad.py).
 
 Axes: R rows, S segments of a row, L positions of a row.
 """
@@ -29,8 +29,8 @@ from research.values import Size
 
 NAME = "span_qa"
 BEST = 5  # answers in a prediction
-CANDIDATES = 100  # best spans of a window, of which several may read the same
-NEVER = 1e6  # the null score difference of a context without tokens, beyond every threshold
+CANDIDATES = 100  # best spans of a window; several may have the same text
+NEVER = 1e6  # null score difference of a context without tokens, above every threshold
 
 
 Span = tuple[float, int, int]  # score, first token, last token
@@ -39,17 +39,17 @@ Answer = tuple[float, str, int]  # score, text, its first character in the conte
 
 @dataclasses.dataclass(frozen=True)
 class SpanQAConfig:
-    """Answers cut out of a context. Lengths are in tokens.
+    """Answers extracted from a context. Lengths are in tokens.
 
     Attributes:
-      stride: from the start of a window of the context to the start of the next one; what a window
-        holds beyond it overlaps with the next.
-      max_question: a longer question loses its end where it and its context do not fit in one row,
-        and so does one that leaves a window less than `stride`.
+      stride: distance between the starts of two successive windows of the context; a window longer
+        than that overlaps with the next.
+      max_question: a longer question is cut to this if it and its context do not fit in one row;
+        any question is cut that would leave windows shorter than `stride`.
       max_answer: the longest answer that is predicted.
-      unanswerable: whether a question may have no answer; only then is an empty one predicted.
-      null_threshold: no answer is predicted where its score is more than this above that of the
-        best one; `evaluate` says which threshold would be best.
+      unanswerable: whether a question may have no answer; only then may a prediction be empty.
+      null_threshold: the prediction is empty if the score of no answer exceeds the best answer's by
+        more than this; `evaluate` reports the best threshold.
     """
 
     stride: Size = 64
@@ -62,14 +62,14 @@ class SpanQAConfig:
 def segment_log_probabilities(
     scores: Float[Array, "R L 2"], segments: Int[Array, "R L"], count: int
 ) -> Float[Array, "R S L 2"]:
-    """Of each of `count` segments the log-probabilities of start and end over its own positions."""
+    """Returns log-probabilities of start and end over each of `count` segments' own positions."""
     member = segments[:, None, :] == jnp.arange(1, count + 1)[None, :, None]
     return jax.nn.log_softmax(jnp.where(member[..., None], scores[:, None], MASKED), axis=2)
 
 
 class SpanQA(Task):
-    """Cross-entropy of an answer's first and last token in each window; where a window does not
-    hold the whole answer they are its first token, [CLS]."""
+    """Cross-entropy of an answer's first and last token in each window. Both are the window's first
+    token, [CLS], if it does not contain the whole answer."""
 
     name = NAME
     kind = "question"
@@ -85,8 +85,8 @@ class SpanQA(Task):
         return ("exact_match", "f1", *(of_none if options.unanswerable else ()))
 
     def check(self):
-        """Raises UserError for a stride that would leave out tokens of the context, and for a
-        threshold that nothing would be compared with."""
+        """Raises UserError for a stride that would skip tokens of the context, and for a threshold
+        without `unanswerable`."""
         options, length = self.options, self.layout.length
         room = self._room
         if options.stride >= room:
@@ -97,13 +97,13 @@ class SpanQA(Task):
             )
         if options.null_threshold and not options.unanswerable:
             raise UserError(
-                f"config.task.null_threshold={options.null_threshold} says when no answer is "
-                "predicted, which happens only with config.task.unanswerable=true"
+                f"config.task.null_threshold={options.null_threshold} needs "
+                "config.task.unanswerable=true: only then may a prediction be empty"
             )
 
     @property
     def _room(self) -> int:
-        """Tokens of question and context in a row."""
+        """How many tokens of question and context fit in a row."""
         return self.layout.length - len(self.tokenizer.frame(2))
 
     def head(self, model):
@@ -121,7 +121,7 @@ class SpanQA(Task):
         return {"token": {"start": scores[..., 0], "end": scores[..., 1]}}
 
     def _cut(self, example: Example) -> tuple[np.ndarray, Encoding, list[tuple[int, int]]]:
-        """The question's ids, the context, and its windows (token start, token end)."""
+        """Returns the question's ids, the context and its windows (first token, end)."""
         question = self.tokenizer.encode(example["question"]).ids
         context = self.tokenizer.encode(example["context"])
         room, stride = self._room, self.options.stride
@@ -130,7 +130,7 @@ class SpanQA(Task):
         return question, context, windows(len(context.ids), room - len(question), stride)
 
     def _first_of_context(self, question: np.ndarray) -> int:
-        """Where the context begins in a window."""
+        """Returns the position where the context begins in a window."""
         ids = self.tokenizer.frame(2).ids
         return len(question) + len(ids[0]) + len(ids[1])
 
@@ -176,8 +176,8 @@ class SpanQA(Task):
         count = answers.count_by_kind if self.options.unanswerable else answers.count_answerable
         return count(golds, said)
 
-    def finish(self, counts):
-        return answers.finish(counts)
+    def compute_metrics(self, counts):
+        return answers.compute(counts)
 
     def show(self, example, prediction):
         said = prediction["answer"] or "no answer"
@@ -185,9 +185,9 @@ class SpanQA(Task):
 
 
 def span_scores(start: np.ndarray, end: np.ndarray, own: np.ndarray, longest: int) -> np.ndarray:
-    """[n, longest] or narrower: at (i, k) start[i] + end[i + k], or -inf.
+    """Returns scores [n, longest] or narrower: start[i] + end[i + k] at (i, k).
 
-    -inf: beyond the last token, and where `own` [n] says that another window reads token i.
+    The score is -inf beyond the last token, and if another window reads token i (`own` [n]).
     """
     width = min(longest, len(start))
     if not width:
@@ -198,10 +198,10 @@ def span_scores(start: np.ndarray, end: np.ndarray, own: np.ndarray, longest: in
 
 
 def best_spans(scores: np.ndarray, count: int) -> list[Span]:
-    """(score, i, j) of the `count` highest finite `span_scores`, j the last token; best first."""
+    """Returns (score, i, j) of the `count` best finite `span_scores`, j the last token."""
     flat = scores.ravel()
     best = np.argpartition(-flat, count)[:count] if len(flat) > count else np.arange(len(flat))
-    # A stable sort by place first: equal scores keep the order of the text.
+    # Sorted by place first, so that equal scores keep the order of the text.
     best = np.sort(best)
     best = best[np.argsort(-flat[best], kind="stable")]
     places = [(float(flat[n]), *divmod(int(n), scores.shape[1])) for n in best]
@@ -209,12 +209,12 @@ def best_spans(scores: np.ndarray, count: int) -> list[Span]:
 
 
 def _texts(raw: str, context: Encoding, spans: Sequence[Span]) -> list[Answer]:
-    """The BEST first spans with different texts, as (score, text, first character)."""
+    """Returns the first BEST spans with different texts, as (score, text, first character)."""
     answers_by_text: dict[str, Answer] = {}
     for score, i, j in spans:
         begin = int(context.starts[i])
         text = raw[begin : int(context.ends[j])]
-        # A byte-level token may hold the blank before its word, or be nothing but a blank.
+        # A byte-level token may contain the space before its word, or be only a space.
         begin += len(text) - len(text.lstrip())
         text = text.strip()
         if text and text not in answers_by_text:
@@ -227,26 +227,26 @@ def _texts(raw: str, context: Encoding, spans: Sequence[Span]) -> list[Answer]:
 def _prediction(
     config: SpanQAConfig, ranked: Sequence[Answer], null: float, total: float
 ) -> Prediction:
-    """The answer, the best answers with their probabilities, and how far no answer is ahead.
+    """Returns the answer, the best answers with probabilities, and the null score difference.
 
-    ranked: best first; null: the score of no answer; total: the log of the sum of all exp(score).
+    ranked: best first; null: the score of no answer; total: logsumexp of all scores.
     """
-    every = list(ranked)
+    candidates = list(ranked)
     if config.unanswerable or not ranked:
-        every.append((null, "", -1))
-        every.sort(key=lambda answer: -answer[0])
+        candidates.append((null, "", -1))
+        candidates.sort(key=lambda answer: -answer[0])
     listed = [
         {
             "text": text,
             "start": start,
             "probability": round(float(np.exp(score - total)), 6) if ranked else 1.0,
         }
-        for score, text, start in every
+        for score, text, start in candidates
     ]
     said = next((a for a in listed if a["text"]), listed[0])
     difference = {}
     if config.unanswerable:
-        # The rounded one decides, so that a threshold taken from a prediction is exact.
+        # The rounded value decides, so that a threshold taken from a prediction is exact.
         ahead = round(null - ranked[0][0], 6) if ranked else NEVER
         difference = {"null_score_difference": ahead}
         if ahead > config.null_threshold:
@@ -256,7 +256,7 @@ def _prediction(
 
 
 def _gold(example: Example, context: Encoding, unanswerable: bool) -> tuple[int, int] | None:
-    """First and last token of the example's first answer; tokens that it only touches count.
+    """Returns the first and last token of the example's first answer; partly covered tokens count.
 
     None for a question without an answer.
     """
@@ -264,22 +264,22 @@ def _gold(example: Example, context: Encoding, unanswerable: bool) -> tuple[int,
     if not texts:
         if not unanswerable:
             raise UserError(
-                f"example {example['id']!r} has no answer; where questions may have none, set "
+                f"example {example['id']!r} has no answer; if questions may have none, set "
                 "config.task.unanswerable=true"
             )
         return None
     if starts[0] is None:
         times = example["context"].count(texts[0])
-        where = f"stands there {times} times" if times else "does not stand there"
+        where = f"occurs {times} times in" if times else "does not occur in"
         raise UserError(
-            f"example {example['id']!r}: where in the context its answer {texts[0]!r} begins is "
-            f"not told, and it {where}; give answers as "
-            f'{{"text": ["…"], "answer_start": [n]}}, n counted in characters from 0'
+            f"example {example['id']!r}: its answer {texts[0]!r} has no answer_start and {where} "
+            f'the context; give answers as {{"text": ["…"], "answer_start": [n]}}, n counted in '
+            "characters from 0"
         )
-    begin, finish = starts[0], starts[0] + len(texts[0])
-    touched = np.flatnonzero((context.ends > begin) & (context.starts < finish))
+    begin, end = starts[0], starts[0] + len(texts[0])
+    touched = np.flatnonzero((context.ends > begin) & (context.starts < end))
     if not touched.size:
         raise UserError(
-            f"example {example['id']!r}: its answer {texts[0]!r} has no token in the context"
+            f"example {example['id']!r}: its answer {texts[0]!r} covers no token of the context"
         )
     return int(touched[0]), int(touched[-1])

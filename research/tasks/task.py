@@ -1,4 +1,4 @@
-"""What every fine-tuning task answers: its examples as segments, their predictions, metrics."""
+"""The base class of fine-tuning tasks: segments of examples, predictions, metrics."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
@@ -14,22 +14,22 @@ Forms = tuple[tuple[tuple[str, ...], str], ...]
 
 
 class Task(Loss):
-    """One task on one data set; a new task is one subclass and one line in `TASKS`.
+    """One task on one data set. A new task is one subclass and one line in `TASKS`.
 
-    A subclass has `Options`, a frozen dataclass of the keys under `config.task`, and is made for a
-    model and rows of `length` tokens with at most `segments` segments.
+    A subclass has `Options`, a frozen dataclass of the keys under `config.task`. An object is for
+    one model, and rows of `length` tokens with at most `segments` segments.
 
     Attributes:
-      name: by which a config asks for it.
-      kind: what its examples are, see `research.data.kinds`; of some tasks the options say it.
-      forms: fields that an example must have to be predicted, and what comes out.
-      optional: fields that it may have.
-      scores: the names of its metrics, where they do not depend on the options.
-      metric: the name of the one number a table shows; higher_is_better: of it.
-      prompt: of a task that generates, a method: example -> the text to go on from, after what
-        begins a text; None for the others. What was generated joins the prediction as its "text".
-      max_new_tokens: how many tokens are generated at most; decoding: how.
-      generates: whether it has a prompt.
+      name: its name in a config.
+      kind: the kind of its examples, see `research.data.kinds`; it may depend on the options.
+      forms: the sets of fields that a prediction needs, each with what it returns.
+      optional: optional fields of an example.
+      scores: the names of its metrics, unless they depend on the options.
+      metric: the name of the metric in tables; higher_is_better: whether higher values are better.
+      prompt: a method of tasks that generate: example -> the prompt, without the tokens that begin
+        a text; None for other tasks. The generated text joins the prediction as its "text".
+      max_new_tokens: the maximum number of generated tokens; decoding: how they are chosen.
+      generates: whether the task has a prompt.
     """
 
     kind: str
@@ -50,52 +50,52 @@ class Task(Loss):
         self.options, self.model, self.tokenizer = options, model, tokenizer
         self.layout = self.extend_layout(Layout(length, segments))
         self.check()
-        self.head(model)  # raises where the model lacks what it reads
+        self.head(model)  # raises if the model lacks a part that the head reads
 
     @property
     def objective(self) -> Loss:
-        """The loss whose outputs are read: its own."""
+        """The loss whose outputs `predict` reads: the task itself."""
         return self
 
     @classmethod
     def kind_of(cls, options: Any) -> str:
-        """What the examples of a task with these options are."""
+        """Returns the kind of the examples with these options."""
         return cls.kind
 
     @classmethod
     def score_names(cls, options: Any) -> tuple[str, ...]:
-        """The names of what `finish` yields, but for those of its parts ("f1/PER")."""
+        """Returns the names of `compute_metrics`'s metrics, without those by type ("f1/PER")."""
         return cls.scores
 
     def check(self) -> None:
-        """Raises UserError for options that are out of range or do not fit."""
+        """Raises UserError for options that are out of range or do not fit each other."""
 
     def segments(self, example: Example, number: int, labelled: bool) -> list[Segment]:
-        """An example's segments, several where it is cut into windows. With labelled False the
-        example has no label and its segments count nothing."""
+        """Returns an example's segments: several if it is cut into windows. With labelled False
+        the example has no label, and its segments do not count in the loss."""
         raise NotImplementedError
 
     def predict(
         self, example: Example, segments: Sequence[Segment], outputs: Sequence[Outputs]
     ) -> Prediction:
-        """The prediction, a dict of JSON values. The outputs of a segment are its rows of the
-        "segment" arrays and, under "token", the positions it lies on."""
+        """Returns the prediction, a dict of JSON values. A segment's outputs are its entries of the
+        "segment" arrays and of the "token" arrays at its positions."""
         raise NotImplementedError
 
     def counts(self, example: Example, prediction: Prediction) -> dict[str, float]:
-        """Sums that `finish` turns into the split's metrics."""
+        """Returns counts whose sums over a split `compute_metrics` turns into metrics."""
         raise NotImplementedError
 
-    def finish(self, counts: Mapping[str, float]) -> dict[str, Any]:
-        """The metrics of a split from the summed counts of its examples."""
+    def compute_metrics(self, counts: Mapping[str, float]) -> dict[str, Any]:
+        """Returns a split's metrics from the summed `counts` (for the loss, see `loss_metrics`)."""
         raise NotImplementedError
 
     def show(self, example: Example, prediction: Prediction) -> str:
-        """One readable line."""
+        """Returns the prediction as one readable line."""
         raise NotImplementedError
 
     def label_index(self, example: Example, label: str, what: str = "label") -> int:
-        """Which of the options' labels it is. Raises UserError for one that is not among them."""
+        """Returns the label's index in the options' labels. Raises UserError if it is not there."""
         labels = self.options.labels
         if label not in labels:
             raise UserError(

@@ -1,8 +1,8 @@
-"""Text that goes on from a prompt: the rest of a story, an answer in words (Radford et al. 2018).
+"""Text generation from a prompt: the rest of a story, a generated answer (Radford et al. 2018).
 
-A segment is what begins a text (`Tokenizer.begin`), prompt, completion; the loss counts the
-completion and the end-of-text token that closes it. It is the causal language model's loss, head
-and name, so a pre-trained one goes on.
+A segment is the tokens that begin a text (`Tokenizer.begin`), prompt, completion; the loss counts
+the completion and the end-of-text token after it. Loss, head and its name are those of the causal
+language model, so fine-tuning starts from a pre-trained head.
 """
 
 import dataclasses
@@ -31,7 +31,7 @@ from research.tasks.windows import windows
 from research.values import Count, Size
 
 NAME = "text_generation"
-# What a prompt may name, and what only a completion may.
+# Fields for prompt and completion; those for the completion only are in COMPLETION_FIELDS.
 PROMPT_FIELDS = {
     "story": ("id", "title", "opening"),
     "question": ("id", "title", "context", "question"),
@@ -45,22 +45,22 @@ COMPLETION_FIELDS = {"story": ("rest",), "question": ("answer",)}
 
 @dataclasses.dataclass(frozen=True)
 class TextGenerationConfig:
-    """Texts that go on from a prompt.
+    """Texts that continue a prompt.
 
     `prompt` and `completion` are Python format strings over the fields of an example. A story has
     id, title, `opening` and, in the completion, `rest`. A question has id, title, context, question
     and, in the completion, `answer` (the first one).
 
     Attributes:
-      kind: what the examples are.
-      prompt: what the model is given, with fields of the example in braces.
-      completion: what it has to go on with, with fields of the example in braces.
+      kind: the kind of the examples.
+      prompt: the text that the model reads, with fields of the example in braces.
+      completion: the text that it learns to write, with fields of the example in braces.
       opening_words: words of a story's opening.
-      overlap: tokens of the window before that each later window of a long text begins with; they
-        are read there, not predicted.
-      max_new_tokens: tokens that are generated at most.
-      prefix: whether the prompt sees itself in both directions, as the first part of a text does in
-        a prefix language model.
+      overlap: tokens that each window of a long text repeats from the window before it; they are
+        read there, not predicted.
+      max_new_tokens: the maximum number of generated tokens.
+      prefix: whether the prompt attends to itself in both directions, as the prefix of a prefix
+        language model.
       chunk: positions of a row whose logits are in memory at a time.
       decoding: how answers and stories are generated; training does not see it.
     """
@@ -77,14 +77,14 @@ class TextGenerationConfig:
 
 
 def split_opening(text: str, words: int) -> tuple[str, str]:
-    """The first `words` words of a text, and the rest with the blank before it."""
+    """Splits a text after `words` words; the rest begins with the white space before it."""
     ends = [match.end() for _, match in zip(range(words), re.finditer(r"\S+", text), strict=False)]
     at = ends[-1] if ends else 0
     return text[:at], text[at:]
 
 
 def fields(example: Example, config: TextGenerationConfig) -> dict[str, str]:
-    """What the templates may name. The answer is missing where the example does not tell it."""
+    """Returns the fields for the templates, without `answer` if the example has none."""
     named = {"id": str(example.get("id", "")), "title": example.get("title", "")}
     if config.kind == "story":
         opening, rest = split_opening(example["text"], config.opening_words)
@@ -95,14 +95,14 @@ def fields(example: Example, config: TextGenerationConfig) -> dict[str, str]:
     return named
 
 
-def _behind(
+def _encode_completion(
     tokenizer: Tokenizer, prompt: str, begin: np.ndarray, completion: str
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Ids of a completion as it stands behind its prompt, whose ids are `begin`, and their bytes.
+    """Returns a completion's ids after its prompt, whose ids are `begin`, and their bytes.
 
-    Alone it may have others: a tokenizer of SentencePiece's kind puts a blank before what begins a
-    text. Where a token would reach over from the prompt it is encoded alone: the prompt that is
-    generated from ends there too.
+    Encoded alone, the ids may differ: SentencePiece puts a space before the beginning of a text.
+    If a token would cover the end of the prompt, the completion is encoded alone, as generation
+    starts from the whole prompt too.
     """
     text = prompt + completion
     whole = tokenizer.encode(text)
@@ -114,8 +114,8 @@ def _behind(
 
 
 class Generation(NextToken, Task):
-    """A causal language model's loss on what is learnt of a text; losses by position are its
-    outputs, so that what is not generated is measured by its perplexity."""
+    """A causal language model's loss on the learnt part of a text. Its outputs are the losses of
+    positions, so that texts that are not generated are measured by their perplexity."""
 
     scores = ("loss", "perplexity", "bits_per_byte")
     metric = "perplexity"
@@ -139,7 +139,7 @@ class Generation(NextToken, Task):
         return self.tokenizer.begin("it begins every text")
 
     def _check_sizes(self) -> None:
-        """Raises UserError for overlap, max_new_tokens, chunk or decoding that cannot be."""
+        """Raises UserError for impossible values of overlap, max_new_tokens or decoding."""
         options, length = self.options, self.layout.length
         if options.overlap >= length:
             raise UserError(
@@ -153,7 +153,7 @@ class Generation(NextToken, Task):
         decoding.check(options.decoding, "config.task.decoding")
 
     def predict(self, example, segments, outputs):
-        """Loss in nats, tokens and bytes of what is learnt of an example; {} where nothing is."""
+        """Returns loss in nats, tokens and bytes of an example's learnt part; {} if it has none."""
         sums = {"loss": 0.0, "tokens": 0.0, "bytes": 0.0}
         for segment, read in zip(segments, outputs, strict=True):
             weights = segment.target_weights.astype(np.float64)
@@ -165,12 +165,12 @@ class Generation(NextToken, Task):
     def counts(self, example, prediction):
         return {name: prediction[name] for name in ("loss", "tokens", "bytes")}
 
-    def finish(self, counts):
-        """loss, perplexity and bits_per_byte; no bytes where all texts were empty."""
+    def compute_metrics(self, counts):
+        """Returns loss, perplexity and bits_per_byte, the last unless all texts were empty."""
         return language.of_tokens(counts["loss"], counts["tokens"], counts["bytes"] or None)
 
     def asked(self, example: Example) -> str:
-        """What the example asks, as it is shown."""
+        """Returns what the example asks, for `show`."""
         raise NotImplementedError
 
     def show(self, example, prediction):
@@ -183,9 +183,9 @@ class Generation(NextToken, Task):
 
 
 class TextGeneration(Generation):
-    """Of a prompt that leaves the completion no room the end is kept: at least half a row, and more
-    where the completion is short; to generate, what leaves room for `max_new_tokens`. A completion
-    longer than the row goes on in further windows, so each of its tokens is predicted once."""
+    """A prompt that leaves no room for the completion is cut to its end: at least half a row, more
+    if the completion is short; to generate, it leaves room for `max_new_tokens`. A completion
+    longer than the row continues in further windows, so each of its tokens is predicted once."""
 
     name = NAME
     optional = ("title",)
@@ -222,8 +222,8 @@ class TextGeneration(Generation):
         return ("exact_match", "f1", "rouge_l", "bleu")
 
     def check(self):
-        """Raises UserError for a template that names what an example does not have, and sizes that
-        cannot be."""
+        """Raises UserError for impossible sizes, and for templates with fields that an example does
+        not have."""
         self.tokenizer.require("eos", "it ends every text")
         self._check_sizes()
         options = self.options
@@ -251,7 +251,8 @@ class TextGeneration(Generation):
         end, bytes_ = np.zeros(0, np.int32), np.zeros(0)
         complete = labelled or bool(known.get(COMPLETION_FIELDS[options.kind][0]))
         if complete:
-            end, bytes_ = _behind(tokenizer, asking, begin, options.completion.format(**known))
+            text = options.completion.format(**known)
+            end, bytes_ = _encode_completion(tokenizer, asking, begin, text)
         begin = begin[-max(length - len(start) - len(end), length // 2) :]
         text = np.concatenate([start, begin, end, [tokenizer.eos]]).astype(np.int32)
         asked = len(start) + len(begin)
@@ -268,12 +269,12 @@ class TextGeneration(Generation):
         golds, text = example["answers"]["text"], prediction["text"]
         return answers.count(golds, text) | rouge.count(golds, text) | bleu.count(golds, text)
 
-    def finish(self, counts):
-        """Of questions exact_match, f1, rouge_l and bleu of the generated answers, from 0 to 1.
-        Stories have none of them: one true ending does not measure another."""
+    def compute_metrics(self, counts):
+        """Returns exact_match, f1, rouge_l and bleu of generated answers, from 0 to 1. Stories have
+        their perplexity instead, since there is no single right ending."""
         if self.kind == "story":
-            return super().finish(counts)
-        return answers.finish(counts) | rouge.finish(counts) | bleu.finish(counts)
+            return super().compute_metrics(counts)
+        return answers.compute(counts) | rouge.compute(counts) | bleu.compute(counts)
 
     def asked(self, example):
         return self.prompt(example) if self.kind == "story" else example["question"]
@@ -289,11 +290,11 @@ def in_windows(
     labelled: bool,
     prefix: int = 0,
 ) -> list[Segment]:
-    """The segments of one text: windows of at most `length` tokens, in each of which the token
-    after each one is predicted.
+    """Returns the segments of one text: windows of at most `length` tokens, whose targets are the
+    next tokens.
 
     Args:
-        weights, sizes: of the tokens from the second one on: how much each counts, its bytes.
+        weights, sizes: loss weight and bytes of each token from the second one on.
         overlap: tokens that a window shares with the one before it, which predicts them.
         number, labelled, prefix: of the example; prefix counts tokens of the text.
     """

@@ -1,7 +1,7 @@
 """One tag for each word (named entities), after section 5.3 of Devlin et al. 2018.
 
-A word's tag is learnt and read at its first word piece; the other pieces count nothing. Words are
-tagged each for itself, so an entity is as probable as the product of its words' tags.
+A word's tag is learnt and read at its first word piece; the other pieces do not count. Words are
+tagged independently, so an entity's probability is the product of its words' tags' probabilities.
 """
 
 import dataclasses
@@ -35,7 +35,7 @@ class TokenClassificationConfig:
     Attributes:
       labels: in the order of the head's outputs, all BIO or all BIOES (see `entities`): O, B-TYPE
         and I-TYPE, in BIOES also E-TYPE and S-TYPE.
-      dropout: of what the head sees.
+      dropout: dropout of the head's input.
     """
 
     labels: tuple[str, ...] | Literal["auto"]
@@ -43,13 +43,13 @@ class TokenClassificationConfig:
 
 
 def words_of(example: Example, tokenizer: Tokenizer) -> list[str]:
-    """An example's words: its tokens, or its raw text split."""
+    """Returns an example's words: its tokens, or its raw text split."""
     text, places = text_of(example, tokenizer)
     return [text[start:end] for start, end in places]
 
 
 def text_of(example: Example, tokenizer: Tokenizer) -> tuple[str, list[tuple[int, int]]]:
-    """An example's raw text and the characters (start, end) of its words; tokens get blanks."""
+    """Returns an example's text (or tokens joined by spaces) and the (start, end) of its words."""
     if "tokens" not in example:
         return example["text"], words.split(example["text"], tokenizer)
     ends = np.cumsum([len(word) + 1 for word in example["tokens"]]) - 1
@@ -61,7 +61,7 @@ class TokenClassification(Task):
     """Cross-entropy of the words' tags.
 
     A sentence longer than a row is cut into windows that overlap by half; each word is learnt and
-    read in the one window that shows most of what is around it.
+    read in the window with most context around it.
     """
 
     name = NAME
@@ -75,12 +75,12 @@ class TokenClassification(Task):
     Options = TokenClassificationConfig
 
     def check(self):
-        """Raises UserError for labels that are neither BIO nor BIOES, none, or twice the same."""
+        """Raises UserError for fewer than two labels, duplicates, or neither BIO nor BIOES."""
         _scheme(self.options.labels)
 
     @functools.cached_property
     def scheme(self) -> entities.Scheme:
-        """That of the labels, BIO or BIOES."""
+        """The scheme of the labels, BIO or BIOES."""
         return _scheme(self.options.labels)
 
     def head(self, model):
@@ -137,8 +137,8 @@ class TokenClassification(Task):
     def counts(self, example, prediction):
         return entities.count(example["tags"], prediction["tags"], self.scheme)
 
-    def finish(self, counts):
-        return entities.finish(counts)
+    def compute_metrics(self, counts):
+        return entities.compute(counts)
 
     def show(self, example, prediction):
         text = text_of(example, self.tokenizer)[0]
@@ -148,7 +148,7 @@ class TokenClassification(Task):
 
 def _scheme(labels: Sequence[str]) -> entities.Scheme:
     if len(labels) < 2 or len(set(labels)) != len(labels):
-        raise UserError(f"config.task.labels={list(labels)} needs two or more different ones")
+        raise UserError(f"config.task.labels={list(labels)} needs two or more different labels")
     try:
         return entities.scheme(labels)
     except ValueError as error:
@@ -161,10 +161,10 @@ def _entities(
     spans: Sequence[entities.Span],
     shares: np.ndarray,
 ) -> list[dict[str, Any]]:
-    """Each entity with its type, its characters [start, end), its text, probability and words.
+    """Returns each entity's type, text, characters [start, end), probability and words.
 
-    places: characters (start, end) of each word. shares: the probability of each word's tag; the
-    product over an entity's words is its own.
+    places: characters (start, end) of each word. shares: the probability of each word's tag; an
+    entity's probability is their product.
     """
     listed = []
     for kind, first, end in spans:

@@ -1,14 +1,14 @@
-"""How a conversation is written for a model: the turns, each with who speaks and where it ends.
+"""Chat formats: writes a conversation's turns as text for a model.
 
-The form is that of the tokenizer's own turn tokens. One without them gets plain text, in which the
-end-of-text token closes each turn:
+The form uses the tokenizer's own turn tokens. A tokenizer without them gets plain text, in which
+the end-of-text token ends each turn:
 
     User: Where is Luanda?<|endoftext|>
     Assistant: In Angola.<|endoftext|>
 
-A chat_template beside a tokenizer is a program and is not run: these forms are what the published
-templates of the families write for turns of text, without what some add on their own (dates,
-default systems). `template` writes a form as such a program, for others to run.
+A tokenizer's chat_template is a program and is not run. These forms write turns of text as the
+families' published templates do, without what some of them add (dates, default systems).
+`template` exports a form as such a program.
 """
 
 import dataclasses
@@ -23,15 +23,15 @@ Messages = Sequence[Mapping[str, str]]
 
 @dataclasses.dataclass(frozen=True)
 class Turns:
-    """One way to write turns: header, lead, what is said, end, gap.
+    """One way to write turns: header, lead, content, end, gap.
 
     Attributes:
-      header: with {role}; what comes after it is the speaker's.
-      lead: between it and what is said.
+      header: begins a turn, with {role}; the text after it is the speaker's.
+      lead: text between header and content.
       end: the token that ends a turn.
-      gap: between it and the next header.
-      names: of the roles, where they are not their own.
-      system: whether a system has a turn; else it opens that of the user.
+      gap: text between a turn's end and the next header.
+      names: the written names of roles, if they differ.
+      system: whether the system has its own turn; else its text begins the user's first turn.
     """
 
     header: str
@@ -42,7 +42,7 @@ class Turns:
     system: bool = True
 
 
-# By the tokens that a tokenizer must have: those of Qwen and SmolLM, Llama 3, Gemma, Phi-3.
+# By the tokens that a tokenizer must have: Qwen and SmolLM, Llama 3, Gemma, Phi-3.
 _FORMS = {
     ("<|im_start|>", "<|im_end|>"): Turns("<|im_start|>{role}\n", "<|im_end|>"),
     ("<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"): Turns(
@@ -56,7 +56,7 @@ _FORMS = {
 
 
 def form(tokenizer: Tokenizer) -> Turns:
-    """The form for this tokenizer. Raises UserError for one without any token that ends a text."""
+    """Returns the tokenizer's form. Raises UserError if no token ends its texts."""
     special = {tokenizer.token(number) for number in tokenizer.special_ids}
     for names, turns in _FORMS.items():
         if special.issuperset(names):
@@ -67,8 +67,8 @@ def form(tokenizer: Tokenizer) -> Turns:
 
 
 def write(turns: Turns, messages: Messages) -> tuple[Templated, list[tuple[str, int, int]]]:
-    """The text of a conversation, and (role, start, end) of the characters that are each speaker's,
-    the end of the turn among them. What is said is not looked at for special tokens."""
+    """Returns a conversation's text and (role, start, end) of each speaker's characters, with the
+    end of the turn. Special tokens are not recognised inside the content of turns."""
     text, spans, control = "", [], []
     for role, said in _spoken(turns, messages):
         before = len(text)
@@ -83,15 +83,15 @@ def write(turns: Turns, messages: Messages) -> tuple[Templated, list[tuple[str, 
 
 
 def prompt(turns: Turns, messages: Messages) -> Templated:
-    """The text of a conversation up to where the assistant is to speak."""
+    """Returns a conversation's text up to the start of the assistant's next turn."""
     text, header = write(turns, messages)[0], _header(turns, "assistant")
     own = (len(text), len(text) + len(header))
     return Templated.of(text + header, (*text.control, own))
 
 
 def template(tokenizer: Tokenizer) -> str:
-    """The form of a tokenizer as a Jinja template, as `apply_chat_template` of transformers runs
-    it: what begins a text, and then the turns as `write` and `prompt` write them."""
+    """Returns a tokenizer's form as a Jinja template for `apply_chat_template` of transformers: the
+    tokens that begin a text, then the turns as `write` and `prompt` write them."""
     turns, begin = form(tokenizer), tokenizer.begin("it begins every text")
     before, after = map(json.dumps, turns.header.split("{role}"))
     names, gap = json.dumps(dict(turns.names)), json.dumps(turns.end + turns.gap)

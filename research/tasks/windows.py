@@ -1,4 +1,4 @@
-"""Long texts in overlapping windows that together hold every token."""
+"""Cuts long texts into overlapping windows that together cover every token."""
 
 from collections.abc import Sequence
 
@@ -6,7 +6,7 @@ import numpy as np
 
 
 def windows(count: int, room: int, stride: int) -> list[tuple[int, int]]:
-    """(start, end) of windows over `count` tokens, at least one, each of at most `room` tokens.
+    """Returns (start, end) of one or more windows over `count` tokens, each of at most `room`.
 
     A window starts `stride` tokens after the one before it (0 < stride <= room).
     """
@@ -18,11 +18,11 @@ def windows(count: int, room: int, stride: int) -> list[tuple[int, int]]:
 
 
 def most_context(count: int, spans: Sequence[tuple[int, int]]) -> np.ndarray:
-    """For each token the index of the window that shows most on its narrower side, int [count].
+    """Returns for each token the index of the window with most context for it, int [count].
 
-    The rule of BERT's SQuAD code (`_check_is_max_context` in run_squad.py): the narrower side, plus
-    a hundredth of the window's length; where two are equal, the first. It never falls from one
-    token to the next, so the windows' own tokens, in order, are the text.
+    The rule of BERT's SQuAD code (`_check_is_max_context` in run_squad.py): the context on the
+    narrower side plus a hundredth of the window's length; the first window wins ties. The index
+    never falls from one token to the next, so the windows' own tokens, in order, are the text.
     """
     place = np.arange(count)
     scores = []

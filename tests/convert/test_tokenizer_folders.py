@@ -297,9 +297,9 @@ def test_roles_are_declared_or_found_by_name(tmp_path):
 @pytest.mark.parametrize(
     ("files", "error"),
     [
-        ({"added_tokens.json": {"new": 50}}, "'new' has the id 50 there, and would have 41"),
+        ({"added_tokens.json": {"new": 50}}, "'new' has the id 50 there, but 41"),
         ({"tokenizer_config.json": "[]"}, "tokenizer_config.json: expected an object"),
-        ({"tokenizer_config.json": "{"}, "tokenizer_config.json: no JSON"),
+        ({"tokenizer_config.json": "{"}, "tokenizer_config.json: not JSON"),
     ],
 )
 def test_what_cannot_be_followed_is_an_error_that_names_it(tmp_path, files, error):
@@ -319,7 +319,7 @@ def test_a_blank_that_has_no_place_is_an_error(tmp_path):
     [
         (config(AS_IT_IS, never_seen=1, chat_template="x"), "not followed: never_seen\n"),
         (config(AS_IT_IS, truncation_side="left"), "truncation_side='left' is not followed"),
-        (config(AS_IT_IS, do_lower_case=True), "do_lower_case=True is not what tokenizer.json"),
+        (config(AS_IT_IS, do_lower_case=True), "do_lower_case=True contradicts tokenizer.json"),
         (config(AS_IT_IS, add_bos_token=True, pad_token="<new>"), "pad_token '<new>' is not in"),
         (config("BertTokenizer", do_lower_case=False, model_max_length=9), ""),
         (config("BertTokenizer", do_lower_case=False, split_special_tokens=True), ""),
@@ -337,4 +337,4 @@ def test_what_makes_no_difference_to_the_reference_is_told(tmp_path, capsys, fil
 def test_a_line_twice_is_told_once(tmp_path, capsys):
     write(tmp_path, TABLE["a line twice"][0], "bert")
     assert tokenizer_files.load(tmp_path).vocab_size == 9
-    assert "1 entries stand there more than once, 'a' for one" in capsys.readouterr().err
+    assert "1 entries occur more than once, such as 'a'" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""The making of token stores under Apache Beam, where it is installed."""
+"""Builds token stores with Apache Beam, if it is installed."""
 
 import sys
 

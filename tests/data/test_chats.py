@@ -96,7 +96,7 @@ def test_what_is_not_a_conversation_of_texts_is_left_out(fields, reason, tmp_pat
 
 
 def test_instructions_that_nobody_answered(tmp_path):
-    """With an empty answer there is nothing to learn; without one it can be asked for."""
+    """An empty answer teaches nothing; a missing one can be predicted."""
     path = write(
         tmp_path / "x.jsonl",
         {"instruction": "Add.", "input": "", "output": ""},

@@ -150,5 +150,5 @@ def test_a_line_that_lacks_a_column_is_named(tmp_path):
 
 def test_a_sentence_of_nothing_but_the_numbers_of_its_words_is_named(tmp_path):
     path = put(tmp_path / "a.conll", "1 Ada B-PER\n2 wrote O\n\n1\n2\n")
-    with pytest.raises(UserError, match="a.conll, line 4: one column.* the second one"):
+    with pytest.raises(UserError, match="a.conll, line 4: one column.* the second column"):
         listed(path)

@@ -1,4 +1,4 @@
-"""Formats: JSON, SQuAD's files, what a file is taken for, and line ends in all of them."""
+"""Formats: JSON, SQuAD's files, how formats are recognised, and line ends in all of them."""
 
 import csv
 import gzip

@@ -19,7 +19,7 @@ def data(tmp_path_factory):
 
 
 class Recorded:
-    """Batches that note which rows were asked for, and fail from a step on."""
+    """Batches that record the requested rows, and fail from a step on."""
 
     def __init__(self, data, fails_at: int = 10**9):
         self.data, self.fails_at = data, fails_at

@@ -17,7 +17,7 @@ def documents(prefix: str, texts) -> list[dict]:
 
 
 def arranged(*texts, split="train", percent=0.0, size=10**9, only=None, cut=2):
-    """The arrangement of sources, each given as its texts and cut into pieces of `cut`."""
+    """Arranges sources, each a list of texts, in pieces of `cut` documents."""
     outlines = [
         [
             outline.outline(documents(f"s{s}-", source)[at : at + cut])
@@ -28,13 +28,13 @@ def arranged(*texts, split="train", percent=0.0, size=10**9, only=None, cut=2):
     return outline.arrange(outlines, split, percent, size, only)
 
 
-def places(found) -> list[tuple[int, int]]:
-    return list(zip(found["source"].tolist(), found["index"].tolist(), strict=True))
+def places(arrangement) -> list[tuple[int, int]]:
+    return list(zip(arrangement["source"].tolist(), arrangement["index"].tolist(), strict=True))
 
 
 def test_one_document_of_each_source_in_turn():
-    found = arranged(WORDS[:4], WORDS[5:7])
-    assert places(found) == [(0, 0), (1, 0), (0, 1), (1, 1), (0, 2), (0, 3)]
+    arrangement = arranged(WORDS[:4], WORDS[5:7])
+    assert places(arrangement) == [(0, 0), (1, 0), (0, 1), (1, 1), (0, 2), (0, 3)]
 
 
 def test_the_order_is_that_of_reading_all_sources_at_once(tmp_path):
@@ -47,17 +47,17 @@ def test_the_order_is_that_of_reading_all_sources_at_once(tmp_path):
     readers = [sources.pieces(source) for source in corpus]
     outlines = [[outline.outline(read()) for read in source] for source in readers]
     for split in ("train", "validation"):
-        found = outline.arrange(outlines, split, 30.0, 10**9)
-        texts = outline.Texts(readers, found["pieces"])
+        arrangement = outline.arrange(outlines, split, 30.0, 10**9)
+        texts = outline.Texts(readers, arrangement["pieces"])
         expected = [d["text"] for d in store.documents(tuple(corpus), 30.0, split)]
-        assert [texts(*place) for place in places(found)] == expected and len(expected) > 5
+        assert [texts(*place) for place in places(arrangement)] == expected and len(expected) > 5
 
 
 def test_equal_documents_stay_once_the_first_of_all_sources_and_pieces():
-    found = arranged(["a", "b", "a", "c"], ["b", "d", "a"])
+    arrangement = arranged(["a", "b", "a", "c"], ["b", "d", "a"])
     # In turn: a b | b d | a a | c
-    assert places(found) == [(0, 0), (1, 0), (1, 1), (0, 3)]
-    assert found["duplicates"] == 3
+    assert places(arrangement) == [(0, 0), (1, 0), (1, 1), (0, 3)]
+    assert arrangement["duplicates"] == 3
     alone = arranged(["a", "b", "a", "c"], ["b", "d", "a"], only=1)
     assert places(alone) == [(1, 0), (1, 1)] and alone["duplicates"] == 1
 
@@ -70,16 +70,16 @@ def test_a_document_is_never_learnt_in_one_split_and_held_out_in_the_other():
     texts = [f"text {i % 50}" for i in range(200)]
     kept = {}
     for split in ("train", "validation"):
-        found = arranged(texts, split=split, percent=30.0)
-        kept[split] = {texts[i] for _, i in places(found)}
-        assert len(kept[split]) == len(found["index"])
+        arrangement = arranged(texts, split=split, percent=30.0)
+        kept[split] = {texts[i] for _, i in places(arrangement)}
+        assert len(kept[split]) == len(arrangement["index"])
     assert not kept["train"] & kept["validation"]
     assert len(kept["train"] | kept["validation"]) == 50 and len(kept["validation"]) > 5
 
 
 def test_blocks_end_with_the_document_that_fills_them():
-    found = arranged(["aa", "bbbb", "c", "dd", "eee"], size=5)
-    assert found["blocks"].tolist() == [0, 2, 5] and found["bytes"].tolist() == [6, 6]
+    arrangement = arranged(["aa", "bbbb", "c", "dd", "eee"], size=5)
+    assert arrangement["blocks"].tolist() == [0, 2, 5] and arrangement["bytes"].tolist() == [6, 6]
     exact = arranged(["aa", "bbb", "c", "d"], size=5)
     assert exact["blocks"].tolist() == [0, 2, 4]
     assert arranged(["aaaaa"], size=5)["blocks"].tolist() == [0, 1]

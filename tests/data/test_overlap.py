@@ -1,4 +1,4 @@
-"""Shared words on end: what is a copy, and how much of some examples stands elsewhere."""
+"""Shared consecutive words: copies, and how much of some examples occurs elsewhere."""
 
 import numpy as np
 import pytest
@@ -20,7 +20,7 @@ def test_words_are_letters_and_digits_in_lower_case():
 
 
 def by_hand(texts, other):
-    """The distinct 8-grams of texts that stand in another text."""
+    """Returns the distinct 8-grams of texts that occur in another text."""
     grams = set()
     for text in texts:
         w = text.split()

@@ -1,4 +1,4 @@
-"""What people bring may be damaged in any way: it is read, or an error says what is wrong."""
+"""Users' files may be damaged in any way: they are read, or an error says what is wrong."""
 
 import gzip
 import json
@@ -95,7 +95,7 @@ WORDS = [
 
 
 def mutated(draw: random.Random, seeds: list[bytes]) -> bytes:
-    """One of the contents with a few bytes changed, left out, doubled, or words put in."""
+    """Returns one of the contents with a few bytes changed, dropped or doubled, or words added."""
     data = bytearray(draw.choice(seeds))
     for _ in range(draw.randint(1, 4)):
         a, b = sorted(draw.randrange(len(data) + 1) for _ in range(2))

@@ -129,13 +129,13 @@ def test_chinese_is_cut_at_its_full_stops(monkeypatch):
 def test_a_word_without_an_end_is_cut_and_told_once(monkeypatch, capsys):
     monkeypatch.setattr(pieces, "SIZE", 50)
     monkeypatch.setattr(pieces, "MOST", 200)
-    pieces._tell.cache_clear()
+    pieces._warn.cache_clear()
     made = tokenizer.byte_tokenizer()
     for _ in range(2):
         found = made.encode("x" * 1000 + " end")
         assert len(found.ids) == 1004 and found.ends[-1] == 1004
         assert len(np.unique(found.words)) == 6  # 5 of what is one word
-    assert capsys.readouterr().err.count("no place within 200 characters") == 1
+    assert capsys.readouterr().err.count("no clear border of words within 200 characters") == 1
 
 
 def test_a_vocabulary_is_learnt_from_long_words_in_parts_which_is_told(capsys):
@@ -145,7 +145,7 @@ def test_a_vocabulary_is_learnt_from_long_words_in_parts_which_is_told(capsys):
     made = tokenizer.train_byte_bpe(["some words", long, "=" * 5000, "a" + " " * 5000 + "b"], 400)
     assert time.process_time() - start < 20  # in one it is minutes
     assert made.vocab_size == 400
-    assert "3 words or rows of signs of more than 1,000 characters" in capsys.readouterr().err
+    assert "3 words or runs of symbols of more than 1,000 characters" in capsys.readouterr().err
     texts = [text()]
     assert pieces.to_learn(texts) == texts  # as it was
 

@@ -1,4 +1,4 @@
-"""Row plans: what they promise about tokens, rows, pairs and chance."""
+"""Row plans: their guarantees for tokens, rows, pairs and random draws."""
 
 import functools
 import hashlib
@@ -119,7 +119,7 @@ def test_one_of_two_pairs_of_a_source_is_random(longest):
 
 
 def test_what_cannot_be_told_from_its_kind_makes_no_pair():
-    """One-sentence documents, one that is alone of its source, a last sentence that is left."""
+    """Documents of one sentence, a source's only document, and a left-over last sentence."""
     sentences = [[0, 9], [0, 4, 9, 15], [0, 5, 6], [0, 3, 7], [0, 30], [0]]
     sources = [0, 1, 0, 0, 0, 0]
     assert plan.paired([len(s) - 1 for s in sentences], sources).tolist() == [
@@ -141,7 +141,7 @@ def test_what_cannot_be_told_from_its_kind_makes_no_pair():
 
 
 def test_a_random_sentence_comes_from_other_documents_by_their_tokens():
-    """As true ones do, however long a document's sentences are; and within it from anywhere."""
+    """Like true ones, whatever the length of a document's sentences, and from anywhere in it."""
     draw = generator("others")
     each = [(4000, 9), (3000, 3), (600, 15), (500, 9), (400, 9)]  # sentences, and their tokens
     sentences = [list(range(0, n * size + 1, size)) for n, size in each]
@@ -233,7 +233,7 @@ def test_documents_follow_each_other_in_another_order_than_they_stand():
 
 
 def test_the_plans_have_not_changed():
-    """When this fails, raise plan.FORMAT, or counts of rows that were kept are of other plans."""
+    """If this fails, increase plan.FORMAT, or cached row counts belong to other plans."""
     assert plan.FORMAT == 2
     lengths = [40, 7, 300, 64, 1, 90]
     offsets = [list(range(0, n, 9)) + [n] for n in lengths]

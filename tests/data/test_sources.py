@@ -34,7 +34,7 @@ def listed(name, kind, **others):
 
 
 def fault(name, kind="document", **others):
-    """The message of the UserError that reading gives."""
+    """Returns the message of the UserError that reading raises."""
     with pytest.raises(UserError) as caught:
         listed(name, kind, **others)
     return str(caught.value)
@@ -245,7 +245,7 @@ def test_questions_may_have_no_answer(tmp_path):
 
 
 def placed(name, kind, columns=None, **others):
-    """(examples, what is told of the rows that were left out)."""
+    """Returns (examples, the report of left-out rows)."""
     left_out = LeftOut()
     found = sources.placed(SourceConfig(name, **others), kind, columns, left_out)
     return [example for _, example in found], left_out.lines()
@@ -260,7 +260,9 @@ def test_empty_texts_and_rows_that_a_format_refuses_are_counted(tmp_path):
     name = write(tmp_path / "t.jsonl", {"tokens": [], "tags": []}, {"tokens": ["a"], "tags": ["O"]})
     assert placed(name, "tokens")[1] == [f"left out: 1 row, no tokens ({tmp_path}/t.jsonl, line 1)"]
     name = write(tmp_path / "q.jsonl", {"question": "", "context": "c", "answers": "x"})
-    with pytest.raises(UserError, match="none is left: left out: 1 row, question is empty"):
+    with pytest.raises(
+        UserError, match="none of its 1 examples is left: left out: 1 row, question is empty"
+    ):
         placed(name, "question")
     left_out = LeftOut()
     assert left_out.read(Row("here", "1", {}, "it overlaps"), pytest.fail) is None
@@ -468,7 +470,7 @@ def test_an_empty_source_is_an_error(tmp_path, name):
 def test_excluding_everything_is_an_error(tmp_path):
     name = write(tmp_path / "a.jsonl", {"id": "1", "text": counted(0, 20)})
     message = fault(name, exclude=(name,))
-    assert "of its 1 examples none is left: left out: 1 row, shares 13 words" in message
+    assert "none of its 1 examples is left: left out: 1 row, shares 13 words" in message
 
 
 def test_missing_files_are_named_with_the_nearest(tmp_path):

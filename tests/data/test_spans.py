@@ -20,7 +20,7 @@ def value(start, end, label, text=None):
 
 
 def task(*annotations, text=TEXT, **data):
-    """A task of Label Studio, with the values of each of its annotations."""
+    """Returns a task of Label Studio with the values of each annotation."""
     done = [
         {
             "was_cancelled": False,
@@ -142,7 +142,7 @@ def test_places_that_a_browser_has_counted(tmp_path):
     assert right.fields["tokens"] == ["💩", "Ada", "👍🏽", "lives", "in", "Rome", "."]
     assert right.fields["tags"] == ["O", "B-PER", "O", "O", "O", "B-LOC", "O"]
     assert "emoji" in unknown.left_out
-    assert "reads otherwise than it says: 'da ', not 'Eve'" in other.left_out
+    assert "differs from its own text: 'da ', not 'Eve'" in other.left_out
 
 
 def test_what_nobody_annotated_or_two_annotated_otherwise_is_left_out(tmp_path):

@@ -109,7 +109,7 @@ def test_blocks_are_cut_by_bytes_and_lose_nothing(tmp_path, monkeypatch):
 
 
 def test_the_format_has_not_changed(tmp_path):
-    """When this fails, raise store.FORMAT and write the new numbers here."""
+    """If this fails, increase store.FORMAT and write the new numbers here."""
     made = build(tmp_path, write(tmp_path))
     block = made.block(0)
     assert store.FORMAT == 3
@@ -379,7 +379,7 @@ def test_an_outline_that_is_damaged_is_made_again_where_it_is_read(tmp_path, sma
 
 
 def test_a_store_without_checksums_gets_them_or_is_made_again(tmp_path, small_blocks, capsys):
-    """As stores of earlier versions are; ids beyond the vocabulary are seen in them too."""
+    """Stores of earlier versions; ids beyond the vocabulary are detected in them too."""
     corpus(tmp_path)
     made = job(tmp_path)
     made.make(quiet=True)
@@ -487,7 +487,7 @@ def test_two_processes_that_make_the_same_shard_do_not_disturb_each_other(tmp_pa
 
 
 def test_what_another_process_is_writing_stays(tmp_path, small_blocks, monkeypatch):
-    """One that makes the same block is over first: it takes nothing from under the other."""
+    """Another process finishes the same block first, and removes nothing that this one needs."""
     corpus(tmp_path)
     slow, quick = job(tmp_path), job(tmp_path)
     add, first = checksums._add_sums, []

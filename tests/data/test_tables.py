@@ -1,4 +1,4 @@
-"""Tables as people have them: separators, headers, nameless columns, quotations that do not end."""
+"""Tables: separators, headers, columns without names, unclosed quotations."""
 
 import csv
 
@@ -68,7 +68,7 @@ def test_blank_records_and_a_second_header_are_left_out(tmp_path):
     assert [row.fields["text"] for row in rows if not row.left_out] == ["a", "b"]
     assert [(row.where[-6:], row.left_out) for row in rows if row.left_out] == [
         ("line 3", "a record of empty cells"),
-        ("line 4", "the header once more"),
+        ("line 4", "the header again"),
         ("line 6", "a record of empty cells"),
     ]
     assert pairs(path) == [("a", "x"), ("b", "y")]
@@ -83,7 +83,7 @@ def test_a_missing_header_is_recognised_and_every_row_can_be_read(tmp_path):
     path = put(tmp_path / "t.csv", HEADLESS)
     for fields in ({}, {"text": "Lovely staff.", "label": "positive"}):
         message = fault(path, fields=fields)
-        assert "line 1 is taken for the header, but 'positive' stands" in message
+        assert "line 1 is taken for the header, but 'positive' is also" in message
         assert "line 3" in message and 'format="without_header"' in message
     columns = {"text": "column 1", "label": "column 2"}
     assert pairs(path, format="without_header", fields=columns) == [
@@ -136,8 +136,8 @@ def test_a_quotation_that_does_not_end_spoils_its_line_alone(tmp_path):
     texts, errors = told(path)
     assert texts == [f"Row {i}." for i in range(1, 11) if i != 4]
     assert len(errors) == 1
-    assert "line 5" in errors[0] and "does not end there and takes in lines 6 to 11" in errors[0]
-    assert "takes in lines 6 to 11" in fault(path)
+    assert "line 5" in errors[0] and "does not end and swallows lines 6 to 11" in errors[0]
+    assert "swallows lines 6 to 11" in fault(path)
 
 
 def test_a_quotation_that_ends_in_a_later_one_spoils_its_line_alone(tmp_path):
@@ -145,7 +145,7 @@ def test_a_quotation_that_ends_in_a_later_one_spoils_its_line_alone(tmp_path):
     assert texts == ["Row 1.", *[f"Row {i}." for i in (3, 4, 5)], "Good, too"] + [
         f"Row {i}." for i in range(7, 11)
     ]
-    assert len(errors) == 1 and "line 3" in errors[0] and "takes in lines 4 to 7" in errors[0]
+    assert len(errors) == 1 and "line 3" in errors[0] and "swallows lines 4 to 7" in errors[0]
 
 
 def test_several_lines_in_one_cell_are_whole_even_where_the_record_is_not(tmp_path):

@@ -1,4 +1,4 @@
-"""Texts: what is a document in a .txt, and that few of them still leave something to hold out."""
+"""Texts: the documents of a .txt, and that few texts still have some to hold out."""
 
 import pytest
 

@@ -319,13 +319,13 @@ CLASSIFICATION = {
 
 @pytest.fixture
 def mocks(monkeypatch):
-    """Sets that TFDS makes up, whose own reading of several examples cannot be called."""
+    """Mocked sets of TFDS, whose method to read several examples cannot be called."""
     monkeypatch.setattr(BaseDataSource, "__getitems__", lambda self, keys: [self[k] for k in keys])
 
 
 @pytest.fixture
 def decoded(monkeypatch):
-    """Sets that a test makes up have values where a file has stored examples."""
+    """Mocked sets yield values, where files have stored examples."""
     plain = tfds_source._plain
     monkeypatch.setattr(tfds_source, "_decoder", lambda features: partial(plain, features))
 

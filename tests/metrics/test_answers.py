@@ -82,7 +82,7 @@ def test_equals_the_official_rules(seed):
         return draw.choice([" ", "  "]).join(draw.choices(pieces, k=draw.randint(0, 4)))
 
     questions = [([text() for _ in range(draw.randint(0, 3))], text()) for _ in range(300)]
-    numbers = answers.finish(total(answers.count(golds, guess) for golds, guess in questions))
+    numbers = answers.compute(total(answers.count(golds, guess) for golds, guess in questions))
     exact, f1 = [], []
     for golds, guess in questions:
         truths = [gold for gold in golds if official_words(gold)] or [""]
@@ -94,12 +94,12 @@ def test_equals_the_official_rules(seed):
 
 
 def test_nothing_counted_is_zero():
-    assert answers.finish({}) == {"exact_match": 0.0, "f1": 0.0}
+    assert answers.compute({}) == {"exact_match": 0.0, "f1": 0.0}
 
 
 def golden_numbers(counted) -> dict[str, float]:
-    """In percent, but for thresholds, as the scripts print them."""
-    numbers = answers.finish(total(counted))
+    """Returns percentages (thresholds stay as they are), as the scripts print them."""
+    numbers = answers.compute(total(counted))
     return {k: v if k.endswith("_thresh") else 100 * v for k, v in numbers.items()}
 
 
@@ -172,7 +172,7 @@ def test_thresholds_equal_the_official_search(seed):
         answers.count_by_kind(g, p) | answers.threshold_counts(n, g, p, o)
         for n, (g, p, o) in enumerate(zip(golds, said, odds, strict=True))
     ]
-    found = answers.finish(total(counted))
+    found = answers.compute(total(counted))
     for name, short, scored in (("exact_match", "exact", None), ("f1", "f1", official_f1)):
         scored = scored or (lambda g, p: float(official_words(g) == official_words(p)))
         truths = [[t for t in g if official_words(t)] or [""] for g in golds]

@@ -13,7 +13,7 @@ CORPORA = json.loads((Path(__file__).parent / "golden_texts.json").read_text())
 
 
 def score(pairs: list[tuple[list[str], str]]) -> float:
-    return bleu.finish(total(bleu.count(golds, guess) for golds, guess in pairs))["bleu"]
+    return bleu.compute(total(bleu.count(golds, guess) for golds, guess in pairs))["bleu"]
 
 
 @pytest.mark.parametrize(
@@ -46,7 +46,7 @@ def test_nothing_that_matches_and_nothing_long_enough_is_zero():
     assert score([(["a b c d e"], "v w x y z")]) == 0.0
     assert score([(["a b c"], "a b c")]) == 0.0
     assert score([(["a"], ""), ([], "")]) == 0.0
-    assert bleu.finish({}) == {"bleu": 0.0}
+    assert bleu.compute({}) == {"bleu": 0.0}
 
 
 def test_equals_sacrebleu():

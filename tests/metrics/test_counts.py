@@ -19,10 +19,10 @@ def test_a_split_gives_the_same_numbers_however_it_is_batched():
     draw = random.Random(0)
     pairs = [(draw.choices(tags, k=9), draw.choices(tags, k=9)) for _ in range(100)]
     counts = [entities.count(gold, predicted) for gold, predicted in pairs]
-    whole = entities.finish(total(counts))
+    whole = entities.compute(total(counts))
     for size in (1, 7, 64):
         batches = [total(counts[i : i + size]) for i in range(0, len(counts), size)]
-        assert entities.finish(total(batches)) == whole
+        assert entities.compute(total(batches)) == whole
 
 
 def test_nothing_to_divide_by_is_zero():

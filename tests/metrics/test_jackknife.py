@@ -23,7 +23,7 @@ def test_of_a_mean_it_is_the_t_test():
     draw = np.random.default_rng(0)
     theirs = draw.random(12)
     gains = draw.normal(0.1, 0.2, 12)
-    gap = paired_jackknife([scored(theirs + gains)], [scored(theirs)], answers.finish, "f1")
+    gap = paired_jackknife([scored(theirs + gains)], [scored(theirs)], answers.compute, "f1")
     assert gap.difference == pytest.approx(gains.mean())
     assert gap.error == pytest.approx(stats.sem(gains)) and 1 < gap.freedom <= 11
     exact = Gap(gap.difference, gap.error, 11)
@@ -50,53 +50,53 @@ def test_interval_and_p_agree():
 
 def test_it_is_paired_and_what_does_not_vary_has_no_interval():
     run = np.random.default_rng(1).random(50)
-    assert paired_jackknife([scored(run)], [scored(run)], answers.finish, "f1") is None
-    assert paired_jackknife([scored(run + 0.1)], [scored(run)], answers.finish, "f1") is None
+    assert paired_jackknife([scored(run)], [scored(run)], answers.compute, "f1") is None
+    assert paired_jackknife([scored(run + 0.1)], [scored(run)], answers.compute, "f1") is None
 
 
 def test_a_metric_that_rests_on_one_unit_has_no_interval():
     runs = [[entities.count(tags, tags)] for tags in (["B-PER"], ["B-LOC"], ["B-LOC", "B-LOC"])]
     ours = [counts for (counts,) in runs]
     theirs = [entities.count(["B-PER"], ["O"]), *ours[1:]]
-    assert paired_jackknife([ours], [theirs], entities.finish, "f1/PER") is None
-    assert paired_jackknife([ours], [theirs], entities.finish, "f1").difference > 0
+    assert paired_jackknife([ours], [theirs], entities.compute, "f1/PER") is None
+    assert paired_jackknife([ours], [theirs], entities.compute, "f1").difference > 0
 
 
 def test_what_is_infinite_has_no_interval():
-    def finish(counts):
+    def compute(counts):
         return language.of_tokens(counts["loss"], counts["tokens"])
 
     losses = [{"loss": loss, "tokens": 1.0} for loss in (1e9, 2e9, 1e9)]
     small = [{"loss": loss, "tokens": 1.0} for loss in (1.0, 2.0, 1.0)]
-    assert paired_jackknife([losses], [small], finish, "perplexity") is None
-    assert paired_jackknife([losses], [small], finish, "loss").difference > 1e9
+    assert paired_jackknife([losses], [small], compute, "perplexity") is None
+    assert paired_jackknife([losses], [small], compute, "loss").difference > 1e9
 
 
 def test_the_sign_is_ours_minus_theirs():
-    gap = paired_jackknife([tagged(1, 0.9)], [tagged(2, 0.5)], entities.finish, "f1")
+    gap = paired_jackknife([tagged(1, 0.9)], [tagged(2, 0.5)], entities.compute, "f1")
     low, high = gap.interval
     assert 0 < low < gap.difference < high and gap.p < 0.001
 
 
 def test_a_corpus_metric_is_made_from_the_sums_of_the_others():
     ours, theirs = tagged(1, 0.8), tagged(2, 0.6)
-    gap = paired_jackknife([ours], [theirs], entities.finish, "f1")
+    gap = paired_jackknife([ours], [theirs], entities.compute, "f1")
     without = []
     for left_out in range(len(ours)):
         rest = [[counts for i, counts in enumerate(r) if i != left_out] for r in (ours, theirs)]
-        f1 = [entities.finish(total(run))["f1"] for run in rest]
+        f1 = [entities.compute(total(run))["f1"] for run in rest]
         without.append(f1[0] - f1[1])
     assert (gap.error, gap.freedom) == pytest.approx(spread(np.array(without)))
-    measured = [entities.finish(total(run))["f1"] for run in (ours, theirs)]
+    measured = [entities.compute(total(run))["f1"] for run in (ours, theirs)]
     assert gap.difference == pytest.approx(measured[0] - measured[1])
 
 
 def test_several_runs_are_averaged():
     ours, theirs = [tagged(s, 0.8) for s in (1, 2, 3)], [tagged(s, 0.6) for s in (4, 5)]
-    gap = paired_jackknife(ours, theirs, entities.finish, "recall")
-    recalls = [[entities.finish(total(r))["recall"] for r in runs] for runs in (ours, theirs)]
+    gap = paired_jackknife(ours, theirs, entities.compute, "recall")
+    recalls = [[entities.compute(total(r))["recall"] for r in runs] for runs in (ours, theirs)]
     assert gap.difference == pytest.approx(np.mean(recalls[0]) - np.mean(recalls[1]))
-    twice = paired_jackknife(ours * 2, theirs * 2, entities.finish, "recall")
+    twice = paired_jackknife(ours * 2, theirs * 2, entities.compute, "recall")
     assert twice.error == pytest.approx(gap.error)
 
 
@@ -105,14 +105,14 @@ def test_many_units_are_left_out_in_groups(monkeypatch):
     sorted_gains = np.sort(draw.normal(0.1, 0.2, 1000))
     runs = scored(sorted_gains), scored(np.zeros(1000))
     monkeypatch.setattr(jackknife, "GROUPS", 1000)
-    each = paired_jackknife([runs[0]], [runs[1]], answers.finish, "f1")
+    each = paired_jackknife([runs[0]], [runs[1]], answers.compute, "f1")
     assert each.error == pytest.approx(stats.sem(sorted_gains))
     monkeypatch.setattr(jackknife, "GROUPS", 150)
-    groups = paired_jackknife([runs[0]], [runs[1]], answers.finish, "f1")
+    groups = paired_jackknife([runs[0]], [runs[1]], answers.compute, "f1")
     # Drawn at random: neighbours, or every 150th, of what is in order would be far off.
     assert groups.error == pytest.approx(each.error, rel=0.15) and groups.freedom <= 149
     assert groups.difference == each.difference
-    assert groups == paired_jackknife([runs[0]], [runs[1]], answers.finish, "f1")
+    assert groups == paired_jackknife([runs[0]], [runs[1]], answers.compute, "f1")
 
 
 @pytest.mark.parametrize(
@@ -124,6 +124,6 @@ def test_runs_over_different_examples_are_refused(ours, theirs):
         paired_jackknife(
             [scored(range(n)) for n in ours],
             [scored(range(n)) for n in theirs],
-            answers.finish,
+            answers.compute,
             "f1",
         )

@@ -39,7 +39,7 @@ def test_equals_rouge_score():
         expected = [text["rouge_l"] for text in corpus["texts"]]
         assert [c["rouge_l"] for c in counts] == pytest.approx(expected)
         mean = sum(expected) / len(expected)
-        assert rouge.finish(total(counts))["rouge_l"] == pytest.approx(mean)
+        assert rouge.compute(total(counts))["rouge_l"] == pytest.approx(mean)
 
 
 def test_the_longest_common_subsequence_is_that_of_its_definition():
@@ -61,4 +61,4 @@ def test_the_longest_common_subsequence_is_that_of_its_definition():
 def test_without_a_reference_an_empty_prediction_is_right():
     assert rouge.count([], " ")["rouge_l"] == 1.0
     assert rouge.count([], "cat")["rouge_l"] == 0.0
-    assert rouge.finish({}) == {"rouge_l": 0.0}
+    assert rouge.compute({}) == {"rouge_l": 0.0}

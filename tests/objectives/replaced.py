@@ -1,4 +1,4 @@
-"""A toy objective: which tokens of a text random ones have replaced. All that it needs is here."""
+"""A toy objective, complete in this file: detects tokens that random ones have replaced."""
 
 import dataclasses
 

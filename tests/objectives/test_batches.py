@@ -124,7 +124,7 @@ def test_every_token_is_a_causal_target_once_an_epoch(stores):
 
 
 def test_a_segment_has_special_tokens_types_and_its_label(stores):
-    """One of two texts, a pair; one of a text, what makes none."""
+    """A segment of two texts is a pair; a segment of one text is not."""
     data, tokens = make(stores, "nsp"), helpers.word_pieces()
     plans = Counter()
     for step in range(data.epoch_batches(0)):
@@ -147,7 +147,7 @@ def test_a_segment_has_special_tokens_types_and_its_label(stores):
 
 
 def test_one_source_of_a_store_is_read_alone(tmp_path):
-    """Its pairs too: a random sentence is one of the same source anyway."""
+    """Pairs too, since a random sentence is always of the same source."""
     texts, draw = [[], []], np.random.default_rng(5)
     for number, name in enumerate("ab"):
         texts[number] = [helpers.document(draw, 6) for _ in range(9)]
@@ -227,7 +227,7 @@ def test_another_epoch_has_another_plan(stores, name):
 
 @each_objective
 def test_a_block_is_planned_and_masked_without_the_others(tmp_path, name):
-    """Two corpora share their second block alone."""
+    """Two corpora share only their second block."""
     tokens = helpers.byte_pairs() if name == "causal_lm" else helpers.word_pieces()
     draw = np.random.default_rng(3)
     texts = [helpers.document(draw, 8) for _ in range(20)]
@@ -345,7 +345,7 @@ def narrow(monkeypatch):
 
 
 def planned(data: PretrainingBatches) -> list[tuple[int, int]]:
-    """Notes the (epoch, block) that are planned from now on."""
+    """Records each (epoch, block) planned from now on."""
     noted, plan = [], data._block_plan
     data.block_plan = lambda epoch, block: noted.append((epoch, block)) or plan(epoch, block)
     return noted
@@ -470,7 +470,7 @@ def test_a_split_without_a_pair_is_refused_at_once(stores):
 
 
 def own_frame(tmp_path, tokenizer, texts, objectives, **settings):
-    """All batches of texts read with a tokenizer.json that says what stands around a text."""
+    """All batches of texts read with a tokenizer.json that has its own frame."""
     roles = {name.removesuffix("_token"): token for name, token in settings.items()}
     tokens = Tokenizer(library.Tokenizer.from_str(json.dumps(tokenizer)), roles)
     rows = [{"id": str(i), "title": "", "text": text} for i, text in enumerate(texts)]

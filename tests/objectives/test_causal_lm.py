@@ -62,7 +62,9 @@ def test_the_prediction_is_of_the_token_after_each_segment(by_hand):
 
 
 def test_metrics_are_means_of_the_sums():
-    found = causal_lm.CausalLM().metrics({"loss": 8.0, "correct": 3.0, "count": 4.0, "bytes": 10.0})
+    found = causal_lm.CausalLM().loss_metrics(
+        {"loss": 8.0, "correct": 3.0, "count": 4.0, "bytes": 10.0}
+    )
     assert found == {
         "loss": 2.0,
         "perplexity": pytest.approx(np.exp(2.0)),

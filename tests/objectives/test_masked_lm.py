@@ -100,13 +100,13 @@ def test_predictions_are_the_five_likeliest_and_the_probability_of_the_next(by_h
 
 
 def test_metrics_are_means_of_the_sums():
-    found = masked_lm.MaskedLM().metrics({"loss": 6.0, "correct": 1.0, "count": 4.0})
+    found = masked_lm.MaskedLM().loss_metrics({"loss": 6.0, "correct": 1.0, "count": 4.0})
     assert found == {
         "masked_loss": 1.5,
         "masked_perplexity": pytest.approx(np.exp(1.5)),
         "masked_accuracy": 0.25,
     }
-    found = next_sentence.NextSentence().metrics({"loss": 3.0, "correct": 5.0, "count": 6.0})
+    found = next_sentence.NextSentence().loss_metrics({"loss": 3.0, "correct": 5.0, "count": 6.0})
     assert found == {
         "next_sentence_loss": 0.5,
         "next_sentence_accuracy": pytest.approx(5 / 6),

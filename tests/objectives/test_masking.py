@@ -1,4 +1,4 @@
-"""The corruption of masked LM: how many, which, and what is put in their place."""
+"""Corruption of masked LM: how many tokens, which, and by what they are replaced."""
 
 import math
 
@@ -35,22 +35,22 @@ def test_80_10_10_and_the_exact_count_over_many_tokens():
     for i in range(7000):
         n = int(draw.integers(8, 220))
         parts = segment(draw, n)
-        found = corrupt(parts, ("mask", i))
+        corruption = corrupt(parts, ("mask", i))
         tokens, special, _ = parts
-        assert len(found.positions) == max(1, round(0.15 * n))
-        assert (np.diff(found.positions) > 0).all()
-        assert not special[found.positions].any()
-        assert np.array_equal(found.targets, tokens[found.positions])
+        assert len(corruption.positions) == max(1, round(0.15 * n))
+        assert (np.diff(corruption.positions) > 0).all()
+        assert not special[corruption.positions].any()
+        assert np.array_equal(corruption.targets, tokens[corruption.positions])
         untouched = np.ones(n, bool)
-        untouched[found.positions] = False
-        assert np.array_equal(found.tokens[untouched], tokens[untouched])
-        there = found.tokens[found.positions]
-        masked, kept = there == MASK, there == found.targets
+        untouched[corruption.positions] = False
+        assert np.array_equal(corruption.tokens[untouched], tokens[untouched])
+        new = corruption.tokens[corruption.positions]
+        masked, kept = new == MASK, new == corruption.targets
         kinds["mask"] += int(masked.sum())
         kinds["kept"] += int(kept.sum())
         kinds["random"] += int((~masked & ~kept).sum())
-        np.add.at(drawn, there[~masked & ~kept], 1)
-        predicted += len(there)
+        np.add.at(drawn, new[~masked & ~kept], 1)
+        predicted += len(new)
     assert predicted > 100_000
     same = 0.1 / len(ORDINARY)  # a random token may be the one that was there
     for name, share in (("mask", 0.8), ("kept", 0.1 + same), ("random", 0.1 - same)):
@@ -90,7 +90,7 @@ def test_the_same_key_gives_the_same_mask_and_another_key_another(unit):
 
 
 def words_of(parts) -> list[set[int]]:
-    """Positions of each word, special tokens left out."""
+    """Positions of each word, without special tokens."""
     _, special, starts = parts
     words: dict[int, set[int]] = {}
     for position, word in enumerate(np.cumsum(starts)):
@@ -104,9 +104,9 @@ def test_whole_words_are_masked_whole_but_for_what_fits_no_word():
     whole = partly = 0
     for i in range(300):
         parts = segment(draw, int(draw.integers(10, 150)))
-        found = corrupt(parts, ("word", i), "word")
-        assert len(found.positions) == masking.predicted_count(len(parts[0]), 0.15)
-        chosen = set(found.positions.tolist())
+        corruption = corrupt(parts, ("word", i), "word")
+        assert len(corruption.positions) == masking.predicted_count(len(parts[0]), 0.15)
+        chosen = set(corruption.positions.tolist())
         complete = [w for w in words_of(parts) if w <= chosen]
         rest = chosen - set().union(*complete)
         whole, partly = whole + len(chosen) - len(rest), partly + len(rest)
@@ -121,9 +121,9 @@ def test_spans_are_runs_of_whole_words_but_for_the_last():
     for i in range(300):
         parts = segment(draw, 128)
         for unit in runs:
-            found = corrupt(parts, (unit, i), unit)
-            assert len(found.positions) == 19
-            breaks = np.flatnonzero(np.diff(found.positions) > 1)
+            corruption = corrupt(parts, (unit, i), unit)
+            assert len(corruption.positions) == 19
+            breaks = np.flatnonzero(np.diff(corruption.positions) > 1)
             runs[unit].append(19 / (len(breaks) + 1))
         chosen = set(corrupt(parts, ("span", i), "span").positions.tolist())
         cut = [w for w in words_of(parts) if w & chosen and not w <= chosen]
@@ -138,12 +138,12 @@ def test_a_span_is_masked_replaced_or_kept_as_a_whole():
     parts = tokens, np.zeros(200, bool), np.ones(200, bool)
     alike, touching, kinds = 0, 0, {"mask": 0, "kept": 0, "random": 0}
     for i in range(1000):
-        found = corrupt(parts, ("whole", i), "span", rate=0.05)
-        there = found.tokens[found.positions]
-        kind = np.where(there == MASK, "mask", np.where(there == found.targets, "kept", "random"))
+        corruption = corrupt(parts, ("whole", i), "span", rate=0.05)
+        new = corruption.tokens[corruption.positions]
+        kind = np.where(new == MASK, "mask", np.where(new == corruption.targets, "kept", "random"))
         for name in kinds:
             kinds[name] += int((kind == name).sum())
-        touches = np.diff(found.positions) == 1
+        touches = np.diff(corruption.positions) == 1
         alike += int((kind[1:] == kind[:-1])[touches].sum())
         touching += int(touches.sum())
     # Two spans may touch; of single tokens 66 % would be what their neighbour is.
@@ -174,10 +174,10 @@ def test_a_span_does_not_go_on_behind_a_separator():
 def test_a_segment_with_fewer_ordinary_tokens_than_its_count_predicts_them_all(unit):
     tokens = np.array([2, 7, 3, 3, 3, 3, 3, 3, 3, 3])
     special = tokens < 5
-    found = masking.corrupt(
+    corruption = masking.corrupt(
         tokens, special, np.ones(10, bool), 0.5, unit, MASK, ORDINARY, generator(0)
     )
-    assert found.positions.tolist() == [1] and found.targets.tolist() == [7]
+    assert corruption.positions.tolist() == [1] and corruption.targets.tolist() == [7]
 
 
 def test_the_rate_is_free():

@@ -1,4 +1,4 @@
-"""Mixtures: of objectives, rows of each, one step, every part measured; of sources by weight."""
+"""Mixtures of objectives by row (one step, every part measured), and of sources by weight."""
 
 import dataclasses
 
@@ -148,7 +148,7 @@ def test_sources_by_weight_and_objectives_by_rows_go_together(tmp_path):
 
 @pytest.fixture(scope="module")
 def stores(tmp_path_factory):
-    """Two sources of other lengths, each a store of its own."""
+    """Two sources of different lengths, each with its own store."""
     folder = tmp_path_factory.mktemp("mixed")
     given = tuple(
         SourceConfig(helpers.write_corpus(folder / f"{n}.jsonl", count, seed=n))

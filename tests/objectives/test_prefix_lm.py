@@ -1,4 +1,4 @@
-"""Prefix LM: what is predicted, who sees what, and the loss by hand."""
+"""Prefix LM: predicted positions, attention, and the loss by hand."""
 
 import jax
 import jax.numpy as jnp
@@ -75,7 +75,7 @@ def test_the_loss_is_the_one_computed_by_hand(made):
             n += 1
     assert total == pytest.approx(loss / n, rel=1e-5)
     assert counts["prefix_lm/count"] == n
-    found = objectives[0].metrics({"loss": loss, "correct": 1.0, "count": n})
+    found = objectives[0].loss_metrics({"loss": loss, "correct": 1.0, "count": n})
     assert found["prefix_perplexity"] == pytest.approx(np.exp(loss / n))
 
 

@@ -86,7 +86,7 @@ def test_a_held_out_share_and_the_rest_are_the_whole(tmp_path):
     assert len(texts[0] | texts[1]) == 200 and not texts[0] & texts[1]
     assert 5 <= len(texts[1]) <= 40
     few = write(tmp_path / "b.jsonl", rows[:2])
-    with pytest.raises(UserError, match=r"of its 2 examples none is left: part \(\[0.0, 0.1\]\)"):
+    with pytest.raises(UserError, match=r"none of its 2 examples is left: part \(\[0.0, 0.1\]\)"):
         split(config(train=few, validation="held_out:0.1"), "validation")
 
 
@@ -110,7 +110,7 @@ def test_answers_that_are_plain_texts(tmp_path):
     task = make_task(found.task, helpers.bert(), helpers.word_pieces(), 48, 4)
     (segments,) = corpus.task_segments(task, split(found, "train"))
     assert segments[0].labels["start"] > 0
-    for answer, said in (("ite", "stands there 2 times"), ("mol", "does not stand there")):
+    for answer, said in (("ite", "occurs 2 times in"), ("mol", "does not occur in")):
         write(tmp_path / "q.jsonl", [rows[0] | {"answers": answer}])
         with pytest.raises(UserError, match=rf"q.jsonl, line 1: .*{answer!r}.*{said}.*start"):
             corpus.task_segments(task, split(found, "train"))

@@ -52,7 +52,7 @@ def task(tokens=None, length=256, **config):
 
 
 def learnt(segments, tokens) -> str:
-    """What is predicted, as text."""
+    """Returns the predicted tokens, as text."""
     ids = np.concatenate([s.targets[s.target_weights > 0] for s in segments])
     return tokens.decode(ids, skip_special=False)
 
@@ -60,10 +60,10 @@ def learnt(segments, tokens) -> str:
 @pytest.mark.parametrize("names", FORMS)
 def test_the_prompt_is_in_the_form_of_the_turn_tokens(names):
     tokens = tokenizer(*names)
-    made = task(tokens)
-    prompt = made.prompt(TALK | {"messages": MESSAGES[:3]})
+    chat = task(tokens)
+    prompt = chat.prompt(TALK | {"messages": MESSAGES[:3]})
     assert prompt == FORMS[names], "the last answer is what is asked for"
-    assert made.prompt({"text": " Who wrote?"}).endswith(made.prompt({"text": "Who wrote?"}))
+    assert chat.prompt({"text": " Who wrote?"}).endswith(chat.prompt({"text": "Who wrote?"}))
     form = turns.form(tokens)
     (end,) = tokens.parsing_special().encode(form.end).ids.tolist()
     assert end in tokens.ends, "it ends what is generated"
@@ -72,13 +72,13 @@ def test_the_prompt_is_in_the_form_of_the_turn_tokens(names):
 @pytest.mark.parametrize("names", FORMS)
 def test_what_is_said_never_becomes_a_special_token(names):
     tokens = tokenizer(*names)
-    form, made = turns.form(tokens), task(tokens)
+    form, chat = turns.form(tokens), task(tokens)
     forged = f"Hi{form.end}{form.gap}" + turns.prompt(form, [{"role": "user", "content": "x"}])
     ids = {}
     for said in ("Hi", forged):
         messages = [{"role": "user", "content": said}, {"role": "assistant", "content": said}]
-        (segment,) = made.segments({"id": "x", "messages": messages}, 0, True)
-        asked = tokens.encode(made.prompt({"text": said})).ids
+        (segment,) = chat.segments({"id": "x", "messages": messages}, 0, True)
+        asked = tokens.encode(chat.prompt({"text": said})).ids
         ids[said] = [[i for i in row if i in tokens.special_ids] for row in (segment.tokens, asked)]
         assert said.strip() in tokens.decode(segment.tokens, skip_special=False)
     assert ids["Hi"] == ids[forged]
@@ -87,8 +87,8 @@ def test_what_is_said_never_becomes_a_special_token(names):
 @pytest.mark.parametrize("names", FORMS)
 def test_the_assistants_words_and_the_ends_of_its_turns_are_learnt(names):
     tokens = tokenizer(*names)
-    made = task(tokens)
-    (segment,) = made.segments(TALK, 3, True)
+    chat = task(tokens)
+    (segment,) = chat.segments(TALK, 3, True)
     end, lead = turns.form(tokens).end, turns.form(tokens).lead
     assert learnt([segment], tokens) == f"{lead}Ada Lovelace.{end}{lead}Charles.{end}"
     assert segment.example == 3 and segment.weight == 1.0
@@ -103,12 +103,12 @@ def test_the_assistants_words_and_the_ends_of_its_turns_are_learnt(names):
 
 @pytest.mark.parametrize("names", FORMS)
 def test_training_goes_on_from_the_prompt_as_generation_does(names):
-    """The tokens of a prompt are those with which the same conversation begins in training."""
+    """A prompt has the same tokens as the beginning of that conversation in training."""
     tokens = tokenizer(*names)
-    made = task(tokens)
-    (segment,) = made.segments(TALK, 0, True)
+    chat = task(tokens)
+    (segment,) = chat.segments(TALK, 0, True)
     whole = [*segment.tokens, segment.targets[-1]]
-    begin = [*tokens.begin(""), *tokens.encode(made.prompt(TALK)).ids]
+    begin = [*tokens.begin(""), *tokens.encode(chat.prompt(TALK)).ids]
     assert whole[: len(begin)] == begin
     first = segment.target_weights[len(begin) - 1 :]
     assert first[0] == 1.0, "what is learnt begins right behind it"
@@ -116,7 +116,7 @@ def test_training_goes_on_from_the_prompt_as_generation_does(names):
 
 @pytest.mark.parametrize("names", FORMS)
 def test_the_template_for_others_writes_the_same_text(names):
-    """Run as transformers does: by Jinja, blanks around a block trimmed."""
+    """Renders it as transformers does: with Jinja, trimming the white space around blocks."""
     tokens = tokenizer(*names)
     form, begin = turns.form(tokens), tokens.token(tokens.begin("")[0])
     run = jinja2.Environment(trim_blocks=True, lstrip_blocks=True).from_string
@@ -147,20 +147,20 @@ def test_a_prompt_without_room_loses_its_oldest_turns_but_not_the_system():
 
 
 def test_loss_and_metrics_are_of_what_is_learnt():
-    made = task()
-    segments = made.segments(TALK, 0, True)
+    chat = task()
+    segments = chat.segments(TALK, 0, True)
     outputs = [{"loss": np.full(len(s), 2.0)} for s in segments]
-    found = made.predict(TALK, segments, outputs)
+    prediction = chat.predict(TALK, segments, outputs)
     count = sum(s.target_weights.sum() for s in segments)
-    assert found["loss"] == pytest.approx(2 * count)
-    numbers = made.finish(made.counts(TALK, found))
+    assert prediction["loss"] == pytest.approx(2 * count)
+    numbers = chat.compute_metrics(chat.counts(TALK, prediction))
     assert numbers["perplexity"] == pytest.approx(np.exp(2))
     assert numbers["bits_per_byte"] == pytest.approx(2 * count / np.log(2) / 23)
-    assert made.show(TALK, found) == "To whom? → (perplexity 7.4)"
-    assert made.show(TALK, {"text": " Charles."}) == "To whom? → Charles."
+    assert chat.show(TALK, prediction) == "To whom? → (perplexity 7.4)"
+    assert chat.show(TALK, {"text": " Charles."}) == "To whom? → Charles."
     open_ = {"messages": MESSAGES[:2]}
-    (segment,) = made.segments(open_, 0, False)
-    assert made.predict(open_, [segment], [{"loss": np.ones(len(segment))}]) == {}
+    (segment,) = chat.segments(open_, 0, False)
+    assert chat.predict(open_, [segment], [{"loss": np.ones(len(segment))}]) == {}
 
 
 def test_errors():

@@ -138,7 +138,7 @@ def test_accuracy_is_not_weighted():
     task, model, params = made("sequence_classification", labels=LABELS, class_weights=(1, 2, 0.5))
     _, counts, outputs = computed(task, model, params, GOLD)
     right = (outputs["probability"].argmax(-1) == [1, 0, 2]).mean()
-    found = task.metrics({k: float(v) for k, v in counts.items()})
+    found = task.loss_metrics({k: float(v) for k, v in counts.items()})
     assert found["label_accuracy"] == pytest.approx(float(right))
 
 
@@ -196,14 +196,14 @@ def test_choices_share_a_row_and_a_softmax():
     prediction = task.predict(CHOICES[0], [], [{"score": s} for s in (0.0, 1.0, -1.0)])
     assert prediction["choice"] == 1 and prediction["text"] == "Mol ale."
     assert sum(prediction["probabilities"]) == pytest.approx(1.0, abs=1e-5)
-    assert task.finish(task.counts(CHOICES[0], prediction)) == {"accuracy": 1.0}
+    assert task.compute_metrics(task.counts(CHOICES[0], prediction)) == {"accuracy": 1.0}
 
 
 @pytest.mark.parametrize(
     ("change", "said"),
     [
         ({"choices": ["a"]}, "has 1 choices; it needs 2 to config.task.choices=3"),
-        ({"label": "3"}, "label '3' is neither one of its choices nor the number"),
+        ({"label": "3"}, "label '3' is neither one of its choices nor the index"),
         ({"label": "Mol al."}, "did you mean 'Mol ale.'"),
     ],
 )
@@ -223,11 +223,11 @@ def test_correlations_equal_scipys():
     gold, other = drawn(0)
     predicted = (gold + other).round(1)
     pairs = zip(gold, predicted, strict=True)
-    found = regression.finish(total([regression.count(float(a), float(b)) for a, b in pairs]))
+    found = regression.compute(total([regression.count(float(a), float(b)) for a, b in pairs]))
     assert found["pearson"] == pytest.approx(stats.pearsonr(gold, predicted).statistic)
     assert found["spearman"] == pytest.approx(stats.spearmanr(gold, predicted).statistic)
     assert found["mean_squared_error"] == pytest.approx(np.mean((gold - predicted) ** 2))
-    constant = regression.finish(total([regression.count(1.0, x) for x in (1.0, 2.0)]))
+    constant = regression.compute(total([regression.count(1.0, x) for x in (1.0, 2.0)]))
     assert constant["correlation"] == 0.0
 
 
@@ -248,7 +248,7 @@ def test_multi_label_metrics_equal_scikit_learns():
     sets = [[[n for n, y in zip(LABELS, row, strict=True) if y] for row in m]
             for m in (gold, predicted)]  # fmt: skip
     pairs = zip(*sets, strict=True)
-    found = multi_label.finish(total([multi_label.count(*p) for p in pairs]), LABELS)
+    found = multi_label.compute(total([multi_label.count(*p) for p in pairs]), LABELS)
     assert found["micro_f1"] == pytest.approx(reference.f1_score(gold, predicted, average="micro"))
     assert found["macro_f1"] == pytest.approx(reference.f1_score(gold, predicted, average="macro"))
     assert found["exact_match"] == pytest.approx(reference.accuracy_score(gold, predicted))

@@ -16,10 +16,10 @@ TOKENIZERS = (small.word_pieces, small.two_separators, small.byte_pairs)
 
 
 def question(text: str, answer: str | None, name: str = "q") -> dict:
-    found = {"text": [], "answer_start": []}
+    answers = {"text": [], "answer_start": []}
     if answer is not None:
-        found = {"text": [answer], "answer_start": [CONTEXT.index(answer)]}
-    return {"id": name, "title": "", "context": CONTEXT, "question": text, "answers": found}
+        answers = {"text": [answer], "answer_start": [CONTEXT.index(answer)]}
+    return {"id": name, "title": "", "context": CONTEXT, "question": text, "answers": answers}
 
 
 COAST = question("How long is the coastline?", "1,600 km", "coast")
@@ -36,13 +36,13 @@ def task(length: int = 64, segments: int = 4, tokenizer=None, **options) -> Task
 
 def gold_outputs(segments) -> list[dict]:
     """Logits that are high at the labels, and higher where there is an answer than where not."""
-    found = []
+    outputs = []
     for segment in segments:
         high = {name: np.full(len(segment), -9.0) for name in ("start", "end")}
         for name in high:
             high[name][segment.labels[name]] = 9.0
-        found.append(high)
-    return found
+        outputs.append(high)
+    return outputs
 
 
 @pytest.mark.parametrize("tokenizer", TOKENIZERS)
@@ -70,8 +70,8 @@ def test_labels_lie_on_the_answer(tokenizer):
 
 
 def test_windows_lose_nothing_and_point_to_the_first_token_without_the_answer():
-    made = task()
-    segments = made.segments(COAST, 0, True)
+    qa = task()
+    segments = qa.segments(COAST, 0, True)
     context = small.word_pieces().encode(CONTEXT).ids
     assert len(segments) >= 3
     rebuilt = np.full(len(context), -1)
@@ -103,53 +103,53 @@ def test_a_window_is_labelled_if_it_holds_the_whole_answer(stride, example):
 @pytest.mark.parametrize("tokenizer", TOKENIZERS)
 @pytest.mark.parametrize("example", [COAST, CAPITAL], ids=lambda e: e["id"])
 def test_prediction_reads_gold_back_from_the_characters(tokenizer, example):
-    made = task(tokenizer=tokenizer())
-    segments = made.segments(example, 0, True)
-    found = made.predict(example, segments, gold_outputs(segments))
-    assert found["answer"] == example["answers"]["text"][0]
-    assert found["start"] == example["answers"]["answer_start"][0]
-    assert found["probability"] > 0.99
-    assert made.finish(made.counts(example, found)) == {"exact_match": 1.0, "f1": 1.0}
-    assert found["answer"] in made.show(example, found)
+    qa = task(tokenizer=tokenizer())
+    segments = qa.segments(example, 0, True)
+    prediction = qa.predict(example, segments, gold_outputs(segments))
+    assert prediction["answer"] == example["answers"]["text"][0]
+    assert prediction["start"] == example["answers"]["answer_start"][0]
+    assert prediction["probability"] > 0.99
+    assert qa.compute_metrics(qa.counts(example, prediction)) == {"exact_match": 1.0, "f1": 1.0}
+    assert prediction["answer"] in qa.show(example, prediction)
 
 
 def test_an_answer_that_cuts_a_word_is_covered():
     cut = question("How long?", "600 k")
-    made = task(length=200)
-    (segment,) = made.segments(cut, 0, True)
-    found = made.predict(cut, [segment], gold_outputs([segment]))
-    assert "600 k" in found["answer"] and found["answer"] in "1,600 km"
+    qa = task(length=200)
+    (segment,) = qa.segments(cut, 0, True)
+    prediction = qa.predict(cut, [segment], gold_outputs([segment]))
+    assert "600 k" in prediction["answer"] and prediction["answer"] in "1,600 km"
 
 
 def test_no_answer_is_predicted_only_where_it_may_be():
     with pytest.raises(UserError, match="'none' has no answer.*unanswerable=true"):
         task().segments(NONE, 0, True)
-    made = task(unanswerable=True)
-    segments = made.segments(NONE, 0, True)
+    qa = task(unanswerable=True)
+    segments = qa.segments(NONE, 0, True)
     assert all(s.labels == {"start": 0, "end": 0} for s in segments)
-    found = made.predict(NONE, segments, gold_outputs(segments))
-    assert found["answer"] == "" and found["start"] == -1
-    assert made.finish(made.counts(NONE, found))["f1"] == 1.0
+    prediction = qa.predict(NONE, segments, gold_outputs(segments))
+    assert prediction["answer"] == "" and prediction["start"] == -1
+    assert qa.compute_metrics(qa.counts(NONE, prediction))["f1"] == 1.0
     assert task().predict(NONE, segments, gold_outputs(segments))["answer"] != ""
     # One window with the answer outweighs all that have none.
-    segments = made.segments(COAST, 0, True)
-    assert made.predict(COAST, segments, gold_outputs(segments))["answer"] == "1,600 km"
+    segments = qa.segments(COAST, 0, True)
+    assert qa.predict(COAST, segments, gold_outputs(segments))["answer"] == "1,600 km"
 
 
 def test_an_empty_context_has_no_answer():
-    made = task()
+    qa = task()
     empty = {"id": "e", "context": "", "question": "Who?"}
-    segments = made.segments(empty, 0, False)
+    segments = qa.segments(empty, 0, False)
     assert [s.weight for s in segments] == [0.0]
     ones = [{"start": np.ones(len(segments[0])), "end": np.ones(len(segments[0]))}]
-    assert made.predict(empty, segments, ones)["answer"] == ""
-    found = task(unanswerable=True, null_threshold=99.0).predict(empty, segments, ones)
-    assert found["answers"] == [{"text": "", "start": -1, "probability": 1.0}]
-    assert found["answer"] == "" and found["null_score_difference"] > 99
+    assert qa.predict(empty, segments, ones)["answer"] == ""
+    prediction = task(unanswerable=True, null_threshold=99.0).predict(empty, segments, ones)
+    assert prediction["answers"] == [{"text": "", "start": -1, "probability": 1.0}]
+    assert prediction["answer"] == "" and prediction["null_score_difference"] > 99
 
 
 def test_loss_by_hand_sees_the_segments_own_positions_only():
-    made = task(length=100, max_question=4, stride=40)
+    qa = task(length=100, max_question=4, stride=40)
     short = [{**e, "context": e["context"][63:]} for e in (COAST, CAPITAL)]
     for e in short:
         e["answers"] = {
@@ -160,54 +160,54 @@ def test_loss_by_hand_sees_the_segments_own_positions_only():
         short[0],
         {**short[1], "context": "Luanda.", "answers": {"text": ["Luanda"], "answer_start": [0]}},
     ]
-    batch, places = small.rows_of(made, examples)
+    batch, places = small.rows_of(qa, examples)
     assert [(r, s) for _, r, s in places] == [(0, 0), (0, 1)], "both must share a row"
     logits = np.random.default_rng(0).normal(size=(2, 100, 2)).astype(np.float32)
     params = small.linear_head(NAME, 2)
-    total, counts = made.loss(params, made.model, logits, batch, None)
+    total, counts = qa.loss(params, qa.model, logits, batch, None)
     expected = 0.0
     for example, (_, r, s) in zip(examples, places, strict=True):
-        (segment,) = made.segments(example, 0, True)
+        (segment,) = qa.segments(example, 0, True)
         here = slice(batch["first"][r, s], batch["last"][r, s] + 1)
         for k, name in enumerate(("start", "end")):
             expected -= small.log_softmax(logits[r, here, k])[segment.labels[name]] / 2
     assert float(total) == pytest.approx(expected, rel=1e-5)
-    assert float(counts["count"]) == float(made.weight(batch)) == 2
+    assert float(counts["count"]) == float(qa.weight(batch)) == 2
     # What another segment or padding holds does not matter.
     second = batch["segments"] != 1
     for e in (logits, logits + 5 * second[..., None]):
         one = {**batch, "segment_weights": batch["segment_weights"] * np.array([[1, 0, 0, 0]] * 2)}
-        value, _ = made.loss(params, made.model, e.astype(np.float32), one, None)
+        value, _ = qa.loss(params, qa.model, e.astype(np.float32), one, None)
         first = small.log_softmax(np.moveaxis(logits[0, : batch["last"][0, 0] + 1], 0, 1))
         gold = [batch["start"][0, 0], batch["end"][0, 0]]
         assert float(value) == pytest.approx(-first[[0, 1], gold].mean(), rel=1e-5)
 
 
 def test_accuracy_counts_windows_with_both_ends_right():
-    made = task(length=100)
-    batch, places = small.rows_of(made, [COAST], packed=False)
+    qa = task(length=100)
+    batch, places = small.rows_of(qa, [COAST], packed=False)
     logits = np.zeros((len(places), 100, 2), np.float32)
     for _, r, s in places:
         logits[r, batch["start"][r, s], 0] = logits[r, batch["end"][r, s], 1] = 3.0
     right = {"loss": 0.0, "correct": len(places), "count": len(places)}
-    _, counts = made.loss(small.linear_head(NAME, 2), made.model, logits, batch, None)
+    _, counts = qa.loss(small.linear_head(NAME, 2), qa.model, logits, batch, None)
     assert float(counts["correct"]) == right["correct"]
     logits[0, batch["end"][0, 0], 1], logits[0, 5, 1] = 0.0, 3.0
-    _, counts = made.loss(small.linear_head(NAME, 2), made.model, logits, batch, None)
-    assert made.metrics({k: float(v) for k, v in counts.items()})[
+    _, counts = qa.loss(small.linear_head(NAME, 2), qa.model, logits, batch, None)
+    assert qa.loss_metrics({k: float(v) for k, v in counts.items()})[
         "window_accuracy"
     ] == pytest.approx(1 - 1 / len(places))
 
 
 def test_packed_is_unpacked():
     short = {**CAPITAL, "context": "Luanda.", "answers": {"text": ["Luanda"], "answer_start": [0]}}
-    made = task(length=120)
+    qa = task(length=120)
     model = small.encoder(small.word_pieces(), 120)
-    packed, alone = small.packed_and_alone(made, model, [COAST, short])
+    packed, alone = small.packed_and_alone(qa, model, [COAST, short])
     assert packed[0] == pytest.approx(alone[0], rel=1e-5)
     for example, one, other in zip([COAST, short], packed[1], alone[1], strict=True):
-        segments = made.segments(example, 0, False)
-        first, second = (made.predict(example, segments, found) for found in (one, other))
+        segments = qa.segments(example, 0, False)
+        first, second = (qa.predict(example, segments, outputs) for outputs in (one, other))
         assert first["answer"] == second["answer"] and first["start"] == second["start"]
         assert first["probability"] == pytest.approx(second["probability"], rel=1e-4)
 
@@ -218,5 +218,5 @@ def test_errors():
     with pytest.raises(UserError, match="config.task.null_threshold=1.5.*unanswerable=true"):
         task(null_threshold=1.5)
     broken = {**COAST, "answers": {"text": [" "], "answer_start": [CONTEXT.index(" ")]}}
-    with pytest.raises(UserError, match="'coast'.*has no token"):
+    with pytest.raises(UserError, match="'coast'.*covers no token"):
         task().segments(broken, 0, True)

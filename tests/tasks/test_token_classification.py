@@ -68,14 +68,14 @@ def test_a_long_sentence_is_cut_and_no_word_is_lost():
 
 
 def test_prediction_names_entities_with_their_text():
-    made = task()
-    segments = made.segments(ADA, 0, False)
+    tagger = task()
+    segments = tagger.segments(ADA, 0, False)
     assert [s.weight for s in segments] == [0.0]
-    found = made.predict(ADA, segments, gold_outputs(made.segments(ADA, 0, True)))
+    prediction = tagger.predict(ADA, segments, gold_outputs(tagger.segments(ADA, 0, True)))
     places = [("PER", "Ada Lovelace", [0, 2]), ("PER", "Charles Babbage", [4, 6])]
     sentence = " ".join(ADA["tokens"])
     for entity, (kind, text, words) in zip(
-        found["entities"], [*places, ("LOC", "London", [7, 8])], strict=True
+        prediction["entities"], [*places, ("LOC", "London", [7, 8])], strict=True
     ):
         start = sentence.index(text)
         assert entity == {
@@ -86,15 +86,15 @@ def test_prediction_names_entities_with_their_text():
             "probability": 1.0,
             "words": words,
         }
-    assert made.finish(made.counts(ADA, found))[made.metric] == 1.0
-    assert made.show(ADA, found) == (
+    assert tagger.compute_metrics(tagger.counts(ADA, prediction))[tagger.metric] == 1.0
+    assert tagger.show(ADA, prediction) == (
         "[Ada Lovelace|PER 1.00] wrote to [Charles Babbage|PER 1.00] in [London|LOC 1.00] ."
     )
-    nothing = made.predict(
+    nothing = tagger.predict(
         ADA, segments, [{"probability": np.eye(5)[np.zeros(len(segments[0]), int)]}]
     )
-    assert made.finish(made.counts(ADA, nothing))["f1"] == 0.0
-    assert made.show(ADA, nothing).endswith("no entity")
+    assert tagger.compute_metrics(tagger.counts(ADA, nothing))["f1"] == 0.0
+    assert tagger.show(ADA, nothing).endswith("no entity")
 
 
 def test_a_raw_text_is_split_and_read_back_from_its_characters():
@@ -113,18 +113,18 @@ def test_a_raw_text_is_split_and_read_back_from_its_characters():
         ".",
     ]
     tags = ["B-PER", "I-PER"] + ["O"] * 8
-    made = task()
-    gold = made.segments({"id": "x", "tokens": words, "tags": tags}, 0, True)
-    found = made.predict(
-        {"text": text}, made.segments({"text": text}, 0, False), gold_outputs(gold)
+    tagger = task()
+    gold = tagger.segments({"id": "x", "tokens": words, "tags": tags}, 0, True)
+    prediction = tagger.predict(
+        {"text": text}, tagger.segments({"text": text}, 0, False), gold_outputs(gold)
     )
-    (entity,) = found["entities"]
+    (entity,) = prediction["entities"]
     assert entity["text"] == "Ada  Lovelace-King" == text[entity["start"] : entity["end"]]
     assert entity["words"] == [0, 2]
-    assert made.show({"text": text}, found) == f"[Ada  Lovelace-King|PER 1.00]{text[18:]}"
+    assert tagger.show({"text": text}, prediction) == f"[Ada  Lovelace-King|PER 1.00]{text[18:]}"
     empty = {"text": " "}
-    segments = made.segments(empty, 0, False)
-    assert made.predict(empty, segments, [{"probability": np.ones((2, 5))}])["tags"] == []
+    segments = tagger.segments(empty, 0, False)
+    assert tagger.predict(empty, segments, [{"probability": np.ones((2, 5))}])["tags"] == []
 
 
 @pytest.mark.parametrize(
@@ -135,49 +135,49 @@ def test_a_raw_text_is_split_and_read_back_from_its_characters():
     ],
 )
 def test_raw_texts_in_scripts_with_marks_and_without_blanks(folder, text, words, tmp_path):
-    """The tags that the reference gives these words."""
+    """Returns the tags of the reference for these words."""
     source, run = build(FOLDERS[folder], tmp_path / "source"), str(tmp_path / "run")
     importer.save(importer.read(str(source)), run)
-    (found,) = predictor.predict(load_model(run), [{"text": text}])
-    pairs = zip(found["tokens"], found["tags"], strict=True)
+    (prediction,) = predictor.predict(load_model(run), [{"text": text}])
+    pairs = zip(prediction["tokens"], prediction["tags"], strict=True)
     assert " ".join(f"{word}/{tag}" for word, tag in pairs) == words
 
 
 def test_an_entity_is_as_probable_as_all_its_tags_together():
-    made = task()
-    (segment,) = made.segments(ADA, 0, True)
+    tagger = task()
+    (segment,) = tagger.segments(ADA, 0, True)
     share = {0: 0.9, 1: 0.8, 4: 0.6, 5: 0.5, 7: 0.95}
     outputs = gold_outputs([segment])[0]["probability"] * 0.7
     for word, place in enumerate(np.flatnonzero(segment.target_weights)):
         outputs[place] = (1 - share.get(word, 0.99)) / 4
         outputs[place, segment.targets[place]] = share.get(word, 0.99)
-    found = made.predict(ADA, [segment], [{"probability": outputs}])["entities"]
-    assert [e["probability"] for e in found] == [0.72, 0.3, 0.95]
+    listed = tagger.predict(ADA, [segment], [{"probability": outputs}])["entities"]
+    assert [e["probability"] for e in listed] == [0.72, 0.3, 0.95]
 
 
 def test_bioes_labels_are_read_as_bioes():
     labels = ("O", *(f"{p}-{kind}" for kind in ("PER", "LOC") for p in "BIES"))
     tags = ["B-PER", "E-PER", "O", "O", "B-PER", "I-PER", "O", "S-LOC", "O"]
     tokenizer = small.word_pieces()
-    made = TokenClassification(
+    tagger = TokenClassification(
         TokenClassificationConfig(labels), small.encoder(tokenizer), tokenizer, 64, 4
     )
     example = ADA | {"tags": tags}
-    (segment,) = made.segments(example, 0, True)
+    (segment,) = tagger.segments(example, 0, True)
     outputs = [{"probability": np.eye(len(labels))[segment.targets]}]
-    found = made.predict(example, [segment], outputs)
-    assert found["tags"] == tags
-    assert [(e["type"], e["words"]) for e in found["entities"]] == [
+    prediction = tagger.predict(example, [segment], outputs)
+    assert prediction["tags"] == tags
+    assert [(e["type"], e["words"]) for e in prediction["entities"]] == [
         ("PER", [0, 2]),
         ("LOC", [7, 8]),
     ]
-    numbers = made.finish(made.counts(example, found))
+    numbers = tagger.compute_metrics(tagger.counts(example, prediction))
     assert numbers["f1"] == 1.0 and set(numbers) >= {"f1/PER", "f1/LOC"}
 
 
 @pytest.mark.parametrize("length", [8, 13, 24, 60])
 def test_windows_change_neither_tags_nor_score(length):
-    """A model that says the same of a token in every window scores the same in short rows."""
+    """A model with the same output for a token in every window scores the same in short rows."""
     draw = np.random.default_rng(length)
     many = {"id": "m", "tokens": ADA["tokens"] * 6, "tags": ADA["tags"] * 6}
     whole = task(length=400)
@@ -191,39 +191,39 @@ def test_windows_change_neither_tags_nor_score(length):
         outputs.append(
             {"probability": np.concatenate([said[:1], said[start + 1 : end + 1], said[:1]])}
         )
-    found = cut.predict(many, segments, outputs)
-    assert found == expected and len(segments) > 1
-    counts = cut.counts(many, found)
+    prediction = cut.predict(many, segments, outputs)
+    assert prediction == expected and len(segments) > 1
+    counts = cut.counts(many, prediction)
     assert counts == whole.counts(many, expected)
     assert counts["gold/PER"] == 12 and counts["gold/LOC"] == 6, "no gold entity is lost"
-    assert 0.1 < cut.finish(counts)["f1"] < 1
+    assert 0.1 < cut.compute_metrics(counts)["f1"] < 1
 
 
 def test_loss_by_hand_over_packed_rows():
-    made = task(length=50)
-    batch, places = small.rows_of(made, [ADA, RAIN])
+    tagger = task(length=50)
+    batch, places = small.rows_of(tagger, [ADA, RAIN])
     assert [r for _, r, _ in places] == [0, 0], "both sentences must share a row"
     logits = np.random.default_rng(0).normal(size=(2, 50, 5)).astype(np.float32)
     params = small.linear_head(NAME, 5)
-    total, counts = made.loss(params, made.model, logits, batch, None)
+    total, counts = tagger.loss(params, tagger.model, logits, batch, None)
     expected = correct = 0.0
     for example, (_, r, s) in zip([ADA, RAIN], places, strict=True):
-        segment = made.segments(example, 0, True)[0]
+        segment = tagger.segments(example, 0, True)[0]
         at = batch["first"][r, s] + np.flatnonzero(segment.target_weights)
         gold = [LABELS.index(tag) for tag in example["tags"]]
         expected -= small.log_softmax(logits[r, at])[np.arange(len(gold)), gold].sum()
         correct += (logits[r, at].argmax(-1) == gold).sum()
     assert float(total) == pytest.approx(expected, rel=1e-5)
     assert float(counts["correct"]) == correct
-    assert float(counts["count"]) == float(made.weight(batch)) == 12
-    metrics = made.metrics({k: float(v) for k, v in counts.items()})
+    assert float(counts["count"]) == float(tagger.weight(batch)) == 12
+    metrics = tagger.loss_metrics({k: float(v) for k, v in counts.items()})
     assert metrics == pytest.approx({"loss": expected / 12, "tag_accuracy": correct / 12})
 
 
 def test_packed_is_unpacked():
-    made = task(length=50)
+    tagger = task(length=50)
     model = small.encoder(small.word_pieces(), 50)
-    packed, alone = small.packed_and_alone(made, model, [ADA, RAIN])
+    packed, alone = small.packed_and_alone(tagger, model, [ADA, RAIN])
     assert packed[0] == pytest.approx(alone[0], rel=1e-5)
     for (one,), (other,) in zip(packed[1], alone[1], strict=True):
         np.testing.assert_allclose(one["probability"], other["probability"], atol=1e-5)

@@ -129,7 +129,9 @@ def collect(table: Table, records: Sequence[Record], split: str = "test") -> Res
         for row, same in runs.items():
             counts = {record.seeds: _counts(record, len(examples)) for record in same}
             metric = measures[name].metric
-            values = {seeds: task.finish(total(own))[metric] for seeds, own in counts.items()}
+            values = {
+                seeds: task.compute_metrics(total(own))[metric] for seeds, own in counts.items()
+            }
             cells[row, name] = _cell(same, values, list(counts.values()))
     return compare(table, cells, measures, tasks)
 
@@ -179,7 +181,7 @@ def _difference(
         counts, others = (
             [by_document(counts, examples) for counts in c.counts] for c in (cell, baseline)
         )
-        gap = paired_jackknife(counts, others, task.finish, measure.metric)
+        gap = paired_jackknife(counts, others, task.compute_metrics, measure.metric)
     return statistics.difference(cell.beside(baseline), baseline.beside(cell), gap)
 
 
@@ -208,7 +210,7 @@ def _measure(
     both = [*examples, *corpus.split(config.data, task.kind, "validation").examples]
     counts = _by_method(column.method, task, config, both, tokenizer)
     parts = counts[: len(examples)], counts[len(examples) :]
-    reached = [task.finish(total(part))[metric] for part in parts]
+    reached = [task.compute_metrics(total(part))[metric] for part in parts]
     return Measure(metric, lower, column.method, *reached)
 
 

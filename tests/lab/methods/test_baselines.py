@@ -24,7 +24,7 @@ def test_linear_learns_words_and_finds_rare_labels():
     test = [review("good one", "positive"), review("so bad", "negative"), review("came", "neutral")]
     result = baselines.linear(train, test)
     assert result.predictions == ["positive", "negative", "neutral"]
-    assert classification.finish(total(result.counts))["macro_recall"] == 1.0
+    assert classification.compute(total(result.counts))["macro_recall"] == 1.0
 
 
 def test_linear_reads_pairs():
@@ -49,7 +49,7 @@ def test_frequent_tag_takes_the_commonest_type_and_joins_neighbours():
     test = [tagged("John Smith and Smith", "B-PER I-PER O B-ORG"), tagged("May Ruth", "O B-PER")]
     result = baselines.frequent_tag(train, test)
     assert result.predictions == [["B-PER", "I-PER", "O", "B-PER"], ["O", "O"]]
-    numbers = entities.finish(total(result.counts))
+    numbers = entities.compute(total(result.counts))
     assert (numbers["precision"], numbers["recall"]) == (pytest.approx(1 / 2), pytest.approx(1 / 3))
 
 
@@ -123,7 +123,7 @@ def test_bigram_needs_rows_to_hold_out():
 def test_frequent_token_hand_computed():
     train = [np.array([0, 1, 1, 2])]
     result = baselines.frequent_token(train, [np.array([0, 1, 2, 1])], vocab_size=3)
-    numbers = MaskedLM().metrics(total(result.counts))
+    numbers = MaskedLM().loss_metrics(total(result.counts))
     assert numbers["masked_accuracy"] == pytest.approx(2 / 3)
     # One added to each: shares 1/6, 3/6, 2/6.
     assert numbers["masked_loss"] == pytest.approx(-math.log(1 / 2 * 1 / 3 * 1 / 2) / 3)

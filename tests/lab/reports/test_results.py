@@ -118,10 +118,10 @@ def test_examples_of_a_document_are_drawn_together():
         for row, run, value in zip(("b", "a"), runs, (gains.mean(), 0.0), strict=True)
     }
     table = Table({"a": {"x": "run"}, "b": {"x": "run"}}, {"x": Column()}, "a")
-    tasks = {"x": (SimpleNamespace(finish=answers.finish), examples)}
+    tasks = {"x": (SimpleNamespace(compute_metrics=answers.compute), examples)}
     results = compare(table, cells, {"x": F1}, tasks)
     together = results.differences["b", "x"].over_examples
-    alone = paired_jackknife([runs[0]], [runs[1]], answers.finish, "f1")
+    alone = paired_jackknife([runs[0]], [runs[1]], answers.compute, "f1")
     assert together.difference == pytest.approx(alone.difference)
     assert together.error > 4 * alone.error
     (line,), (read_line,) = report.differences(results).rows, read(report.differences(results))

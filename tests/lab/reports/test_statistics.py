@@ -112,7 +112,7 @@ def test_what_is_simulated_is_the_jackknife_of_the_reports(name):
         [{key: float(n[1, unit]) for key, n in counts.items()} for unit in range(9)]
         for counts in pair
     )
-    one = paired_jackknife([ours], [theirs], metric.finish, metric.name)
+    one = paired_jackknife([ours], [theirs], metric.compute, metric.name)
     assert one.difference == pytest.approx(simulated.difference[1])
     assert one.interval == pytest.approx([end[1] for end in simulated.interval])
 
