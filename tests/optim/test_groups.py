@@ -122,7 +122,7 @@ def test_a_run_with_one_rate_prints_no_table():
 @pytest.mark.parametrize("changes", [{"rates": {"embeding": 0.1}}, {"freeze": ("layers/03",)}])
 def test_a_pattern_that_fits_nothing_is_an_error_that_names_it(changes):
     pattern = next(iter(next(iter(changes.values()))))
-    with pytest.raises(UserError, match=f"'{pattern}' fits no parameter; .*backbone/"):
+    with pytest.raises(UserError, match=f"'{pattern}' matches no parameter; .*backbone/"):
         optimizer.make(OptimizerConfig(**changes), 10, drawn("params"))
 
 
