@@ -67,7 +67,7 @@ def test_a_run_goes_on_while_nothing_can_be_saved(disk, tmp_path, capfd, monkeyp
         checkpoints.wait()
         assert capfd.readouterr().err == (
             "warning: the checkpoint of step 2 is not saved: No space left on device; the run goes "
-            "on, and tries again\n"
+            "on and tries again\n"
         )
         assert checkpoints.latest() == 1, "the older one stays"
         assert checkpoints.overdue()
@@ -91,7 +91,7 @@ def test_the_last_save_is_tried_again_and_then_said(disk, tmp_path, monkeypatch)
         checkpoints.save(1, *state)
         checkpoints.wait()
         disk.full = True
-        text = r"step 2 could not be saved.*No space left.*the newest is of step 1.*same command"
+        text = r"step 2 could not be saved.*No space left.*the same command resumes from step 1"
         with pytest.raises(NotSavedError, match=text):
             checkpoints.save_surely(2, *state, pauses=(1, 2, 4))
         assert slept == [1, 2, 4]
