@@ -190,7 +190,7 @@ def test_keys_of_the_tokenizer_that_are_not_followed_are_told(write, capsys):
     importer.read(str(write(keys={"tokenizer.ggml.add_space_prefix": False})))
     assert capsys.readouterr().err == ""
     importer.read(str(write(keys={"tokenizer.ggml.new_rule": 1})))
-    assert "tokenizer.ggml.new_rule: not known, so not followed" in capsys.readouterr().err
+    assert "tokenizer.ggml.new_rule: not known, ignored" in capsys.readouterr().err
 
 
 def test_keys_that_change_nothing_are_known(write):
@@ -208,5 +208,5 @@ def test_a_cut_file_is_named(write, tmp_path, capsys, share):
     whole = path.read_bytes()
     path.write_bytes(whole[: int(len(whole) * share)])
     assert cli.main(["import", f"--source={path}", f"--output={tmp_path / 'out'}"]) == 2
-    assert f"{path}: truncated, or no GGUF file" in capsys.readouterr().err
+    assert f"{path}: truncated, or not a GGUF file" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()

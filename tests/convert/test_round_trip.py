@@ -107,7 +107,7 @@ def test_the_commands(tmp_path, capsys):
     modes = {file.stat().st_mode for file in theirs.iterdir()}
     assert len(modes) == 1, "all are as readable as one another"
     assert cli.main(["export", f"--checkpoint={ours}", f"--output={theirs}"]) == 2
-    assert "is there already" in capsys.readouterr().err
+    assert "exists already" in capsys.readouterr().err
     assert cli.main(["import", f"--source={source}", f"--output={ours}"]) == 2
 
 
