@@ -1,4 +1,4 @@
-"""Saves that fail, and saves that leave something else than was saved."""
+"""Saves that fail, and saves that write damaged steps."""
 
 import errno
 import os
@@ -43,7 +43,7 @@ def disk(monkeypatch):
 
 @pytest.fixture
 def damage(monkeypatch):
-    """Flips a byte of the next so many steps, between their commit and the check."""
+    """Flips a byte of each of the next `steps` steps, between their commit and the check."""
     flush, found = checkpoint_saving.bucket.flush, type("Damage", (), {"steps": 0})
 
     def change(place):

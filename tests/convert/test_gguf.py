@@ -1,4 +1,4 @@
-"""A GGUF file in: the numbers that were written, and damaged or foreign files named for it."""
+"""Imports of GGUF files give the written numbers; damaged or foreign files are rejected."""
 
 import gguf
 import numpy as np
@@ -26,7 +26,7 @@ def tokens() -> list[str]:
 
 
 def interleaved(name: str, array: np.ndarray) -> np.ndarray:
-    """Queries and keys as llama.cpp lays them out: the halves of a head in turn."""
+    """Queries and keys in llama.cpp's layout: the halves of a head interleaved."""
     part = name.split(".")[-2]
     count = {"attn_q": HEADS, "attn_k": GROUPS}.get(part)
     if count is None:
@@ -44,7 +44,7 @@ def their_names() -> dict[str, str]:
 
 @pytest.fixture
 def write(tmp_path):
-    """A function: what is other than in the tiny Llama of the golden files -> its GGUF file."""
+    """A function: changes to the tiny Llama of the golden files -> its GGUF file."""
 
     def make(
         architecture="llama",

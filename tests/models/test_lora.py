@@ -1,4 +1,4 @@
-"""Adapters: they begin as nothing, learn alone, are restored beside a backbone, and merge."""
+"""Adapters start as zero, are trained alone, are restored beside a backbone, and merge."""
 
 import json
 import shutil
