@@ -1,4 +1,4 @@
-"""A trained model in a Python program (docs/python.md): load it, then ask it."""
+"""The public Python API (docs/python.md): load a trained model, then predict, generate or embed."""
 
 from research.errors import UserError
 from research.evaluation.embedding import Recipe, embed

@@ -12,7 +12,7 @@ from etils import epath
 
 from research.errors import UserError
 
-PART = ".part-"  # in the name of what is being written
+PART = ".part-"  # in the name of a file that is being written
 
 
 def is_remote(path: str | os.PathLike[str]) -> bool:
@@ -21,23 +21,23 @@ def is_remote(path: str | os.PathLike[str]) -> bool:
 
 
 def path(text: str | os.PathLike[str]) -> epath.Path:
-    """A path on disk, relative ones as they are, or on a bucket.
+    """Returns a path on disk, left relative if it is, or on a bucket.
 
-    Raises UserError where the package that reaches the bucket is missing.
+    Raises UserError if the package for the bucket is not installed.
     """
     if os.fspath(text).startswith("gs://"):
         if importlib.util.find_spec("gcsfs") is None:
             raise UserError(
                 f"{os.fspath(text)}: buckets need the package gcsfs: python -m pip install gcsfs"
             )
-        # A remembered listing shows checkpoints that are gone, and not those of other machines.
+        # A cached listing shows deleted checkpoints, and hides those written by other machines.
         fsspec.config.conf.setdefault("gcs", {})["use_listings_cache"] = False
     return epath.Path(text)
 
 
 def write_whole(file: epath.Path, content: str | bytes) -> None:
-    """Writes a file and waits for the disk: a process or machine that dies meanwhile leaves the old
-    one, or none. (An object on a bucket is there when all of it is.)"""
+    """Writes a file atomically and waits for the disk: a process or machine that dies meanwhile
+    leaves the old file, or none. (A bucket shows only complete objects.)"""
     data = content.encode("utf-8") if isinstance(content, str) else content
     if is_remote(file):
         file.write_bytes(data)
@@ -46,8 +46,8 @@ def write_whole(file: epath.Path, content: str | bytes) -> None:
 
 
 def replace(file: Path, write: Callable[[Path], object]) -> None:
-    """Puts what `write` writes at a path on disk in place of a file, whole and flushed; nothing
-    stays of it if it fails."""
+    """Replaces a file on disk atomically by what `write` writes to a path, flushed; if `write`
+    fails, the old file stays and nothing else does."""
     part = file.with_name(f"{uuid.uuid4().hex}{PART}{file.name}")
     try:
         write(part)
@@ -59,8 +59,8 @@ def replace(file: Path, write: Callable[[Path], object]) -> None:
 
 
 def require_writable(place: epath.Path) -> None:
-    """Raises UserError, with the reason, where nothing can be written into the folder `place`, or
-    into the nearest one above it that exists. What is tried is removed."""
+    """Raises UserError, with the reason, if the folder `place`, or its nearest existing parent, is
+    not writable. The probe file is removed."""
     folder = place
     while not folder.exists() and folder.parent != folder and not is_remote(place):
         folder = folder.parent
@@ -75,7 +75,7 @@ def require_writable(place: epath.Path) -> None:
 
 
 def flush(place: str | os.PathLike[str]) -> None:
-    """Waits until the disk has a file, or the names in a folder."""
+    """Waits until a file, or the list of names in a folder, is on disk."""
     handle = os.open(place, os.O_RDONLY)
     try:
         os.fsync(handle)

@@ -1,4 +1,4 @@
-"""Random draws as a function of what they are for, not of what was drawn before."""
+"""Random draws that depend on their purpose, not on earlier draws."""
 
 import hashlib
 
@@ -6,7 +6,7 @@ import numpy as np
 
 
 def generator(*key: int | str) -> np.random.Generator:
-    """A counter-based generator (Philox; Salmon et al. 2011) keyed by the given names and numbers.
+    """A counter-based generator (Philox; Salmon et al. 2011), keyed by names and numbers.
 
     The same key gives the same draws on any host, in any process, in any order.
     """

@@ -1,7 +1,7 @@
-"""Large arrays on huge pages: on CPU a train step takes an eighth to a quarter less time.
+"""Puts large arrays on huge pages: on CPU a train step takes an eighth to a quarter less time.
 
-XLA asks the C library for its buffers anew at every step, and the kernel then hands them out page
-by page, each with a fault (figures in docs/performance.md).
+XLA allocates its buffers through the C library anew at every step, and the kernel then provides
+them page by page, each with a fault (figures in docs/performance.md).
 """
 
 import os
@@ -11,11 +11,11 @@ TUNABLES = "GLIBC_TUNABLES"
 
 
 def use() -> None:
-    """Starts this program again, once, with glibc's allocator on transparent huge pages.
+    """Restarts this program, once, with glibc's allocator on transparent huge pages.
 
-    glibc reads the setting only when a process starts; child processes have it from this one.
-    Nothing happens on other systems, under a debugger, or where GLIBC_TUNABLES is set already (even
-    to nothing: the way to switch this off).
+    glibc reads the setting only when a process starts; child processes inherit it. Nothing happens
+    on other systems, under a debugger, or if GLIBC_TUNABLES is set already (an empty value switches
+    this off).
     """
     if sys.platform == "linux" and TUNABLES not in os.environ and sys.gettrace() is None:
         os.environ[TUNABLES] = "glibc.malloc.hugetlb=1"

@@ -1,11 +1,11 @@
-"""One process at a time at work in a folder, on this machine or on any that shares the folder.
+"""Lets one process at a time work in a folder, on this machine or on any that shares the folder.
 
-The folder has a file that says who is at work in it. It is removed at the end, whatever ends the
-work but SIGKILL. What is left then is recognised: on the same machine by its process, which is not
-there; from another machine by its text, which the process at work changes every few seconds.
+A lock file in the folder names the process that works in it. Whatever ends the work removes the
+file, except SIGKILL. A stale file is recognised: on the same machine because its process is gone,
+from another machine because its text, which a live process changes every few seconds, stays.
 
-On a disk the file is created by one process alone. On a bucket it is not: there who has written it
-reads it again after a pause, so that of two starts in the same second at least one gives way.
+On a disk, creating the file is atomic. On a bucket it is not: there the writer reads the file again
+after a pause, so that of two processes that start in the same second, at least one gives way.
 """
 
 import contextlib
@@ -28,16 +28,16 @@ from research.sharding import peers
 
 TRAINING, COMMAND = "train.lock", "command.lock"  # of one run, and of a folder of several
 BEAT = 10  # seconds between two changes of the text
-STALE = 45  # seconds without a change after which who wrote it counts as dead
-PAUSE = 2  # seconds until what was written is read again where two may have written
+STALE = 45  # seconds without a change after which the writer counts as dead
+PAUSE = 2  # seconds until the file is read again if two processes may have written it
 
 
 @contextlib.contextmanager
 def alone(folder: epath.Path | Path, name: str) -> Iterator[None]:
-    """Makes the folder, and holds the file `name` in it. A folder that was made for it goes again
-    if nothing else has come into it.
+    """Creates the folder if needed and holds the lock file `name` in it. A folder created for it is
+    removed again at the end if it is empty.
 
-    Raises UserError naming host, process and since when, where another one is at work in it.
+    Raises UserError if another process works in it, with its number, host and starting time.
     """
     places = () if bucket.is_remote(folder) else (folder, *folder.parents)
     missing = [place for place in places if not place.exists()]
@@ -56,7 +56,7 @@ def alone(folder: epath.Path | Path, name: str) -> Iterator[None]:
 
 
 class _Lock:
-    """The file, from the time that it is taken until it is released."""
+    """The lock file, between `take` and `release`."""
 
     def __init__(self, file: epath.Path | Path):
         self._file, self._token = file, secrets.token_hex(8)
@@ -65,12 +65,12 @@ class _Lock:
         self._thread = threading.Thread(target=self._beat, name="lock", daemon=True)
 
     def take(self) -> None:
-        """Raises UserError where another process has it."""
+        """Takes the lock. Raises UserError if another process holds it."""
         doubtful = bucket.is_remote(self._file)
         while not self._create():
             stale = self._wait_until_stale()
             with _turn(self._file.parent):
-                if self._read() == stale:  # nobody else has taken it over since
+                if self._read() == stale:  # no other process has taken it over since
                     self._file.unlink(missing_ok=True)
                     print(f"{self._file}: taken over from {_who(stale)}, dead", file=sys.stderr)
             doubtful = True
@@ -82,16 +82,16 @@ class _Lock:
         self._thread.start()
 
     def release(self) -> None:
-        """Removes the file if it is still ours."""
+        """Removes the file if this process still holds it."""
         self._over.set()
         if self._thread.is_alive():
             self._thread.join(BEAT)
-        with contextlib.suppress(Exception):  # the next one recognises that this process is gone
+        with contextlib.suppress(Exception):  # the next process recognises a stale file
             if self._read().get("token") == self._token:
                 self._file.unlink(missing_ok=True)
 
     def _create(self) -> bool:
-        """False where there is one."""
+        """Creates the file; False if it exists."""
         if bucket.is_remote(self._file):
             if self._file.exists():
                 return False
@@ -108,16 +108,16 @@ class _Lock:
         bucket.write_whole(self._file, json.dumps(self._text | {"beat": beat}))
 
     def _read(self) -> dict[str, Any]:
-        """Empty where there is none, or one that is just being written."""
+        """The file's content; empty if there is no file, or one that is just being written."""
         try:
             return json.loads(self._file.read_text())
         except (OSError, ValueError):
             return {}
 
     def _wait_until_stale(self) -> dict[str, Any]:
-        """Returns what it says when who wrote it is dead. Raises UserError when it is not."""
+        """Returns the file's content if its writer is dead. Raises UserError if it is alive."""
         first = self._read()
-        if not self._file.exists():  # it has just ended
+        if not self._file.exists():  # its writer has just ended
             return first
         if first.get("place") == self._text["place"]:
             if _started(first["pid"]) == first["started"]:
@@ -133,7 +133,7 @@ class _Lock:
 
     def _refusal(self, other: dict[str, Any]) -> UserError:
         return UserError(
-            f"{self._file.parent}: {_who(other)} is at work in it; wait for it, stop it, or give "
+            f"{self._file.parent}: {_who(other)} is at work in it; wait for it, stop it, or use "
             "another --workdir"
         )
 
@@ -141,7 +141,7 @@ class _Lock:
         beat = 0
         while not self._over.wait(BEAT):
             beat += 1
-            with contextlib.suppress(Exception):  # a disk or a network that fails for a while
+            with contextlib.suppress(Exception):  # the disk or the network may fail for a while
                 other = self._read()
                 if other and other.get("token") != self._token:
                     self._over.set()
@@ -152,7 +152,7 @@ class _Lock:
 
 @contextlib.contextmanager
 def _turn(folder: epath.Path | Path) -> Iterator[None]:
-    """One process after the other on this machine, and on others where the disk can do that."""
+    """Admits one process at a time, on this machine and, if the disk supports it, on others."""
     with contextlib.ExitStack() as stack:
         with contextlib.suppress(OSError, ImportError):  # a bucket, another system
             import fcntl
@@ -164,7 +164,8 @@ def _turn(folder: epath.Path | Path) -> Iterator[None]:
 
 
 def _me() -> dict[str, Any]:
-    """place: a machine, or one container on it, where a number of a process means the same."""
+    """This process as the lock file names it; place: the machine or container, in which process
+    numbers are unique."""
     host = socket.gethostname()
     place = [host]
     if os.path.exists("/proc/self/ns/pid"):
@@ -181,15 +182,15 @@ def _who(text: dict[str, Any]) -> str:
 
 
 def _started(pid: int) -> str | None:
-    """When the process was started, as the system counts; None where there is none."""
+    """When the process was started, in the system's clock ticks; None if it does not run."""
     try:
         os.kill(pid, 0)
         _, _, rest = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")
-    except PermissionError:  # another user's
+    except PermissionError:  # another user's process
         return ""
     except ProcessLookupError:
         return None
-    except FileNotFoundError:  # no Linux
+    except FileNotFoundError:  # not Linux
         return ""
     state, *fields = rest.split()
-    return None if state == "Z" else fields[18]  # killed, but not yet fetched by its parent
+    return None if state == "Z" else fields[18]  # Z: killed, but not yet reaped by its parent

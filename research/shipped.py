@@ -1,4 +1,4 @@
-"""What comes with the project, from whichever folder it is used: config files and checkpoints."""
+"""Finds the shipped config files and checkpoints, whatever the current folder is."""
 
 import functools
 import os
@@ -13,29 +13,29 @@ CHECKPOINTS = Path(research.__file__).parent / "pretrained"
 
 
 def beside(path: str) -> str:
-    """`path`, or the same path from the folder of launch.py where only that one is there (told)."""
+    """Returns `path`, or, with a note on stderr, its copy beside launch.py if only that exists."""
     if bucket.is_remote(path) or not path or os.path.exists(path):
         return path
-    there = ROOT / path  # of an absolute path itself
-    if not there.exists():
+    copy = ROOT / path  # an absolute path stays itself
+    if not copy.exists():
         return path
     tell(f"{path} is not in this folder; it is taken from {ROOT}")
-    return str(there)
+    return str(copy)
 
 
 def checkpoint(path: str) -> str:
-    """As `beside`, and for the name of a checkpoint that ships its folder: "bert", "gpt"."""
+    """Returns the folder of a shipped checkpoint for its name, "bert" or "gpt"; else `beside`."""
     if path in names() and not os.path.exists(path):
         return str(CHECKPOINTS / path)
     return beside(path)
 
 
 def names() -> list[str]:
-    """The checkpoints that ship."""
+    """The names of the shipped checkpoints."""
     return sorted(entry.name for entry in CHECKPOINTS.iterdir() if entry.is_dir())
 
 
 @functools.cache
 def tell(line: str) -> None:
-    """Says on standard error, once, what was taken instead."""
+    """Prints a line on stderr, once per process."""
     print(line, file=sys.stderr, flush=True)

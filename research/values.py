@@ -1,8 +1,8 @@
-"""Values from outside (configs, files of experiments, flags) become what annotations say.
+"""Converts values of configs, experiment files and flags to annotated types, and checks them.
 
 An annotation is int, float, str, bool, Any, a Literal, X | None, tuple[X, ...], Mapping[str, X] or
-a dataclass of these. `Annotated` adds a rule: a `Range`, or a function that says what is wrong with
-a value, as the rest of a sentence that begins with the value, or "".
+a dataclass of these. `Annotated` adds a rule: a `Range`, or a function that returns what is wrong
+with a value, as the rest of a sentence that begins with the value, or "".
 """
 
 import ast
@@ -32,7 +32,7 @@ BASIC = {
 
 @dataclasses.dataclass(frozen=True)
 class Range:
-    """Numbers from `low` to `high`; `ends` says which of the two are in it, as "[0, 1)" does."""
+    """Numbers from `low` to `high`; `ends` says which bounds are included, as in "[0, 1)"."""
 
     low: float
     high: float = math.inf
@@ -72,15 +72,15 @@ Size = Annotated[int, Range(1)]
 Amount = Annotated[float, Range(0)]
 Positive = Annotated[float, Range(0, ends="(]")]
 Share = Annotated[float, Range(0, 1)]
-Fraction = Annotated[float, Range(0, 1, "[)")]  # a share that is never all
-Seed = Annotated[int, Range(0, 2**32 - 1)]  # jax would drop higher bits without a word
+Fraction = Annotated[float, Range(0, 1, "[)")]  # a share below 1
+Seed = Annotated[int, Range(0, 2**32 - 1)]  # jax would silently drop higher bits
 Pattern = Annotated[str, _expression]
 Filled = Annotated[str, _filled]
 Name = Annotated[str, _name]  # of a folder
 
 
 class UnknownKeyError(UserError):
-    """`key` is not one of the `valid` keys of `group`."""
+    """`key` is not among the `valid` keys of `group`."""
 
     def __init__(self, group: str, key: str, valid: list[str]):
         super().__init__(f"{group}.{key} is not a key{nearest(key, valid)}")
@@ -88,7 +88,7 @@ class UnknownKeyError(UserError):
 
 
 class MissingKeyError(UserError):
-    """`group` has no `key`, which has no default."""
+    """`group` lacks `key`, which has no default."""
 
     def __init__(self, group: str, key: str):
         super().__init__(f"{group}.{key} is missing")
@@ -96,14 +96,14 @@ class MissingKeyError(UserError):
 
 
 def convert(kind: Any, value: Any, where: str) -> Any:
-    """`value` as the annotation `kind` says: whole numbers become numbers, lists tuples, dicts the
+    """Converts `value` to the annotation `kind`: whole numbers to floats, lists to tuples, dicts to
     dataclasses of configs.
 
     Args:
-        where: what the value is called in a message, "config.train.steps".
+        where: name of the value in a message, such as "config.train.steps".
 
-    Raises UserError for a value of another type or out of its range, and for a key that a
-    dataclass does not have or that it needs.
+    Raises UserError for a value of another type or out of range, and for an unknown or missing key
+    of a dataclass.
     """
     if not _fits(kind, value):
         raise _refused(kind, value, f"{where}={_shown(value)}", where)
@@ -124,37 +124,37 @@ def convert(kind: Any, value: Any, where: str) -> Any:
         }
     if dataclasses.is_dataclass(kind):
         return fill(kind, value, where)
-    if origin is Literal and value is None:  # on the command line none means None
+    if origin is Literal and value is None:  # the command line reads "none" as None
         return "none"
     return float(value) if kind is float else value
 
 
 def fill(kind: type, value: Any, where: str) -> Any:
-    """A dataclass from a dict of its keys, from another one of its kind, or, if it has a key that
-    stands for all (`alone`), from the value of that key."""
+    """Makes a dataclass from a dict of its keys, from an instance of it, or from a string, which
+    is the value of its key `alone`."""
     if isinstance(value, str):
         value = {kind.alone: value}
     if not isinstance(value, Mapping):
         value = {field.name: getattr(value, field.name) for field in dataclasses.fields(kind)}
     fields, kinds = {field.name: field for field in dataclasses.fields(kind)}, hints(kind)
     filled = {}
-    for name, given in value.items():
+    for name, item in value.items():
         if name not in fields:
             raise UnknownKeyError(where, name, list(fields))
-        # An empty dict too is as its default, which has to be hashable.
-        empty = not given and fields[name].default == ()
-        filled[name] = () if empty else convert(kinds[name], given, f"{where}.{name}")
+        # An empty dict becomes the default (), which is hashable.
+        empty = not item and fields[name].default == ()
+        filled[name] = () if empty else convert(kinds[name], item, f"{where}.{name}")
     for name, field in fields.items():
-        needed = field.default is field.default_factory is dataclasses.MISSING
-        if needed and name not in filled:
+        required = field.default is field.default_factory is dataclasses.MISSING
+        if required and name not in filled:
             raise MissingKeyError(where, name)
     return kind(**filled)
 
 
 def from_text(kind: Any, text: str, where: str) -> Any:
-    """The text of a flag as `convert` has it: as it stands for a string, else as Python writes it.
+    """Converts the text of a flag: unchanged if `kind` is a string, else read as a Python literal.
 
-    Raises UserError as `convert`.
+    Raises UserError as `convert` does.
     """
     value = text if _fits(kind, text) else literal(text)
     if not _fits(kind, value):
@@ -163,7 +163,7 @@ def from_text(kind: Any, text: str, where: str) -> Any:
 
 
 def literal(text: str) -> Any:
-    """A text as the Python value that it writes; what is not a literal is a string."""
+    """Reads a text as a Python literal; a text that is not a literal stays a string."""
     words = {"true": True, "false": False, "none": None}
     if text.lower() in words:
         return words[text.lower()]
@@ -175,20 +175,20 @@ def literal(text: str) -> Any:
 
 @functools.cache
 def hints(kind: type) -> dict[str, Any]:
-    """The annotations of a dataclass's keys, with their rules."""
+    """The annotations of a dataclass's keys, with their `Annotated` rules."""
     return typing.get_type_hints(kind, include_extras=True)
 
 
 def meanings(kind: type) -> dict[str, str]:
-    """What a dataclass's docstring says of its keys, under "Attributes:"."""
-    import docstring_parser  # the command line says in words where packages are missing
+    """Key -> its meaning, from "Attributes:" in the dataclass's docstring."""
+    import docstring_parser  # here, so that the command line can say which package is missing
 
     parts = docstring_parser.parse(inspect.cleandoc(kind.__doc__)).params
     return {part.arg_name: " ".join(part.description.split()) for part in parts}
 
 
 def meant(kind: Any) -> str:
-    """An annotation in words: "a number in [0, 1)"."""
+    """Describes an annotation in words: "a number in [0, 1)"."""
     origin, args = typing.get_origin(kind), typing.get_args(kind)
     if origin is Annotated:
         return f"{meant(args[0])} {args[1]}" if isinstance(args[1], Range) else meant(args[0])
@@ -206,7 +206,7 @@ def meant(kind: Any) -> str:
 
 
 def _fits(kind: Any, value: Any) -> bool:
-    """Whether a value is of a type and in its range; what lies within it is not looked at."""
+    """Whether a value has the type and is in range; the items within it are not checked."""
     origin, args = typing.get_origin(kind), typing.get_args(kind)
     if origin is Annotated:
         return _fits(args[0], value) and (not isinstance(args[1], Range) or value in args[1])
@@ -232,20 +232,20 @@ def _is_union(origin: Any) -> bool:
 
 
 def _is_group(kind: Any) -> bool:
-    """Whether it is a dataclass of a config, which dicts may stand for."""
+    """Whether `kind` is a dataclass of a config, which a dict may replace."""
     return dataclasses.is_dataclass(kind) and kind.__name__.endswith("Config")
 
 
-def _refused(kind: Any, value: Any, told: str, where: str) -> UserError:
-    """told: the value after what it is called."""
+def _refused(kind: Any, value: Any, pair: str, where: str) -> UserError:
+    """The error for a wrong value; pair: "NAME=VALUE"."""
     if typing.get_origin(kind) is Literal:
-        return UserError(f"{told} is not valid{nearest(str(value), typing.get_args(kind))}")
+        return UserError(f"{pair} is not valid{nearest(str(value), typing.get_args(kind))}")
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         hint = "; give its name" if kind is str else ""
         return UserError(f"{where} must be {meant(kind)}, not {_named(type(value))}{hint}")
     if isinstance(value, float) and not math.isfinite(value):
-        return UserError(f"{told} must be a finite number")
-    return UserError(f"{told} must be {meant(kind)}")
+        return UserError(f"{pair} must be a finite number")
+    return UserError(f"{pair} must be {meant(kind)}")
 
 
 def _shown(value: Any) -> str:

@@ -1,4 +1,4 @@
-"""Paths on disk or on a bucket, as far as they need no bucket."""
+"""Paths on disk or on a bucket, tested without a bucket."""
 
 import os
 
@@ -14,7 +14,7 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
     file = bucket.path(tmp_path / "numbers.json")
     bucket.write_whole(file, "first")
     assert file.read_text() == "first" and os.listdir(tmp_path) == ["numbers.json"]
-    assert len(synced) == 2  # the file, and the folder that has its name
+    assert len(synced) == 2  # the file and its folder
 
     def killed(self, target):
         raise KeyboardInterrupt

@@ -1,4 +1,4 @@
-"""One process at a time in a folder; what a dead one has left does not keep others out."""
+"""One process at a time in a folder; a stale lock file does not keep others out."""
 
 import json
 import os
@@ -59,7 +59,7 @@ def test_that_of_a_killed_process_is_taken_over_and_it_is_said(folder, capfd):
     with pytest.raises(UserError, match=f"the process {process.pid} on"), lock.alone(folder, "l"):
         pass
     process.kill()
-    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # nobody has fetched it yet
+    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # not reaped yet
     for _ in range(2):
         with lock.alone(folder, "l"):
             pass
@@ -89,7 +89,7 @@ def test_one_on_another_host_is_alive_while_its_text_changes(folder, monkeypatch
 
 
 def test_of_many_at_once_one_gets_it(folder, monkeypatch):
-    """Beside a dead one's, which each of them has to remove."""
+    """The lock file of a dead process is there, which each of them has to remove."""
     monkeypatch.setattr(lock, "PAUSE", 0.3)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "l").write_text(json.dumps(lock._me() | {"token": "", "started": "12"}))

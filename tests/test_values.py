@@ -1,4 +1,4 @@
-"""What annotations say becomes of values from outside."""
+"""Conversion of values to annotated types, and its errors."""
 
 import dataclasses
 import math
@@ -21,7 +21,7 @@ class SourceConfig:
 
 @dataclasses.dataclass(frozen=True)
 class Made:
-    """Not of a config: no dict stands for it."""
+    """Not a dataclass of a config, so a dict cannot replace it."""
 
     low: float
 

@@ -1,4 +1,4 @@
-"""The arrays of a checkpoint: how Orbax is asked for them, and whether they are what was saved."""
+"""Reads the arrays of a checkpoint through Orbax, and checks that they are what was saved."""
 
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -19,7 +19,7 @@ from research.models.params import by_path, map_by_path
 Tree = Any  # nested dicts of arrays or ShapeDtypeStructs
 Json = dict[str, Any]
 
-# One piece at a time: a check is never in a hurry.
+# One piece at a time: a check may be slow, but must not disturb the training.
 CONTEXT = {
     "cache_pool": {"total_bytes_limit": 0},
     "data_copy_concurrency": {"limit": 1},
@@ -28,7 +28,7 @@ CONTEXT = {
 
 
 def load(folder: epath.Path, stored: Mapping[str, Json], wanted: Tree) -> Tree:
-    """Reads the wanted arrays as they were stored, compares checksums, then casts."""
+    """Reads the wanted arrays in their stored dtypes, compares checksums, then casts."""
     leaves = by_path(wanted)
     if not leaves:
         return wanted
@@ -46,7 +46,7 @@ def load(folder: epath.Path, stored: Mapping[str, Json], wanted: Tree) -> Tree:
 
     def read() -> dict[str, jax.Array]:
         loaded = by_path(ocp.PyTreeCheckpointHandler().restore(folder, args=request))
-        # What Orbax does not find it hands back as it was asked for.
+        # For an array that it does not find, Orbax returns the requested leaf.
         absent = [path for path in leaves if not isinstance(loaded[path], jax.Array)]
         if absent:
             raise ValueError(f"_METADATA lacks {absent[0]}")
@@ -81,11 +81,11 @@ def describe(leaves: Mapping[str, jax.Array]) -> dict[str, Json]:
 def damage(
     folder: epath.Path, part: int = 0, parts: int = 1, enough: Callable[[], bool] = lambda: False
 ) -> str:
-    """What is wrong with a step whose texts and arrays are all read; "" where nothing is.
+    """Reads the texts and arrays of a step and says what is wrong; "" if nothing is.
 
     Args:
-        part, parts: only read every `parts`-th array, from `part` on.
-        enough: asked after each array: whether to stop there.
+        part, parts: only read every `parts`-th array, starting at `part`.
+        enough: called after each array; True stops the check.
     """
     try:
         about = texts_in(folder)
@@ -104,10 +104,10 @@ def damage(
 
 
 def read_back(folder: epath.Path, stored: Mapping[str, Json]) -> Iterator[str]:
-    """Reads each array of an item's folder as it lies there, a piece at a time, and yields after
-    each what is wrong with it, or "".
+    """Reads each array of an item's folder, a piece at a time, and yields what is wrong with it, or
+    "" if nothing is.
 
-    Nothing is put on a device and no other process is waited for, so a thread can do it.
+    It puts nothing on a device and waits for no other process, so a thread can run it.
     """
     base = str(folder) if bucket.is_remote(folder) else f"file://{folder}"
     context = tensorstore.Context(CONTEXT)

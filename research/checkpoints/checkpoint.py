@@ -1,9 +1,9 @@
-"""Checkpoints of a run, and everything that is to be known about Orbax.
+"""The checkpoints of a run, on top of Orbax.
 
-Orbax writes into a temporary folder and renames it when all is there. What it does not do is
-done here: it restores flipped bytes without a word, and takes any folder with a number for a
-step. So every restore compares checksums, and a step that is damaged is passed over for the next
-older one, with a line that says why. `folder` says what lies where.
+Orbax writes into a temporary folder and renames it when it is complete. But it restores flipped
+bytes silently, and takes any folder with a number for a step. So every restore here compares
+checksums, and skips a damaged step for the next older one, with a line that says why. `folder`
+describes the layout of the folder.
 
 In a run of several processes, every process makes the same calls.
 """
@@ -41,11 +41,11 @@ from research.models.params import by_path
 Tree = Any  # nested dicts, or what optax makes, of arrays or ShapeDtypeStructs
 Json = dict[str, Any]
 
-# Orbax logs its inner life through absl; what matters of it reaches us as exceptions.
+# Orbax logs its internals through absl; what matters arrives as exceptions.
 logging.getLogger("absl").addFilter(lambda record: "orbax" not in record.pathname)
 
-# What is on several devices is cut, so that each writes a part: a program is compiled for each
-# part of each shape, which takes longer than writing a small array whole.
+# Orbax cuts arrays that are on several devices, so that each device writes a part. It compiles a
+# program for each part of each shape, which takes longer than writing a small array whole.
 PART_BYTES = 1 << 20
 ocp.type_handlers.register_type_handler(
     jax.Array,
@@ -57,16 +57,16 @@ ocp.type_handlers.register_type_handler(
 class Checkpoints:
     """The checkpoints of one run, in one folder, written in the background.
 
-    What is written is read back, in the background too, before older steps are removed. A save that
-    fails, or that does not leave what was saved, is told; the next one comes sooner (`overdue`).
+    Each step is read back, in the background too, before older steps are removed. If a save fails
+    or leaves a damaged step, a warning is printed, and the next save comes sooner (`overdue`).
 
     Use as a context manager, or call `close`: leaving waits for the last save.
     """
 
     def __init__(self, directory: str, keep: int | None = 2, check: bool = True):
-        """Opens `directory`, making it if needed and clearing what a killed save left there.
+        """Opens `directory`, creates it if needed, and clears the remains of a killed save.
 
-        keep: how many of the newest steps stay (None: all), beside the step `best`, if it is set.
+        keep: number of newest steps to keep (None: all), besides the step `best`, if it is set.
         check: whether steps are read back.
         """
         self.best: int | None = None
@@ -74,8 +74,8 @@ class Checkpoints:
         self._keep, self._check = keep, check
         self._saved: int | None = None
         self._saving: Saving | None = None
-        self._failures: list[str] = []  # of the saves since the last one that is good: the reasons
-        self._again = 0.0  # when to save after a failure
+        self._failures: list[str] = []  # reasons of the failed saves since the last good one
+        self._again = 0.0  # when to save again after a failure
         self._manager = None
         bucket.require_writable(self.directory)
         self._open()
@@ -86,12 +86,12 @@ class Checkpoints:
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is None:
             self.close()
-        else:  # which is what is to be told
+        else:  # the exception that is under way matters more
             with contextlib.suppress(NotSavedError):
                 self.close(check=False)
 
     def latest(self) -> int | None:
-        """The newest step that stands in the folder, good or not; None if there is none."""
+        """The newest step in the folder, good or not; None if there is none."""
         return max(steps_in(self.directory), default=None)
 
     def save(
@@ -105,11 +105,11 @@ class Checkpoints:
     ) -> bool:
         """Starts to save; the arrays may be donated as soon as it returns.
 
-        Waits for the save before, if that still runs. Returns False, and does nothing, when this
-        object has just saved or restored the same step, or, with a warning, where nothing can be
+        Waits for the previous save, if that still runs. Returns False, and does nothing, if this
+        object has just saved or restored the same step, or, with a warning, if nothing can be
         written. opt_state may be None.
 
-        Raises UserError where the folder holds this step, or a later one, of another run.
+        Raises UserError if the folder holds this step, or a later one, of another run.
         """
         if step == self._saved:
             return False
@@ -123,7 +123,7 @@ class Checkpoints:
         trees = {"params": by_path(params), "opt_state": by_path(opt_state)}
         described = {item: arrays.describe(leaves) for item, leaves in trees.items()}
         about = TextSave(texts_of(config, tokenizer_json, meta, described))
-        items = {  # nested by path, so that a step's layout does not know of optax's classes
+        items = {  # nested by path, so that a step's layout does not depend on optax's classes
             item: ocp.args.PyTreeSave(unflatten_dict(leaves, sep="/"))
             for item, leaves in trees.items()
             if leaves
@@ -136,7 +136,7 @@ class Checkpoints:
             try:
                 self._manager.save(step, args=args, force=True)
             except OSError as error:
-                # Parts of the save that failed were still written while it was cleared away.
+                # The failed save still wrote some parts while its folder was cleared.
                 if not self._failures or error.errno not in (errno.ENOTEMPTY, errno.ENOENT):
                     raise
                 self._open()
@@ -152,8 +152,7 @@ class Checkpoints:
         return True
 
     def amend(self, step: int, meta: Json) -> None:
-        """Changes what a saved step says beside its arrays, `meta`; a kill leaves the old or the
-        new text."""
+        """Replaces the `meta` of a saved step; a kill meanwhile leaves the old or the new text."""
         self.wait()
         if jax.process_index() == 0:
             write_meta(self.directory / str(step), meta)
@@ -162,8 +161,8 @@ class Checkpoints:
     def save_surely(
         self, step: int, *state: Any, check: bool = True, pauses: Sequence[float] = PAUSES
     ) -> None:
-        """Saves as `save` does, and waits as `wait` does; what fails is tried again after each of
-        the pauses, in seconds. Raises NotSavedError where it fails to the last."""
+        """Saves as `save` does, and waits as `wait` does; retries a failure after each of the
+        pauses, in seconds. Raises NotSavedError if the last try fails too."""
         for pause in (*pauses, None):
             self.save(step, *state)
             self.wait(check)
@@ -174,9 +173,9 @@ class Checkpoints:
         raise self._not_saved(step)
 
     def overdue(self) -> bool:
-        """Whether to save now, and not only when it is time: the last save failed, and a pause that
-        grows with every failure is over. In a run of several processes, which would have to agree
-        on it, never."""
+        """Whether to save before the next save is due: the last save failed, and a pause that grows
+        with every failure is over. Never in a run of several processes, which would have to agree
+        on it."""
         if jax.process_count() > 1:
             return False
         if self._saving is not None and self._saving.failed():
@@ -184,8 +183,8 @@ class Checkpoints:
         return bool(self._failures) and time.monotonic() >= self._again
 
     def wait(self, check: bool = True) -> None:
-        """Returns when everything is on disk and, unless check is False, read back. Then older
-        steps are removed."""
+        """Waits until the last save is on disk and, unless check is False, read back. Then removes
+        older steps."""
         saving, self._saving = self._saving, None
         if saving is None:
             return
@@ -203,7 +202,7 @@ class Checkpoints:
                         self._manager.delete(step)
 
     def close(self, check: bool = True) -> None:
-        """Waits as `wait` does, and frees the threads. Raises NotSavedError where the last save
+        """Waits as `wait` does, and frees the threads. Raises NotSavedError if the last save
         failed."""
         self.wait(check)
         if self._manager is not None:
@@ -213,19 +212,19 @@ class Checkpoints:
             raise self._not_saved(None)
 
     def _open(self) -> None:
-        """A new manager: it begins to clear away what a failed save has left, and knows the steps
-        that there are, some of which one forgets whose save has failed."""
+        """Opens a new manager, which clears the remains of a failed save and lists the steps anew:
+        a manager whose save has failed forgets some of them."""
         manager, self._manager = self._manager, None
         with quiet():
             for end in (manager.wait_until_finished, manager.close) if manager else ():
-                with contextlib.suppress(Exception):  # the one that is known
+                with contextlib.suppress(Exception):  # the failure is known already
                     end()
             settle()
         options = ocp.CheckpointManagerOptions(cleanup_tmp_directories=True)
         self._manager = ocp.CheckpointManager(self.directory, options=options)
 
     def _note(self, reason: str) -> None:
-        """A save has failed: what is left of it is cleared away, to make room."""
+        """Notes a failed save, and clears its remains to make room."""
         self._saved = None
         self._again = time.monotonic() + PAUSES[min(len(self._failures), len(PAUSES) - 1)]
         self._failures.append(reason or "another process could not write")
@@ -233,20 +232,19 @@ class Checkpoints:
             self._open()
 
     def _not_saved(self, step: int | None) -> NotSavedError:
-        there = (
-            "there is none" if self.latest() is None else f"the newest is of step {self.latest()}"
-        )
-        what = "the last state" if step is None else f"the state of step {step}"
+        latest = self.latest()
+        next_start = "starts anew" if latest is None else f"resumes from step {latest}"
+        state = "the last state" if step is None else f"the state of step {step}"
         return NotSavedError(
-            f"{what} could not be saved in {self.directory}: {self._failures[-1]}; {there}. The "
-            "same command goes on from it"
+            f"{state} could not be saved in {self.directory}: {self._failures[-1]}; the same "
+            f"command {next_start}"
         )
 
     def restore(self, step: int | None, target: Mapping[str, Tree]) -> tuple[Info, dict[str, Tree]]:
-        """Restores the newest good step, or the given one.
+        """Restores the newest good step, or `step`.
 
-        Steps newer than the one restored are damaged then; they are renamed to "STEP.damaged", so
-        that the run can save them again.
+        Newer steps are then known to be damaged; they are renamed to "STEP.damaged", so that the
+        run can save them again.
 
         Args:
             step: None for the newest good one.
@@ -254,11 +252,11 @@ class Checkpoints:
                 without "opt_state" the optimizer's state is not read.
 
         Returns:
-            What the step says about itself, and the arrays, in the structure of `target`.
+            The step's `Info`, and its arrays in the structure of `target`.
 
         Raises:
-            UserError: no checkpoint, none that is good, a given step that is damaged, or arrays
-                of other paths, shapes or dtypes than the target's.
+            UserError: no checkpoint, no good one, `step` is damaged, or the arrays differ from the
+                target in paths, shapes or dtypes.
         """
         self.wait()
         (info, trees), damaged = first_good(
@@ -273,19 +271,19 @@ class Checkpoints:
             if jax.process_index() == 0:
                 rename(self.directory, step, "damaged")
         if damaged:
-            agreed(True)  # nobody lists the folder before the first process has renamed
+            agreed(True)  # no process lists the folder before process 0 has renamed
             self._manager.reload()
 
 
 def write_checkpoint(
     directory: str, step: int, params: Tree, config: Json, tokenizer_json: str, meta: Json
 ) -> None:
-    """Writes DIRECTORY/STEP without optimizer state, to be shipped, and waits for it."""
+    """Writes DIRECTORY/STEP without optimizer state, for shipping, and waits for it."""
     with Checkpoints(directory, keep=None) as checkpoints:
         checkpoints.save_surely(step, params, None, meta, tokenizer_json, config, pauses=())
     if jax.process_index() == 0:
         folder = checkpoints.directory / str(step)
-        # Nothing reads these, and they name this machine's folders and devices.
+        # Nothing reads these files, and they name this machine's folders and devices.
         for item in ("", "about/", "params/"):
             (folder / f"{item}commit_success.txt").unlink(missing_ok=True)
         (folder / "params" / "_sharding").unlink(missing_ok=True)

@@ -1,7 +1,7 @@
-"""The folder of a checkpoint: what lies where, and which step of a run is good.
+"""The folder of a checkpoint: its layout, and which step of a run is good.
 
     DIRECTORY/STEP/params/     arrays, written by Orbax (OCDBT, zstd)
-                   opt_state/  arrays; absent in a checkpoint that is shipped
+                   opt_state/  arrays; absent in a shipped checkpoint
                    about/      config.json, tokenizer.json, meta.json: the text items,
                                arrays.json: path -> shape, dtype, checksum of every array,
                                format.json: the number of this layout, the version that wrote it,
@@ -41,22 +41,22 @@ Json = dict[str, Any]
 
 TEXTS = ("config.json", "tokenizer.json", "meta.json", "arrays.json")
 SUMS = "SHA256SUMS"
-# The layout, "format" in format.json; it counts up when older code cannot read what is written.
-# Steps without the file are of before it was written, and like format 1. In every later format
-# these two files have to stay as they are: so that older code can say that it is older.
+# The layout's number, "format" in format.json; it increases when older code could not read the
+# step. Steps without the file are older than it, and have format 1. Later formats must keep this
+# file and SHA256SUMS as they are, so that older code can say that it is older.
 FORMAT, FORMAT_FILE = 1, "format.json"
 
-BEST = "best"  # WORKDIR/best stands for a step
+BEST = "best"  # WORKDIR/best means the best step
 MAX_LINES = 10  # of a message that lists things
 
 
 class DamagedError(Exception):
-    """This step cannot be used, for the reason given; an older one may be good."""
+    """This step cannot be used, for the reason in the message; an older one may be good."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Info:
-    """What a step says about itself; arrays: item -> path -> {"shape", "dtype", "checksum"}."""
+    """The texts of a step; arrays: item -> path -> {"shape", "dtype", "checksum"}."""
 
     step: int
     config: Json
@@ -66,7 +66,7 @@ class Info:
 
     @functools.cached_property
     def shapes(self) -> Any:
-        """The tree of its params, a `jax.ShapeDtypeStruct` at each leaf."""
+        """The tree of its params, with a `jax.ShapeDtypeStruct` at each leaf."""
         leaves = {
             path: jax.ShapeDtypeStruct(tuple(entry["shape"]), jnp.dtype(entry["dtype"]))
             for path, entry in self.arrays["params"].items()
@@ -75,7 +75,7 @@ class Info:
 
     @property
     def fingerprint(self) -> str:
-        """Another one where a param is another one."""
+        """A hash that changes when any param changes."""
         entries = json.dumps(self.arrays["params"], sort_keys=True)  # with their checksums
         return hashlib.sha256(entries.encode()).hexdigest()[:16]
 
@@ -95,7 +95,7 @@ def texts_of(config: Json, tokenizer_json: str, meta: Json, arrays: Json) -> dic
 
 
 def write_meta(folder: epath.Path, meta: Json) -> None:
-    """Replaces the meta.json of a step. Meanwhile its sums are those of the old and the new one."""
+    """Replaces the meta.json of a step. Meanwhile SHA256SUMS lists both the old and the new one."""
     about, text = folder / "about", json.dumps(meta, indent=1)
     sums = (about / SUMS).read_text().splitlines()
     new = [line for line in sums if not line.endswith("  meta.json")] + [
@@ -107,13 +107,13 @@ def write_meta(folder: epath.Path, meta: Json) -> None:
 
 
 def read_about(folder: epath.Path) -> Info:
-    """The texts of one step, checked; every process has to ask. Raises DamagedError."""
+    """Reads and checks the texts of one step, in every process. Raises DamagedError."""
     return read_by_all("about", lambda: texts_in(folder))
 
 
 def texts_in(folder: epath.Path) -> Info:
-    """The texts of one step, checked. Raises ValueError or OSError where they are damaged, and
-    UserError where a later version of the code wrote them."""
+    """Reads and checks the texts of one step. Raises ValueError or OSError if they are damaged, and
+    UserError if a later version of the code wrote them."""
     if not (folder / "about" / SUMS).exists():
         raise ValueError(f"{SUMS} is missing")
     sums = (folder / "about" / SUMS).read_text().splitlines()
@@ -149,23 +149,23 @@ def texts_in(folder: epath.Path) -> Info:
 
 
 def absolute(path: str) -> epath.Path:
-    """`path` as Orbax wants it."""
+    """Returns `path` as an absolute path or a URL, as Orbax needs it."""
     return bucket.path(path if bucket.is_remote(path) else os.path.abspath(path))
 
 
 def steps_in(directory: epath.Path) -> list[int]:
-    """The steps that stand in a checkpoints folder, ascending, good or not."""
+    """The steps in a checkpoints folder, ascending, good or not."""
     try:
         names = [entry.name for entry in directory.iterdir() if entry.is_dir()]
-    except (FileNotFoundError, NotADirectoryError):  # on a bucket, an empty folder is none
+    except (FileNotFoundError, NotADirectoryError):  # on a bucket, an empty folder does not exist
         return []
     return sorted(int(name) for name in names if name.isdecimal() and name == str(int(name)))
 
 
 def rewind(directory: epath.Path, step: int) -> None:
-    """Renames the steps after `step` to "STEP.rewound", in which nothing looks for a step.
+    """Renames the steps after `step` to "STEP.rewound", which nothing takes for a step.
 
-    Raises UserError where there is no such step; 0 is before the first one.
+    Raises UserError if `step` does not exist; 0 means before the first step.
     """
     steps = steps_in(directory)
     if step and step not in steps:
@@ -177,7 +177,7 @@ def rewind(directory: epath.Path, step: int) -> None:
 
 
 def rename(directory: epath.Path, step: int, why: str) -> None:
-    """Gives a step the name "STEP.WHY", or "STEP.WHY2" and so on: it is kept, but not taken."""
+    """Renames a step to "STEP.WHY", or "STEP.WHY2" and so on: it is kept, but never restored."""
     place, number = directory / f"{step}.{why}", 1
     while place.exists():
         number += 1
@@ -186,12 +186,12 @@ def rename(directory: epath.Path, step: int, why: str) -> None:
 
 
 def locate(path: str) -> tuple[epath.Path, int | None]:
-    """The checkpoints folder that `path` means, and the step if it names one.
+    """Returns the checkpoints folder that `path` means, and the step if `path` names one.
 
-    path: a workdir, its checkpoints folder, the folder of one step, or WORKDIR/best: the step that
-        was best by the metric of config.train.best; or the name of one that ships.
+    path: a workdir, its checkpoints folder, the folder of one step, WORKDIR/best (the best step by
+        the metric config.train.best), or the name of a shipped checkpoint.
 
-    Raises UserError where there is no checkpoint, with what is there.
+    Raises UserError if there is no checkpoint, with what the folder holds instead.
     """
     place = absolute(shipped.checkpoint(path))
     if place.name == BEST and not place.exists() and place.parent.is_dir():
@@ -202,8 +202,8 @@ def locate(path: str) -> tuple[epath.Path, int | None]:
         return directory, best["step"]
     if not place.exists():
         siblings = [entry.name for entry in place.parent.iterdir()] if place.parent.is_dir() else []
-        there = _short(nearest(place.name, [*siblings, *shipped.names()]))
-        raise UserError(f"no checkpoint in {path}: there is no such folder{there}")
+        hint = _short(nearest(place.name, [*siblings, *shipped.names()]))
+        raise UserError(f"no checkpoint in {path}: there is no such folder{hint}")
     if not place.is_dir():
         raise UserError(f"no checkpoint in {path}: it is a file; give the folder of a run")
     directory = place / "checkpoints" if (place / "checkpoints").is_dir() else place
@@ -217,14 +217,14 @@ def locate(path: str) -> tuple[epath.Path, int | None]:
 def first_good(
     directory: epath.Path, step: int | None, load: Callable[[epath.Path], T]
 ) -> tuple[T, list[int]]:
-    """What `load` makes of the newest step that is good (or of the one given).
+    """Calls `load` on the newest good step, or on `step`.
 
     Returns:
-        It, and the damaged steps that were passed over, each of which has been named, with the
-        reason, in a line on stderr.
+        The result of `load`, and the damaged steps that were skipped, for each of which a line on
+        stderr says why.
 
     Raises:
-        UserError: no step, none good, or the given one is not; with the reason for each.
+        UserError: no step, no good step, or `step` is not good; with the reason for each.
     """
     steps = sorted(steps_in(directory), reverse=True)
     if not steps:
@@ -245,10 +245,10 @@ def first_good(
 
 
 def read_by_all(what: str, read: Callable[[], T]) -> T:
-    """read(), or DamagedError in every process if it fails in one, so that none waits alone.
+    """Returns read(), or raises DamagedError in all processes if it fails in one, so none waits.
 
-    Damage shows as almost any exception of Orbax and TensorStore; only a lack of memory says
-    nothing about the files, and a UserError is the same in all processes.
+    Orbax and TensorStore report damage by almost any exception; but a lack of memory does not mean
+    damage, and a UserError is the same in all processes.
     """
     value, reason = None, ""
     with quiet():
@@ -266,10 +266,10 @@ def read_by_all(what: str, read: Callable[[], T]) -> T:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Drops what threads and abandoned coroutines print by themselves.
+    """Silences the tracebacks of threads and abandoned coroutines.
 
-    When one read or write fails, Orbax closes the event loop under the others, and each of them,
-    and each exception that nobody asked for, would put a traceback on the console.
+    When one read or write fails, Orbax closes the event loop under the others; each of them, and
+    each exception that is never retrieved, would print a traceback.
     """
     hook, logger = sys.unraisablehook, logging.getLogger("asyncio")
     disabled = logger.disabled
@@ -283,13 +283,13 @@ def quiet() -> Iterator[None]:
 
 
 def settle() -> None:
-    """Lets what a failure has left behind end, within `quiet`."""
+    """Lets the remains of a failure end, within `quiet`."""
     time.sleep(0.1)
     gc.collect()
 
 
 def agreed(good: bool) -> bool:
-    """Whether it is good in every process; waits for all of them."""
+    """Whether `good` is true in every process; waits for all of them."""
     if jax.process_count() == 1:
         return good
     return bool(multihost_utils.process_allgather(np.asarray(good)).all())
@@ -311,8 +311,8 @@ class TextSave(ocp.args.CheckpointArgs):
 
 
 class TextHandler(ocp.JsonCheckpointHandler):
-    """Writes TextSave in the background. Orbax's own handler would store a tokenizer as one escaped
-    string, half as large again."""
+    """Writes TextSave in the background. Orbax's own handler would store a tokenizer as an escaped
+    string, which is half as large again."""
 
     async def async_save(self, directory: epath.Path, args: TextSave) -> list[ocp.future.Future]:
         write = self._write(directory, args.texts)
@@ -332,7 +332,7 @@ def _sum_line(name: str, text: str) -> str:
 
 
 def _contents(directory: epath.Path) -> str:
-    """What a folder without steps holds, and where in it a checkpoint is."""
+    """Says what a folder without steps holds, and which of its folders hold checkpoints."""
     if not directory.exists():
         return "there is no such folder"
     folders = sorted(entry.name for entry in directory.iterdir() if entry.is_dir())

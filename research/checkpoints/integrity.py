@@ -20,30 +20,30 @@ from jax import Array, lax
 
 from research.models.params import by_path
 
-Place = tuple[slice, ...]  # of a piece within its array
+Place = tuple[slice, ...]  # a piece's slices of its array
 
 ELEMENTS_AT_ONCE = 1 << 15  # on the host
 
 
 def checksums(tree: object) -> dict[str, int]:
-    """One number below 2^32 for every leaf, keyed by its path ("backbone/embed/tokens").
+    """Path ("backbone/embed/tokens") -> checksum, a number below 2^32, for every leaf.
 
-    Leaves are arrays of any rank, real dtype and sharding. Every process of a run must call it with
-    the same tree. The values are fetched: it waits for the computation that makes the leaves.
+    Leaves are arrays of any rank, real dtype and sharding. Every process of a run must call this
+    with the same tree. It waits for the computation that produces the leaves.
     """
     leaves = by_path(tree)
-    for leaf in leaves.values():  # what jit would silently narrow
+    for leaf in leaves.values():  # jit would silently narrow wider ones
         dtype = getattr(leaf, "dtype", None)
         if dtype is None or jax.dtypes.canonicalize_dtype(dtype) != dtype:
             raise TypeError(f"checksums take jax or numpy arrays of at most 32 bits: {leaf!r}")
-    # One after the other: CPU devices wait for each other for ever when programs that have
-    # nothing to do with each other sum over the mesh at the same time.
+    # One after the other: CPU devices deadlock when independent programs sum over the mesh at the
+    # same time.
     return {path: int(_checksum(leaf)) for path, leaf in leaves.items()}
 
 
 def checksum_of_pieces(pieces: Iterable[tuple[Place, np.ndarray]], shape: Sequence[int]) -> int:
-    """The number that `checksums` gives for an array of this shape, by numpy alone, from pieces of
-    it that cover it."""
+    """The checksum of an array of this shape, as `checksums` computes it, in numpy from pieces
+    that cover the array."""
     strides = [math.prod(shape[axis + 1 :]) for axis in range(len(shape))]
     total = 0
     for place, piece in pieces:
@@ -54,7 +54,7 @@ def checksum_of_pieces(pieces: Iterable[tuple[Place, np.ndarray]], shape: Sequen
             for start, part, stride in zip(place, within, strides, strict=True):
                 offsets = start.start + np.arange(part.start, part.stop, dtype=np.uint64)
                 index = index[..., None] + (offsets * stride).astype(np.uint32)
-            with np.errstate(over="ignore"):  # told of scalars alone
+            with np.errstate(over="ignore"):  # numpy warns of it for scalars only
                 total += int(np.sum(_mix(words + _mix(index)), dtype=np.uint64))
     return total % 2**32
 
@@ -66,7 +66,7 @@ def places(shape: Sequence[int], step: Sequence[int]) -> Iterator[Place]:
 
 
 def _part(shape: Sequence[int]) -> list[int]:
-    """The shape of a part that the cache of a processor holds."""
+    """The shape of a part that fits into a processor's cache."""
     sizes, room = [], ELEMENTS_AT_ONCE
     for size in reversed(shape):
         sizes.append(max(1, min(size, room)))
@@ -76,7 +76,7 @@ def _part(shape: Sequence[int]) -> list[int]:
 
 @jax.jit
 def _checksum(leaf: Array) -> Array:
-    """The sum of one leaf: a uint32 scalar."""
+    """The checksum of one leaf: a uint32 scalar."""
     words = _words(leaf)
     index = jnp.zeros(words.shape, jnp.uint32)
     stride = 1

@@ -1,7 +1,7 @@
-"""What weights have read: the training texts of their run, and of what it started from.
+"""The training texts of weights: those of their run, and of the checkpoint it started from.
 
-It lies in each checkpoint as a list of sources with their fingerprints, so that whoever has them
-can count what they share with held-out texts, though the runs in between are gone.
+Each checkpoint lists the sources with their fingerprints, so that whoever has the sources can count
+their overlap with held-out texts, even if the runs in between are gone.
 """
 
 import dataclasses
@@ -21,7 +21,7 @@ Json = dict[str, Any]
 
 
 def of_run(config: Config) -> list[Json]:
-    """What the weights of a run have read when it has ended."""
+    """The texts that the weights have read when a run has ended."""
     data, before = config.data, of_start(config)
     if config.task is None:
         own = [_entry(source, "document", data.held_out_percent) for source in data.corpus]
@@ -31,8 +31,8 @@ def of_run(config: Config) -> list[Json]:
 
 
 def of_start(config: Config) -> list[Json]:
-    """What the weights have read that a run begins with. Where its checkpoint does not say so (it
-    was imported, or is of an earlier version), an entry does."""
+    """The texts that a run's initial weights have read. If their checkpoint does not say so (it was
+    imported, or is of an earlier version), one entry says that they are unknown."""
     if not config.init_from or config.init == "fresh":
         return []
     unknown = {"unknown": f"what {config.init_from} has read is not written in it"}
@@ -40,9 +40,9 @@ def of_start(config: Config) -> list[Json]:
 
 
 def texts(entry: Json) -> Iterator[str]:
-    """The texts of an entry, read again.
+    """Reads the texts of an entry again.
 
-    Raises UserError where they are not there, or are others than the weights have read.
+    Raises UserError if they are missing, or differ from the texts that the weights have read.
     """
     if "unknown" in entry:
         raise UserError(entry["unknown"])

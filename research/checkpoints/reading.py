@@ -1,4 +1,4 @@
-"""A step is read: what it says about itself, and its arrays, or a line for each that does not fit.
+"""Reads a step: its texts and its arrays, or an error with a line for each array that differs.
 
 In a run of several processes, every process makes the same calls.
 """
@@ -19,12 +19,12 @@ Tree = Any  # nested dicts, or what optax makes, of arrays or ShapeDtypeStructs
 
 
 def read_info(path: str) -> Info:
-    """What the newest step whose texts are whole, or the one that is named, says about itself; no
-    array is read.
+    """Reads the texts of the newest step whose texts are undamaged, or of the step that `path`
+    names; reads no arrays.
 
     path: a workdir, its checkpoints folder, or the folder of one step.
 
-    Raises UserError where there is no checkpoint, or a damaged one.
+    Raises UserError if there is no checkpoint, or only a damaged one.
     """
     info = first_good(*locate(path), read_about)[0]
     processes.same("the step of a checkpoint", {path: info.step}, "all must read the same folder")
@@ -32,23 +32,23 @@ def read_info(path: str) -> Info:
 
 
 def restore_params(path: str, wanted: Tree) -> tuple[Info, Tree]:
-    """Loads some of the params of the newest good step, or of the one that is named; the rest is
-    not read.
+    """Loads some of the params of the newest good step, or of the step that `path` names.
 
-    Of "backbone", and of every head that is wanted, all stored parameters must be wanted.
+    `wanted` must have all stored parameters of "backbone", and of every head that it has. Other
+    parameters are not read.
 
     Args:
         path: a workdir, its checkpoints folder, or the folder of one step.
         wanted: a tree of `jax.ShapeDtypeStruct` with shardings, part of the params
-            ({"backbone": …}, {"backbone": …, "heads": {name: …}}). Another floating dtype than
-            the stored one is cast to, after the checksum.
+            ({"backbone": …}, {"backbone": …, "heads": {name: …}}). If its floating dtype differs
+            from the stored one, arrays are cast after the checksum.
 
     Returns:
-        What the step says about itself, and the arrays, in the structure of `wanted`.
+        The step's `Info`, and the arrays in the structure of `wanted`.
 
     Raises:
-        UserError: no checkpoint there, a damaged one, or parameters that are missing, left over
-            or of another shape, each named; then nothing has been allocated.
+        UserError: no checkpoint, a damaged one, or parameters that are missing, left over or of
+            another shape, each named; before anything is allocated.
     """
     info, trees = first_good(
         *locate(path), lambda folder: load(folder, {"params": wanted}, whole=False)
@@ -59,12 +59,12 @@ def restore_params(path: str, wanted: Tree) -> tuple[Info, Tree]:
 def load(
     folder: epath.Path, wanted: Mapping[str, Tree], whole: bool
 ) -> tuple[Info, dict[str, Tree]]:
-    """The arrays of a step by item, as `wanted` and in its structure.
+    """Loads the arrays of a step by item, in the structure of `wanted`.
 
-    whole: all arrays of each item are wanted, in the dtypes that they have; else all those of each
-        module.
+    whole: `wanted` must have all arrays of each item, in their stored dtypes; else all arrays of
+        each module that it has.
 
-    Raises UserError for what does not fit, before anything is allocated.
+    Raises UserError if the arrays differ from `wanted`, before anything is allocated.
     """
     info = read_about(folder)
     for item, tree in wanted.items():
@@ -88,7 +88,7 @@ def load(
 def _mismatches(
     wanted: Mapping[str, Any], stored: Mapping[str, Any], within: set[str], same_dtype: bool
 ) -> list[str]:
-    """A line for each wanted array that is not `stored` like that, or `within` and not wanted."""
+    """A line for each wanted array that differs from `stored`, and each in `within` not wanted."""
 
     def written(shape: Any, dtype: Any) -> str:
         return f"{jnp.dtype(dtype).name}[{', '.join(str(size) for size in shape)}]"
@@ -98,18 +98,18 @@ def _mismatches(
 
     lines = []
     for path in sorted(wanted.keys() | within):
-        ours, theirs = "nothing", "nothing"
+        expected, actual = "nothing", "nothing"
         if path in stored:
             shape, dtype = stored[path]["shape"], jnp.dtype(stored[path]["dtype"])
-            theirs = written(shape, dtype)
+            actual = written(shape, dtype)
         if path in wanted:
             leaf = wanted[path]
-            ours = written(leaf.shape, leaf.dtype)
+            expected = written(leaf.shape, leaf.dtype)
             cast = path in stored and not same_dtype and is_float(dtype) and is_float(leaf.dtype)
             if cast and tuple(shape) == tuple(leaf.shape):
                 continue
-        if ours != theirs:
-            lines.append(f"{path}: expected {ours}, found {theirs}")
+        if expected != actual:
+            lines.append(f"{path}: expected {expected}, found {actual}")
     return lines
 
 

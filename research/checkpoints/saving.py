@@ -1,4 +1,4 @@
-"""A save that is under way: Orbax writes it, then it is read back, both beside the steps."""
+"""A save in progress: Orbax writes it, then it is read back, both while training goes on."""
 
 import contextlib
 import os
@@ -15,20 +15,20 @@ from research.checkpoints.arrays import damage
 
 # Seconds between a failed save and the next one: 8 minutes in all.
 PAUSES = (1.0, 2.0, 5.0, 10.0, 20.0, 40.0, 80.0, 160.0, 160.0)
-SECONDS_UNTIL_SEEN = 2.0  # by this machine, what another one has written into a shared folder
+SECONDS_UNTIL_SEEN = 2.0  # until this machine sees another one's files in a shared folder
 
 
 class Saving:
-    """What became of a save, once `finish` has returned.
+    """A save in progress and, once `finish` has returned, its result.
 
-    reason: why the step is not on disk, damage: what differs of what is; empty where nothing is
-    wrong. Either has been told on stderr by then.
+    reason: why the step is not on disk; damage: how the step on disk differs; "" if nothing is
+    wrong. A warning on stderr has reported either by then.
     """
 
     def __init__(self, manager: Any, folder: epath.Path, check: bool):
         """
-        manager: Orbax's, which has begun to write the step `folder`.
-        check: whether it is read back.
+        manager: Orbax's manager, which has started to write the step `folder`.
+        check: whether the step is read back.
         """
         self.folder, self.reason, self.damage = folder, "", ""
         self._manager, self._check = manager, check
@@ -37,12 +37,12 @@ class Saving:
         self._thread.start()
 
     def failed(self) -> bool:
-        """Whether it has ended, badly."""
+        """Whether the save has ended and failed."""
         return not self._thread.is_alive() and bool(self.reason or self.damage or self._error)
 
     def finish(self, check: bool) -> None:
-        """Returns when it is on disk and, unless check is False, read back. Raises what says
-        nothing of the disk."""
+        """Waits until the step is on disk and, unless check is False, read back. Raises errors that
+        are not about the disk."""
         self._check = self._check and check
         self._thread.join()
         if self._error is not None:
@@ -62,27 +62,27 @@ class Saving:
                 return
             if self._check:
                 _give_way()
-                self.damage = self._found() and self._found()
+                self.damage = self._read_back() and self._read_back()
                 if self.damage:
                     warn(step, f"what is on disk is damaged ({self.damage})")
         except Exception as error:  # raised in `finish`
             self._error = error
 
-    def _found(self) -> str:
+    def _read_back(self) -> str:
         share = (jax.process_index(), jax.process_count())
-        found = damage(self.folder, *share, enough=lambda: not self._check)
-        if found:
+        wrong = damage(self.folder, *share, enough=lambda: not self._check)
+        if wrong:
             time.sleep(SECONDS_UNTIL_SEEN)
-        return found
+        return wrong
 
 
 def not_written(error: Exception) -> str:
-    """Why nothing could be written, in the system's words. Raises the error where it says nothing
-    of that."""
+    """Why nothing could be written, in the system's words. Raises the error again if it is not
+    about writing."""
     if isinstance(error, OSError):
         return error.strerror or str(error)
-    # TensorStore reports a full or forbidden disk as a ValueError, whose first line ends in the
-    # system's words and code.
+    # TensorStore reports a full or read-only disk as a ValueError whose first line ends with the
+    # system's message and code.
     words = str(error).split("\n")[0].rsplit(": ", 1)[-1]
     if "os_error_code" not in words:
         raise error
@@ -91,7 +91,7 @@ def not_written(error: Exception) -> str:
 
 def warn(step: int, reason: str) -> None:
     print(
-        f"warning: the checkpoint of step {step:,} is not saved: {reason}; the run goes on, and "
+        f"warning: the checkpoint of step {step:,} is not saved: {reason}; the run goes on and "
         "tries again",
         file=sys.stderr,
         flush=True,
@@ -99,7 +99,7 @@ def warn(step: int, reason: str) -> None:
 
 
 def _give_way() -> None:
-    """The lowest priority for this thread, where the system gives threads one of their own."""
+    """Lowers this thread's priority to the minimum, on systems where threads have their own."""
     if sys.platform == "linux":
         with contextlib.suppress(OSError):
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 19)

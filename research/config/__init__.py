@@ -1,8 +1,8 @@
-"""Config files to frozen dataclasses; every wrong key or value dies here.
+"""Turns config files into frozen dataclasses, and rejects every wrong key or value.
 
 A config file has `get_config(arg) -> ml_collections.ConfigDict`. Its keys are those of
-`schema.Config`; keys it leaves out have the defaults of the dataclasses. On the command line
-`--config=FILE.py:arg` and `--config.key.key=value` change it further.
+`schema.Config`; missing keys have the defaults of the dataclasses. On the command line,
+`--config=FILE.py:arg` picks the file and `--config.key.key=value` changes a key.
 """
 
 import copy
@@ -23,8 +23,8 @@ from research.objectives import config_class
 from research.tasks import TASKS
 from research.values import UnknownKeyError, convert, literal
 
-# Keys that may change between a run and its resumption: it stays the same run, if not always the
-# same to the last digit.
+# Keys that may change when a run resumes: it stays the same run, though results may differ in the
+# last digits.
 FREE_KEYS = (
     *("init_from", "data.cache", "mesh", "model.remat", "model.attention"),
     *("train.log_every", "train.eval_every", "train.eval_epochs", "train.eval_batches"),
@@ -34,11 +34,11 @@ FREE_KEYS = (
 )
 
 
-RENAMED = {"data.slots": "data.segments"}  # older names of keys, which are read for ever
+RENAMED = {"data.slots": "data.segments"}  # old name of a key, which is still read -> new name
 
 
 def is_free(key: str) -> bool:
-    """Whether a key, "model.remat" or one below it, is of `FREE_KEYS`."""
+    """Whether a key is in `FREE_KEYS`, or below one of them."""
     return any(key == free or key.startswith(f"{free}.") for free in FREE_KEYS)
 
 
@@ -46,12 +46,12 @@ SOURCE_KEYS = {field.name for field in dataclasses.fields(SourceConfig)}
 
 
 def load(spec: str, overrides: Mapping[str, Any] | None = None) -> Config:
-    """The checked config of "FILE.py:arg", changed by `overrides`.
+    """Loads and checks the config "FILE.py:arg", changed by `overrides`.
 
     Args:
-        overrides: "group.key" -> value; a string is read as the command line's text.
+        overrides: "group.key" -> value; a string is read as on the command line.
 
-    Raises UserError for a missing or broken file, an unknown key or argument, a wrong type.
+    Raises UserError for a missing or broken file, an unknown key or argument, or a wrong type.
     """
     values, overrides = file.values(spec), dict(overrides or {})
     for old, new in RENAMED.items():
@@ -63,24 +63,24 @@ def load(spec: str, overrides: Mapping[str, Any] | None = None) -> Config:
 def override(
     values: Mapping[str, Any], overrides: Mapping[str, Any], where: str, to_run: bool = True
 ) -> Config:
-    """The checked config of nested dicts, changed by `overrides` as in `load`."""
+    """Returns the checked config of nested dicts, changed by `overrides` as in `load`."""
     return from_values(overridden(values, overrides), where, to_run)
 
 
 def overridden(values: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
-    """Nested dicts changed by `overrides`; a length of the run takes the place of the others."""
+    """Returns nested dicts changed by `overrides`; a length of the run replaces the others."""
     changed = renamed(values)
     overrides = {RENAMED.get(path, path): value for path, value in overrides.items()}
     _drop_rivals(changed, overrides)
-    # What is whole before its parts, in whichever order they were given.
+    # Groups before their keys, in whichever order they were given.
     for path, value in sorted(overrides.items(), key=lambda item: item[0].count(".")):
         _set(changed, path, literal(value) if isinstance(value, str) else value)
     return changed
 
 
 def renamed(values: Mapping[str, Any]) -> dict[str, Any]:
-    """A copy of nested dicts in which keys have the names of today. Raises UserError where one has
-    both of its names."""
+    """Returns a copy of nested dicts with the new names of keys. Raises UserError if a key has both
+    names."""
     changed = copy.deepcopy(dict(values))
     for old, new in RENAMED.items():
         (name, before), (_, now) = old.split("."), new.split(".")
@@ -93,8 +93,8 @@ def renamed(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _drop_rivals(values: dict[str, Any], overrides: Mapping[str, Any]) -> None:
-    """Takes out what an override replaces though it has another name: the other lengths of a run,
-    and the other rhythm of its evaluations."""
+    """Removes the keys that an override of another key replaces: the other lengths of a run, and
+    the other interval of its evaluations."""
     for rivals in (check.LENGTHS, check.RHYTHMS):
         asked = {key: str(overrides.get(f"train.{key}", 0)) for key in rivals}
         if any(value not in ("0", "0.0", "") for value in asked.values()):
@@ -103,11 +103,11 @@ def _drop_rivals(values: dict[str, Any], overrides: Mapping[str, Any]) -> None:
 
 
 def arguments(arg: str, **defaults: Any) -> types.SimpleNamespace:
-    """A config file's argument "size=tiny,nsp=false" over its defaults.
+    """Parses a config file's argument, "size=tiny,nsp=false", over its defaults.
 
-    Raises UserError for a name that has no default or a value of another type.
+    Raises UserError for a name without a default or a value of another type.
     """
-    found = dict(defaults)
+    parsed = dict(defaults)
     for item in filter(None, arg.split(",")):
         name, equals, text = item.partition("=")
         fits = [n for n, value in defaults.items() if type(value) is type(literal(name))]
@@ -118,14 +118,14 @@ def arguments(arg: str, **defaults: Any) -> types.SimpleNamespace:
             raise UserError(f"config argument {name!r} is not known{_meant(name, list(defaults))}")
         if not equals:
             raise UserError(f"config argument {name!r} needs a value: {name}=…")
-        found[name] = convert(type(defaults[name]), literal(text), f"config argument {name}")
-    return types.SimpleNamespace(**found)
+        parsed[name] = convert(type(defaults[name]), literal(text), f"config argument {name}")
+    return types.SimpleNamespace(**parsed)
 
 
 def from_values(values: Mapping[str, Any], where: str = "config", to_run: bool = True) -> Config:
-    """Nested dicts to `Config`. Raises UserError naming the key and the nearest valid one.
+    """Converts nested dicts to `Config`. Raises UserError naming the key and the nearest valid one.
 
-    to_run False: the config in a checkpoint, which may name no data and no loss (an imported one).
+    to_run: False for the config of a checkpoint, which may lack data and loss (if imported).
     """
     try:
         config = _converted(values)
@@ -139,8 +139,8 @@ def from_values(values: Mapping[str, Any], where: str = "config", to_run: bool =
 
 
 def of_checkpoint(values: Mapping[str, Any], path: str) -> Config:
-    """The config in the checkpoint `path`. Raises UserError where another version of the code, with
-    other keys, wrote it."""
+    """The config of the checkpoint `path`. Raises UserError if a version of the code with other
+    keys wrote it."""
     try:
         return from_values(values, to_run=False)
     except UserError as error:
@@ -155,9 +155,9 @@ def to_values(config: Config) -> dict[str, Any]:
 
     def plain(x: Any) -> Any:
         if dataclasses.is_dataclass(x):
-            found = {f.name: plain(getattr(x, f.name)) for f in dataclasses.fields(x)}
+            fields = {f.name: plain(getattr(x, f.name)) for f in dataclasses.fields(x)}
             names = [name for name, task in TASKS.items() if type(x) is task.Options]
-            return {"name": names[0], **found} if names else found
+            return {"name": names[0], **fields} if names else fields
         if isinstance(x, Mapping):
             return {k: plain(v) for k, v in x.items()}
         return [plain(v) for v in x] if isinstance(x, list | tuple) else x
@@ -166,17 +166,17 @@ def to_values(config: Config) -> dict[str, Any]:
 
 
 def flat(values: Any, prefix: str = "") -> dict[str, Any]:
-    """Nested dicts as one, "group.key" -> value."""
+    """Flattens nested dicts to "group.key" -> value."""
     if not isinstance(values, dict):
         return {prefix: values}
-    found: dict[str, Any] = {}
+    flattened: dict[str, Any] = {}
     for name, value in values.items():
-        found |= flat(value, f"{prefix}.{name}" if prefix else name)
-    return found
+        flattened |= flat(value, f"{prefix}.{name}" if prefix else name)
+    return flattened
 
 
 def changed_keys(config: Config) -> dict[str, Any]:
-    """The keys of a config, "group.key" -> JSON value, that are not as they are by default."""
+    """The keys of a config, "group.key" -> JSON value, that differ from their defaults."""
     default = flat(to_values(Config()))
     values = flat(to_values(config))
     return {key: value for key, value in values.items() if default.get(key) != value}
@@ -195,12 +195,12 @@ def _converted(values: Mapping[str, Any]) -> Config:
 
 
 def _with_preset(model: Any) -> Any:
-    """The keys of a model over those of its preset. Raises UserError for an unknown preset."""
+    """Puts the keys of a model over those of its preset. Raises UserError for an unknown preset."""
     if not isinstance(model, Mapping):
         return model
     preset, written = model.get("preset", ""), model.keys() - {"preset"}
     if preset == "checkpoint":
-        # A key set to its default changes the checkpoint's value as any other does.
+        # A key set to its default overrides the checkpoint's value like any other.
         return {"given": tuple(sorted(written)), **model}
     if not isinstance(preset, str) or not preset:
         return model
@@ -215,7 +215,7 @@ def _task(values: Any) -> Any:
     if not isinstance(name, str) or name not in TASKS:
         raise UserError(f"task.name={name!r} is not known{nearest(str(name), TASKS)}")
     labels = values.get("labels")
-    if isinstance(labels, list | tuple):  # numbers and truths, as a row's are
+    if isinstance(labels, list | tuple):  # numbers and booleans become strings, as in rows
         text = (str(x).lower() if isinstance(x, bool) else x for x in labels)
         values["labels"] = [str(x) if isinstance(x, int | float) else x for x in text]
     return convert(TASKS[name].Options, values, "config.task")
@@ -228,7 +228,7 @@ def _set(values: dict[str, Any], path: str, value: Any) -> None:
         if at.get(name) is None:
             at[name] = {}
         if isinstance(at[name], str) and last in SOURCE_KEYS and depth + 1 == len(parents):
-            at[name] = {"name": at[name]}  # a source may be its name alone
+            at[name] = {"name": at[name]}  # a source may be written as its name alone
         at = at[name]
         if not isinstance(at, dict):
             raise UserError(
@@ -238,7 +238,7 @@ def _set(values: dict[str, Any], path: str, value: Any) -> None:
 
 
 def _meant(key: str, valid: list[str]) -> str:
-    """Which key of another group is meant, or else which of the same group."""
+    """A hint with the key of another group that is meant, or else the nearest of this group."""
     others = [f"config.{other}" for other in keys.meant(key) if other != key]
     return (
         f"; did you mean {' or '.join(others)}?"

@@ -1,4 +1,4 @@
-"""What the annotations of a config's keys cannot say: how keys fit together."""
+"""Checks across the keys of a config, which their annotations cannot express."""
 
 from typing import Any
 
@@ -9,12 +9,12 @@ from research.models import config as model_config
 from research.objectives import make_objectives
 from research.objectives.objective import by_pattern
 
-RHYTHMS = ("eval_every", "eval_epochs")  # of the evaluations; at most one of them is given
-LENGTHS = ("steps", "epochs", "examples", "tokens")  # of a run; one of them is given
+RHYTHMS = ("eval_every", "eval_epochs")  # of the evaluations; at most one is set
+LENGTHS = ("steps", "epochs", "examples", "tokens")  # of a run; exactly one is set
 
 
 def check(config: Config, where: str) -> None:
-    """Raises UserError where the values of a run do not fit together."""
+    """Raises UserError if the values of a run do not fit together."""
     if (config.objective is None) == (config.task is None):
         raise UserError(f"{where}: give either objective (pre-training) or task (fine-tuning)")
     for name, group, value in (
@@ -31,9 +31,9 @@ def check(config: Config, where: str) -> None:
     train, data = config.train, config.data
     lengths = ("steps", "epochs", "tokens" if config.objective else "examples")
     if sum(getattr(train, key) > 0 for key in LENGTHS) != 1:
-        given = [f"config.train.{key}={getattr(train, key)}" for key in lengths]
+        keys = [f"config.train.{key}={getattr(train, key)}" for key in lengths]
         raise UserError(
-            f"give one of {', '.join(given[:-1])} and {given[-1]}, and set the others to 0"
+            f"give one of {', '.join(keys[:-1])} and {keys[-1]}, and set the others to 0"
         )
     for key in set(LENGTHS) - set(lengths):
         if getattr(train, key) > 0:
@@ -82,8 +82,7 @@ def _check_objective(config: Config) -> None:
 
 
 def check_corpus(config: Config) -> None:
-    """Raises UserError for a pre-training's texts, of which a part is trained on, another held
-    out."""
+    """Raises UserError if the corpus of a pre-training is empty or does not fit its weights."""
     data = config.data
     if not data.corpus:
         raise UserError("config.data.corpus is empty: pre-training needs at least one source")
@@ -96,31 +95,31 @@ def check_corpus(config: Config) -> None:
 
 
 def _check_rows(goal: Any) -> None:
-    """Rows of a mixture: given for each kind of attention, where there are several."""
-    needed, given = objectives.patterns(goal), dict(goal.rows)
+    """Checks that a mixture sets its rows for each kind of attention, if it has several."""
+    needed, rows = objectives.patterns(goal), dict(goal.rows)
     by_pattern = {
         pattern: [n for n in objectives.names(goal) if objectives.OBJECTIVES[n].pattern == pattern]
         for pattern in needed
     }
-    if len(needed) > 1 and not given:
-        kinds = "; ".join(f"{pattern}: {', '.join(found)}" for pattern, found in by_pattern.items())
+    if len(needed) > 1 and not rows:
+        kinds = "; ".join(f"{pattern}: {', '.join(names)}" for pattern, names in by_pattern.items())
         raise UserError(
             f"config.objective has losses of {len(needed)} kinds of attention ({kinds}), which "
             "need rows of their own: say how many of each, such as --config.objective.rows="
             f'"{dict.fromkeys(needed, 1)}", or set one side to None'
         )
-    if given and len(needed) == 1 and needed[0] in given:
+    if rows and len(needed) == 1 and needed[0] in rows:
         raise UserError(
-            f"config.objective.rows={given} is for a mixture; all losses here have {needed[0]!r} "
+            f"config.objective.rows={rows} is for a mixture; all losses here have {needed[0]!r} "
             "attention: leave it out"
         )
-    for pattern in given:
+    for pattern in rows:
         if pattern not in needed:
             raise UserError(
                 f"config.objective.rows has rows of {pattern!r} attention, which no loss needs"
                 f"{nearest(pattern, needed)}"
             )
-    missing = [pattern for pattern in needed if given and pattern not in given]
+    missing = [pattern for pattern in needed if rows and pattern not in rows]
     if missing:
         raise UserError(
             f"config.objective.rows has no {missing[0]!r}, which "

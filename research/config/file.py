@@ -1,4 +1,4 @@
-"""Config files, which are Python: what they return, and what is wrong in them and where."""
+"""Runs config files, which are Python, and says where they fail."""
 
 import ast
 import difflib
@@ -13,7 +13,7 @@ import ml_collections
 from research import shipped
 from research.errors import UserError, nearest
 
-# What a config file may define, and what reads it.
+# The functions that a config file may define, and what reads them.
 READ_BY = {
     "get_config": "`launch.py train`, `data` and the runs of an experiment",
     "get_experiment": "`launch.py experiment`",
@@ -22,22 +22,22 @@ READ_BY = {
 
 
 def values(spec: str) -> dict[str, Any]:
-    """What a config file's `get_config` returns, as plain nested dicts."""
-    found = call(spec, "get_config")
-    if isinstance(found, ml_collections.ConfigDict):
-        found = found.to_dict()
-    if not isinstance(found, dict):
+    """Calls a config file's `get_config` and returns its values as plain nested dicts."""
+    config = call(spec, "get_config")
+    if isinstance(config, ml_collections.ConfigDict):
+        config = config.to_dict()
+    if not isinstance(config, dict):
         raise UserError(
             f"{spec}: get_config(arg) must return an ml_collections.ConfigDict, "
-            f"not {type(found).__name__}"
+            f"not {type(config).__name__}"
         )
-    return found
+    return config
 
 
 def call(spec: str, name: str) -> Any:
-    """What the function `name` of the file in "FILE.py:arg" returns for that argument.
+    """Calls the function `name` of the file in "FILE.py:arg" with that argument.
 
-    Raises UserError where there is no such file or function, and where it fails.
+    Raises UserError if the file or function does not exist or fails.
     """
     file, _, arg = spec.partition(":")
     file = shipped.beside(file)
@@ -55,7 +55,7 @@ def call(spec: str, name: str) -> Any:
 
 
 def _module(file: str) -> types.ModuleType:
-    """Runs a config file. Raises UserError where there is none or it fails."""
+    """Runs a config file. Raises UserError if it does not exist or fails."""
     path = Path(file)
     if not path.is_file():
         raise UserError(f"no config file {file!r}{_alike(Path(file))}")
@@ -72,17 +72,17 @@ def _module(file: str) -> types.ModuleType:
 
 
 def _alike(file: Path) -> str:
-    """Which config files are called alike: in the same folder, or among those that ship."""
+    """A hint with config files of a similar name, in the same folder or among the shipped ones."""
     ours = [p.relative_to(shipped.ROOT) for p in (shipped.ROOT / "configs").rglob("*.py")]
     files = sorted({*(file.parent.glob("*.py") if file.name != str(file) else ()), *ours})
     stems = difflib.get_close_matches(file.stem, [p.stem for p in files], n=1, cutoff=0.6)
-    found = [repr(str(p)) for p in files if p.stem in stems]
-    return f"; did you mean {' or '.join(found)}?" if found else nearest(str(file), map(str, files))
+    close = [repr(str(p)) for p in files if p.stem in stems]
+    return f"; did you mean {' or '.join(close)}?" if close else nearest(str(file), map(str, files))
 
 
 def _check_literals(path: Path) -> None:
-    """Raises UserError for a file that is not Python, and for a dict in it that has a key twice: of
-    two runs with one name Python would silently drop the first."""
+    """Raises UserError for a file that is not Python, or that has a dict with the same key twice:
+    of two runs with one name, Python would silently drop the first."""
     try:
         tree = ast.parse(path.read_text(encoding="utf-8"), str(path))
     except SyntaxError as error:
@@ -104,7 +104,7 @@ def _check_literals(path: Path) -> None:
 
 
 def _broken(file: str, error: Exception) -> UserError:
-    """What went wrong in a config file, and in which of its lines."""
+    """The error of a config file, with the line in which it failed."""
     lines = [
         frame.lineno
         for frame in traceback.extract_tb(error.__traceback__)

@@ -1,4 +1,4 @@
-"""Every key of a config, with its default and its meaning from the docstrings of its classes."""
+"""Lists every key of a config, with its default and its meaning from the classes' docstrings."""
 
 import dataclasses
 import types
@@ -13,7 +13,7 @@ from research.objectives import config_class
 from research.tasks import TASKS
 
 REQUIRED = "required"  # in place of a default
-# What people call keys elsewhere, and the names here.
+# Names of keys in other projects, and the names here.
 SYNONYMS = {
     "lr": "learning_rate",
     "peak_lr": "learning_rate",
@@ -70,8 +70,8 @@ SYNONYMS = {
 
 @dataclasses.dataclass(frozen=True)
 class Key:
-    """default: the value where a config file says nothing; valid: a sentence that says what the
-    type alone does not."""
+    """default: the value if a config file does not set the key; valid: a sentence with the valid
+    values, if the type alone does not say them."""
 
     default: Any
     meaning: str
@@ -80,18 +80,18 @@ class Key:
 
 def of_task(name: str) -> dict[str, Key]:
     """The keys of a task, "task.labels" -> Key."""
-    names = Key(REQUIRED, "which task it is.", _valid(Literal[*TASKS]))
+    names = Key(REQUIRED, "name of the task.", _valid(Literal[*TASKS]))
     return {"task.name": names} | dict(_keys(TASKS[name].Options, "task."))
 
 
 def of_config() -> dict[str, Key]:
-    """The keys that each config has, "group.key" -> Key, and those of the losses it may have."""
+    """The keys of every config, "group.key" -> Key, and those of the losses that it may have."""
     return dict(_keys(Config, ""))
 
 
 def meant(path: str) -> list[str]:
-    """The keys of any config that another name, or one in another group, may stand for: "lr",
-    "train.lr" and "learning_rate" for optimizer.learning_rate."""
+    """The keys that a synonym, or a name in the wrong group, may mean: "lr", "train.lr" and
+    "learning_rate" mean optimizer.learning_rate."""
     keys = list(of_config() | {key: None for name in TASKS for key in of_task(name)})
     if path in keys:
         return [path]
@@ -116,7 +116,7 @@ def _keys(kind: type, prefix: str) -> Iterator[tuple[str, Key]]:
             annotation = next(a for a in typing.get_args(annotation) if a is not type(None))
         default = REQUIRED if field.default is dataclasses.MISSING else field.default
         is_group = dataclasses.is_dataclass(annotation) and annotation is not SourceConfig
-        if not is_group or default is None:  # one that may be left out
+        if not is_group or default is None:  # also a group that may be left out
             key = Key(default, meanings.get(field.name, ""), _valid(annotation))
             yield f"{prefix}{field.name}", key
         if is_group:

@@ -12,43 +12,43 @@ from research.values import Amount, Count, Range, Seed, Size
 
 @dataclasses.dataclass(frozen=True)
 class TrainConfig:
-    """Length and rhythm of a run. One of `steps`, `epochs`, `examples` and `tokens` is given, the
-    others are 0.
+    """Length and intervals of a run. Exactly one of `steps`, `epochs`, `examples` and `tokens` is
+    set, the others are 0.
 
     Attributes:
-      batch_size: positions of a batch (of its rows, padding included) in pre-training, examples in
-        tasks.
+      batch_size: positions of a batch (including padding) in pre-training, examples in tasks.
       steps: the run's length in steps.
       epochs: the run's length in epochs.
-      examples: the run's length in examples, of a task.
-      tokens: the run's length in positions of rows, of a pre-training.
+      examples: the run's length in examples, for a task.
+      tokens: the run's length in positions of rows, for a pre-training.
       accumulation: micro-batches of a step, and parts of an evaluation's batch; the result does not
         depend on it.
       log_every: steps between two lines of metrics.
       eval_every: steps between two evaluations; 0: only at the end.
       eval_epochs: the same as eval_every, in epochs.
       eval_batches: batches of an evaluation; 0: the whole split.
-      samples: texts of the validation split that are written down, with what the model makes of
-        them, at each evaluation; where a task generates, its metrics are measured on these.
+      samples: texts of the validation split that are written, with the model's predictions, at each
+        evaluation; if the task generates, its metrics are measured on these texts.
       best: metric of the validation split by which the best checkpoint is kept beside the newest
-        ones; "": none is.
-      patience: evaluations without a better one that end the run; 0: none do.
+        ones; "": no best checkpoint is kept.
+      patience: evaluations without a better one after which the run ends; 0: no limit.
       checkpoint_every: steps between two checkpoints; 0: only by the clock, and at the end.
       checkpoint_minutes: minutes between two checkpoints; 0: only by steps, and at the end.
-      keep: newest checkpoints that stay.
-      on_bad_step: what is done about a step whose loss or gradient is not finite, or whose loss is
-        a spike: "stop" the run, "skip" the step (its batch is written aside), or "rollback" to the
+      keep: number of newest checkpoints that are kept.
+      on_bad_step: reaction to a step whose loss or gradient is not finite, or whose loss is a
+        spike: "stop" the run, "skip" the step (its batch is written aside), or "rollback" to the
         last checkpoint and leave out the batches since.
-      bad_steps: steps in a row that are skipped, or times that the run goes back, before it stops.
-      spike: a loss above so many times the running median is one; 0: none is.
-      check_saves: whether each checkpoint is read back, beside the steps, before older ones go.
-      wandb: project in Weights & Biases to which metrics and texts go too; "": none.
-      watchdog_seconds: a step that takes longer ends the run with code 4, the stacks of all threads
-        being written; 0: it may take for ever. The first step, which is compiled, evaluations and
-        saves may take six times as long.
-      watchdog_factor: it may take this many times the median of the steps before it, if that is
+      bad_steps: skipped steps in a row, or rollbacks, after which the run stops.
+      spike: a loss above this many times the running median is a spike; 0: none is.
+      check_saves: whether each checkpoint is read back, while training goes on, before older ones
+        are removed.
+      wandb: project in Weights & Biases that also gets metrics and texts; "": none.
+      watchdog_seconds: a step that takes longer ends the run with code 4, after the stacks of all
+        threads are written; 0: no limit. The first step, which is compiled, evaluations and saves
+        may take six times as long.
+      watchdog_factor: a step may take this many times the median of earlier steps, if that is
         longer.
-      deterministic: on GPU the same numbers each time, for slower steps.
+      deterministic: on GPU, gives the same numbers each time, with slower steps.
     """
 
     batch_size: Size = 4096
@@ -84,20 +84,20 @@ class TrainConfig:
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """A run. `objective` makes it a pre-training, `task` a fine-tuning; exactly one is given.
+    """A run. `objective` makes it a pre-training, `task` a fine-tuning; exactly one is set.
 
     Attributes:
-      seed: of everything that is drawn: weights, order, masks, dropout.
+      seed: seed of all random draws: weights, order, masks, dropout.
       init_from: a checkpoint to start from.
-      init: what of it is used: "restore" its backbone (and heads of the same name), "fresh" only
-        its shape and tokenizer, with new weights.
+      init: "restore" uses its backbone (and heads of the same name), "fresh" only its shape and
+        tokenizer, with new weights.
       tokenizer: the tokenizer.
-      data: where text comes from.
+      data: the sources of texts.
       model: the shape of the backbone.
       objective: the losses of a pre-training.
-      task: a fine-tuning.
-      optimizer: how weights are changed.
-      train: length and rhythm.
+      task: the task of a fine-tuning.
+      optimizer: update rule, schedule and frozen params.
+      train: length and intervals.
       mesh: how devices share the work.
     """
 

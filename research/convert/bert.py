@@ -1,4 +1,4 @@
-"""BERT, RoBERTa and DistilBERT: one shape, three sets of names.
+"""BERT, RoBERTa and DistilBERT: one architecture with three sets of tensor names.
 
 Layouts: transformers' modeling_bert.py, modeling_roberta.py, modeling_distilbert.py.
 """
@@ -21,7 +21,7 @@ from research.convert.mapping import Rule, Table, dense, norm
 from research.models.config import ModelConfig
 from research.models.params import STACKED
 
-OFFSET = 2  # RoBERTa's positions count from the padding token's id, 1, on
+OFFSET = 2  # RoBERTa's positions start after the padding token's id, 1
 CLASSIFIERS = ("sequence_classification", "token_classification", "multiple_choice")
 
 BERT_KEYS: Keys = {
@@ -86,7 +86,7 @@ def _masked_lm(model: ModelConfig, transform: str, its_norm: str, bias: str) -> 
 
 
 def _classifiers(heads: Sequence[str] = CLASSIFIERS) -> list[Rule]:
-    """Of which a class has one at most."""
+    """The classification heads; a class has at most one of them."""
     return [rule for head in heads for rule in dense("classifier", f"heads/{head}/output")]
 
 
@@ -145,7 +145,7 @@ BERT = Family(
 
 
 def _roberta_rules(model: ModelConfig, prefix: str, heads: Sequence[str]) -> list[Rule]:
-    # Its sequence classifier brings the dense layer that BERT has in the pooler.
+    # RoBERTa's sequence classifier contains the dense layer that is BERT's pooler.
     sequence = "sequence_classification" in heads
     pooler = "classifier.dense" if sequence else f"{prefix}pooler.dense"
     return [
@@ -217,7 +217,7 @@ def _distilbert_rules(model: ModelConfig, prefix: str, heads: Sequence[str]) -> 
 
 
 def _distilbert_model(hf: HfConfig) -> ModelConfig:
-    # "sinusoidal_pos_embds" says where the table of positions came from; the stored one is used.
+    # "sinusoidal_pos_embds" only says how the stored position table was initialised.
     return ModelConfig(
         **read_keys(hf, DISTILBERT_KEYS),
         embedding_norm=True,

@@ -8,12 +8,12 @@ from research.run.loaded import Loaded
 
 
 def model_card(loaded: Loaded, architecture: str, name: str, path: str) -> str:
-    """README.md: what the model is, what it was trained on and how, and what was measured.
+    """Returns the README.md: the model's class, training data, config and metrics.
 
     Args:
         architecture: the library's class.
-        name: what the model is called.
-        path: its checkpoint, beside which `launch.py evaluate` leaves what it has measured.
+        name: name of the model.
+        path: its checkpoint, beside which `launch.py evaluate` writes its metrics.
     """
     config = loaded.config
     data = config.data

@@ -1,4 +1,4 @@
-"""One of our checkpoints into a folder that the Hugging Face library loads."""
+"""Exports a checkpoint into a folder that the Hugging Face library loads."""
 
 import dataclasses
 import json
@@ -29,7 +29,7 @@ from research.tasks import chat, pooled, turns
 
 @dataclasses.dataclass(frozen=True)
 class Exported:
-    """What was written: the library's class, and the parameters that it has no place for."""
+    """The library's class that was written, and the parameters that it has no place for."""
 
     architecture: str
     left_out: tuple[str, ...]
@@ -38,8 +38,8 @@ class Exported:
 def export(path: str, output: str) -> Exported:
     """Writes config.json, model.safetensors, the tokenizer's files and a model card to OUTPUT.
 
-    Raises UserError where the library has no class for the shape or the heads, or OUTPUT holds
-    something already; then nothing is written.
+    Raises UserError, and writes nothing, if the library has no class for the shape or the heads, or
+    if OUTPUT is not empty.
     """
     folder = Path(output)
     require_free(folder)
@@ -68,13 +68,13 @@ def export(path: str, output: str) -> Exported:
             (part / file).parent.mkdir(exist_ok=True)
             (part / file).write_text(text, encoding="utf-8")
         save_file(tensors, part / "model.safetensors", metadata={"format": "pt"})
-        # The library makes it readable by its owner alone; the other files follow the umask.
+        # safetensors makes the file readable only by its owner; the others follow the umask.
         (part / "model.safetensors").chmod((part / "config.json").stat().st_mode)
     return Exported(name, left_out)
 
 
 def _max_length(loaded: Loaded) -> int:
-    """Tokens of the longest text: as the model was trained, or as it was imported."""
+    """Tokens of the longest text, as in training, or as imported."""
     if "architecture" not in loaded.info.meta:
         return loaded.config.data.length
     longest = loaded.model.max_positions
@@ -82,37 +82,37 @@ def _max_length(loaded: Loaded) -> int:
 
 
 def _merged(loaded: Loaded) -> Loaded:
-    """The same model with its adapters in the kernels."""
+    """The same model with its adapters merged into the kernels."""
     model = dataclasses.replace(loaded.model, lora_rank=0, lora_alpha=ModelConfig.lora_alpha,
                                 lora=ModelConfig.lora)  # fmt: skip
     return dataclasses.replace(loaded, model=model, params=lora.merged(loaded.params, loaded.model))
 
 
 def find_class(loaded: Loaded) -> tuple[Family, str]:
-    """The family and class that hold this model. Raises UserError, saying what does not fit."""
+    """Returns the family and class for this model. Raises UserError with what does not fit."""
     fitting, differences = [], {}
     for family in FAMILIES.values():
         differ = _differences(loaded.model, family)
         if family.pad not in (None, loaded.tokenizer.pad):
-            differ.append(f"padding with the id {loaded.tokenizer.pad} (there {family.pad})")
+            differ.append(f"padding id {loaded.tokenizer.pad} (there {family.pad})")
         differences[family.model_type] = differ
         if not differ:
             fitting.append(family)
     if not fitting:
         nearest = min(differences, key=lambda name: len(differences[name]))
         raise UserError(
-            f"no public architecture has this shape; nearest: {nearest}, but for "
+            f"no public architecture has this shape; nearest: {nearest}, except "
             f"{'; '.join(differences[nearest])}"
         )
     if any(o.pattern == "prefix" for o in loaded.objectives):
         raise UserError(
-            "no public architecture reads a prompt in both directions and writes on from left to "
-            "right (config.task.prefix, or a prefix LM)"
+            "no public architecture reads a prompt in both directions and continues it causally "
+            "(config.task.prefix, or a prefix LM)"
         )
     heads = [o.head_name for o in loaded.objectives]
     pairs = _pairs(loaded)
     for family in fitting:
-        # The head that tells pairs of sentences is left out where no class has both.
+        # The head for sentence pairs is left out if no class has it beside the others.
         name = family.class_with(heads) or family.class_with([h for h in heads if h not in pairs])
         if name is not None:
             _check_pooling(loaded, family, name)
@@ -124,21 +124,21 @@ def find_class(loaded: Loaded) -> tuple[Family, str]:
 
 
 def _differences(model: ModelConfig, family: Family) -> list[str]:
-    """What this family would make of the shape, where that is something else."""
+    """The keys in which a conversion to this family and back changes the shape."""
     try:
         hf = family.to_hf(model)
-        theirs = family.to_model(hf)
+        converted = family.to_model(hf)
     except (UserError, KeyError) as error:
         return [str(error)]
     unread = {"pooler"}  # keys that make no difference here
     unread |= set() if model.pooler else {"pooler_activation"}
-    unread |= set() if theirs.window else {"global_every", "local_rope_base"}
-    unread |= set() if "rope" in (theirs.positions, model.positions) else {"rope_base"}
-    unread |= {"kv_heads"} if theirs.key_heads == model.key_heads else set()
+    unread |= set() if converted.window else {"global_every", "local_rope_base"}
+    unread |= set() if "rope" in (converted.positions, model.positions) else {"rope_base"}
+    unread |= {"kv_heads"} if converted.key_heads == model.key_heads else set()
     return [
-        f"{key} {getattr(model, key)!r} (there {getattr(theirs, key)!r})"
+        f"{key} {getattr(model, key)!r} (there {getattr(converted, key)!r})"
         for key in SHAPE_KEYS
-        if key not in unread and getattr(model, key) != getattr(theirs, key)
+        if key not in unread and getattr(model, key) != getattr(converted, key)
     ]
 
 
@@ -155,7 +155,7 @@ def _check_pooling(loaded: Loaded, family: Family, name: str) -> None:
 
 
 def _pairs(loaded: Loaded) -> set[str]:
-    """The heads that tell pairs of sentences."""
+    """The heads that classify sentence pairs."""
     return {o.name for o in loaded.objectives if isinstance(o, SentencePairs)}
 
 
@@ -163,7 +163,7 @@ PROBLEMS = {"regression": "regression", "multi_label": "multi_label_classificati
 
 
 def _labels(loaded: Loaded, family: Family) -> dict[str, Any]:
-    """What config.json says of the classes."""
+    """The keys of config.json about labels."""
     task = loaded.config.task
     if task is None:
         return {}
@@ -181,8 +181,8 @@ def _labels(loaded: Loaded, family: Family) -> dict[str, Any]:
 
 
 def _roles(tokenizer: Tokenizer) -> dict[str, int]:
-    """The ids of the roles that the tokenizer declares, or else of those that it has by name; and
-    always of padding, by which a classifier on the last token knows where a text ends."""
+    """Role -> token id: the roles that the tokenizer declares, or else those it has by name; and
+    always padding, by which a classifier on the last token finds where a text ends."""
     roles = ("pad", "unk", "cls", "sep", "mask", "bos", "eos")
     by_name = {role: getattr(tokenizer, role) for role in roles}
     ids = (tokenizer.declared or by_name) | {"pad": tokenizer.pad}
@@ -190,7 +190,7 @@ def _roles(tokenizer: Tokenizer) -> dict[str, int]:
 
 
 def _special_ids(tokenizer: Tokenizer) -> dict[str, int]:
-    """Ids that the library reads from config.json; a classifier finds the last token by pad."""
+    """The token ids that the library reads from config.json."""
     roles = _roles(tokenizer)
     # The library's defaults for these are ids of its own vocabularies.
     for role, stand_in in (("bos", "cls"), ("eos", "sep")):
@@ -205,7 +205,7 @@ def _tokenizer_config(loaded: Loaded) -> dict[str, Any]:
     return {
         "tokenizer_class": "PreTrainedTokenizerFast",
         "model_max_length": _max_length(loaded),
-        # GPT-2 takes token types for words, other models do not take them at all.
+        # GPT-2 would embed token types as words; other models reject them.
         "model_input_names": ["input_ids", *["token_type_ids"] * has_types, "attention_mask"],
         **{f"{role}_token": tokenizer.token(i) for role, i in _roles(tokenizer).items()},
         **({"chat_template": template} if (template := _chat_template(loaded)) else {}),
@@ -213,14 +213,14 @@ def _tokenizer_config(loaded: Loaded) -> dict[str, Any]:
 
 
 def _chat_template(loaded: Loaded) -> Any:
-    """How conversations are written: as it was trained on them, or as it was imported."""
+    """The template of conversations: that of the training, or the imported one."""
     if loaded.task is not None and loaded.task.name == chat.NAME:
         return turns.template(loaded.tokenizer)
     return loaded.info.meta.get("chat_template")
 
 
 def _tokenizer_json(loaded: Loaded) -> str:
-    """Our tokenizer.json, with the special tokens that the model was trained with around a text."""
+    """Our tokenizer.json, with the special tokens that framed texts in training."""
     tokenizer = loaded.tokenizer
     text = tokenizer.library_json()
     frames = () if tokenizer.own_frame else _frames(loaded)
@@ -239,8 +239,8 @@ def _tokenizer_json(loaded: Loaded) -> str:
 
 
 def _frames(loaded: Loaded) -> tuple[Frame, ...]:
-    """What stood around one text and around two. A text that is continued has a beginning alone; of
-    a mixture that had both kinds, and without tokens for it, there is none."""
+    """The frames around one text and around two. A causal model's frame only has a beginning. A
+    mixture of causal and other losses, or a tokenizer without cls, has no frames."""
     tokenizer, task = loaded.tokenizer, loaded.task
     causal = [objective.pattern != "full" for objective in loaded.objectives]
     if task.generates if task is not None else causal and all(causal):

@@ -1,4 +1,4 @@
-"""What a family of public checkpoints is: its config both ways, and where its tensors lie."""
+"""A family of public checkpoints: conversion of its config both ways, and rules for its tensors."""
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
@@ -16,20 +16,20 @@ HfConfig = Mapping[str, Any]
 class Family:
     """One architecture of the Hugging Face library under its `model_type`.
 
-    classes: the library's class -> our heads in it; the one without heads is the bare model.
-    prefix: what stands before the backbone's tensors in the classes with heads.
-    pooled: the classes that have a pooler, or a dense layer in its place.
-    poolings: of a sequence classification, as in config.task.pooling -> the library's name for
-        it under "classifier_pooling"; the first is its default.
-    to_model: config.json -> our shape, whose pooler is there if the tensors are.
-    to_hf: our shape -> the keys of config.json that say it.
+    classes: the library's class -> our heads in it; the class without heads is the bare model.
+    prefix: prefix of the backbone's tensors in the classes with heads.
+    pooled: the classes with a pooler, or a dense layer in its place.
+    poolings: pooling of a sequence classification, as in config.task.pooling -> the library's name
+        under "classifier_pooling"; the first is the default.
+    to_model: config.json -> our shape, without the pooler, which depends on the tensors.
+    to_hf: our shape -> the keys of config.json that describe it.
     rules: our shape, the prefix in a class and our heads in it -> rules for the backbone and for
         all heads that any class has.
-    pattern: of the attention, for the class without heads.
+    pattern: attention pattern of the class without heads.
     ignored: patterns of tensors that hold nothing learnt.
-    pad: the id that padding must have, where positions are counted by it.
-    copies: tensors that some files have, and what they have to be the same as.
-    skip: (path, layer) -> whether the family has no such tensor in that layer.
+    pad: the id that padding must have, if positions depend on it.
+    copies: tensors that some files have, and the tensors that they must equal.
+    skip: (path, layer) -> whether the family lacks the tensor in that layer.
     """
 
     model_type: str
@@ -47,7 +47,7 @@ class Family:
     skip: Callable[[str, int], bool] = lambda path, layer: False
 
     def heads_of(self, name: str) -> tuple[str, ...]:
-        """Our heads in one of the library's classes. Raises UserError for an unknown class."""
+        """Our heads in a class of the library. Raises UserError for an unknown class."""
         if name not in self.classes:
             raise UserError(
                 f"architecture {name!r} is not known for model_type "
@@ -56,12 +56,12 @@ class Family:
         return self.classes[name]
 
     def rules_of(self, model: ModelConfig, name: str) -> Sequence[Rule]:
-        """The rules for one of the library's classes."""
+        """The rules for a class of the library."""
         heads = self.classes[name]
         return self.rules(model, self.prefix if heads else "", heads)
 
     def pooling(self, hf: HfConfig) -> str:
-        """Our name of the pooling that config.json says. Raises UserError for an unknown one."""
+        """Our name of the pooling in config.json. Raises UserError for an unknown one."""
         wanted = hf.get("classifier_pooling")
         for ours, theirs in self.poolings.items():
             if wanted is None or wanted == theirs:
@@ -70,13 +70,13 @@ class Family:
 
     def class_with(self, heads: Sequence[str]) -> str | None:
         """The class with exactly these of our heads; None if the library has none."""
-        for name, its in self.classes.items():
-            if set(its) == set(heads):
+        for name, class_heads in self.classes.items():
+            if set(class_heads) == set(heads):
                 return name
         return None
 
 
-ENCODER_HEADS = {  # what the library calls a class with a head -> our head
+ENCODER_HEADS = {  # suffix of the library's class with a head -> our head
     "MaskedLM": "masked_lm",
     "SequenceClassification": "sequence_classification",
     "TokenClassification": "token_classification",
@@ -92,7 +92,7 @@ def encoder_classes(name: str) -> dict[str, tuple[str, ...]]:
 
 
 def only(hf: HfConfig, key: str, *allowed: Any, where: str = "config.json") -> None:
-    """Raises UserError where a key of a file has a value that is not computed here."""
+    """Raises UserError if a key of a file has a value that is not supported here."""
     if key in hf and hf[key] not in allowed:
         raise UserError(
             f"{where}: {key}={hf[key]!r} is not supported; supported: "
@@ -101,7 +101,7 @@ def only(hf: HfConfig, key: str, *allowed: Any, where: str = "config.json") -> N
 
 
 def base_of(rope: Mapping[str, Any], default: Any) -> float:
-    """The base of rotary positions. Raises UserError where it is not a number."""
+    """The base of rotary positions. Raises UserError if it is not a number."""
     base = rope.get("rope_theta", default)
     if not isinstance(base, int | float):
         raise UserError(f"config.json: rope_theta={base!r} is not a number")
@@ -109,7 +109,7 @@ def base_of(rope: Mapping[str, Any], default: Any) -> float:
 
 
 def need(hf: HfConfig, key: str) -> Any:
-    """The value of a key. Raises UserError where config.json lacks it."""
+    """The value of a key. Raises UserError if config.json lacks it."""
     if key not in hf:
         raise UserError(f"config.json lacks {key!r}")
     return hf[key]
@@ -126,8 +126,8 @@ ACTIVATIONS = {
 }
 NAMES = {"gelu": "gelu", "gelu_tanh": "gelu_new", "silu": "silu"}  # as they are exported
 
-REQUIRED = object()  # stands for a value that config.json must have
-# Our key -> (theirs, its value where config.json leaves it out): one table for both directions.
+REQUIRED = object()  # in place of a default: config.json must have the key
+# Our key -> (their key, its default in config.json): one table for both directions.
 Keys = Mapping[str, tuple[str, Any]]
 SIZES: Keys = {
     "vocab_size": ("vocab_size", REQUIRED),
@@ -140,7 +140,7 @@ SIZES: Keys = {
 
 
 def read_keys(hf: HfConfig, keys: Keys) -> dict[str, Any]:
-    """Values of a ModelConfig. Raises UserError for a key that lacks, or an unknown activation."""
+    """Values of a ModelConfig. Raises UserError for a missing key or an unknown activation."""
     values = {}
     for ours, (theirs, default) in keys.items():
         values[ours] = need(hf, theirs) if default is REQUIRED else hf.get(theirs, default)
@@ -155,7 +155,7 @@ def read_keys(hf: HfConfig, keys: Keys) -> dict[str, Any]:
 
 
 def write_keys(model: ModelConfig, keys: Keys) -> dict[str, Any]:
-    """The same keys of config.json from a ModelConfig."""
+    """The keys of config.json from a ModelConfig, the reverse of `read_keys`."""
     values = {theirs: getattr(model, ours) for ours, (theirs, _) in keys.items()}
     if "activation" in keys:
         values[keys["activation"][0]] = NAMES[model.activation]

@@ -21,7 +21,7 @@ from research.errors import UserError
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 ADAPTER, TEMPLATE = "adapter_config.json", "chat_template.jinja"
-# By the names of safetensors, whose reader for numpy does not know them.
+# The dtypes that safetensors' reader for numpy does not support, by their names there.
 FLOAT8 = {
     "F8_E4M3": ml_dtypes.float8_e4m3fn,
     "F8_E5M2": ml_dtypes.float8_e5m2,
@@ -30,14 +30,14 @@ FLOAT8 = {
 }
 PLAIN = ("F16", "BF16", "F32", "F64", "BOOL", "I8", "I16", "I32", "I64", "U8", "U16", "U32", "U64")
 HUB_NAME = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")  # "bert-base-uncased", "google/fnet-base"
-WANTED = ("*.json", "*.safetensors", "*.txt", "*.jinja")  # of a repository of the hub
+WANTED = ("*.json", "*.safetensors", "*.txt", "*.jinja")  # files to download from the hub
 
 
 @dataclasses.dataclass(frozen=True)
 class Public:
-    """A public checkpoint: its config.json, its tensors by name (read when called), tokenizer.
+    """A public checkpoint: its config.json, tensors by name (each read when called), tokenizer.
 
-    chat_template: programs that write conversations, in Jinja: one, or several with names.
+    chat_template: one Jinja template of conversations, or several with names.
     """
 
     where: str
@@ -48,30 +48,30 @@ class Public:
 
 
 def read_folder(path: Path) -> Public:
-    """Raises UserError for what is missing, damaged, or pickled."""
+    """Reads a folder. Raises UserError for missing, damaged or pickled files."""
     if (path / ADAPTER).is_file():
         base = _json(path / ADAPTER).get("base_model_name_or_path", "its base")
         raise UserError(
-            f"{path} is an adapter ({ADAPTER}), not a whole model: merge it into its base first. "
-            "Where transformers and peft are installed:\n"
+            f"{path} is an adapter ({ADAPTER}), not a whole model: merge it into its base first, "
+            "with transformers and peft installed:\n"
             f"  python -c \"import peft; peft.AutoPeftModel.from_pretrained('{path}')"
             f".merge_and_unload().save_pretrained('merged')\"\n"
-            f"and copy the files of the tokenizer of {base} beside it"
+            f"and copy the tokenizer's files of {base} beside it"
         )
     whole, path = path, sentence_folder.transformer(path)
     config = _json(path / "config.json")
-    family_of(config)  # before what is missing of a family that is not read at all
+    family_of(config)  # an unsupported family is reported before its missing files
     tokenizer = tokenizer_files.load(path)
     return Public(str(whole), config, _tensors(path), tokenizer, _chat_template(path))
 
 
 def download(name: str) -> Path:
-    """The folder of a hub name ("bert-base-uncased"), by huggingface_hub.
+    """Downloads a hub name ("bert-base-uncased") with huggingface_hub; returns its folder.
 
-    Raises UserError where that is not installed or the hub cannot be reached.
+    Raises UserError if the package is not installed or the hub cannot be reached.
     """
     if not HUB_NAME.fullmatch(name):
-        raise UserError(f"there is no folder or file {name!r}, and no name of the hub is like it")
+        raise UserError(f"there is no folder or file {name!r}, and it is not a name of the hub")
     try:
         import huggingface_hub
     except ModuleNotFoundError as error:
@@ -89,14 +89,14 @@ def download(name: str) -> Path:
     if not any(sentence_folder.transformer(folder).glob("*.safetensors")):
         raise UserError(
             f"{name} has no safetensors on the hub. Pickled weights can run any code when they are "
-            "read; where transformers and torch are installed, convert them once:\n"
+            "read; convert them once, with transformers and torch installed:\n"
             f"{_conversion(folder, name, name.rpartition('/')[2])}"
         )
     return folder
 
 
 def _conversion(folder: Path, name: str, output: str) -> str:
-    """The commands that make a folder with safetensors of a checkpoint."""
+    """The commands that convert a checkpoint to a folder with safetensors."""
     kind = (_json(folder / "config.json").get("architectures") or ["AutoModel"])[0]
     tokenizer = [
         str(path)
@@ -118,7 +118,7 @@ def _json(path: Path) -> dict[str, Any]:
 
 
 def _chat_template(folder: Path) -> Any:
-    """The file before the key of tokenizer_config.json, as in transformers 5."""
+    """The template file, else the key in tokenizer_config.json, as in transformers 5."""
     if (folder / TEMPLATE).is_file():
         return (folder / TEMPLATE).read_text(encoding="utf-8")
     settings = folder / tokenizer_settings.CONFIG
@@ -146,7 +146,7 @@ def _opened(path: Path) -> dict[str, Callable[[], np.ndarray]]:
         with safe_open(path, framework="numpy") as file:
             names: Iterable[str] = list(file.keys())
     except (SafetensorError, OSError) as error:
-        raise UserError(f"{path}: truncated, or no safetensors file ({error})") from error
+        raise UserError(f"{path}: truncated, or not a safetensors file ({error})") from error
 
     def reader(name: str) -> Callable[[], np.ndarray]:
         def read() -> np.ndarray:
@@ -167,7 +167,7 @@ def _opened(path: Path) -> dict[str, Callable[[], np.ndarray]]:
 
 
 def _float8(path: Path, name: str) -> np.ndarray:
-    """A tensor of a safetensors file: its header's length in 8 bytes, the header, all numbers."""
+    """Reads a tensor of a safetensors file: 8 bytes of header length, header, all numbers."""
     with path.open("rb") as file:
         size = int.from_bytes(file.read(8), "little")
         entry = json.loads(file.read(size))[name]
@@ -177,7 +177,7 @@ def _float8(path: Path, name: str) -> np.ndarray:
 
 
 def _named(name: str) -> str:
-    """Old checkpoints call a norm's weight gamma and its bias beta."""
+    """Renames gamma and beta, a norm's weight and bias in old checkpoints."""
     for old, new in ((".gamma", ".weight"), (".beta", ".bias")):
         if name.endswith(f"LayerNorm{old}"):
             return name.removesuffix(old) + new
@@ -189,22 +189,22 @@ def _no_weights(folder: Path) -> str:
     if not pickled:
         return f"{folder / WEIGHTS} is missing"
     return (
-        f"{folder / pickled[0]} is pickled, which can run any code when it is read; where "
-        f"transformers and torch are installed, convert it once:\n"
+        f"{folder / pickled[0]} is pickled, which can run any code when it is read; "
+        f"convert it once, with transformers and torch installed:\n"
         f"{_conversion(folder, str(folder), str(folder))}"
     )
 
 
 def require_free(output: Path) -> None:
-    """Raises UserError where something is at `output` already, unless it is an empty folder."""
+    """Raises UserError if `output` exists, unless it is an empty folder."""
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
-        raise UserError(f"{output} is there already; give another --output, or remove it")
+        raise UserError(f"{output} exists already; give another --output, or remove it")
 
 
 @contextlib.contextmanager
 def appearing(output: Path) -> Iterator[Path]:
-    """The folder OUTPUT.part to write into, which becomes OUTPUT when it is whole, and goes where
-    that fails. Who is killed leaves it, and the next one replaces it."""
+    """Yields the folder OUTPUT.part to write into. It is renamed to OUTPUT at the end, or removed
+    on an error. A killed process leaves it, and the next one replaces it."""
     part = output.with_name(f"{output.name}.part")
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True, exist_ok=True)

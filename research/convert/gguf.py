@@ -1,7 +1,7 @@
-"""A GGUF file of the Llama family as a public checkpoint: dequantised, names as in safetensors.
+"""Reads a GGUF file of the Llama family: dequantised, with the tensor names of safetensors.
 
 Format: ggml's docs/gguf.md. llama.cpp stores queries and keys with the two halves of a head
-interleaved, which is undone here.
+interleaved; the reader separates them.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -43,7 +43,7 @@ NEEDED = (
     "llama.attention.layer_norm_rms_epsilon",
     "tokenizer.ggml.tokens",
 )
-# Other keys under "llama.", and the values that change nothing of what is computed here; None: all.
+# Other keys under "llama.", with the values that this code base computes; None: any value.
 KEYS: dict[str, tuple[Any, ...] | None] = {
     "vocab_size": None,
     "pooling_type": None,  # of vectors
@@ -66,14 +66,14 @@ KEYS: dict[str, tuple[Any, ...] | None] = {
     "expert_count": (0,),
     "expert_used_count": (0,),
     "use_parallel_residual": (False,),
-    "tensor_data_layout": ("Meta AI original pth",),  # what is undone here
+    "tensor_data_layout": ("Meta AI original pth",),  # the interleaved halves
 }
-CONTROL = 3  # a token's type in the file: it stands for no text
+CONTROL = 3  # the file's type of a token without text
 
-# The tokens with a role, by the name in the file's keys.
+# Roles of tokens -> their names in the file's keys.
 ROLES = {"bos": "bos", "eos": "eos", "unk": "unknown", "pad": "padding"}
 
-# Keys under "tokenizer.ggml." that are followed, and those without meaning for byte pairs.
+# Keys under "tokenizer.ggml." that are read, and those without effect on byte pairs.
 TOKENIZER_KEYS = (
     *("model", "pre", "tokens", "token_type", "merges", "add_bos_token", "add_eos_token"),
     *(f"{key}_token_id" for key in ROLES.values()),
@@ -81,7 +81,7 @@ TOKENIZER_KEYS = (
     *("token_type_count", "eot_token_id", "eom_token_id"),
 )
 
-# How a text is cut before the merges, by the file's name for it.
+# Pre-tokenizers, by the file's name for them.
 _BYTES = dict(add_prefix_space=False, use_regex=True)
 CUTS = {
     "gpt-2": lambda: pre_tokenizers.ByteLevel(**_BYTES),
@@ -92,11 +92,11 @@ CUTS = {
 
 
 def read_gguf(path: Path) -> Public:
-    """Raises UserError for a damaged file, another architecture or another tokenizer."""
+    """Reads a file. Raises UserError if it is damaged, or for another architecture or tokenizer."""
     try:
         reader = gguf.GGUFReader(str(path))
     except (ValueError, IndexError, OSError) as error:
-        raise UserError(f"{path}: truncated, or no GGUF file ({error})") from error
+        raise UserError(f"{path}: truncated, or not a GGUF file ({error})") from error
     fields = {name: field.contents() for name, field in reader.fields.items()}
     kind = fields.get("general.architecture")
     if kind != "llama":
@@ -117,11 +117,11 @@ def _need(fields: Mapping[str, Any], names: Sequence[str], path: Path) -> None:
 
 
 def _check(fields: Mapping[str, Any], path: Path) -> None:
-    """Raises UserError for a key that says of other numbers than those computed here."""
+    """Raises UserError for a key that asks for a computation that is not supported."""
     width, heads = fields["llama.embedding_length"], fields["llama.attention.head_count"]
     for name in ("attention.head_count", "attention.head_count_kv", "feed_forward_length"):
         if isinstance(fields.get(f"llama.{name}"), list):
-            raise UserError(f"{path}: llama.{name} is another one in each layer; not supported")
+            raise UserError(f"{path}: llama.{name} differs between layers; not supported")
     size = (width // heads,)
     known = KEYS | {
         "rope.dimension_count": size,
@@ -134,7 +134,7 @@ def _check(fields: Mapping[str, Any], path: Path) -> None:
         if name == key or key in NEEDED:
             continue
         if name not in known:
-            raise UserError(f"{path}: the key {key}={value!r:.60} is not known, so not followed")
+            raise UserError(f"{path}: the key {key}={value!r:.60} is not known")
         allowed = known[name]
         if allowed is not None and value not in allowed:
             raise UserError(
@@ -144,7 +144,7 @@ def _check(fields: Mapping[str, Any], path: Path) -> None:
     ggml = {key: key.removeprefix("tokenizer.ggml.") for key in fields}
     strange = [key for key, name in ggml.items() if name != key and name not in TOKENIZER_KEYS]
     if strange:
-        tokenizer_settings.warn(f"{path}: {', '.join(strange)}: not known, so not followed")
+        tokenizer_settings.warn(f"{path}: {', '.join(strange)}: not known, ignored")
     for key, allowed in (("general.type", "model"), ("split.count", 1)):
         if fields.get(key, allowed) not in (allowed, 0):
             raise UserError(f"{path}: {key}={fields[key]!r}; expected a whole model in one file")
@@ -165,7 +165,7 @@ def _config(fields: Mapping[str, Any]) -> dict[str, Any]:
         num_key_value_heads=field("attention.head_count_kv", heads),
         intermediate_size=field("feed_forward_length"),
         max_position_embeddings=field("context_length"),
-        # The file keeps float32; the number that was meant is the one with few digits.
+        # The file has float32; rounding gives the original number with few digits.
         rms_norm_eps=float(f"{field('attention.layer_norm_rms_epsilon'):.6g}"),
         rope_theta=float(field("rope.freq_base", 10_000.0)),
         hidden_act="silu",
@@ -179,8 +179,8 @@ def _name(name: str, path: Path) -> str:
     block, _, part = stem.rpartition(".")
     if block.startswith("blk.") and part in BLOCK_NAMES:
         return f"model.layers.{block.removeprefix('blk.')}.{BLOCK_NAMES[part]}.{kind}"
-    told = ", a scaling of rotary positions," if stem == "rope_freqs" else ""
-    raise UserError(f"{path}: the tensor {name!r}{told} is not known")
+    meaning = ", a scaling of rotary positions," if stem == "rope_freqs" else ""
+    raise UserError(f"{path}: the tensor {name!r}{meaning} is not known")
 
 
 def _reader(tensor: Any, config: Mapping[str, Any], path: Path) -> Callable[[], np.ndarray]:
@@ -194,7 +194,7 @@ def _reader(tensor: Any, config: Mapping[str, Any], path: Path) -> Callable[[], 
         except NotImplementedError as error:
             raise UserError(
                 f"{path}: {tensor.name} is stored as {tensor.tensor_type.name}, which cannot be "
-                "turned back into numbers here; take a file in F16, Q8_0 or Q4_0"
+                "dequantised here; take a file in F16, Q8_0 or Q4_0"
             ) from error
         if part not in heads:
             return array

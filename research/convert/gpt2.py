@@ -14,7 +14,7 @@ KEYS: Keys = {
     "layers": ("n_layer", REQUIRED),
     "width": ("n_embd", REQUIRED),
     "heads": ("n_head", REQUIRED),
-    "mlp_width": ("n_inner", None),  # none: four times the width
+    "mlp_width": ("n_inner", None),  # None: four times the width
     "max_positions": ("n_positions", 1024),
     "initializer_range": ("initializer_range", 0.02),
     "norm_epsilon": ("layer_norm_epsilon", 1e-5),

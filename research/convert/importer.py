@@ -1,4 +1,4 @@
-"""A public checkpoint into one of ours."""
+"""Imports a public checkpoint."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -31,7 +31,7 @@ from research.tasks.token_classification import TokenClassificationConfig
 ROW = 512  # tokens of a row, unless the model has fewer positions
 CHOICES = 4
 QUESTION = 64  # tokens of the longest question, as in BERT's run_squad.py
-OF_HEADS = ("heads/", "backbone/pooler/")  # our paths of what a class may have or not
+OF_HEADS = ("heads/", "backbone/pooler/")  # our paths of parameters that depend on the class
 POOLER = "backbone/pooler/dense/kernel"
 POOLED = ("sequence_classification", "multiple_choice")
 OBJECTIVES = ("masked_lm", "next_sentence", "causal_lm")
@@ -39,10 +39,10 @@ OBJECTIVES = ("masked_lm", "next_sentence", "causal_lm")
 
 @dataclasses.dataclass(frozen=True)
 class Imported:
-    """What was read: the config of the new checkpoint, its params, and what the source is.
+    """The config and params of the new checkpoint, and its source.
 
-    vectors: how its folder makes them, if it says so. max_length: tokens of its longest text.
-    notes: what is left out of the source, and what its folder does not say.
+    vectors: the folder's recipe of vectors, if it has one. max_length: tokens of the longest text.
+    notes: lines about what was left out, and what the source does not say.
     """
 
     config: Config
@@ -56,7 +56,7 @@ class Imported:
 
 @dataclasses.dataclass(frozen=True)
 class _Fit:
-    """A class of the library that has the source's tensors, but for those that are `left_out`."""
+    """A class of the library that has the source's tensors, except those in `left_out`."""
 
     name: str
     config: Config
@@ -70,9 +70,9 @@ class _Fit:
 def read(source: str, labels: Sequence[str] = ()) -> Imported:
     """Reads a folder, a GGUF file, or a name of the Hugging Face hub.
 
-    labels: names of the head's outputs in their order, in place of those in config.json.
+    labels: names of the head's outputs in order, in place of those in config.json.
 
-    Raises UserError for whatever is not understood: architecture, config key, tensor, tokenizer.
+    Raises UserError for an unsupported architecture, config key, tensor or tokenizer.
     """
     path = Path(source).expanduser()
     if path.suffix == ".gguf" and path.is_file():
@@ -89,13 +89,13 @@ def read(source: str, labels: Sequence[str] = ()) -> Imported:
 
 
 def convert(public: Public, labels: Sequence[str] = ()) -> Imported:
-    """The parameters of a public checkpoint in our tree, every tensor accounted for."""
+    """Converts a public checkpoint to our parameters, with every tensor accounted for."""
     family, folder = family_of(public.hf), Path(public.where)
     vectors, max_length = sentence_folder.read(folder), sentence_folder.max_length(folder)
     if public.hf.get("quantization_config"):
         raise UserError(
             f"{public.where}: config.json has a quantization_config, so its weights are not plain "
-            "numbers; take the checkpoint from which it was quantised"
+            "numbers; take the checkpoint that it was quantised from"
         )
     model = family.to_model(public.hf)
     model_config.check(model)
@@ -117,7 +117,7 @@ def convert(public: Public, labels: Sequence[str] = ()) -> Imported:
         raise UserError(f"--labels: {fit.name} has no labels")
     notes = [*fit.notes, *_limits(fit.config), *_turns(public)]
     if fit.left_out:
-        notes.append(f"left out, nothing here has a place for them: {mapping.listed(fit.left_out)}")
+        notes.append(f"left out, as this model has no such tensors: {mapping.listed(fit.left_out)}")
     shapes, layers = parameters.by_path(fit.shapes), model.layers
     arrays = mapping.read(fit.tensors, fit.rules, shapes, layers, family.skip, public.where)
     params = parameters.map_by_path(lambda path, _: jnp.asarray(arrays[path]), fit.shapes)
@@ -132,7 +132,7 @@ def _fit(
     max_length: int | None,
     labels: Sequence[str],
 ) -> _Fit:
-    """The class `name`, if the tensors are its own. Raises UserError where they are not."""
+    """Fits the tensors to the class `name`. Raises UserError if they are not its tensors."""
     length = min(ROW, model.max_positions, max_length or ROW)
     tensors = _named(public, family, model, name)
     rules = family.rules_of(model, name)
@@ -144,12 +144,12 @@ def _fit(
             entities.scheme(config.task.labels)
         except ValueError as error:
             config = dataclasses.replace(config, task=None, objective=ObjectivesConfig())
-            notes = (f"its head is left out: {error}. To keep it, say what its labels mean, in "
-                     "their order: --labels=O,B-PER,I-PER,…",)  # fmt: skip
+            notes = (f"its head is left out: {error}. To keep it, name its labels, in order: "
+                     "--labels=O,B-PER,I-PER,…",)  # fmt: skip
     try:
         objectives, _ = objectives_of(config, public.tokenizer)
         shapes = parameters.shapes(model, heads_of(objectives, model))
-    except UserError as error:  # of labels that the task does not have
+    except UserError as error:  # labels that the task does not have
         raise UserError(f"{public.where}: its head is not supported: {error}") from error
     rules = mapping.active(rules, parameters.by_path(shapes))
     left_out = mapping.match(
@@ -166,8 +166,8 @@ def _fit(
 
 
 def _candidates(family: Family, public: Public) -> list[str]:
-    """The class that config.json names, and where it is of a pre-training those that may fit
-    better: some checkpoints hold more heads."""
+    """The class that config.json names; if it has only heads of pre-training, also the other such
+    classes, which may fit better: some checkpoints hold more heads."""
     named = (public.hf.get("architectures") or [next(iter(family.classes))])[0]
     if not _plain(family.heads_of(named)):
         return [named]
@@ -176,7 +176,7 @@ def _candidates(family: Family, public: Public) -> list[str]:
 
 
 def _plain(heads: tuple[str, ...]) -> bool:
-    """Heads of pre-training alone, which need no labels."""
+    """Whether all heads are of pre-training, which need no labels."""
     return all(head in OBJECTIVES for head in heads)
 
 
@@ -185,7 +185,7 @@ def _tensor_names(rules: Sequence[Rule], layers: int) -> set[str]:
 
 
 def _of_heads(family: Family, model: ModelConfig) -> set[str]:
-    """The tensors of all the heads and poolers that the family has."""
+    """The tensors of all heads and poolers of the family."""
     return {
         name
         for kind in family.classes
@@ -197,19 +197,19 @@ def _of_heads(family: Family, model: ModelConfig) -> set[str]:
 
 
 def _named(public: Public, family: Family, model: ModelConfig, name: str) -> dict[str, Any]:
-    """The tensors under the names that they have in the class `name`.
+    """Renames the tensors as in the class `name`.
 
-    Some files leave the backbone's prefix out or have it where the class does not, and some have
-    only the copy of a table that is tied.
+    Some files lack the backbone's prefix, or have it where the class does not, and some have only
+    the copy of a tied table.
     """
     known = _tensor_names(family.rules_of(model, name), model.layers)
 
-    def own(theirs: str) -> str:
+    def renamed(tensor: str) -> str:
         prefix = family.prefix
-        ways = (theirs, prefix + theirs, theirs.removeprefix(prefix))
-        return next((way for way in ways if way in known), theirs)
+        candidates = (tensor, prefix + tensor, tensor.removeprefix(prefix))
+        return next((candidate for candidate in candidates if candidate in known), tensor)
 
-    tensors = {own(theirs): read for theirs, read in public.tensors.items()}
+    tensors = {renamed(tensor): read for tensor, read in public.tensors.items()}
     for copy, original in _copies(family, model, name).items():
         if copy in tensors:
             tensors.setdefault(original, tensors[copy])
@@ -217,7 +217,7 @@ def _named(public: Public, family: Family, model: ModelConfig, name: str) -> dic
 
 
 def _copies(family: Family, model: ModelConfig, name: str) -> dict[str, str]:
-    """The family's copies, as the class `name` calls what they are of."""
+    """The family's copies, with the originals' names in the class `name`."""
     if not model.tied_embeddings:
         return {}
     bare = not family.classes[name]
@@ -257,7 +257,7 @@ def _task(
         stride = min(SpanQAConfig.stride, max(1, room // 2))
         return {"name": head, "max_question": QUESTION, "stride": stride}
     pooling = {"pooling": family.pooling(hf)} if head in POOLED else {}
-    if head == "multiple_choice":  # how many there are, no config.json says
+    if head == "multiple_choice":  # config.json does not say how many
         return {"name": head, "choices": CHOICES} | pooling
     problem = hf.get("problem_type")
     count = hf.get("num_labels") or 2
@@ -278,25 +278,25 @@ def _task(
 
 
 def _limits(config: Config) -> list[str]:
-    """What of the reading of texts the import has set, which the source does not say."""
+    """Lines about the keys that the import has set because the source does not say them."""
     length = config.data.length
     lines = [f"--config.data.length={length}: a longer text is cut, or read in windows"]
     if isinstance(config.task, SpanQAConfig):
         task = config.task
         lines += [
             f"--config.task.max_question={task.max_question}: a longer question loses its end, if "
-            "it does not fit in a row together with its context",
+            "it does not fit in a row with its context",
             f"--config.task.stride={task.stride}: tokens between the starts of two windows",
             f"--config.task.max_answer={task.max_answer}: tokens of the longest answer",
-            "--config.task.unanswerable=false: there always is an answer",
+            "--config.task.unanswerable=false: every question has an answer",
         ]
     if isinstance(config.task, MultipleChoiceConfig):
         lines.append(f"--config.task.choices={config.task.choices}: each has its share of a row")
-    return ["set by this import; predict and evaluate take other values:", *lines]
+    return ["set by this import; predict and evaluate can change them:", *lines]
 
 
 def _turns(public: Public) -> list[str]:
-    """Whether conversations are written as the source's template writes them."""
+    """A line that says whether the task chat writes turns as the source's template does."""
     if not public.chat_template:
         return []
     try:
@@ -305,12 +305,12 @@ def _turns(public: Public) -> list[str]:
             return ["its chat_template is how the task chat writes turns"]
         shown = repr(turns.write(form, [{"role": "user", "content": "…"}])[0])
     except UserError:
-        return ["its chat_template is kept for an export; the task chat needs a token for ends"]
+        return ["its chat_template is kept for an export; the task chat needs an end token"]
     return [f"its chat_template is kept for an export and not run: the task chat writes {shown}"]
 
 
 def save(imported: Imported, output: str) -> None:
-    """Writes the checkpoint as step 0. Raises UserError where OUTPUT holds something already."""
+    """Writes the checkpoint as step 0. Raises UserError if OUTPUT is not empty."""
     folder = Path(output)
     require_free(folder)
     meta = {

@@ -1,4 +1,4 @@
-"""Llama and what has its shape (SmolLM2). Layout: transformers' modeling_llama.py."""
+"""Llama and models of its shape (SmolLM2). Layout: transformers' modeling_llama.py."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -51,7 +51,7 @@ def _rules(model: ModelConfig, prefix: str, heads: Sequence[str]) -> list[Rule]:
 def _model(hf: HfConfig) -> ModelConfig:
     only(hf, "attention_bias", False)
     only(hf, "mlp_bias", False)
-    # Where a file has both, the library takes "rope_scaling", its base included.
+    # If a file has both keys, the library takes "rope_scaling", including its base.
     rope = hf.get("rope_scaling") or hf.get("rope_parameters") or {}
     kind = rope.get("rope_type", rope.get("type", "default"))
     if kind != "default":

@@ -60,9 +60,9 @@ def _rules(model: ModelConfig, prefix: str, heads: Sequence[str]) -> list[Rule]:
 
 
 def _rope(hf: HfConfig) -> tuple[float, float]:
-    """(base of the global layers, base of the local ones).
+    """Returns the base of the global layers and the base of the local ones.
 
-    A "rope_scaling" changes both kinds of layers; a base that no kind has is an older key's.
+    "rope_scaling" changes both kinds of layers; a base that a kind lacks comes from an older key.
     """
     scaling, parameters = hf.get("rope_scaling") or {}, hf.get("rope_parameters") or {}
     kinds = [
@@ -77,7 +77,7 @@ def _rope(hf: HfConfig) -> tuple[float, float]:
 
 
 def _every(hf: HfConfig) -> int:
-    """One layer in so many is global; newer files list the kind of each layer."""
+    """Returns n if every n-th layer is global; newer files list the kind of each layer."""
     kinds = hf.get("layer_types")
     if kinds is None:
         return hf.get("global_attn_every_n_layers", 3)
@@ -95,10 +95,10 @@ def _model(hf: HfConfig) -> ModelConfig:
     only(hf, "classifier_activation", "gelu")
     only(hf, "tie_word_embeddings", True)
     full, local = _rope(hf)
-    if "sliding_window" in hf:  # half of the other, which it replaces
+    if "sliding_window" in hf:  # half of "local_attention", which it replaces
         hf = {**hf, "local_attention": 2 * need(hf, "sliding_window")}
     keys, every = read_keys(hf, KEYS), _every(hf)
-    # Of none a local layer sees its own place alone; where all are global there is none.
+    # A window of 0 there is 1 here: a layer sees its own position only. All global: no window.
     window = 0 if every == 1 else keys["window"] or 1
     return ModelConfig(
         **keys | {"window": window},
@@ -115,7 +115,7 @@ def _model(hf: HfConfig) -> ModelConfig:
 
 
 def _hf(model: ModelConfig) -> dict[str, Any]:
-    """Without a window every layer is global, whatever the class's own one would be."""
+    """Without a window, every layer is global, so the class's default window has no effect."""
     window = model.window or KEYS["window"][1]
     return write_keys(model, KEYS) | dict(
         local_attention=window,

@@ -1,7 +1,7 @@
-"""How a folder of the sentence-transformers library makes vectors, read and written.
+"""Reads and writes the recipe of vectors in a folder of the sentence-transformers library.
 
-Format: its modules.json names the steps, each with a folder of its own; versions 2 to 6 of the
-library differ in a few names.
+Format: modules.json names the steps, each with its own folder; versions 2 to 6 of the library
+differ in a few names.
 """
 
 import json
@@ -14,7 +14,7 @@ from research.errors import UserError
 from research.evaluation.embedding import Recipe
 
 POOLINGS = {"cls": "first", "mean": "mean", "lasttoken": "last"}  # theirs -> ours
-FLAGS = {  # their names until version 5, one of which is true
+FLAGS = {  # names of poolings until version 5, one of which is true
     "pooling_mode_cls_token": "cls",
     "pooling_mode_max_tokens": "max",
     "pooling_mode_mean_tokens": "mean",
@@ -23,7 +23,7 @@ FLAGS = {  # their names until version 5, one of which is true
     "pooling_mode_lasttoken": "lasttoken",
 }
 TEXT = {"text": {"method": "forward", "method_output_name": "last_hidden_state"}}
-# What of a transformer's settings has to be as it is by default.
+# Settings of a transformer that must have their default values.
 SETTINGS: dict[str, tuple[Any, ...]] = {
     "do_lower_case": (False,),
     "transformer_task": ("feature-extraction",),
@@ -34,20 +34,20 @@ SETTINGS: dict[str, tuple[Any, ...]] = {
     "document_length": (None,),
     "query_expansion": (None,),
 }
-MOST = 10**6  # tokens; a higher "model_max_length" stands for none
+MOST = 10**6  # tokens; a higher "model_max_length" means no limit
 
 
 def transformer(folder: Path) -> Path:
-    """Where config.json, weights and tokenizer are: in the folder, or in that of its first step."""
+    """The folder with config.json, weights and tokenizer: `folder`, or that of its first step."""
     modules = read_json(folder / "modules.json", [])
     within = modules and _kind(modules[0]) == "Transformer"
     return folder / modules[0]["path"] if within else folder
 
 
 def read(folder: Path) -> Recipe | None:
-    """How the folder's vectors are made; None where it has no modules.json.
+    """The folder's recipe of vectors; None if it has no modules.json.
 
-    Raises UserError for a step or a setting that is not computed here.
+    Raises UserError for an unsupported step or setting.
     """
     modules = read_json(folder / "modules.json", [])
     if not modules:
@@ -93,7 +93,7 @@ def read(folder: Path) -> Recipe | None:
 
 
 def max_length(folder: Path) -> int | None:
-    """Tokens of the longest text that the folder's tokenizer passes on; None: it does not say."""
+    """Tokens of the longest text that the folder's tokenizer allows; None: it does not say."""
     files = {"tokenizer_config.json": "model_max_length"}
     folder = transformer(folder)
     files |= {file.name: "max_seq_length" for file in folder.glob("sentence_*_config.json")}
@@ -103,11 +103,11 @@ def max_length(folder: Path) -> int | None:
 
 
 def files(recipe: Recipe, width: int, length: int) -> dict[str, Any]:
-    """Name -> content of the files that make a folder one of the library's.
+    """Name -> content of the files with which the library reads a folder.
 
     Args:
-        width: of the vectors.
-        length: of the longest text, in tokens.
+        width: size of the vectors.
+        length: tokens of the longest text.
     """
     steps = [("", "Transformer"), ("1_Pooling", "Pooling")]
     steps += [("2_Normalize", "Normalize")] if recipe.normalize else []
@@ -130,7 +130,7 @@ def files(recipe: Recipe, width: int, length: int) -> dict[str, Any]:
 
 
 def _kind(module: Mapping[str, Any]) -> str:
-    """The class of a step, without the library's path to it."""
+    """The class of a step, without the library's module path."""
     kind = str(module["type"])
     return kind.rpartition(".")[2] if kind.startswith("sentence_transformers.") else kind
 
@@ -147,7 +147,7 @@ def _pooling(values: Mapping[str, Any], where: str) -> str:
 
 
 def read_json(file: Path, missing: Any) -> Any:
-    """What a file says; `missing`, which is of the right type, where it is not there."""
+    """Reads a file, whose content must have the type of `missing`, the value if it is missing."""
     if not file.is_file():
         return missing
     try:

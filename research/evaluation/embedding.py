@@ -1,4 +1,4 @@
-"""Vectors of texts: the backbone's hidden states, pooled (feature-based use)."""
+"""Embeds texts: pools the backbone's hidden states into vectors (feature-based use)."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -16,7 +16,7 @@ from research.tasks import pooled as sequences
 from research.tasks.task import Example
 
 NAME = "embedding"
-KIND = "classification"  # of its examples: a text or a pair of texts
+KIND = "classification"  # kind of the examples: a text or a pair of texts
 POOLINGS = ("mean", "first", "pooler", "last")
 
 
@@ -24,8 +24,8 @@ POOLINGS = ("mean", "first", "pooler", "last")
 class Recipe:
     """How the hidden states of a text become its vector.
 
-    normalize: to length 1. prompts: name -> what is put before a text; prompt: the name of the one
-    that is, "" for none. similarity: how two vectors are compared, "" where nothing says it.
+    normalize: whether vectors get length 1. prompts: name -> prefix of a text; prompt: name of the
+    prefix in use, "" for none. similarity: how two vectors are compared, "" if unknown.
     """
 
     pooling: str = "mean"
@@ -36,7 +36,7 @@ class Recipe:
 
 
 def recipe_of(loaded: Loaded) -> Recipe | None:
-    """What the folder that a checkpoint was imported from asks for; None if it asks nothing."""
+    """The recipe of the folder that a checkpoint was imported from; None if it had none."""
     stored = loaded.info.meta.get("vectors")
     return Recipe(**stored) if stored else None
 
@@ -47,12 +47,12 @@ def embed(
     recipe: Recipe | None = None,
     quiet: bool = True,
 ) -> np.ndarray:
-    """One vector for each example ("text", or "text_a" and "text_b"), float32 [N, D].
+    """Returns a vector for each example ("text", or "text_a" and "text_b"), float32 [N, D].
 
-    Texts longer than a row are cut at their end. Without a recipe it is the checkpoint's own, or
-    else the mean.
+    Texts longer than a row lose their end. The default recipe is the checkpoint's own, or else
+    the mean.
 
-    Raises UserError for an unknown pooling or prompt, or a pooler that the backbone does not have.
+    Raises UserError for an unknown pooling or prompt, or if the backbone lacks the pooler.
     """
     recipe = recipe or recipe_of(loaded) or Recipe()
     pooling = recipe.pooling
@@ -64,12 +64,12 @@ def embed(
         raise UserError(
             f"--prompt={recipe.prompt} is not known{nearest(recipe.prompt, recipe.prompts)}"
         )
-    before = recipe.prompts[recipe.prompt] if recipe.prompt else ""
-    asked = predictor.Asked.of(
-        _reader(loaded, pooling), [_prompted(example, before) for example in examples]
+    prefix = recipe.prompts[recipe.prompt] if recipe.prompt else ""
+    request = predictor.Request.of(
+        _reader(loaded, pooling), [_prefixed(example, prefix) for example in examples]
     )
     progress = Progress(len(examples), "embed", unit="text", active=not quiet)
-    predictions = predictor.read(loaded, [asked], progress)
+    predictions = predictor.read(loaded, [request], progress)
     vectors = np.array([prediction["vector"] for prediction in predictions], np.float32)
     vectors = vectors.reshape(len(examples), loaded.model.width)
     if recipe.normalize:
@@ -77,13 +77,13 @@ def embed(
     return vectors
 
 
-def _prompted(example: Example, before: str) -> Example:
+def _prefixed(example: Example, prefix: str) -> Example:
     first = "text" if "text" in example else "text_a"
-    return {**example, first: before + example[first]}
+    return {**example, first: prefix + example[first]}
 
 
 class _Vectors(Loss):
-    """Hidden states without a head, pooled; nothing is learnt."""
+    """Pooled hidden states without a head; it is never trained."""
 
     name = NAME
 
@@ -97,7 +97,7 @@ class _Vectors(Loss):
 
 def _reader(loaded: Loaded, pooling: str) -> Reader:
     data = loaded.config.data
-    # An imported backbone without a head says itself how it attends.
+    # An imported backbone without a head has its attention pattern in meta.
     patterns = [o.pattern for o in loaded.objectives] or [loaded.info.meta.get("pattern", "full")]
 
     def segments(example, number, labelled):

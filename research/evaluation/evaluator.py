@@ -1,4 +1,4 @@
-"""Exact metrics of a split: sums over all its batches, and predictions example by example."""
+"""Computes exact metrics of a split from sums over its batches, and a prediction per example."""
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,7 +16,7 @@ from research.objectives.objective import Loss, Reader
 from research.tasks.batches import TaskBatches
 from research.tasks.task import Example, Outputs, Prediction, Task
 
-TOKENS = 8192  # positions of a batch of predictions, about
+TOKENS = 8192  # approximate number of positions in a batch of predictions
 
 
 def losses(
@@ -30,13 +30,13 @@ def losses(
 ) -> dict[str, float]:
     """Metrics of the objectives' losses over a split (or its first `batches` batches).
 
-    Counts are summed on the host in float64: the result does not depend on the batch size.
-    `between` is called after each batch and may raise what ends the evaluation.
+    Counts are summed on the host in float64, so the result does not depend on the batch size.
+    `between` is called after each batch and may raise to end the evaluation.
     """
     counts = []
     for _, result in _results(eval_step, params, data, sharding, batches, between):
         counts.append(result)
-        jax.block_until_ready(counts[-2:-1])  # who is asked to stop waits for no queue of them
+        jax.block_until_ready(counts[-2:-1])  # so that a stop waits for one batch at most
     return loss_metrics(_summed(jax.device_get(counts)), objectives)
 
 
@@ -51,10 +51,10 @@ def task_metrics(
     between: Callable[[], None] = lambda: None,
 ) -> dict[str, Any]:
     """Metrics of the loss and of the task over a split (or its first `batches` batches), in one
-    pass over it.
+    pass.
 
     Args:
-        examples: those of the segments in `data`, which are in order.
+        examples: the examples of the segments in `data`, in the same order.
         between: as in `losses`.
     """
     number = {
@@ -83,7 +83,7 @@ def _results(
     batches: int,
     between: Callable[[], None],
 ) -> Iterator[tuple[int, Any]]:
-    """The number of each batch of a split, and what a step makes of it."""
+    """Yields the number of each batch of a split, and the result of `step` on it."""
     count = data.epoch_batches(0, most=batches)
     ahead = Ahead(data, 0, count, sharding)
     try:
@@ -101,13 +101,13 @@ def _summed(counts: Sequence[Mapping[str, Any]]) -> dict[str, float]:
 def loss_metrics(counts: Mapping[str, float], objectives: tuple[Loss, ...]) -> dict[str, float]:
     """The metrics of all objectives from counts named "objective/count".
 
-    Raises Diverged where a count is not finite: no number would say anything.
+    Raises Diverged if a count is not finite: the metrics would be meaningless.
     """
     wrong = [f"{name} is {value}" for name, value in counts.items() if not math.isfinite(value)]
     if wrong:
         raise Diverged(
-            f"the evaluation gives no finite numbers: {wrong[0]}; the weights are those of a "
-            "training that has diverged, or config.model.dtype is too narrow for them"
+            f"the evaluation is not finite: {wrong[0]}; the training of these weights has "
+            "diverged, or config.model.dtype is too narrow for them"
         )
     metrics: dict[str, float] = {}
     for objective in objectives:
@@ -123,9 +123,9 @@ def _give(
     numbers: Sequence[Sequence[tuple[int, int]]],
     outputs: list[dict[int, Outputs]],
 ) -> None:
-    """Gives each segment of a batch its part of the outputs.
+    """Puts each segment's part of a batch's arrays into `outputs`.
 
-    numbers: (example, window) of each segment of each row; outputs: by these.
+    numbers: (example, window) of each segment of each row; outputs: example -> window -> arrays.
     """
     for r, row in enumerate(rows):
         at = predicted = 0
@@ -164,10 +164,10 @@ def predictions(
     row_multiple: int = 1,
     progress: Callable[[int], None] = lambda done: None,
 ) -> list[Prediction]:
-    """A prediction for each example, in the order of the examples.
+    """Returns a prediction for each example, in order.
 
-    Segments are packed by length, so that short ones share rows, about TOKENS positions a batch.
-    `progress` is told how many segments are done. `segments`: those of each example.
+    Segments are packed by length, so that short ones share rows, about TOKENS positions per batch.
+    `progress` is called with the number of segments done. `segments`: the segments of each example.
     """
     outputs: list[dict[int, Outputs]] = [{} for _ in examples]
     flat = [(i, w) for i, windows in enumerate(segments) for w in range(len(windows))]
@@ -178,23 +178,23 @@ def predictions(
     for at in range(0, len(packed), size):
         part = packed[at : at + size]
         numbers = [[flat[n] for n in row] for row in part + [[]] * (size - len(part))]
-        laid = [[segments[i][w] for i, w in row] for row in numbers]
-        batch = assemble(laid, task.layout, pad) | {"rows": np.arange(size, dtype=np.int32)}
+        packed_rows = [[segments[i][w] for i, w in row] for row in numbers]
+        batch = assemble(packed_rows, task.layout, pad) | {"rows": np.arange(size, dtype=np.int32)}
         placed = {
             name: jax.make_array_from_callback(x.shape, sharding, lambda index, x=x: x[index])
             for name, x in batch.items()
         }
-        _give(jax.device_get(predict_step(params, placed)), laid, numbers, outputs)
-        done += sum(map(len, laid))
+        _give(jax.device_get(predict_step(params, placed)), packed_rows, numbers, outputs)
+        done += sum(map(len, packed_rows))
         progress(done)
     return _predicted(task, examples, segments, outputs)
 
 
 def task_counts(task: Task, examples: list[Example], predicted: list[Prediction]) -> list[Counts]:
-    """The counts of each example; their sum, finished, is the split's metrics.
+    """The counts of each example, whose sum gives the split's metrics.
 
-    Where predictions tell how far no answer is ahead, the sum also tunes the threshold for it. That
-    is left out of `task.counts`: it is two names for each question, too many to resample.
+    If predictions have a "null_score_difference", they include counts for tuning its threshold.
+    `task.counts` lacks these: they are two names per question, too many to resample.
     """
     counted = []
     for number, (example, prediction) in enumerate(zip(examples, predicted, strict=True)):

@@ -1,4 +1,4 @@
-"""What a checkpoint makes of texts: the forms in which it can be asked, and its predictions."""
+"""Predictions and continuations of a checkpoint, and the forms of examples that it accepts."""
 
 import dataclasses
 import functools
@@ -23,18 +23,18 @@ from research.run.step import make_predict_step
 from research.sharding import mesh as meshes
 from research.tasks.task import Example, Prediction, Task
 
-PROMPTS = 128  # prompts that are generated from between two lines of progress
+PROMPTS = 128  # prompts between two updates of progress
 GREEDY = DecodingConfig()
-# Greedy texts go round in circles. The seed makes them the same every time.
-TOLD = DecodingConfig(temperature=0.8, top_p=0.9, seed=0)
+# Greedy texts repeat themselves. The fixed seed gives the same texts every time.
+SAMPLED = DecodingConfig(temperature=0.8, top_p=0.9, seed=0)
 
 
 @dataclasses.dataclass(frozen=True)
 class Form:
-    """One way to ask a checkpoint.
+    """A form of examples that a checkpoint accepts.
 
-    fields: what an example must have; optional: what it may have; gives: what comes out.
-    reader: examples -> how they are laid out in rows and read.
+    fields: the fields that an example must have; optional: those it may have; gives: what comes
+    out. reader: examples -> how they become segments and predictions.
     """
 
     fields: tuple[str, ...]
@@ -44,12 +44,12 @@ class Form:
 
 
 def forms(loaded: Loaded) -> tuple[Form, ...]:
-    """The ways in which this checkpoint can be asked."""
+    """The forms of examples that this checkpoint accepts."""
     task = loaded.task
     if task is not None:
         return tuple(Form(*form, lambda _: task, task.optional) for form in task.forms)
     layout = Layout(loaded.config.data.length, loaded.config.data.segments)
-    # Each fields in one way: of a mixture that fills masks, `generate` shows what comes next.
+    # One form per set of fields: in a mixture, masked LM takes texts; `generate` continues them.
     by_fields: dict[tuple[str, ...], Form] = {}
     for objective in filter(lambda o: o.asks, loaded.objectives):
         reader = functools.partial(objective.reader, loaded.tokenizer, layout)
@@ -58,13 +58,13 @@ def forms(loaded: Loaded) -> tuple[Form, ...]:
 
 
 def kind_of(loaded: Loaded) -> str:
-    """The kind of example that it reads; a pre-trained one reads a text or a pair of texts."""
+    """The kind of a checkpoint's examples; a pre-trained one reads a text or a pair of texts."""
     return loaded.task.kind if loaded.task is not None else "classification"
 
 
 def columns(loaded: Loaded, fields: Mapping[str, str], kind: str) -> Columns:
-    """Where the texts of a file stand: as `fields` says, else as in the files it was trained on if
-    the file has those columns, else under our names.
+    """The columns of a file that hold the texts: those in `fields`, else the columns of the
+    training files if the file has them, else our names.
 
     Raises UserError for a field that this kind of example does not have.
     """
@@ -74,30 +74,30 @@ def columns(loaded: Loaded, fields: Mapping[str, str], kind: str) -> Columns:
 
 
 def example(loaded: Loaded, row: Row, columns: Columns) -> Example:
-    """The example that is asked of a row, as an evaluation reads it, but without its label.
+    """Reads a row's example as an evaluation does, but without its label.
 
-    Raises UserError, with the row's place, for one that is not right or does not fit this
+    Raises UserError, with the row's place, for an example that is wrong or does not fit this
     checkpoint.
     """
     kind = kind_of(loaded)
     if fitting(loaded, kinds.names_in(row, kind, columns)) is None:
         raise UserError(f"{row.where}: {wrong_fields(loaded, row.fields)}")
     example = kinds.example(row, kind, columns, labelled=False)
-    if kinds.emptiness(example):  # nothing that could be laid out
+    if kinds.emptiness(example):  # it has no tokens
         return example
     try:
         form = fitting(loaded, example)
-        if form is None:  # it has another one's fields too, which are read first
+        if form is None:  # it also has the fields of another form, which are read first
             raise UserError(wrong_fields(loaded, example))
         form.reader([example]).segments(example, 0, False)
-    except UserError as error:  # which names the example, not its line
+    except UserError as error:  # the message names the example, not its line
         raise UserError(f"{row.where}: {error}") from error
-    # As it stands in the file, number or text, so that the predictions can be joined to its rows.
+    # The id as in the file, number or text, so that predictions can be joined to its rows.
     return example | {"id": row.fields.get(columns.column("id", row), row.fallback_id)}
 
 
 def fitting(loaded: Loaded, fields: Collection[str]) -> Form | None:
-    """The form whose fields are all given, more of them before fewer; None if there is none."""
+    """The form with the most fields that are all in `fields`; None if there is none."""
     fit = [form for form in forms(loaded) if set(form.fields) <= set(fields)]
     return max(fit, key=lambda form: len(form.fields), default=None)
 
@@ -105,15 +105,15 @@ def fitting(loaded: Loaded, fields: Collection[str]) -> Form | None:
 def predict(
     loaded: Loaded, examples: Sequence[Example], quiet: bool = True, labelled: bool = False
 ) -> list[Prediction]:
-    """A prediction for each example, in their order; those of other forms may be mixed.
+    """Returns a prediction for each example, in order; examples of different forms may be mixed.
 
-    Where the task generates, the prediction has the generated "text", decoded as its config says.
+    If the task generates, the prediction has the generated "text", decoded as its config says.
 
     Args:
-        labelled: labels are looked at, so that one which the task does not know is an error.
+        labelled: whether labels are read, so that a label unknown to the task is an error.
 
-    Raises UserError for an example that has the fields of no form, and for a checkpoint that was
-    imported without a head.
+    Raises UserError for an example that fits no form, and for a checkpoint that was imported
+    without a head.
     """
     require_head(loaded, "this checkpoint")
     by_fields: dict[tuple[str, ...], list[int]] = {}  # the numbers of the examples of each form
@@ -122,14 +122,14 @@ def predict(
         if form is None:
             raise UserError(f"example {i}: {wrong_fields(loaded, example)}")
         by_fields.setdefault(form.fields, []).append(i)
-    asked = []
+    requests = []
     for form in forms(loaded):
         if chosen := [examples[i] for i in by_fields.get(form.fields, ())]:
-            asked.append(Asked.of(form.reader(chosen), chosen, labelled))
+            requests.append(Request.of(form.reader(chosen), chosen, labelled))
     numbers = [i for form in forms(loaded) for i in by_fields.get(form.fields, ())]
-    total = sum(len(windows) for part in asked for windows in part.segments)
+    total = sum(len(windows) for request in requests for windows in request.segments)
     progress = Progress(total, "predict", unit="segment", active=not quiet)
-    predictions = dict(zip(numbers, read(loaded, asked, progress), strict=True))
+    predictions = dict(zip(numbers, read(loaded, requests, progress), strict=True))
     ordered = [predictions[i] for i in range(len(examples))]
     if loaded.task is not None and loaded.task.prompt is not None:
         texts = _generated(loaded, examples, quiet)
@@ -138,66 +138,66 @@ def predict(
 
 
 @dataclasses.dataclass(frozen=True)
-class Asked:
-    """Examples that are read in one way, and their segments."""
+class Request:
+    """Examples of one form, their reader and their segments."""
 
     reader: Task | Reader
     examples: Sequence[Example]
     segments: list[list[Segment]]
 
     @staticmethod
-    def of(reader: Task | Reader, examples: Sequence[Example], labelled: bool = False) -> "Asked":
+    def of(reader: Task | Reader, examples: Sequence[Example], labelled: bool = False) -> "Request":
         segments = [reader.segments(example, i, labelled) for i, example in enumerate(examples)]
-        return Asked(reader, examples, segments)
+        return Request(reader, examples, segments)
 
 
-def read(loaded: Loaded, asked: Sequence[Asked], progress: Progress) -> list[Prediction]:
-    """A prediction for each example of all that is asked, in order; progress: of their segments."""
+def read(loaded: Loaded, requests: Sequence[Request], progress: Progress) -> list[Prediction]:
+    """Returns a prediction for each example of all requests, in order; progress counts segments."""
     mesh, done = loaded.mesh, 0
     predictions: list[Prediction] = []
     with meshes.use(mesh, loaded.placement), progress:
-        for part in asked:
+        for request in requests:
             predictions += evaluator.predictions(
-                _step(loaded.model, part.reader.objective, mesh),
+                _step(loaded.model, request.reader.objective, mesh),
                 loaded.params,
-                part.reader,
-                part.examples,
-                part.segments,
+                request.reader,
+                request.examples,
+                request.segments,
                 loaded.tokenizer.pad,
                 meshes.batch_sharding(mesh),
                 row_multiple=meshes.row_multiple(mesh),
                 progress=lambda count, before=done: progress.update(before + count),
             )
-            done += sum(map(len, part.segments))
+            done += sum(map(len, request.segments))
     return predictions
 
 
 def wrong_fields(loaded: Loaded, fields: Collection[str]) -> str:
-    """That these fields are of no use here, and which are."""
+    """Says which fields the checkpoint takes, and which it was given."""
     takes = " or ".join(" with ".join(form.fields) for form in forms(loaded))
-    there = ", ".join(fields) or "nothing"
-    return f"{trained_for(loaded)} takes {takes}; given: {there}"
+    names = ", ".join(fields) or "nothing"
+    return f"{trained_for(loaded)} takes {takes}; given: {names}"
 
 
 def trained_for(loaded: Loaded) -> str:
-    """The checkpoint in a few words."""
+    """Describes the checkpoint for a message: "a checkpoint of masked_lm"."""
     names = loaded.task.name if loaded.task else " and ".join(o.name for o in loaded.objectives)
     return f"a checkpoint of {names}"
 
 
 def show(loaded: Loaded, example: Example, prediction: Prediction) -> str:
-    """An example and its prediction in one readable line."""
+    """Formats an example and its prediction as one line."""
     return fitting(loaded, example).reader([example]).show(example, prediction)
 
 
 def show_text(loaded: Loaded, example: Example) -> str:
-    """One example with what the checkpoint makes of it, in one line."""
+    """Predicts one example and formats it with its prediction as one line."""
     return show(loaded, example, predict(loaded, [example])[0])
 
 
 def continuation(loaded: Loaded, prompt: str, max_tokens: int = 24) -> str:
-    """How a causal model goes on from a prompt, sampled with a fixed seed."""
-    return generate(loaded, [prompt], max_tokens, TOLD)[0]
+    """Continues a prompt with a causal model, sampled with a fixed seed."""
+    return generate(loaded, [prompt], max_tokens, SAMPLED)[0]
 
 
 def generates(loaded: Loaded) -> bool:
@@ -213,13 +213,13 @@ def generate(
     decoding: DecodingConfig = GREEDY,
     numbers: Sequence[int] | None = None,
 ) -> list[str]:
-    """How each prompt goes on, without the prompt itself.
+    """Continues each prompt; returns the new texts without the prompts.
 
     Args:
-        max_tokens: new tokens at most.
-        numbers: what keys the random draws of each prompt; default: 0, 1, 2, …
+        max_tokens: most new tokens.
+        numbers: keys of each prompt's random draws; default: 0, 1, 2, …
 
-    Raises UserError for a checkpoint that does not continue texts, and as `decode.generate`.
+    Raises UserError for a checkpoint that does not continue texts, and as `decode.generate` does.
     """
     if not generates(loaded):
         raise UserError(f"{trained_for(loaded)} does not continue texts")
@@ -237,7 +237,7 @@ def generate(
 
 @functools.lru_cache(maxsize=4)
 def _step(model: ModelConfig, objective: Loss, mesh: Mesh) -> Callable:
-    """Jitted once, however often a run is asked."""
+    """The predict step, jitted once per model, objective and mesh."""
     return jax.jit(make_predict_step(model, objective), out_shardings=meshes.replicated(mesh))
 
 

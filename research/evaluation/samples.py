@@ -1,4 +1,4 @@
-"""Texts of the validation split with what a run's weights make of them, to be read on the way."""
+"""Sample predictions on the validation split, to read while a run trains."""
 
 from typing import Any
 
@@ -11,16 +11,16 @@ from research.objectives.objective import Objective
 from research.run.loaded import Loaded
 from research.run.run import Run
 
-TOKENS = 32  # of a held-out document, of which a pre-training is asked
-WORDS = 4  # at least, in what is left of them as text
+TOKENS = 32  # first tokens of a held-out document that a pre-training predicts
+WORDS = 4  # fewest words in the text of these tokens
 
 
 def shown(run: Run, params: Any) -> tuple[str, dict[str, float]]:
-    """A Markdown list: the first `config.train.samples` texts, each with a prediction; and the
-    metrics of these where the task generates, "sampled_f1" and so on.
+    """A Markdown list of the first `config.train.samples` texts with predictions; and, if the task
+    generates, the metrics of these texts, "sampled_f1" and so on.
 
-    Of a pre-training that fills masks, a word in the middle of the beginning of a held-out document
-    is masked; another one goes on from the first half of it. Where the task generates, texts are
+    A masked LM predicts a masked word in the middle of the first words of a held-out document;
+    other pre-trainings continue the first half of these words. If the task generates, texts are
     decoded as its config says.
     """
     loaded = Loaded(
@@ -44,15 +44,15 @@ def shown(run: Run, params: Any) -> tuple[str, dict[str, float]]:
             scores = run.task.compute_metrics(sums)
             measured = {name: scores[key] for name, key in names(run.config).items()}
     else:
-        # What reads one text, masks before what comes next, or else pairs.
-        asked = sorted((o for o in run.objectives if o.asks), key=lambda o: len(o.asks))[:1]
-        lines = [_line(loaded, o, words) for o in asked for words in _held_out(run, count)]
+        # An objective that reads one text, masked LM before causal LM, or else pairs.
+        chosen = sorted((o for o in run.objectives if o.asks), key=lambda o: len(o.asks))[:1]
+        lines = [_line(loaded, o, words) for o in chosen for words in _held_out(run, count)]
     return "".join(f"- {' '.join(line.split())}\n" for line in lines), measured
 
 
 def names(config: Config) -> dict[str, str]:
-    """The metrics of the samples of a task that generates -> their names in the task: those that
-    its loss does not give."""
+    """Metrics of a generating task's samples -> their names in the task, without those that the
+    loss gives."""
     if not (config.train.samples and config.task is not None and tasks.of(config.task).generates):
         return {}
     known = tasks.measures(config.task)
@@ -60,7 +60,7 @@ def names(config: Config) -> dict[str, str]:
 
 
 def _held_out(run: Run, count: int) -> list[list[str]]:
-    """The first words of the first documents of the held-out text."""
+    """The first words of each of the first held-out documents."""
     data, tokenizer = run.config.data, run.tokenizer
     corpus = store.build(data.corpus, "validation", data.held_out_percent, tokenizer, data.cache)
     texts: list[list[str]] = []
@@ -77,10 +77,10 @@ def _held_out(run: Run, count: int) -> list[list[str]]:
 
 def _line(loaded: Loaded, objective: Objective, words: list[str]) -> str:
     if objective.pattern == "full":
-        example, there = objective.sample(words)
+        example, original = objective.sample(words)
         answer = predictor.show_text(loaded, example)
     else:
         half = len(words) // 2
-        prompt, there = " ".join(words[:half]), " ".join(words[half:])
+        prompt, original = " ".join(words[:half]), " ".join(words[half:])
         answer = f"{prompt} → {predictor.continuation(loaded, prompt)}"
-    return f"{answer} (it was: {there})" if there else answer
+    return f"{answer} (it was: {original})" if original else answer

@@ -1,4 +1,4 @@
-"""Metrics of a checkpoint on a split of its own config."""
+"""Evaluates a checkpoint on a split of its own config."""
 
 import dataclasses
 import json
@@ -27,8 +27,8 @@ from research.sharding import mesh as meshes
 from research.tasks.task import Example, Prediction
 
 SPLITS = ("validation", "test")
-GROUPS = ("data", "mesh", "train")  # what of a checkpoint's config may be changed to measure it
-# How its outputs are read: nothing that it has learnt.
+GROUPS = ("data", "mesh", "train")  # groups of a checkpoint's config that an evaluation may change
+# Keys that change how its outputs are read, not what it has learnt.
 DECISIONS = (
     *("data.length", "task.max_question", "task.stride", "task.max_answer", "task.choices"),
     *("task.unanswerable", "task.null_threshold", "task.max_new_tokens", "task.decoding"),
@@ -37,9 +37,9 @@ DECISIONS = (
 
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
-    """metrics: of the whole split. examples, predictions: a task's; empty for a pre-training.
-    left_out: what is said of the rows that were not used. sources: the metrics of each source of
-    a pre-training's corpus alone, by its name."""
+    """metrics: of the whole split. examples, predictions: of a task; empty for a pre-training.
+    left_out: lines about the rows that were not used. sources: source name -> the metrics of that
+    source alone, for a pre-training's corpus."""
 
     metrics: dict[str, float]
     examples: list[Example]
@@ -53,23 +53,23 @@ def load(
     overrides: Mapping[str, str],
     free: Sequence[str] = (*GROUPS, *DECISIONS),
 ) -> Loaded:
-    """A checkpoint with its config changed by `overrides` ("data.test" -> text).
+    """Loads a checkpoint with its config changed by `overrides` ("data.test" -> text).
 
-    The mesh is not that of the training: all devices share the rows, unless overrides say more.
+    The mesh is not that of the training: all devices share the rows, unless overrides change it.
 
     Args:
-        free: the keys, and the groups of them, that may be changed.
+        free: the keys and groups of keys that may be changed.
 
-    Raises UserError for another key, and as `load_model` and `config.load`.
+    Raises UserError for another key, and as `load_model` and `config.load` do.
     """
     for key in overrides:
         if not any(f"{key}.".startswith(f"{group}.") for group in free):
             raise UserError(
-                f"config.{key} belongs to the checkpoint; what can be changed here is "
+                f"config.{key} belongs to the checkpoint; only these keys can change here: "
                 f"config.{', config.'.join(free)}{nearest(key, free)}"
             )
     values = read_info(path).config | {"mesh": {}}
-    configs.of_checkpoint(values, path)  # before its keys are mixed with those that are asked for
+    configs.of_checkpoint(values, path)  # checked before the overrides are mixed in
     config = configs.override(values, overrides, f"the config of {path}", to_run=False)
     loaded = load_model(path, config.mesh)
     check_length(loaded.model, config.data.length)
@@ -77,7 +77,7 @@ def load(
 
 
 def evaluate(loaded: Loaded, split: str, quiet: bool = False) -> Evaluation:
-    """The metrics of a split: a task's by its predictions, a pre-training's by its losses.
+    """Evaluates a split: a task by its predictions, a pre-training by its losses.
 
     Raises UserError for a split that the config does not have.
     """
@@ -100,24 +100,24 @@ def evaluate(loaded: Loaded, split: str, quiet: bool = False) -> Evaluation:
     try:
         predicted = predictor.predict(loaded, read.examples, quiet, labelled=True)
     except UserError:
-        corpus.task_segments(task, read)  # an example that does not fit is named with its place
+        corpus.task_segments(task, read)  # its error names the place of the example
         raise
     metrics = task.compute_metrics(total(evaluator.task_counts(task, read.examples, predicted)))
     return Evaluation(metrics, read.examples, predicted, read.left_out.lines())
 
 
 def of_sources(loaded: Loaded, quiet: bool = False) -> dict[str, dict[str, float]]:
-    """A pre-training's metrics on what is held out of each source of its corpus alone.
+    """A pre-training's metrics on the held-out text of each source of its corpus alone.
 
-    None where the corpus is a single source; without those of which nothing is held out, and
-    without the metrics of which a source has nothing to measure (pairs of sentences).
+    Empty if the corpus has one source. It lacks sources without held-out text, and metrics for
+    which a source has nothing to measure (pairs of sentences).
     """
     count = len(_sources(loaded))
     return _by_name(loaded, _losses(loaded, range(count), quiet)) if count else {}
 
 
 def _sources(loaded: Loaded) -> list[str]:
-    """The names of a corpus's sources, where it has several."""
+    """The names of a corpus's sources; empty if it has only one."""
     names = [source.name for source in loaded.config.data.corpus]
     return names if len(names) > 1 else []
 
@@ -127,7 +127,7 @@ def _by_name(loaded: Loaded, metrics: Iterable[dict]) -> dict[str, dict[str, flo
 
 
 def _losses(loaded: Loaded, wanted: Iterable[int | None], quiet: bool) -> Iterator[dict]:
-    """Metrics of the held-out text of sources, by their numbers; None: of the whole corpus."""
+    """Yields the metrics on the held-out text of each source number; None: the whole corpus."""
     config, mesh = loaded.config, loaded.mesh
     config_check.check_corpus(config)
     data = config.data
@@ -159,7 +159,7 @@ def _losses(loaded: Loaded, wanted: Iterable[int | None], quiet: bool) -> Iterat
 def record(path: str, split: str, loaded: Loaded, evaluation: Evaluation, overrides: Any) -> str:
     """Writes `evaluation_SPLIT.json` into the run's folder.
 
-    Returns the file's name. Raises UserError where it cannot be written.
+    Returns the file's name. Raises UserError if it cannot be written.
     """
     content = {
         "step": loaded.info.step,
@@ -181,12 +181,12 @@ def record(path: str, split: str, loaded: Loaded, evaluation: Evaluation, overri
 
 
 def _finite(metrics: Mapping[str, float]) -> dict[str, float | None]:
-    """JSON has no word for the infinite, which a perplexity may be."""
+    """Replaces infinite values, which a perplexity may have and JSON cannot hold, by None."""
     return {name: value if math.isfinite(value) else None for name, value in metrics.items()}
 
 
 def records(path: str, step: int) -> list[dict[str, Any]]:
-    """What `record` wrote of this step, on the data of its own config."""
+    """The files that `record` wrote for this step with an unchanged config."""
     files = (_folder(path) / f"evaluation_{split}.json" for split in SPLITS)
     contents = [json.loads(file.read_text()) for file in files if file.exists()]
     for content in contents:
@@ -196,13 +196,13 @@ def records(path: str, step: int) -> list[dict[str, Any]]:
 
 
 def _folder(path: str) -> epath.Path:
-    """The run's folder, whichever of its folders `path` is."""
+    """The run's folder, if `path` is any folder of the run."""
     folder = checkpoint_folder.locate(path)[0]
     return folder.parent if folder.name == "checkpoints" else folder
 
 
 def source_of(config: Config, split: str) -> str:
-    """Where a split comes from, by name."""
+    """The name of a split's source, or of the sources of the corpus."""
     if config.task is None:
         return ", ".join(source.name for source in config.data.corpus)
     return getattr(config.data, split).name

@@ -1,4 +1,4 @@
-"""The validation split as a run measures it on the way: its losses and the task's own metrics."""
+"""Evaluates a run on its validation split during training: the losses and the task's metrics."""
 
 from collections.abc import Callable
 from typing import Any
@@ -15,7 +15,7 @@ from research.sharding import mesh as meshes
 
 
 def check(run: Run) -> None:
-    """Raises UserError for a `config.train.best` that no evaluation gives, before training."""
+    """Raises UserError, before training, if no evaluation gives the metric `config.train.best`."""
     train = run.config.train
     if train.best or train.patience:
         evaluates = 0 < run.eval_every <= run.steps
@@ -23,9 +23,9 @@ def check(run: Run) -> None:
 
 
 def names(run: Run) -> set[str]:
-    """The metrics of an evaluation: those of the losses, and those of a task that is read from the
-    model's outputs alone. What has to be generated is measured on the run's samples, if there are
-    any: of all of the split it takes too long to do again and again."""
+    """The names of an evaluation's metrics: those of the losses, and those of a task that reads the
+    model's outputs alone. A task that generates is measured on the run's samples, if it has any:
+    generating for the whole split would take too long."""
     with meshes.use(run.mesh, run.config.mesh):
         shapes = jax.eval_shape(run.eval_step, run.param_shapes, run.validation.batch(0))
     of_losses = evaluator.loss_metrics({name: 1.0 for name in shapes}, run.objectives)
@@ -34,12 +34,12 @@ def names(run: Run) -> set[str]:
 
 
 def _is_read(run: Run) -> bool:
-    """Whether the task's metrics are read from the model's outputs, nothing being generated."""
+    """Whether the task's metrics are read from the model's outputs, without generating."""
     return run.task is not None and run.task.prompt is None
 
 
 def known(config: Config) -> list[str]:
-    """The same of a run that is not built, by its config; with those that are there only where
+    """The same names from the config of a run that is not built, including those that exist only if
     bytes are counted."""
     if config.task is None:
         return measures(config.objective)
@@ -49,8 +49,8 @@ def known(config: Config) -> list[str]:
 
 
 def metrics(run: Run, params: Any, between: Callable[[], None] = lambda: None) -> dict[str, float]:
-    """The metrics of the losses and of the task over the split or its first `eval_batches`; over
-    all of it if the best checkpoint is chosen by one of the task's. `between` as in `evaluator`."""
+    """Metrics of the losses and of the task over the split or its first `eval_batches`; over all of
+    it if `best` is one of the task's metrics. `between` as in `evaluator.losses`."""
     train = run.config.train
     if not _is_read(run):
         return evaluator.losses(
@@ -73,5 +73,5 @@ def metrics(run: Run, params: Any, between: Callable[[], None] = lambda: None) -
         0 if train.best in own else train.eval_steps,
         between,
     )
-    # Not those of its parts, "f1/PER", which are there or not.
+    # Without metrics of single labels, "f1/PER", which not every evaluation has.
     return {name: value for name, value in measured.items() if "/" not in name}

@@ -1,4 +1,4 @@
-"""Prompts as the arrays that decoding runs on, padded to sizes that share programs."""
+"""Pads prompts into the arrays that decoding takes, of sizes that share compiled programs."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -11,13 +11,13 @@ from research.errors import UserError
 from research.models.attention import Pattern
 from research.models.config import ModelConfig
 
-SMALLEST_BUCKET = 16  # tokens; below it a step costs the same
+SMALLEST_BUCKET = 16  # tokens; a smaller one would not be faster
 
 
 def check_lengths(
     model: ModelConfig, prompts: Sequence[Sequence[int]], max_tokens: int, room: int
 ) -> None:
-    """Raises UserError where prompt and new tokens do not fit, ValueError for an empty prompt."""
+    """Raises UserError if prompt and new tokens do not fit, ValueError for an empty prompt."""
     if max_tokens < 1:
         raise UserError(f"max_tokens={max_tokens} must be at least 1")
     if not all(len(prompt) for prompt in prompts):
@@ -33,17 +33,17 @@ def check_lengths(
 
 
 def bucket(size: int) -> int:
-    """The power of two that `size` is padded to."""
+    """Rounds `size` up to a power of two, at least SMALLEST_BUCKET."""
     return max(SMALLEST_BUCKET, 1 << (size - 1).bit_length())
 
 
 def positions(model: ModelConfig, length: int) -> int:
-    """`length`, or as many positions as the model has learned."""
+    """Returns `length`, at most the number of learned positions if the model has them."""
     return min(length, model.max_positions) if model.positions == "learned" else length
 
 
 def allowed_rows(model: ModelConfig, allowed: Sequence[bool] | np.ndarray | None) -> np.ndarray:
-    """Bool for each row of the embedding table: `allowed`, and False behind it."""
+    """Pads `allowed` (None: all tokens) with False to the rows of the embedding table."""
     rows = np.zeros(model.padded_vocab, bool)
     known = np.ones(model.vocab_size, bool) if allowed is None else np.asarray(allowed, bool)
     known = known[: model.vocab_size]
@@ -52,7 +52,7 @@ def allowed_rows(model: ModelConfig, allowed: Sequence[bool] | np.ndarray | None
 
 
 def marked(model: ModelConfig, ids: Sequence[int]) -> np.ndarray:
-    """Bool for each row of the embedding table: whether it is one of `ids`."""
+    """Bool per row of the embedding table: whether its token id is among `ids`."""
     return np.isin(np.arange(model.padded_vocab), ids)
 
 
@@ -63,10 +63,10 @@ def pad(
     multiple: int,
     pattern: Pattern = "causal",
 ) -> dict[str, np.ndarray]:
-    """tokens [B, P] padded at the right, and lengths, ids, done [B]; B and P are their buckets.
+    """Returns tokens [B, P], padded at the right, and lengths, ids, done [B].
 
-    B is a power of two times `multiple`; rows that are padding are done from the beginning.
-    With the pattern "prefix" there is an array `prefix` [B]: the whole prompt.
+    P is a bucket, B a power of two times `multiple`; rows of padding are done from the start. With
+    the pattern "prefix", there is also `prefix` [B], the length of the whole prompt.
     """
     parts = -(-len(prompts) // multiple)
     rows = multiple * (1 << (parts - 1).bit_length())
@@ -86,6 +86,6 @@ def pad(
 
 
 def mesh_of(params: Any) -> Mesh | None:
-    """The mesh that the parameters live on; None for one device without a mesh."""
+    """The mesh that the parameters are sharded over; None for one device without a mesh."""
     sharding = getattr(jax.tree.leaves(params)[0], "sharding", None)
     return sharding.mesh if isinstance(sharding, NamedSharding) else None

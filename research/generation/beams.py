@@ -1,4 +1,4 @@
-"""Beam search: the most probable continuation of a prompt, as far as a few hypotheses find it.
+"""Beam search: approximates the most probable continuation of a prompt with a few hypotheses.
 
 Axes: B prompts, K beams of each, J candidates, N new tokens, V rows of the embedding table.
 """
@@ -17,18 +17,18 @@ from research.sharding.constrain import constrain
 
 
 class _State(NamedTuple):
-    """The hypotheses that go on, best first, and the ended ones, best first.
+    """The live hypotheses and the ended ones, each best first.
 
-    scores: sums of log-probabilities in nats, -inf where there is no hypothesis.
-    ended: penalised scores, -inf where none has ended yet.
+    scores: sums of log-probabilities in nats of the live ones, -inf for an empty beam.
+    ended: length-penalised scores of the ended ones, -inf for an empty place.
     """
 
     step: Int[Array, ""]
     scores: Float[Array, "B K"]
-    made: Int[Array, "B K N"]
+    generated: Int[Array, "B K N"]
     seen: Bool[Array, "B K V"] | None
     ended: Float[Array, "B K"]
-    ended_made: Int[Array, "B K N"]
+    ended_generated: Int[Array, "B K N"]
     done: Bool[Array, " B"]
 
 
@@ -44,24 +44,24 @@ def search(
     ends: int,
     penalised: bool,
 ) -> Int[Array, "B N"]:
-    """New tokens of each prompt's best hypothesis; behind the token that ends it, all are filler.
+    """New tokens of each prompt's best hypothesis; filler follows the token that ends it.
 
-    A search ends as soon as `count` hypotheses have ended, or at the limit, where those that go
-    on end as they are. That is `early_stopping=True` of transformers' generate (its default goes
-    on while a longer text might still score higher), and fairseq's rule; with one beam it is
-    greedy decoding to the token. Scores, candidates and penalty are those of transformers: the
-    (1 + `ends`) `count` best candidates of each step are looked at, of which at most `count` end; a
-    repetition penalty multiplies log-probabilities.
+    A search ends as soon as `count` hypotheses have ended, or at the limit, where the live ones
+    count as ended. This is `early_stopping=True` of transformers' generate (whose default continues
+    while a longer text might still score higher), and fairseq's rule; with one beam it is exactly
+    greedy decoding. Scores, candidates and penalty are those of transformers: each step considers
+    the (1 + `ends`) * `count` best candidates, of which at most `count` end; a repetition penalty
+    multiplies log-probabilities.
 
     Args:
-        batch: as `batches.pad` makes it.
+        batch: the arrays of `batches.pad`.
         knobs: limit, filler, length_penalty, repetition_penalty (scalars), allowed and ends [V];
             others are not read.
-        ends: how many tokens end a text.
+        ends: number of tokens that end a text.
     """
     rows, width = batch["tokens"].shape
     logits, cache = cached.prefill(params, model, batch, batches.positions(model, width + new))
-    # Each prompt runs once; its beams begin with copies of its cache.
+    # Each prompt is prefilled once; its beams start with copies of its cache.
     cache = jax.tree.map(lambda a: jnp.repeat(a, count, axis=1), cache)
     lengths = jnp.repeat(batch["lengths"], count)
     none = jnp.full((rows, count), -jnp.inf)
@@ -69,54 +69,54 @@ def search(
     if penalised:
         seen = samplers.seen_tokens(batch["tokens"], batch["lengths"], logits.shape[-1])
         seen = jnp.repeat(seen[:, None], count, axis=1)
-    made = jnp.full((rows, count, new), knobs["filler"])
+    empty = jnp.full((rows, count, new), knobs["filler"])
     # All beams are the prompt at first, so only one of them counts: else they would stay equal.
-    state = _State(jnp.int32(0), none.at[:, 0].set(0.0), made, seen, none, made, batch["done"])
+    state = _State(jnp.int32(0), none.at[:, 0].set(0.0), empty, seen, none, empty, batch["done"])
     state, parents = _extend(state, jnp.repeat(logits[:, None], count, axis=1), knobs, ends)
 
     def unfinished(carry: tuple) -> Bool[Array, ""]:
         state = carry[0]
         return (state.step < knobs["limit"]) & ~jnp.all(state.done)
 
-    def make_one(carry: tuple) -> tuple:
+    def extend_by_one(carry: tuple) -> tuple:
         state, parents, cache = carry
         cache = _follow(cache, parents)
-        token = jax.lax.dynamic_index_in_dim(state.made, state.step - 1, 2, keepdims=False)
+        token = jax.lax.dynamic_index_in_dim(state.generated, state.step - 1, 2, keepdims=False)
         at = lengths + state.step - 1
         logits, cache = cached.step(params, model, token.reshape(-1), at, cache)
         return *_extend(state, logits.reshape(rows, count, -1), knobs, ends), cache
 
-    state = jax.lax.while_loop(unfinished, make_one, (state, parents, cache))[0]
-    return constrain(state.ended_made[:, 0], None, None)  # every process reads all rows
+    state = jax.lax.while_loop(unfinished, extend_by_one, (state, parents, cache))[0]
+    return constrain(state.ended_generated[:, 0], None, None)  # every process reads all rows
 
 
 def _extend(
     state: _State, logits: Float[Array, "B K V"], knobs: dict[str, Array], ends: int
 ) -> tuple[_State, Int[Array, "B K"]]:
-    """The state with one more token in each hypothesis, and which beam each one goes on from."""
+    """The state with one more token in each hypothesis, and the beam that each one extends."""
     count, size = logits.shape[1:]
     gains = jax.nn.log_softmax(logits, axis=-1)
     if state.seen is not None:
         gains = samplers.penalise(gains, state.seen, knobs["repetition_penalty"])
     gains = samplers.only(gains, knobs["allowed"])
     sums = (state.scores[:, :, None] + gains).reshape(logits.shape[0], -1)
-    # Each beam has `ends` candidates that end it, so `count` remain to go on with.
-    looked = (1 + ends) * count
-    sums, places = jax.lax.top_k(sums, looked)
+    # At most `ends` candidates of each beam end it, so at least `count` live ones remain.
+    candidates = (1 + ends) * count
+    sums, places = jax.lax.top_k(sums, candidates)
     parents, tokens = places // size, places % size
-    made = _pick(state.made, parents).at[:, :, state.step].set(tokens)
+    generated = _pick(state.generated, parents).at[:, :, state.step].set(tokens)
     at_end = knobs["ends"][tokens]
 
-    # A candidate behind the best `count` is there to go on only, as in transformers.
-    over = (at_end | (state.step + 1 == knobs["limit"])) & (jnp.arange(looked) < count)
+    # Only the best `count` candidates may end, as in transformers.
+    over = (at_end | (state.step + 1 == knobs["limit"])) & (jnp.arange(candidates) < count)
     over &= ~state.done[:, None]
     length = (state.step + 1).astype(jnp.float32)
     scored = jnp.where(over, sums / length ** knobs["length_penalty"], -jnp.inf)
     ended, kept = jax.lax.top_k(jnp.concatenate([state.ended, scored], axis=1), count)
-    ended_made = _pick(jnp.concatenate([state.ended_made, made], axis=1), kept)
+    ended_generated = _pick(jnp.concatenate([state.ended_generated, generated], axis=1), kept)
 
     scores, kept = jax.lax.top_k(jnp.where(at_end, -jnp.inf, sums), count)
-    made, parents, tokens = (_pick(x, kept) for x in (made, parents, tokens))
+    generated, parents, tokens = (_pick(x, kept) for x in (generated, parents, tokens))
     seen = state.seen
     if seen is not None:
         new = jax.nn.one_hot(tokens, seen.shape[-1], dtype=bool)
@@ -124,7 +124,8 @@ def _extend(
     full = jnp.all(jnp.isfinite(ended), axis=1)
     stuck = ~jnp.any(jnp.isfinite(scores), axis=1)
     done = state.done | full | stuck
-    return _State(state.step + 1, scores, made, seen, ended, ended_made, done), parents
+    state = _State(state.step + 1, scores, generated, seen, ended, ended_generated, done)
+    return state, parents
 
 
 def _pick(x: Array, index: Int[Array, "B J"]) -> Array:
@@ -133,9 +134,9 @@ def _pick(x: Array, index: Int[Array, "B J"]) -> Array:
 
 
 def _follow(cache: transformer.Cache, parents: Int[Array, "B K"]) -> transformer.Cache:
-    """The cache of each hypothesis, which is that of the beam it goes on from.
+    """The cache of each hypothesis: a copy of the cache of its parent beam.
 
-    Gathered within each prompt: so rows that a mesh splits need not leave their device.
+    It gathers within each prompt, so that rows split over a mesh stay on their devices.
     """
 
     def follow(a: Array) -> Array:

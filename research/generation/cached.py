@@ -1,4 +1,4 @@
-"""The model's answers while it decodes: logits of the next token, from a key/value cache.
+"""Logits of the next token while decoding, from a key/value cache.
 
 Axes: B rows, P positions of the longest prompt, D width, V rows of the embedding table.
 """
@@ -21,8 +21,8 @@ def prefill(
     """Logits of the token after each prompt, and a cache of `length` positions with the prompts.
 
     Args:
-        batch: as `batches.pad` makes it: tokens [B, P] and lengths [B] are read, and prefix [B]
-            if it is there: the tokens that all of a prompt see.
+        batch: the arrays of `batches.pad`, of which it reads tokens [B, P], lengths [B] and, if
+            present, prefix [B], the number of tokens that the whole prompt sees.
     """
     tokens = batch["tokens"]
     rows, width = tokens.shape
@@ -43,7 +43,7 @@ def step(
     position: Int[Array, " B"],
     cache: transformer.Cache,
 ) -> tuple[Float[Array, "B V"], transformer.Cache]:
-    """Logits of the token after `token`, which lies at `position`, and the cache with it."""
+    """Logits of the token after `token`, which is at `position`, and the cache with `token`."""
     length = cache.keys.shape[3]
     hidden, cache = transformer.apply_cached(
         params["backbone"], model, token[:, None], position[:, None], cache, visible=length

@@ -1,6 +1,6 @@
-"""Text that goes on from a prompt: prompts in batches, a program for each, tokens and texts out.
+"""Continues prompts: batches them, runs a decoding program on each batch, returns tokens or texts.
 
-The programs are in `loop` (greedy and drawn) and `beams`. Axes: B rows, N new tokens.
+The programs are in `loop` (greedy and sampled) and `beams`. Axes: B rows, N new tokens.
 """
 
 import contextlib
@@ -23,17 +23,17 @@ from research.sharding import mesh as meshes
 Params = dict[str, Any]
 Watch = Callable[[int, list[int]], bool]
 
-ROWS = 32  # rows decoded together; each beam of a prompt is one
-EVERY = 16  # new tokens between two looks of a watch
+ROWS = 32  # rows decoded together; each beam of a prompt is a row
+EVERY = 16  # new tokens between two calls of a watch
 
 
 @dataclasses.dataclass(frozen=True)
 class Generated:
-    """What followed each prompt, in the order of the prompts.
+    """The continuation of each prompt, in the order of the prompts.
 
-    tokens: without the prompt, the token that ends them and padding.
-    ended: whether such a token came or a watch ended the row, or else the limit did.
-    seconds: wall time of all, with compilation where the program was new.
+    tokens: new tokens, without the prompt, the token that ends the text, and padding.
+    ended: whether such a token or a watch ended the text; False: the limit did.
+    seconds: wall time of the whole call, including compilation of new programs.
     """
 
     tokens: list[list[int]]
@@ -42,7 +42,7 @@ class Generated:
 
     @property
     def tokens_per_second(self) -> float:
-        """New tokens of all rows together, end-of-text tokens counted."""
+        """New tokens per second of all rows together, including end-of-text tokens."""
         return (sum(map(len, self.tokens)) + sum(self.ended)) / self.seconds
 
 
@@ -62,38 +62,37 @@ def generate(
     watch: Watch | None = None,
     every: int = EVERY,
 ) -> Generated:
-    """Goes on from each prompt, up to a token that ends a text or `max_tokens` new ones.
+    """Continues each prompt until a token ends the text, or for `max_tokens` tokens.
 
-    A prompt's continuation depends on nothing else in the call: a batch gives what each prompt
-    alone gives (up to rounding, where two tokens tie). Programs are compiled for powers of two of
-    rows, prompt tokens and new tokens.
+    A prompt's continuation does not depend on the other prompts: a batch gives the same tokens as
+    each prompt alone (up to rounding, if two tokens tie). Programs are compiled for powers of two
+    of rows, prompt tokens and new tokens.
 
     Args:
         params: `{"backbone", "heads"}`; on a mesh, rows are split over its data axes.
-        prompts: token ids, at least one each. As in training, `Tokenizer.begin` stands first.
+        prompts: token ids, at least one each. As in training, they start with `Tokenizer.begin`.
         ends: ids of the tokens that end a text, at least one (`Tokenizer.ends`).
-        decoding: how tokens are chosen; its `stop` is for `continue_texts`.
-        pattern: of the model's attention; with "prefix" a prompt sees itself in both directions.
+        decoding: how tokens are chosen; `stop` only matters in `continue_texts`.
+        pattern: the model's attention; with "prefix", prompts see themselves in both directions.
         ids: example ids, from 0 to 2**32 - 1, that key the random draws; default: 0, 1, 2, …
-        allowed: for each of the first token ids whether it may be produced; the rest may not.
-            Default: all `model.vocab_size`. Rows that pad the embedding table never are.
-        rows: rows decoded together, at most (on a mesh, at least one for each part of it); each
-            beam of a prompt is one.
+        allowed: for each of the first token ids, whether it may be generated; other ids may not.
+            Default: all `model.vocab_size` ids. Rows that pad the embedding table never may.
+        rows: most rows decoded together (on a mesh, at least one per part); each beam is a row.
         room: make room for this many new tokens if that is more than `max_tokens`, so that calls
             with different limits share a program.
-        watch: told a prompt's index and its new tokens so far, after each `every` tokens and at
-            their end; the row goes no further if it returns True. Not of a beam search: before the
-            end there is no one text.
+        watch: called with a prompt's index and its new tokens so far, after every `every` tokens
+            and at their end; the row stops if it returns True. Not for a beam search, which has no
+            single text before the end.
 
     Raises:
-        UserError: a value of `decoding` out of range, beams that draw, no new tokens, or more
+        UserError: a value of `decoding` out of range, beams with sampling, no new tokens, or more
             prompt and new tokens than the model has learned positions; before anything runs.
-        ValueError: an empty prompt, another number of ids than of prompts, a watch with beams.
+        ValueError: an empty prompt, a wrong number of ids, or a watch with beams.
     """
     start = time.perf_counter()
     decodings.check(decoding)
     if decoding.searches and watch is not None:
-        raise ValueError("a search with beams cannot be watched")
+        raise ValueError("a beam search cannot be watched")
     room = max(room, max_tokens)
     batches.check_lengths(model, prompts, max_tokens, room)
     ids = range(len(prompts)) if ids is None else ids
@@ -133,7 +132,7 @@ def generate(
         return loop.run(params, batch, knobs, model, new, decoding, place, look, every)
 
     new_rows: list[np.ndarray] = [np.empty(0, np.int32)] * len(prompts)
-    # Prompts of like length go together, so that short ones are not padded to long ones.
+    # Prompts of similar length go together, so that short ones are not padded to long ones.
     order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
     at_once = max(rows // decoding.beams, multiple)
     with meshes.use(mesh) if mesh else contextlib.nullcontext():
@@ -142,7 +141,7 @@ def generate(
             texts, keys = [prompts[i] for i in chosen], [ids[i] for i in chosen]
             batch = batches.pad(texts, keys, model, multiple, pattern)
             decoded = decode(batch, chosen)
-            for i, row in zip(chosen, decoded, strict=False):  # rows behind are padding
+            for i, row in zip(chosen, decoded, strict=False):  # the remaining rows are padding
                 new_rows[i] = row[:max_tokens]
     ended = [bool(np.isin(row, ends).any()) for row in new_rows]
     tokens = [_before(row, ends) for row in new_rows]
@@ -150,21 +149,21 @@ def generate(
 
 
 def encode_prompt(tokenizer: Tokenizer, text: str) -> list[int]:
-    """A text as a causal model has seen documents begin: `Tokenizer.begin`, then the text."""
+    """Encodes a prompt as documents start in causal training: `Tokenizer.begin`, then the text."""
     tokenizer.require("eos", "generation ends with it")
     begin = tokenizer.begin("generation begins with it")
     return [*begin, *tokenizer.encode(text).ids.tolist()]
 
 
 def allowed_tokens(tokenizer: Tokenizer) -> np.ndarray:
-    """Bool per token id: all text and the tokens that end it."""
+    """Bool per token id: True for all tokens of text and the tokens that end a text."""
     allowed = np.ones(tokenizer.vocab_size, bool)
     allowed[sorted(tokenizer.special_ids.difference(tokenizer.ends))] = False
     return allowed
 
 
 def decode_continuation(tokenizer: Tokenizer, prompt: Sequence[int], new: Sequence[int]) -> str:
-    """The text that new tokens add to a prompt's, with the space between them where one is."""
+    """The text that new tokens add to a prompt's text, including a space between them."""
     before, whole = tokenizer.decode(prompt), tokenizer.decode([*prompt, *new])
     return whole[len(before) :] if whole.startswith(before) else tokenizer.decode(new)
 
@@ -172,7 +171,7 @@ def decode_continuation(tokenizer: Tokenizer, prompt: Sequence[int], new: Sequen
 def stopping_watch(
     tokenizer: Tokenizer, prompts: Sequence[Sequence[int]], stop: Sequence[str]
 ) -> Watch:
-    """A watch that ends a row once its new text has one of the stop strings."""
+    """A watch that ends a row once its new text contains a stop string."""
 
     def ends(i: int, new: list[int]) -> bool:
         text = decode_continuation(tokenizer, prompts[i], new)
@@ -192,13 +191,13 @@ def continue_texts(
     pattern: Pattern = "causal",
     ids: Sequence[int] | None = None,
 ) -> list[str]:
-    """The continuation of each text (without the text itself); arguments as in `generate`.
+    """Continues each text and returns the new texts alone; arguments as in `generate`.
 
     Args:
-        decoding: with `stop`, decoding ends once all rows have one of these texts or have ended.
-            Beams are searched to their own ends; then the best one's text is cut.
+        decoding: with `stop`, decoding ends once all rows contain a stop string or have ended. A
+            beam search runs to its own end; then the best text is cut.
 
-    Raises UserError as `generate`, and for a tokenizer that declares no end-of-text token.
+    Raises UserError as `generate` does, and for a tokenizer without an end-of-text token.
     """
     prompts = [encode_prompt(tokenizer, text) for text in texts]
     stop, watch = decoding.stop, None
@@ -228,7 +227,7 @@ def _before(row: np.ndarray, ends: Sequence[int]) -> list[int]:
 
 
 def _look(watch: Watch, chosen: Sequence[int], ends: Sequence[int]) -> loop.Look:
-    """Asks the watch about the rows of a batch that have not ended: its prompts are `chosen`."""
+    """Calls the watch for the live rows of a batch, whose prompts are `chosen`."""
     over: set[int] = set()
 
     def look(tokens: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""How a text goes on: what `generate` has as flags and a task as `decoding`."""
+"""Settings of decoding: the flags of `generate`, and `decoding` of a task."""
 
 import dataclasses
 from typing import Annotated
@@ -6,28 +6,28 @@ from typing import Annotated
 from research.errors import UserError
 from research.values import Amount, Count, Filled, Positive, Range, Seed, Share, convert
 
-COLDEST = 1e-6  # a temperature below is greedy: the draw would overflow, and be the same
-MOST = 1024  # beams, each of which is a row of the cache
-STEEPEST = 10  # a length to a power far beyond overflows float32
+COLDEST = 1e-6  # lower temperatures decode greedily: a draw would overflow, and be the same
+MOST = 1024  # beams; each is a row of the cache
+STEEPEST = 10  # length penalty; a length to a much higher power overflows float32
 
 
 @dataclasses.dataclass(frozen=True)
 class DecodingConfig:
-    """How tokens are chosen: by default the most probable one each time.
+    """How tokens are chosen: by default the most probable one (greedy decoding).
 
     Attributes:
       temperature: divides the logits before a token is drawn; 0 takes the most probable one.
       top_k: draw from the k most probable tokens only; 0: from all.
-      top_p: of those, draw from the fewest that have this probability together.
-      min_p: of those, leave out tokens below this share of the most probable one's; 0: none.
-      repetition_penalty: divides positive logits of tokens that the prompt or the text has, and
+      top_p: of those, draw from the fewest that together have this probability.
+      min_p: of those, leave out tokens below this share of the highest probability; 0: none.
+      repetition_penalty: divides positive logits of tokens in the prompt or the text, and
         multiplies negative ones, greedy or not; above 1 they become less probable.
-      seed: of the draws. The same seed, example id and prompt give the same text, whatever else is
-        in the batch.
-      beams: beam search with so many, which draws nothing; 1: none.
-      length_penalty: of a beam search: an ended text scores the sum of its log-probabilities
-        divided by its new tokens (the one that ends it included) to this power. 0 does not look at
-        the length, 1 takes the mean, more favours longer texts.
+      seed: seed of the draws. The same seed, example id and prompt give the same text, whatever
+        else is in the batch.
+      beams: number of beams of a beam search, which draws nothing; 1: none.
+      length_penalty: a beam search divides the sum of log-probabilities of an ended text by the
+        number of its new tokens (including the one that ends it) to this power. 0 ignores the
+        length, 1 takes the mean, more favours longer texts.
       stop: a text is cut before the first of these.
     """
 
@@ -47,23 +47,23 @@ class DecodingConfig:
 
     @property
     def searches(self) -> bool:
-        """Whether it is a beam search."""
+        """Whether decoding is a beam search."""
         return self.beams > 1
 
 
 def check(config: DecodingConfig, where: str = "decoding") -> None:
-    """Raises UserError for a value out of range, and for one that a beam search has no use for."""
+    """Raises UserError for a value out of range, or for one that a beam search cannot use."""
     convert(DecodingConfig, config, where)
     if not config.searches:
         return
     if not config.greedy:
         raise UserError(
             f"{where}: beams={config.beams} and temperature={config.temperature}: a beam search "
-            "looks for the most probable text and draws nothing; give temperature=0 or no beams"
+            "looks for the most probable text and draws nothing; set temperature=0 or no beams"
         )
     for name in ("top_k", "top_p", "min_p"):
         if (value := getattr(config, name)) != getattr(DecodingConfig, name):
             raise UserError(
                 f"{where}: beams={config.beams} and {name}={value}: a beam search draws nothing, "
-                f"so there is nothing to choose from; leave {name} out or give no beams"
+                f"so {name} has no effect; leave {name} out or set no beams"
             )

@@ -1,6 +1,6 @@
 """The decoding loop: one token after another in one jit, with a key/value cache.
 
-The program is cut where the host wants to look at the text, and goes on from its own state.
+If the host watches the text, the loop returns every few tokens and resumes from its state.
 Axes: B rows, P positions of the longest prompt, N new tokens, V rows of the embedding table.
 """
 
@@ -21,7 +21,7 @@ from research.models.config import ModelConfig
 from research.sharding.constrain import constrain
 
 Params = dict[str, Any]
-Look = Callable[[np.ndarray], np.ndarray]  # new tokens so far [B, n] -> rows that go no further
+Look = Callable[[np.ndarray], np.ndarray]  # new tokens so far [B, n] -> rows to stop [B]
 
 
 def run(
@@ -35,11 +35,11 @@ def run(
     look: Look | None,
     every: int,
 ) -> np.ndarray:
-    """New tokens [B, N] of each row, greedy or drawn.
+    """New tokens [B, N] of each row, greedy or sampled.
 
-    Without `look` the loop runs to its end in one call. With it, the host sees what was made after
-    each `every` tokens: the up to `every` - 1 tokens behind a row's end that are made in vain cost
-    less than a round trip to the host for each token.
+    Without `look`, the loop runs to its end in one call. With it, the host sees the new tokens
+    every `every` steps: up to `every` - 1 wasted tokens behind a row's end cost less than a round
+    trip to the host for each token.
     """
     limit = int(knobs["limit"])
     knobs = knobs | numbers(decoding)
@@ -54,13 +54,13 @@ def run(
         now = knobs | {"limit": np.int32(until)}
         state = advance(params, batch, now, state, model=model, plan=plan)
         if look:
-            stop = look(np.asarray(state.made)[:, :until])
-    return np.asarray(state.made)
+            stop = look(np.asarray(state.generated)[:, :until])
+    return np.asarray(state.generated)
 
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """Which steps a program has, so that none is computed in vain."""
+    """Which logits processors a program has, so that unused ones cost nothing."""
 
     greedy: bool
     penalty: bool
@@ -81,7 +81,7 @@ class Plan:
 
 
 def numbers(decoding: DecodingConfig) -> dict[str, np.ndarray]:
-    """The values of `decoding` as a program takes them: others need no new program."""
+    """The values of `decoding` as inputs of a program, so that new values need no new program."""
     return {
         "repetition_penalty": np.float32(decoding.repetition_penalty),
         "temperature": np.float32(max(decoding.temperature, COLDEST)),
@@ -93,16 +93,16 @@ def numbers(decoding: DecodingConfig) -> dict[str, np.ndarray]:
 
 
 class State(NamedTuple):
-    """What one call of the loop hands to the next.
+    """The state that one call of the loop passes to the next.
 
-    step: tokens made. token: the last one of each row. seen: what prompt and text have, None
-    without a penalty.
+    step: number of tokens generated. token: the last token of each row. seen: token ids in prompt
+    and text; None without a penalty.
     """
 
     step: Int[Array, ""]
     token: Int[Array, " B"]
     done: Bool[Array, " B"]
-    made: Int[Array, "B N"]
+    generated: Int[Array, "B N"]
     seen: Bool[Array, "B V"] | None
     cache: transformer.Cache
 
@@ -117,21 +117,21 @@ def start(
     new: int,
     plan: Plan,
 ) -> State:
-    """Reads the prompts and makes the first token of each row; arguments as in `advance`."""
+    """Prefills the prompts and generates each row's first token; arguments as in `advance`."""
     rows, width = batch["tokens"].shape
     logits, cache = cached.prefill(params, model, batch, batches.positions(model, width + new))
     seen = None
     if plan.penalty:
         seen = samplers.seen_tokens(batch["tokens"], batch["lengths"], logits.shape[-1])
-    made = jnp.full((rows, new), knobs["filler"])
-    state = State(jnp.int32(0), batch["lengths"], batch["done"], made, seen, cache)
+    empty = jnp.full((rows, new), knobs["filler"])
+    state = State(jnp.int32(0), batch["lengths"], batch["done"], empty, seen, cache)
     return _placed(_write(state, _choose(logits, state, batch, knobs, plan), knobs))
 
 
 @functools.partial(
     jax.jit,
     static_argnames=("model", "plan"),
-    donate_argnames="state",  # else the cache would be there twice
+    donate_argnames="state",  # else memory would hold the cache twice
 )
 def advance(
     params: Params,
@@ -142,28 +142,28 @@ def advance(
     model: ModelConfig,
     plan: Plan,
 ) -> State:
-    """Goes on until all rows are done or `limit` tokens are made.
+    """Generates tokens until all rows are done or have `limit` tokens.
 
     Args:
-        batch: as `batches.pad` makes it; rows that are `done` in it go no further.
+        batch: the arrays of `batches.pad`; rows that are `done` in it stop.
         knobs: limit, filler, repetition_penalty, temperature, top_k, top_p, min_p, seed (scalars),
             allowed and ends [V].
 
     Returns:
-        The state; in `made`, what lies behind a row's end and past the limit is the filler.
+        The state; `generated` holds the filler behind a row's end and past the limit.
     """
 
     def unfinished(state: State) -> Bool[Array, ""]:
         return (state.step < knobs["limit"]) & ~jnp.all(state.done)
 
-    def make_one(state: State) -> State:
-        at = batch["lengths"] + state.step - 1  # of the token made last
+    def generate_one(state: State) -> State:
+        at = batch["lengths"] + state.step - 1  # position of the last token
         logits, cache = cached.step(params, model, state.token, at, state.cache)
         state = state._replace(cache=cache)
         return _write(state, _choose(logits, state, batch, knobs, plan), knobs)
 
     state = state._replace(done=state.done | batch["done"])
-    return _placed(jax.lax.while_loop(unfinished, make_one, state))
+    return _placed(jax.lax.while_loop(unfinished, generate_one, state))
 
 
 def _choose(
@@ -187,10 +187,10 @@ def shaped(
     knobs: dict[str, Array],
     plan: Plan,
 ) -> Float[Array, "B V"]:
-    """Logits to choose from, up to a constant in each row: -inf for what may not be produced.
+    """Processed logits, up to a constant per row: -inf for tokens that may not be chosen.
 
-    In the order of transformers' processors, which matters: top-p, for one, counts the
-    probabilities at this temperature of what top-k has left.
+    The order is that of transformers' processors, and it matters: top-p, for instance, counts
+    probabilities at this temperature, among the tokens that top-k has left.
     """
     logits = samplers.only(logits, knobs["allowed"])
     if plan.penalty:
@@ -213,17 +213,17 @@ def _write(state: State, token: Int[Array, " B"], knobs: dict[str, Array]) -> St
     seen = state.seen
     if seen is not None:
         seen = seen.at[jnp.arange(len(token)), token].set(True)
-    made = state.made.at[:, state.step].set(token)
-    done = state.done | knobs["ends"][token]
-    return state._replace(step=state.step + 1, token=token, done=done, made=made, seen=seen)
+    generated = state.generated.at[:, state.step].set(token)
+    state = state._replace(step=state.step + 1, token=token, generated=generated, seen=seen)
+    return state._replace(done=state.done | knobs["ends"][token])
 
 
 def _placed(state: State) -> State:
-    """The state laid out the same by every program, so that one may go on after another."""
+    """Gives the state the same sharding in every program, so that one can follow another."""
     return state._replace(
         token=constrain(state.token, "rows"),
         done=constrain(state.done, "rows"),
-        made=constrain(state.made, None, None),  # every process reads all rows
+        generated=constrain(state.generated, None, None),  # every process reads all rows
         seen=None if state.seen is None else constrain(state.seen, "rows", None),
         cache=transformer.Cache(
             *(constrain(a, None, "rows", "kv_heads", None, None) for a in state.cache)

@@ -20,10 +20,10 @@ MASKED = -1e30  # finite, so that a row of padding gives no NaN
 def segment_mask(
     segments: Int[Array, "B L"], pattern: Pattern, prefix: Bool[Array, "B L"] | None = None
 ) -> Bool[Array, "B L L"]:
-    """True where a query may see a key: the same segment, not padding (segment 0), and, but for
-    "full", not the future, of which "prefix" shows what is marked in `prefix`.
+    """True where a query may see a key. Both must lie in the same segment, outside of padding
+    (segment 0). "causal" hides later keys; "prefix" hides them unless `prefix` marks them.
 
-    A segment's tokens lie in order in the row, so the row index decides what is the future.
+    A segment's tokens lie in order in the row, so the index in the row decides which are later.
     """
     same = (segments[:, :, None] == segments[:, None, :]) & (segments[:, :, None] > 0)
     if pattern == "full":
@@ -34,9 +34,9 @@ def segment_mask(
 
 
 def alibi_slopes(heads: int) -> Float[np.ndarray, " H"]:
-    """What a head takes off a score for each position of distance (Press et al. 2021, ALiBi,
-    arXiv:2108.12409): powers of 2 ** (-8 / heads), and for a number of heads that is not a power of
-    two those of the next lower one, then every other one of the next higher.
+    """ALiBi's slope of each head (Press et al. 2021, arXiv:2108.12409): the penalty on a score per
+    position of distance. They are powers of 2 ** (-8 / heads). If `heads` is not a power of two,
+    they are the slopes for the next lower power, then every other slope for the next higher.
     """
 
     def powers(count: int) -> Float[np.ndarray, " count"]:
@@ -73,8 +73,8 @@ def attend(
     Scores and softmax are float32. H must be a multiple of G.
 
     Args:
-        distance: positions between query and key, by which ALiBi lowers the scores; None: it does
-            not.
+        distance: positions between query and key, by which ALiBi lowers the scores; None: no
+            ALiBi.
     """
     rows, queries, heads, width = query.shape
     groups = key.shape[2]

@@ -1,4 +1,4 @@
-"""The one transformer's shape, and the published shapes by name."""
+"""The shape of the transformer, and published shapes by name."""
 
 import dataclasses
 from typing import Literal
@@ -6,54 +6,54 @@ from typing import Literal
 from research.errors import UserError, nearest
 from research.values import Count, Fraction, Pattern, Positive, Size, convert
 
-VOCAB_MULTIPLE = 128  # embedding rows are padded so that any mesh and the MXU divide them
+VOCAB_MULTIPLE = 128  # embedding rows are padded to it, so that meshes and the MXU divide them
 
 
 @dataclasses.dataclass(frozen=True)
 class ModelConfig:
-    """Shape of a backbone. Sizes are counts of elements; rates are probabilities.
+    """Shape of a backbone. Sizes count elements; rates are probabilities.
 
     Attributes:
       preset: the published shape that the other keys change, such as bert_base or gpt2_small;
         "checkpoint" takes the whole shape from `init_from`.
-      vocab_size: entries of the tokenizer; set when that is known.
-      layers: transformer blocks.
-      width: of the hidden states.
-      heads: of each layer's attention.
+      vocab_size: entries of the tokenizer; set once the tokenizer is known.
+      layers: number of transformer blocks.
+      width: size of the hidden states.
+      heads: attention heads of each layer.
       kv_heads: heads of keys and values; 0: as many as heads.
-      mlp_width: of the hidden layer of each MLP.
-      max_positions: tokens that a text may have, with learned positions.
-      positions: how a token's place is told: an embedding, rotations, or a bias of the scores that
-        grows with the distance.
-      rope_base: of the rotations' wavelengths.
+      mlp_width: size of the hidden layer of each MLP.
+      max_positions: longest text in tokens, with learned positions.
+      positions: how attention learns of positions: an embedding, rotations, or a bias of the scores
+        that grows with the distance.
+      rope_base: base of the rotations' wavelengths.
       window: a local layer sees keys at most window // 2 positions away; 0: none is local.
       global_every: with a window: layers 0, n, 2 n, … see the whole segment.
       local_rope_base: rope_base of the local layers.
       token_types: rows of BERT's embedding of sentence A and B; 0: none.
       embedding_norm: a norm after the embedding.
-      norm: which norm.
-      norm_place: before attention and MLP, or after.
+      norm: kind of norm.
+      norm_place: whether norms come before or after attention and MLP.
       norm_epsilon: added to the variance.
-      first_attention_norm: false: layer 0's is there, stacked, but not used (ModernBERT).
-      activation: of the MLP.
+      first_attention_norm: false: the attention norm of layer 0 exists but is unused (ModernBERT).
+      activation: activation of the MLP.
       gated: whether the MLP's activation gates a second product.
       bias: whether dense layers and norms have biases.
       tied_embeddings: whether the output table is the embedding.
       pooler: BERT's dense layer on the first token.
-      pooler_activation: of the pooler.
+      pooler_activation: activation of the pooler.
       head_transform: a dense layer, activation and norm before a classifier's output (ModernBERT).
-      dropout: of hidden states.
-      attention_dropout: of attention weights.
+      dropout: dropout rate of hidden states.
+      attention_dropout: dropout rate of attention weights.
       initializer_range: standard deviation of new weights.
-      lora_rank: of the adapters, which then learn alone with the heads; 0: none.
+      lora_rank: rank of the adapters; only they and the heads are then trained; 0: no adapters.
       lora_alpha: the adapters' outputs are multiplied by lora_alpha / lora_rank.
-      lora_dropout: of the adapters' inputs.
-      lora: patterns of what is adapted: attention/query, key, value, output, mlp/up, gate, down.
-      dtype: of the computation; params are float32.
-      remat: what the backward pass computes again: nothing, all of a block but its products with
-        weights ("dots"), or all of it ("block").
+      lora_dropout: dropout rate of the adapters' inputs.
+      lora: patterns of adapted layers: attention/query, key, value, output, mlp/up, gate, down.
+      dtype: dtype of the computation; params are float32.
+      remat: what the backward pass recomputes: nothing, a block except its products with weights
+        ("dots"), or the whole block ("block").
       attention: the kernel (`research.models.kernels`).
-      given: set by itself: the keys written beside preset "checkpoint".
+      given: set automatically: the keys written beside preset "checkpoint".
     """
 
     preset: str = ""
@@ -104,11 +104,11 @@ class ModelConfig:
 
     @property
     def padded_vocab(self) -> int:
-        """Rows of the embedding table; those from `vocab_size` on are never predicted."""
+        """Rows of the embedding table; rows from `vocab_size` on are never predicted."""
         return -(-self.vocab_size // VOCAB_MULTIPLE) * VOCAB_MULTIPLE
 
 
-# Keys that a checkpoint's parameters depend on, or that change what they compute.
+# Keys on which a checkpoint's parameters, or what they compute, depend.
 SHAPE_KEYS = tuple(
     f.name
     for f in dataclasses.fields(ModelConfig)
@@ -161,8 +161,8 @@ def _gpt2(layers: int, width: int, heads: int, max_positions: int = 1024) -> Mod
 def _llama(
     layers: int, width: int, heads: int, kv_heads: int, mlp_width: int, **changed
 ) -> ModelConfig:
-    """Llama (Touvron et al. 2023, arXiv:2302.13971, 2307.09288) and what has its shape."""
-    given = dict(
+    """Llama (Touvron et al. 2023, arXiv:2302.13971, 2307.09288) and models of its shape."""
+    defaults = dict(
         max_positions=4096,
         positions="rope",
         norm="rmsnorm",
@@ -177,7 +177,7 @@ def _llama(
         heads=heads,
         kv_heads=kv_heads,
         mlp_width=mlp_width,
-        **given | changed,
+        **defaults | changed,
     )
 
 
@@ -227,14 +227,14 @@ PRESETS: dict[str, ModelConfig] = {
 
 
 def preset(name: str) -> ModelConfig:
-    """The published shape of that name. Raises UserError for an unknown one."""
+    """Returns the published shape `name`. Raises UserError for an unknown name."""
     if name not in PRESETS:
         raise UserError(f"model.preset={name!r} is not known{nearest(name, PRESETS)}")
     return dataclasses.replace(PRESETS[name], preset=name)
 
 
 def check(model: ModelConfig) -> None:
-    """Raises UserError where sizes are out of range or cannot belong together."""
+    """Raises UserError if a size is out of range or sizes do not fit together."""
     convert(ModelConfig, model, "model")
     if model.width % model.heads:
         fits = [h for h in range(1, model.width + 1) if model.width % h == 0]

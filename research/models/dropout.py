@@ -1,6 +1,6 @@
-"""Dropout by row, and every number that a row's key is folded with.
+"""Dropout with one key per row, and the numbers that are folded into a row's key.
 
-The numbers are one namespace for the whole step, so that no two places draw the same.
+The numbers are one namespace for the whole step, so that no two places share a mask.
 """
 
 import enum
@@ -19,7 +19,7 @@ ADAPTERS = 1 << 21
 
 
 class Place(enum.IntEnum):
-    """Where in a block; from ADAPTER on one place for each layer that has an adapter."""
+    """Place of a dropout in a block; from ADAPTER on, one for each linear layer's adapter."""
 
     ATTENTION_OUTPUT = 0
     MLP_OUTPUT = 1
@@ -28,14 +28,14 @@ class Place(enum.IntEnum):
 
 
 class Dropout(NamedTuple):
-    """Dropout in the block `index`, with one key for each row; off without keys."""
+    """Dropout in block `index` with one key per row; without keys, dropout is off."""
 
     config: ModelConfig
     row_keys: Array | None = None
     index: int | Array = 0
 
     def keys(self, place: int) -> Array | None:
-        """The keys of the rows for a place."""
+        """Returns the rows' keys for a place in this block; None: dropout is off."""
         if self.row_keys is None:
             return None
         if place >= Place.ADAPTER:
@@ -50,14 +50,14 @@ class Dropout(NamedTuple):
 
 
 def keys(row_keys: Array, number: int | Array) -> Array:
-    """The key of each row for a place."""
+    """Folds a place's number into the key of each row."""
     return jax.vmap(lambda key: jax.random.fold_in(key, number))(row_keys)
 
 
 def rows(x: Float[Array, "B ..."], rate: float, keys: Array | None) -> Float[Array, "B ..."]:
-    """Inverted dropout with one key for each row (none: no dropout).
+    """Inverted dropout with one key per row (keys=None: no dropout).
 
-    Keys by row make the drawn mask independent of micro-batches and of the mesh.
+    Keys per row make the mask independent of micro-batches and of the mesh.
     """
     if keys is None or rate == 0.0:
         return x

@@ -14,7 +14,7 @@ from research.models.layers import ACTIVATIONS, Params, dense, norm
 
 
 class MaskedLM(nn.Module):
-    """BERT's transform before the vocabulary; the decoder is the tied table plus a bias [V]."""
+    """BERT's transform of the hidden states, and the bias [V] of its tied output table."""
 
     config: ModelConfig
 
@@ -28,7 +28,7 @@ class MaskedLM(nn.Module):
 
 
 class OutputTable(nn.Module):
-    """The vocabulary's output table [V, D] of a family that does not tie its embeddings."""
+    """Output table [V, D] of a family that does not tie its embeddings."""
 
     config: ModelConfig
 
@@ -41,7 +41,7 @@ class OutputTable(nn.Module):
 
 
 class Classifier(nn.Module):
-    """A linear layer to `classes` outputs, in float32; ModernBERT has a transform before it."""
+    """A linear layer to `classes` float32 logits; ModernBERT puts a transform before it."""
 
     config: ModelConfig
     classes: int
@@ -58,7 +58,7 @@ class Classifier(nn.Module):
 
 
 def output_table(params: Params, config: ModelConfig, head: str) -> Float[Array, "V D"]:
-    """The table that turns features into logits: the embedding's own, or the head's."""
+    """The table that turns features into logits: the embedding if tied, else the head's."""
     if config.tied_embeddings:
         return params["backbone"]["embedding"]["word"]
     return params["heads"][head]["table"]
@@ -70,7 +70,7 @@ def vocabulary_logits(
     bias: Float[Array, " V"] | None,
     vocab_size: int,
 ) -> Float[Array, "B N V"]:
-    """Logits in float32; padding rows of the table can never be predicted."""
+    """Logits in float32; padding rows of the table are masked, so they are never predicted."""
     logits = jnp.einsum(
         "bnd,vd->bnv", features, table.astype(features.dtype), preferred_element_type=jnp.float32
     )

@@ -1,8 +1,8 @@
-"""Which attention kernel runs where, and the fused one.
+"""Chooses the attention kernel, and wraps the fused one for meshes.
 
-Splash attention (`jax.experimental.pallas.ops.tpu.splash_attention`) never has the scores of a
-row in memory, and skips what the mask rules out. It runs on TPU; elsewhere, chosen by name, in
-Pallas' interpreter, which is slow and there to be compared with.
+Splash attention (`jax.experimental.pallas.ops.tpu.splash_attention`) never holds the scores of a
+row in memory, and skips blocks that the mask rules out. It runs on TPU. Elsewhere, if asked for by
+name, it runs in Pallas' interpreter, which is slow and only serves comparisons.
 
 Axes: B rows, L positions, H heads, G key/value heads, K width of a head.
 """
@@ -28,12 +28,12 @@ BLOCK = 512  # positions of a block at most
 def choose(
     config: ModelConfig, length: int, dropout: bool = False, pattern: Pattern = "full"
 ) -> str:
-    """ "xla" or "splash", for rows of `length` on the devices in use.
+    """Returns "xla" or "splash" for rows of `length` on the devices in use.
 
-    dropout: whether attention weights are dropped where the config says so; that takes XLA.
+    dropout: whether dropout is on; if the config drops attention weights, that needs XLA.
 
     Raises:
-        UserError: `model.attention` asks for splash where it cannot run.
+        UserError: `model.attention` asks for splash, which cannot run here.
     """
     reason = _reason(config, length, dropout, pattern)
     if config.attention == "splash" and reason:
@@ -45,28 +45,28 @@ def choose(
 
 
 def _reason(config: ModelConfig, length: int, dropout: bool, pattern: Pattern) -> str:
-    """What is missing for splash; empty if nothing is."""
+    """Says what splash needs and does not have; "" if it can run."""
     if config.positions == "alibi":
         return "config.model.positions to be 'learned' or 'rope', not 'alibi'"
     if pattern == "prefix":
-        return "an objective without a prefix, which lies elsewhere in every row"
+        return "an objective without a prefix, whose mask differs from row to row"
     least = LANES * parts("length")
     if length % least:
         return f"rows of a multiple of {least} positions, not {length}"
     if dropout and config.attention_dropout:
         return f"config.model.attention_dropout=0, not {config.attention_dropout}"
     if parts("heads") != parts("kv_heads"):
-        return "query and key heads that are split alike by the rules of the mesh"
+        return "query and key heads that the rules of the mesh split alike"
     return ""
 
 
 def splash(
     config: ModelConfig, segments: Int[Array, "B L"], pattern: Pattern
 ) -> Callable[[Array, Array, Array, Bool[Array, ""] | bool], Array]:
-    """(query [B, L, H, K], key [B, L, G, K], value, is the layer local) -> [B, L, H, K].
+    """Returns (query [B, L, H, K], key [B, L, G, K], value, is the layer local) -> [B, L, H, K].
 
-    A query sees the keys of its segment, as in `attention.segment_mask`; what padding gets is of no
-    meaning.
+    A query sees the keys of its segment, as in `attention.segment_mask`; the outputs at padding are
+    meaningless.
     """
     whole = _kernel(config, segments.shape[1], pattern, 0)
     if not config.window:
@@ -80,9 +80,9 @@ def splash(
 
 
 def _kernel(config: ModelConfig, length: int, pattern: Pattern, reach: int) -> Callable:
-    """The kernel of one mask as a function of whole arrays, each device computing its part.
+    """The kernel of one mask as a function of whole arrays; each device computes its part.
 
-    reach: how many positions away a key may be; 0: any.
+    reach: how many positions away a key may be; 0: any distance.
     """
     mesh = jax.sharding.get_abstract_mesh()
     pieces, heads = parts("length"), config.heads // parts("heads")
@@ -124,7 +124,7 @@ def _kernel(config: ModelConfig, length: int, pattern: Pattern, reach: int) -> C
 
 
 def _mask(length: int, pattern: Pattern, reach: int, pieces: int) -> tuple[pallas.Mask, bool]:
-    """The mask of a row cut into `pieces`, and whether it differs from part to part."""
+    """The mask of a row cut into `pieces`, and whether it differs between pieces."""
     if not reach and pattern == "full":
         return pallas.FullMask((length // pieces, length)), False
     window = (reach or None, 0 if pattern == "causal" else reach)

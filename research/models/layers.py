@@ -39,7 +39,7 @@ def dense(
     contract: int = 1,
     bias: bool | None = None,
 ) -> nn.DenseGeneral:
-    """A linear layer whose kernel has logical `axes`, contracting the last `contract` dims."""
+    """A linear layer that contracts the last `contract` dims; its kernel has logical `axes`."""
     return nn.DenseGeneral(
         features,
         axis=tuple(range(-contract, 0)),
@@ -60,7 +60,7 @@ def linear(
     drop: Dropout,
     contract: int = 1,
 ) -> Float[Array, "..."]:
-    """A linear layer of a block, "attention/query", applied, with its adapter if it has one."""
+    """Applies a linear layer of a block, such as "attention/query", and its adapter if any."""
     name = path.rsplit("/", 1)[-1]
     y = dense(config, name, features, axes, contract)(x)
     if lora.adapted(config, path):
@@ -70,7 +70,7 @@ def linear(
 
 
 def norm(config: ModelConfig, name: str) -> nn.Module:
-    """Layer or RMS norm, computed in float32 (flax does so for the statistics)."""
+    """Layer or RMS norm, as the config says; flax computes the statistics in float32."""
     scale = nn.with_logical_partitioning(nn.initializers.ones, ("embed",))
     if config.norm == "rmsnorm":
         return nn.RMSNorm(config.norm_epsilon, dtype=config.dtype, scale_init=scale, name=name)
@@ -86,7 +86,7 @@ def norm(config: ModelConfig, name: str) -> nn.Module:
 
 
 class Attention(nn.Module):
-    """Projections around `attend`, which owns mask, positions and cache."""
+    """The projections of attention; `attend` between them owns mask, positions and cache."""
 
     config: ModelConfig
 
@@ -108,7 +108,7 @@ class Attention(nn.Module):
 
 
 class Mlp(nn.Module):
-    """The position-wise layer; gated (Shazeer 2020, arXiv:2002.05202) where the family has it."""
+    """The position-wise MLP; gated (Shazeer 2020, arXiv:2002.05202) if the family is."""
 
     config: ModelConfig
 
@@ -128,7 +128,7 @@ class Mlp(nn.Module):
 
 
 class Block(nn.Module):
-    """One layer. Pre-norm adds to an untouched stream, post-norm normalises the sum."""
+    """One transformer layer. Pre-norm leaves the residual stream as is; post-norm normalises it."""
 
     config: ModelConfig
 
@@ -150,7 +150,7 @@ class Block(nn.Module):
 
 
 class Embedding(nn.Module):
-    """Sum of token, position and type embeddings, normalised where the family does."""
+    """Sum of token, position and type embeddings, with a norm if the family has one."""
 
     config: ModelConfig
 
@@ -161,7 +161,7 @@ class Embedding(nn.Module):
         c = self.config
         init = _kernel(c, "vocab", "embed")
         table = self.param("word", init, (c.padded_vocab, c.width))
-        # A table whose width is sharded would be re-materialised whole for the lookup.
+        # If its width stayed sharded, the table would be re-materialised whole for the lookup.
         x = constrain(table, "vocab", None)[tokens]
         if c.positions == "learned":
             shape = (c.max_positions, c.width)
@@ -170,7 +170,7 @@ class Embedding(nn.Module):
         if c.token_types:
             shape = (c.token_types, c.width)
             table = self.param("token_type", _kernel(c, "types", "embed"), shape)
-            # A family with one type (RoBERTa) does not tell the parts of a pair apart.
+            # A family with one type (RoBERTa) does not distinguish the texts of a pair.
             x = x + constrain(table, None, None)[jnp.minimum(types, c.token_types - 1)]
         x = x.astype(c.dtype)
         return norm(c, "norm")(x) if c.embedding_norm else x

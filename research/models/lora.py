@@ -1,7 +1,7 @@
 """Low-rank adaptation (Hu et al. 2021, arXiv:2106.09685) of linear layers in the blocks.
 
-Beside a layer's kernel W stand A and B, of rank r, and the layer computes x W + (alpha / r) x A B.
-B starts at zero, so a model with new adapters computes what it did without.
+An adapter adds matrices A and B of rank r to a kernel W: x W + (alpha / r) x A B.
+B starts at zero, so new adapters do not change the model's outputs.
 """
 
 import math
@@ -16,7 +16,7 @@ from research.errors import UserError, nearest
 from research.models.config import ModelConfig
 
 SUFFIX = "_lora"
-# The linear layers of a block, by path, and the number of each for its dropout key.
+# The linear layers of a block by path, with the number that each uses for its dropout key.
 LAYERS = {
     "attention/query": 0,
     "attention/key": 1,
@@ -26,24 +26,24 @@ LAYERS = {
     "mlp/gate": 5,
     "mlp/down": 6,
 }
-# What a run with adapters freezes by itself: all of the backbone but them.
+# A run with adapters freezes all of the backbone except the adapters.
 FREEZE = rf"^backbone/(?!.*{SUFFIX}/)"
 
 
 def adapted(config: ModelConfig, path: str) -> bool:
-    """Whether the linear layer "attention/query" has an adapter."""
+    """Whether a linear layer, such as "attention/query", has an adapter."""
     return bool(config.lora_rank) and any(re.search(p, path) for p in config.lora)
 
 
 def check(config: ModelConfig) -> None:
-    """Raises UserError for a pattern that fits no linear layer."""
+    """Raises UserError for a pattern that matches no linear layer."""
     if not config.lora_rank:
         return
     names = [n for n in LAYERS if config.gated or n != "mlp/gate"]
     for pattern in config.lora:
         if not any(re.search(pattern, name) for name in names):
             raise UserError(
-                f"config.model.lora: {pattern!r} fits no linear layer{nearest(pattern, names)}"
+                f"config.model.lora: {pattern!r} matches no layer{nearest(pattern, names)}"
             )
 
 
@@ -52,7 +52,7 @@ class Adapter(nn.Module):
 
     config: ModelConfig
     features: tuple[int, ...]
-    axes: tuple[str, ...]  # logical axes of the kernel that it stands beside
+    axes: tuple[str, ...]  # logical axes of the adapted kernel
     contract: int = 1
 
     @nn.compact
@@ -73,7 +73,7 @@ class Adapter(nn.Module):
 
 
 def merged(params: Any, config: ModelConfig) -> Any:
-    """The same function without adapters: W + (alpha / r) A B in the place of each kernel."""
+    """Merges the adapters into the kernels: W + (alpha / r) A B replaces each adapted W."""
     if not config.lora_rank:
         return params
     layers = {name: dict(module) for name, module in params["backbone"]["layers"].items()}

@@ -1,4 +1,4 @@
-"""The parameter tree of a model with heads: made, named, counted.
+"""The parameter tree of a model with heads: initialisation, paths and counts.
 
 `params = {"backbone": {...}, "heads": {name: {...}}}`; a head without parameters has no entry.
 """
@@ -17,7 +17,7 @@ from research.models import transformer
 from research.models.config import ModelConfig
 
 Params = dict[str, Any]
-STACKED = "backbone/layers/"  # what `stack_of` gives for the layers of the backbone
+STACKED = "backbone/layers/"  # what `stack_of` returns for the layers of the backbone
 
 
 def _is_box(x: Any) -> bool:
@@ -25,7 +25,7 @@ def _is_box(x: Any) -> bool:
 
 
 def init_boxed(key: jax.Array, config: ModelConfig, heads: dict[str, nn.Module]) -> Params:
-    """New params with their logical axes. Each head's key depends on its name alone."""
+    """New params, boxed with their logical axes. A head's key depends on its name alone."""
     hidden = jnp.zeros((1, 1, config.width), config.dtype)
     head_params = {}
     for name, head in sorted(heads.items()):
@@ -53,7 +53,7 @@ def shapes(config: ModelConfig, heads: dict[str, nn.Module]) -> Params:
 
 
 def by_path(tree: Any, is_leaf: Callable[[Any], bool] | None = None) -> dict[str, Any]:
-    """Leaves by path, such as "backbone/layers/mlp/up/kernel", in the tree's order."""
+    """Path ("backbone/layers/mlp/up/kernel") -> leaf, in the tree's order."""
     pairs = jax.tree_util.tree_leaves_with_path(tree, is_leaf=is_leaf)
     leaves = {_path(keys): leaf for keys, leaf in pairs}
     if len(leaves) != len(pairs):
@@ -62,7 +62,7 @@ def by_path(tree: Any, is_leaf: Callable[[Any], bool] | None = None) -> dict[str
 
 
 def map_by_path(function: Callable[..., Any], tree: Any, *others: Any) -> Any:
-    """The tree with function(path, leaf, the same leaf of the others) at each leaf."""
+    """Maps function(path, leaf, *leaves of the others at that path) over a tree."""
     return jax.tree_util.tree_map_with_path(
         lambda keys, *leaves: function(_path(keys), *leaves), tree, *others
     )
@@ -73,14 +73,14 @@ def _path(keys: tuple) -> str:
 
 
 def stack_of(path: str) -> str:
-    """How the path of a leaf with a leading axis of layers begins, "backbone/layers/"; "" for any
-    other. A second backbone of the tree, such as a generator, has "generator/layers/"."""
+    """The prefix of a stacked leaf's path, "backbone/layers/"; "" for a leaf that is not stacked. A
+    second backbone in the tree, such as a generator, has "generator/layers/"."""
     name, _, rest = path.partition("/")
     return f"{name}/layers/" if rest.startswith("layers/") else ""
 
 
 def count(tree: Params, config: ModelConfig) -> int:
-    """Number of parameters, rows that only pad the vocabulary not counted."""
+    """Number of parameters, without the rows that pad the vocabulary."""
     total = 0
     for path, leaf in by_path(tree).items():
         size = math.prod(leaf.shape)

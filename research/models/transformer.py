@@ -3,15 +3,15 @@
 Axes: B rows, L positions of a row, S segments of a row, D width, K width of a head; in a cache N
 layers, M positions, G key/value heads.
 
-One block (`layers.Block`), where the norms come before:
+One block (`layers.Block`) with pre-norm:
 
     n = norm(x)                                          x, n [B, L, D]
     q, k, v = query(n), key(n), value(n)                 [B, L, H, K]; k and v have G heads
     x += dropout(output(attend(rotate(q), rotate(k), v)))
     x += dropout(down(activation(up(norm(x)))))          gated: activation(gate(n)) * up(n)
 
-Where they come after, they are of the two sums. Block parameters are stacked: every leaf of
-`params["layers"]` has a leading axis of length `layers`, and one block is compiled whatever the
+Post-norm normalises the two sums instead. Block parameters are stacked: every leaf of
+`params["layers"]` has a leading axis of length `layers`, so one block is compiled whatever the
 depth.
 """
 
@@ -29,7 +29,7 @@ from research.models.dropout import Dropout, Place
 from research.models.layers import Block, Embedding, Params, Pooler, norm
 from research.sharding.constrain import constrain
 
-# What of a block the backward pass finds as it was and does not compute again.
+# What the forward pass saves of a block for the backward pass, which recomputes the rest.
 REMAT = {
     "block": None,  # nothing
     "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,  # products with weights
@@ -47,7 +47,7 @@ def init(key: Array, config: ModelConfig) -> Params:
         return Block(config).init(block_key, hidden, lambda q, k, v: q, drop)["params"]
 
     def stacked(box: LogicallyPartitioned) -> LogicallyPartitioned:
-        return box.replace(names=("layers", *box.names))  # the axis that vmap puts in front
+        return box.replace(names=("layers", *box.names))  # the leading axis that vmap adds
 
     layers = jax.vmap(one_block)(jax.random.split(block_key, config.layers))
     params = {
@@ -71,21 +71,21 @@ def embed(params: Params, config: ModelConfig, tokens, positions, types) -> Floa
 def final_norm(
     params: Params, config: ModelConfig, x: Float[Array, "B L D"]
 ) -> Float[Array, "B L D"]:
-    """The norm after the last block of the pre-norm families."""
+    """Applies the norm after the last block, which only pre-norm families have."""
     if config.norm_place == "post":
         return x
     return norm(config, "final_norm").apply({"params": params["final_norm"]}, x)
 
 
 def is_local(config: ModelConfig, index: Int[Array, ""]) -> Bool[Array, ""] | bool:
-    """Whether layer `index` sees only what is near."""
+    """Whether layer `index` has local attention."""
     return index % config.global_every != 0 if config.window else False
 
 
 def position_in_attention(
     config: ModelConfig, positions: Int[Array, "B L"], local: Bool[Array, ""] | bool
 ) -> Callable:
-    """What the family does to queries and keys so that they know their positions."""
+    """Returns the function that puts positions into queries and keys: rotation, or identity."""
     if config.positions != "rope":
         return lambda x: x
     base = config.rope_base
@@ -97,7 +97,7 @@ def position_in_attention(
 def distances(
     config: ModelConfig, queries: Int[Array, "B L"], keys: Int[Array, "B M"]
 ) -> Int[Array, "B L M"] | None:
-    """Positions between each query and key, where the family needs them in attention."""
+    """Positions between each query and key, which ALiBi needs; None for other families."""
     if config.positions != "alibi":
         return None
     return jnp.abs(queries[:, :, None] - keys[:, None, :])
@@ -109,10 +109,10 @@ def masks(
     queries: Int[Array, "B L"],
     keys: Int[Array, "B M"],
 ) -> Callable[[Bool[Array, ""] | bool], Bool[Array, "B L M"]]:
-    """`is_local` of a layer -> its mask; a local one sees what is at most half a window away."""
+    """Returns `is_local` of a layer -> its mask; a local layer sees at most half a window away."""
     if not config.window:
         return lambda local: mask
-    # Made once: what a layer does in the scan is done for every layer.
+    # Computed here, once: inside the scan it would be computed for every layer.
     near = mask & (jnp.abs(queries[:, :, None] - keys[:, None, :]) <= config.window // 2)
     return lambda local: jnp.where(local, near, mask)
 
@@ -127,7 +127,7 @@ def encode(
     row_keys: Array | None = None,
     prefix: Bool[Array, "B L"] | None = None,
 ) -> Float[Array, "B L D"]:
-    """Runs the blocks on embeddings `x`; `row_keys` [B] turn dropout on."""
+    """Runs the blocks and the final norm on embeddings `x`; `row_keys` [B] turn dropout on."""
     kernel = kernels.choose(config, segments.shape[1], row_keys is not None, pattern)
     if kernel == "splash":
         fused = kernels.splash(config, segments, pattern)
@@ -144,7 +144,7 @@ def encode(
 
         def attend(query: Array, key: Array, value: Array) -> Array:
             query = constrain(turn(query), "rows", "length", "heads", None)
-            # Each part of a row sees all of it: keys and values are gathered over "context".
+            # Each part of a row sees the whole row: keys and values are gathered over "context".
             key, value = (constrain(x, "rows", None, "kv_heads", None) for x in (turn(key), value))
             if kernel == "splash":
                 return fused(query, key, value, local)
@@ -171,10 +171,10 @@ def encode(
 
 
 class Cache(NamedTuple):
-    """Keys (already rotated, in families that do so) and values of the positions seen so far.
+    """Keys (already rotated, in families with rope) and values of the positions so far.
 
-    A head's positions lie together, as the products of attention read them: with the heads
-    innermost, each step would transpose the cache and take twice as long (8 rows of 500, CPU).
+    A head's positions are contiguous, as attention reads them: with the heads innermost, each step
+    would transpose the cache and take twice as long (8 rows of 500, CPU).
     """
 
     keys: Float[Array, "N B G M K"]
@@ -182,7 +182,7 @@ class Cache(NamedTuple):
 
 
 def empty_cache(config: ModelConfig, rows: int, length: int) -> Cache:
-    """A cache for `rows` rows of at most `length` positions, in the dtype of the computation."""
+    """An empty cache for `rows` rows of at most `length` positions, in the config's dtype."""
     shape = (config.layers, rows, config.key_heads, length, config.head_width)
 
     def zeros() -> Array:
@@ -200,16 +200,16 @@ def apply_cached(
     visible: int,
     prefix: Int[Array, " B"] | None = None,
 ) -> tuple[Float[Array, "B L D"], Cache]:
-    """Hidden states, causally, of tokens that go on from a cache, and the cache with them.
+    """Runs the model causally on new tokens; returns their hidden states and the updated cache.
 
-    A row's index in the cache is its position. Keys and values are written at `positions`; a query
-    sees what lies at its own position and before it, so what a longer row left further on is never
-    seen and may be overwritten later.
+    A token's index in the cache is its position. Keys and values are written at `positions`; a
+    query sees its own position and those before it, so stale entries further on are never seen and
+    may be overwritten later.
 
     Args:
-        visible: the first so many positions of the cache hold all that a query may see; static.
-        prefix: the first so many positions of a row are seen by all its queries, what lies ahead
-            of them too; None: none are.
+        visible: number of leading positions of the cache that queries may see at all; static.
+        prefix: number of leading positions of each row that all of its queries see, even earlier
+            ones; None: no prefix.
     """
     x = embed(params, config, tokens, positions, jnp.zeros_like(tokens))
     keys_at = jnp.arange(visible)[None]
@@ -230,7 +230,7 @@ def apply_cached(
         def attend(query: Array, key: Array, value: Array) -> Array:
             nonlocal cache
             # The whole stack is carried and written at (layer, row, position), which XLA does in
-            # place; a cache that is scanned over would be copied whole at every token.
+            # place; a cache as an input and output of the scan would be copied at every token.
             cache = Cache(
                 cache.keys.at[index, rows, :, positions].set(turn(key)),
                 cache.values.at[index, rows, :, positions].set(value),
@@ -259,9 +259,9 @@ def apply(
 
     Args:
         params: the backbone's params, unboxed.
-        pattern: "full" (encoder), "causal", or "prefix", for which the batch has `prefix`, the
-            positions that all of their segment see; static.
-        row_keys: one PRNG key for each row: dropout on. None: off.
+        pattern: "full" (encoder), "causal", or "prefix", with which the batch needs `prefix`, the
+            positions that the whole segment sees; static.
+        row_keys: one PRNG key per row turns dropout on; None: off.
     """
     x = embed(params, config, batch["tokens"], batch["positions"], batch["token_types"])
     prefix = batch["prefix"] if pattern == "prefix" else None

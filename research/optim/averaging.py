@@ -1,8 +1,8 @@
 """An exponential moving average of the params, kept in the optimizer's state.
 
-A checkpoint's item "params" holds the average, so that whoever loads it (predict, export,
-init_from) has what was evaluated; the optimizer's state holds the params that learn on.
-`exchanged` swaps the two, before a save and after a restore.
+A checkpoint's item "params" holds the average, so that predict, export and init_from use the
+weights that were evaluated; its optimizer state holds the trained params. `exchanged` swaps the
+two, before a save and after a restore.
 """
 
 from typing import Any, NamedTuple
@@ -13,17 +13,17 @@ import optax
 
 
 class Average(NamedTuple):
-    """`params` holds the average (between an `exchanged` save and restore, the params)."""
+    """`params` holds the average (in a checkpoint, the trained params: see `exchanged`)."""
 
     count: jax.Array
     params: Any
 
 
 def average(decay: float) -> optax.GradientTransformation:
-    """Leaves the updates as they are and averages what they lead to.
+    """Passes updates through and averages the updated params.
 
-    The first steps count more, min(decay, (1 + n) / (10 + n)), or the new weights of a head would
-    stay in the average for long.
+    The decay of step n is min(decay, (1 + n) / (10 + n)), so that the average soon forgets the
+    initial weights of a head.
     """
 
     def init(params: Any) -> Average:
@@ -44,9 +44,9 @@ def _is_average(x: Any) -> bool:
 
 
 def exchanged(params: Any, opt_state: Any) -> tuple[Any, Any]:
-    """(params, opt_state) with the averaged params in the place of those that learn, and back.
+    """Swaps the trained params with their average in `opt_state`; twice gives back the originals.
 
-    Frozen params have no average and stay; without an average both are returned as they are.
+    Frozen params have no average and stay; without an average both are returned unchanged.
     """
     averages = [x for x in jax.tree.leaves(opt_state, is_leaf=_is_average) if _is_average(x)]
     if not averages:

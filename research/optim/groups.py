@@ -1,8 +1,8 @@
-"""Which parameters learn how fast: multipliers of the learning rate by pattern and by layer.
+"""Multipliers of the learning rate, by pattern and by layer.
 
-Patterns are regular expressions that are searched for in virtual paths, in which a stacked
-parameter has the number of its layer: "backbone/layers/07/attention/query/kernel". A multiplier of
-0 freezes. A parameter that is frozen in all its layers has no optimizer state and no gradient.
+Patterns are regular expressions, searched in virtual paths, which have a number for each layer of a
+stacked parameter: "backbone/layers/07/attention/query/kernel". A multiplier of 0 freezes. A
+parameter that is frozen in all its layers has no optimizer state and no gradient.
 """
 
 import dataclasses
@@ -17,12 +17,12 @@ from research.errors import UserError, at_most, nearest
 from research.models.params import by_path, map_by_path, stack_of
 
 TRAINED, FROZEN = "trained", "frozen"
-SHOWN = 100  # lines of a table: a rate for each layer of a large model
+SHOWN = 100  # lines of a table: enough for a rate per layer of a large model
 
 
 @dataclasses.dataclass(frozen=True)
 class Group:
-    """Parameters with one multiplier: how many numbers, and the paths of the first ones."""
+    """Parameters that share a multiplier: their number of elements, and their virtual paths."""
 
     multiplier: float
     count: int
@@ -30,7 +30,7 @@ class Group:
 
 
 def virtual(path: str, shape: tuple[int, ...]) -> list[str]:
-    """The virtual paths of a parameter: one for each layer where it is stacked."""
+    """The virtual paths of a parameter: one per layer if it is stacked."""
     stack = stack_of(path)
     if not stack:
         return [path]
@@ -43,54 +43,54 @@ def multipliers(
 ) -> dict[str, np.ndarray]:
     """Path -> multiplier [layers] of a stacked parameter, [] of any other.
 
-    Layer i of the n of its backbone has layer_decay ** (n - i), the embeddings layer_decay **
-    (n + 1), what comes after the layers 1 (Howard & Ruder 2018, arXiv:1801.06146; Clark et al.
-    2020, 2003.10555). The rate of the last pattern that fits multiplies that.
+    Of n layers, layer i has layer_decay ** (n - i), the embeddings have layer_decay ** (n + 1), and
+    everything after the layers has 1 (Howard & Ruder 2018, arXiv:1801.06146; Clark et al. 2020,
+    2003.10555). The rate of the last matching pattern multiplies this.
 
-    Raises UserError for a pattern that fits no parameter.
+    Raises UserError for a pattern that matches no parameter.
     """
-    fitting = {pattern: 0 for pattern in (*(rates or ()), *freeze)}
+    matches = {pattern: 0 for pattern in (*(rates or ()), *freeze)}
     leaves = by_path(shapes)
     layers = {stack_of(path): leaf.shape[0] for path, leaf in leaves.items() if stack_of(path)}
     multiplied = {}
     for path, leaf in leaves.items():
         stack, values = stack_of(path), []
         name, _, rest = path.partition("/")
-        of = layers.get(f"{name}/layers/")  # how many its backbone has
-        for layer, place in enumerate(virtual(path, leaf.shape)):
-            value = 1.0
+        depth = layers.get(f"{name}/layers/")  # of its backbone
+        for layer, virtual_path in enumerate(virtual(path, leaf.shape)):
+            decay = 1.0
             if stack:
-                value = layer_decay ** (of - layer)
-            elif of and rest.startswith("embedding/"):
-                value = layer_decay ** (of + 1)
-            own = 1.0
+                decay = layer_decay ** (depth - layer)
+            elif depth and rest.startswith("embedding/"):
+                decay = layer_decay ** (depth + 1)
+            factor = 1.0
             for pattern, rate in (rates or {}).items():
-                if re.search(pattern, place):
-                    fitting[pattern] += 1
-                    own = rate
+                if re.search(pattern, virtual_path):
+                    matches[pattern] += 1
+                    factor = rate
             for pattern in freeze:
-                if re.search(pattern, place):
-                    fitting[pattern] += 1
-                    own = 0.0
-            values.append(value * own)
+                if re.search(pattern, virtual_path):
+                    matches[pattern] += 1
+                    factor = 0.0
+            values.append(decay * factor)
         multiplied[path] = np.array(values if stack else values[0], np.float32)
-    for pattern, count in fitting.items():
+    for pattern, count in matches.items():
         if not count:
             names = [name for path, leaf in leaves.items() for name in virtual(path, leaf.shape)]
             raise UserError(
-                f"config.optimizer: the pattern {pattern!r} fits no parameter"
+                f"config.optimizer: pattern {pattern!r} matches no parameter"
                 f"{nearest(pattern, names, shown=4)}"
             )
     return multiplied
 
 
 def labels(shapes: Any, rates: Mapping[str, np.ndarray]) -> Any:
-    """The tree of `shapes` with "trained" or, where no layer learns, "frozen"."""
+    """The tree of `shapes` with "trained" at each leaf, or "frozen" if all its layers are."""
     return map_by_path(lambda path, _: TRAINED if rates[path].any() else FROZEN, shapes)
 
 
 def grouped(shapes: Any, rates: Mapping[str, np.ndarray]) -> list[Group]:
-    """The groups of one multiplier, highest first."""
+    """Groups parameters by multiplier, highest first."""
     groups: dict[float, Group] = {}
     for path, leaf in by_path(shapes).items():
         names = virtual(path, leaf.shape)
@@ -102,23 +102,23 @@ def grouped(shapes: Any, rates: Mapping[str, np.ndarray]) -> list[Group]:
 
 
 def table(shapes: Any, rates: Mapping[str, np.ndarray], learning_rate: float) -> list[str]:
-    """Lines that say each group's learning rate, size and parameters; none for one group of 1."""
+    """Lines with each group's learning rate, size and parameters; none if all multipliers are 1."""
     groups = grouped(shapes, rates)
     if len(groups) == 1 and groups[0].multiplier == 1.0:
         return []
     lines = ["learning rates:"]
     for group in groups[:SHOWN]:
         rate = f"{group.multiplier * learning_rate:.2e}" if group.multiplier else "frozen"
-        # A layer is named as a whole.
+        # A layer is listed once, not by its parameters.
         modules = ["/".join(p.split("/")[: 3 if stack_of(p) else 2]) for p in group.paths]
         shown = ", ".join(at_most(list(dict.fromkeys(modules)), 4))
         lines.append(f"  {rate:>8}  {group.count:>13,} parameters: {shown}")
     if len(groups) > SHOWN:
-        lines.append(f"  … and {len(groups) - SHOWN} groups more")
+        lines.append(f"  … and {len(groups) - SHOWN} more groups")
     partly = [p for p, values in rates.items() if values.any() and not values.all()]
     if partly:
         lines.append(
-            "  frozen in some layers only, so with optimizer state for all: "
+            "  frozen in some layers only, so all layers have optimizer state: "
             f"{', '.join(at_most(partly, 4))}"
         )
     return lines

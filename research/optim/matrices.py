@@ -1,7 +1,7 @@
-"""Update rules of matrices: Adafactor and Muon, for parameters that are stacked and split.
+"""Update rules for matrices, Adafactor and Muon, on stacked parameters.
 
-A kernel is stored with its heads as dimensions of their own and with all layers in one array; to
-such a rule it is a matrix [in, out] of each layer.
+A kernel is stored with all layers in one array and with separate dimensions for heads; these rules
+see it as one matrix [in, out] per layer.
 """
 
 import math
@@ -13,18 +13,18 @@ from optax import contrib
 
 from research.models.params import by_path, map_by_path, stack_of
 
-# Muon's update has the root mean square that AdamW's usually has, so that rates carry over
-# (Liu et al. 2025, arXiv:2502.16982).
+# Muon's update is scaled to the root mean square that AdamW's usually has, so that learning rates
+# carry over (Liu et al. 2025, arXiv:2502.16982).
 MUON_RMS = 0.2
 
 
 def inputs_of(path: str) -> int:
-    """How many dimensions of a kernel, after that of the layers, are its input."""
+    """Number of a kernel's input dimensions, which follow the axis of the layers."""
     return 2 if path.endswith("attention/output/kernel") else 1
 
 
 def as_matrices(rule: optax.GradientTransformation) -> optax.GradientTransformation:
-    """The rule on every tensor as [in, out] (a vector stays one), and on every layer by itself."""
+    """Applies the rule to each layer separately, and to each kernel as a matrix [in, out]."""
 
     def view(path: str, x: jax.Array) -> jax.Array:
         lead = x.shape[:1] if stack_of(path) else ()
@@ -55,7 +55,7 @@ def as_matrices(rule: optax.GradientTransformation) -> optax.GradientTransformat
 
 def adafactor() -> optax.GradientTransformation:
     """Adafactor's direction (Shazeer & Stern 2018, arXiv:1804.04235): factored second moments,
-    clipped to a root mean square of 1, no momentum. The rate is the config's own, not relative."""
+    clipped to a root mean square of 1, no momentum. The learning rate is absolute, not relative."""
     inner = optax.chain(optax.scale_by_factored_rms(), optax.clip_by_block_rms(1.0))
     return as_matrices(inner)
 
@@ -71,7 +71,7 @@ def muon(b1: float, b2: float, epsilon: float) -> optax.GradientTransformation:
         return contrib.MuonDimensionNumbers(tuple(range(1, split)), tuple(range(split, x.ndim)))
 
     def to_usual_size(path: str, u: jax.Array) -> jax.Array:
-        # An orthogonal [in, out] has a root mean square of 1 / sqrt(max(in, out)).
+        # An orthogonal [in, out] matrix has a root mean square of 1 / sqrt(max(in, out)).
         split = 1 + inputs_of(path)
         sides = math.prod(u.shape[1:split]), math.prod(u.shape[split:])
         return u * (MUON_RMS * math.sqrt(max(sides)))

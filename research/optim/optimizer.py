@@ -1,7 +1,7 @@
 """Optimizers and schedules from the config.
 
-Blocks are stacked in one leaf for all layers, so whatever is a statistic of one tensor (LAMB's
-trust ratio) is taken for each layer.
+A stacked leaf holds all layers of the blocks, so statistics of one tensor (LAMB's trust ratio) are
+taken per layer.
 """
 
 import dataclasses
@@ -33,16 +33,16 @@ class OptimizerConfig:
       warmup: share of the run's steps in which the rate rises to the peak.
       decay: share of the run's steps in which "wsd" decays.
       end_share: share of the peak that is left at the end.
-      weight_decay: of all but norms and biases.
-      b1: decay of the mean of gradients.
-      b2: decay of the mean of their squares.
+      weight_decay: weight decay of all params except norms and biases.
+      b1: decay of the running mean of gradients.
+      b2: decay of the running mean of squared gradients.
       epsilon: added to the root of that mean.
-      clip: bound of the global norm of the gradient; 0: none.
+      clip: bound of the gradient's global norm; 0: none.
       rates: pattern -> multiplier of the learning rate (`groups`).
-      freeze: patterns of what does not learn.
+      freeze: patterns of frozen params.
       layer_decay: multiplier of the learning rate from each layer to the one below it.
-      average: decay of an exponential moving average of the params, which is what is evaluated and
-        what a checkpoint gives; 0: none.
+      average: decay of an exponential moving average of the params, which evaluations use and
+        checkpoints hold; 0: none.
     """
 
     name: Literal["adamw", "lamb", "adafactor", "muon"] = "adamw"
@@ -63,7 +63,7 @@ class OptimizerConfig:
 
 
 def schedule(config: OptimizerConfig, steps: int) -> optax.Schedule:
-    """Learning rate by step (counted from 0) of a run of `steps` steps."""
+    """Learning rate by step (from 0) for a run of `steps` steps."""
     peak, end = config.learning_rate, config.learning_rate * config.end_share
     warm = round(config.warmup * steps)
     rest = max(1, steps - warm)
@@ -86,13 +86,13 @@ def schedule(config: OptimizerConfig, steps: int) -> optax.Schedule:
 
 
 def decays(path: str) -> bool:
-    """Whether weight decay applies: by name, since stacking hides a parameter's rank."""
+    """Whether weight decay applies, by name, since stacking hides a parameter's rank."""
     name = path.rsplit("/", 1)[-1]
     return name not in ("bias", "scale")
 
 
 def _trust_ratio(path: str, update: jax.Array, param: jax.Array) -> jax.Array:
-    """The update times LAMB's ||w|| / ||u|| of the tensor, or of each layer of a stacked one."""
+    """Scales the update by LAMB's ||w|| / ||u||, per layer if the tensor is stacked."""
     axes = tuple(range(1 if stack_of(path) else 0, param.ndim))
     norm = jnp.sqrt(jnp.sum(jnp.square(param), axes, keepdims=True))
     size = jnp.sqrt(jnp.sum(jnp.square(update), axes, keepdims=True))
@@ -101,9 +101,9 @@ def _trust_ratio(path: str, update: jax.Array, param: jax.Array) -> jax.Array:
 
 
 def make(config: OptimizerConfig, steps: int, shapes: Any) -> optax.GradientTransformation:
-    """The update rule of a run of `steps` steps for params of these shapes.
+    """The optimizer for a run of `steps` steps on params of these shapes.
 
-    Raises UserError for a pattern that fits none of them.
+    Raises UserError for a pattern that matches no parameter.
     """
     rates = groups.multipliers(shapes, config.rates, config.freeze, config.layer_decay)
     chain = [optax.clip_by_global_norm(config.clip)] if config.clip else []
@@ -120,15 +120,15 @@ def make(config: OptimizerConfig, steps: int, shapes: Any) -> optax.GradientTran
 
 
 class Rate(NamedTuple):
-    """The peak of the learning rate lies in the state, not in the program: runs that differ in it
-    alone share one compiled step."""
+    """The peak learning rate is part of the state, not of the program, so runs that differ only in
+    it share one compiled step."""
 
     count: jax.Array
     peak: jax.Array
 
 
 def _scale_by_rate(config: OptimizerConfig, steps: int) -> optax.GradientTransformation:
-    """Goes against the direction, by the schedule's rate of the step."""
+    """Multiplies the updates by minus the schedule's learning rate."""
     shape = schedule(dataclasses.replace(config, learning_rate=1.0), steps)
 
     def init(params: Any) -> Rate:
@@ -159,7 +159,7 @@ def _rule(config: OptimizerConfig, steps: int) -> list[optax.GradientTransformat
 
 
 def _scale_by(rates: Mapping[str, np.ndarray]) -> optax.GradientTransformation:
-    """Multiplies the updates, those of a stacked parameter layer by layer."""
+    """Multiplies the updates by these rates, layer by layer if stacked."""
 
     def scale(path: str, u: jax.Array) -> jax.Array:
         rate = rates[path]
@@ -171,5 +171,5 @@ def _scale_by(rates: Mapping[str, np.ndarray]) -> optax.GradientTransformation:
 def run_steps(
     steps: int, epochs: float, batches_per_epoch: int, items: int = 0, batch_size: int = 1
 ) -> int:
-    """Steps of a run given in steps, in epochs, or in what `batch_size` counts."""
+    """Steps of a run whose length is set in steps, in epochs, or in `items` (as in batch_size)."""
     return steps or max(1, math.ceil(epochs * batches_per_epoch or items / batch_size))

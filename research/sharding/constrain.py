@@ -1,4 +1,4 @@
-"""Where activations lie, by logical axis names, inside the jitted step."""
+"""Sharding of activations inside the jitted step, by logical axis names."""
 
 import dataclasses
 import math
@@ -14,11 +14,11 @@ Target = str | tuple[str, ...] | None
 
 @dataclasses.dataclass(frozen=True)
 class Placement:
-    """What a traced function knows of the devices beside the mesh's axes.
+    """What a traced function knows about the devices besides the axes of the mesh.
 
     rules: (logical axis, mesh axis) of weights.
-    sequence: between blocks the length is split over "tensor" too (Korthikanti et al. 2022,
-        arXiv:2205.05198), so that norms and residuals are computed and kept once.
+    sequence: whether the length is also split over "tensor" between blocks (Korthikanti et al.
+        2022, arXiv:2205.05198), so that norms and residuals are computed and kept once.
     platform: of the devices that the program is compiled for.
     """
 
@@ -29,8 +29,8 @@ class Placement:
     def target(self, axis: str) -> Target:
         """The mesh axes of a logical axis of activations.
 
-        "rows" of the batch; "length", the positions of a row within a block; "stream", the same
-        between blocks. Other names are those of the weights, and split like them over "tensor".
+        "rows" are those of the batch; "length" is the positions of a row within a block; "stream"
+        is the positions between blocks. Other names are axes of weights; they split over "tensor".
         """
         if axis == "rows":
             return ("data", "fsdp")
@@ -41,12 +41,12 @@ class Placement:
         return "tensor" if dict(self.rules)[axis] == "tensor" else None
 
 
-# Part of jit's cache key, as the mesh is: `research.sharding.mesh.use` sets both.
+# Part of jit's cache key, like the mesh; `research.sharding.mesh.use` sets both.
 PLACEMENT = jax.make_user_context(Placement())
 
 
 def spec(*axes: str | None) -> PartitionSpec:
-    """The mesh axes of logical axes, one name (or None: whole) for each dimension."""
+    """The PartitionSpec of logical axes, one name (or None: not split) per dimension."""
     placement = PLACEMENT.value
     return PartitionSpec(*(placement.target(a) if a else None for a in axes))
 
@@ -54,8 +54,8 @@ def spec(*axes: str | None) -> PartitionSpec:
 def constrain(x: jax.Array, *axes: str | None) -> jax.Array:
     """Constrains `x` to the mesh axes of its logical axes; without a mesh, returns `x`.
 
-    `axes` has one name (or None: whole) for each dimension of `x`. Positions that do not divide,
-    as the single one of a decoding step, stay whole.
+    `axes` has one name (or None: not split) per dimension of `x`. Positions that do not divide,
+    such as the single one of a decoding step, are not split.
     """
     if jax.sharding.get_abstract_mesh().empty:
         return x
@@ -65,13 +65,13 @@ def constrain(x: jax.Array, *axes: str | None) -> jax.Array:
 
 
 def parts(axis: str) -> int:
-    """How many parts a logical axis is cut into."""
+    """Number of parts that a logical axis is split into."""
     target = PLACEMENT.value.target(axis)
     names = (target,) if isinstance(target, str) else target or ()
     return math.prod(axis_size(name) for name in names)
 
 
 def axis_size(axis: str) -> int:
-    """Devices along a mesh axis; 1 without a mesh."""
+    """Number of devices along a mesh axis; 1 without a mesh."""
     mesh = jax.sharding.get_abstract_mesh()
     return 1 if mesh.empty else mesh.shape[axis]

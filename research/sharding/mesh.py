@@ -1,4 +1,4 @@
-"""The device mesh: four axes, always there, most of them of size 1."""
+"""The device mesh. It always has four axes, most of them of size 1."""
 
 import contextlib
 import dataclasses
@@ -18,15 +18,15 @@ from research.sharding.rules import AXES
 
 @dataclasses.dataclass(frozen=True)
 class MeshConfig:
-    """Devices along each mesh axis; at most one of them -1, which takes what is left.
+    """Devices along each mesh axis; at most one axis is -1, which takes the remaining devices.
 
     Attributes:
-      data: copies of the params, rows of the batch split between them.
-      fsdp: params, optimizer state and rows split (fully sharded data parallelism).
-      context: positions of a row split; attention gathers the keys and values of the others.
-      tensor: heads, hidden units and vocabulary split.
+      data: copies of the params; the rows of a batch are split between them.
+      fsdp: splits params, optimizer state and rows (fully sharded data parallelism).
+      context: splits the positions of a row; attention gathers the other parts' keys and values.
+      tensor: splits heads, hidden units and vocabulary.
       sequence: between blocks, positions are split over "tensor" too.
-      rules: changes of the table `research.sharding.rules.RULES`, logical axis -> mesh axis or
+      rules: changes to the table `research.sharding.rules.RULES`, logical axis -> mesh axis or
         None.
     """
 
@@ -39,17 +39,17 @@ class MeshConfig:
 
 
 def make_mesh(config: MeshConfig, devices: Sequence[jax.Device] | None = None) -> Mesh:
-    """A mesh with the axes `AXES` over `devices` (default: all), laid out as they are wired.
+    """A mesh with the axes `AXES` over `devices` (default: all), ordered by how they are connected.
 
-    Over several slices (`slice_index` of the devices) the data axis goes from slice to slice, and
-    fsdp takes over where data is too small; what lies in a slice never crosses the slower network.
-    The axis types are Auto: `jax.make_mesh` alone gives Explicit axes, where FSDP needs every
+    Over several slices (`slice_index` of the devices), the data axis spans slices, and fsdp does so
+    where data is too small; the other axes never cross the slower network between slices. The axis
+    types are Auto: `jax.make_mesh` alone gives Explicit axes, with which FSDP would need every
     weight resharded by hand.
 
     Raises:
         UserError: a size that is neither positive nor -1, more than one -1, or sizes that do not
-            multiply to the number of devices or do not fit the slices; or no device at all, with
-            the reason.
+            multiply to the number of devices or do not fit the slices; or if jax has no device,
+            with the reason.
     """
     devices = _all_devices() if devices is None else list(devices)
     sizes = axis_sizes(config, len(devices))
@@ -67,9 +67,9 @@ def make_mesh(config: MeshConfig, devices: Sequence[jax.Device] | None = None) -
 
 @contextlib.contextmanager
 def use(mesh: Mesh, config: MeshConfig | None = None) -> Iterator[None]:
-    """What is traced within lies on `mesh`, its activations where `config` says.
+    """Traces code inside the context for `mesh`, with the sharding rules of `config`.
 
-    config: what the mesh was made from; default: the rules as they stand.
+    config: the config of the mesh; default: the unchanged rules.
     """
     config = config or MeshConfig()
     rules = tuple(sorted(tables.table(config.rules).items()))
@@ -79,9 +79,9 @@ def use(mesh: Mesh, config: MeshConfig | None = None) -> Iterator[None]:
 
 
 def check_length(config: MeshConfig, sizes: Mapping[str, int], length: int) -> None:
-    """Raises UserError where the positions of a row cannot be split as the config says.
+    """Raises UserError if the positions of a row cannot be split as the config says.
 
-    sizes: of the mesh's axes, by name.
+    sizes: sizes of the mesh's axes, by name.
     """
     axes = ("context", "tensor") if config.sequence else ("context",)
     parts = math.prod(sizes[axis] for axis in axes)
@@ -89,30 +89,30 @@ def check_length(config: MeshConfig, sizes: Mapping[str, int], length: int) -> N
         written = " and ".join(f"mesh.{axis}={sizes[axis]}" for axis in axes)
         sequence = " (mesh.sequence=true)" if config.sequence else ""
         raise UserError(
-            f"config.data.length={length} does not divide by {parts}, the parts that {written}"
-            f"{sequence} cut a row into; a multiple of {parts} does"
+            f"config.data.length={length} does not divide by {parts}, the parts of a row with "
+            f"{written}{sequence}; a multiple of {parts} does"
         )
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:
-    """Rows, the first dimension of every batch array, split over "data" and "fsdp"."""
+    """Splits rows, the first dimension of every batch array, over "data" and "fsdp"."""
     return NamedSharding(mesh, PartitionSpec(("data", "fsdp")))
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
-    """The whole array on every device."""
+    """Puts the whole array on every device."""
     return NamedSharding(mesh, PartitionSpec())
 
 
 def row_multiple(mesh: Mesh) -> int:
-    """The rows of a batch must be a multiple of this: data * fsdp."""
+    """The number that the rows of a batch must be a multiple of: data * fsdp."""
     return mesh.shape["data"] * mesh.shape["fsdp"]
 
 
 def _all_devices() -> list[jax.Device]:
     try:
         return jax.devices()
-    except (RuntimeError, AssertionError) as error:  # a driver that is missing, a chip in use
+    except (RuntimeError, AssertionError) as error:  # a missing driver, a chip in use
         asked = os.environ.get("JAX_PLATFORMS", "")
         reason = (str(error).splitlines() or [f"nothing answers for JAX_PLATFORMS={asked}"])[0]
         raise UserError(
@@ -134,22 +134,22 @@ def axis_sizes(config: MeshConfig, count: int) -> tuple[int, ...]:
     fixed = math.prod(size for size in sizes.values() if size != -1)
     if len(free) > 1:
         raise UserError(
-            f"mesh ({written}): only one size may be -1, here {' and '.join(free)} are; "
+            f"mesh ({written}): only one size may be -1, but {' and '.join(free)} are; "
             f"{_right(sizes, count)}"
         )
     if free and count % fixed == 0:
         sizes[free[0]] = count // fixed
     elif free or fixed != count:
         relation = "which does not divide" if free else "not to"
-        what = f"the given sizes multiply to {fixed}, {relation}"
+        product = f"the given sizes multiply to {fixed}, {relation}"
         raise UserError(
-            f"mesh ({written}): {what} the number of devices, {count}; {_right(sizes, count)}"
+            f"mesh ({written}): {product} the number of devices, {count}; {_right(sizes, count)}"
         )
     return tuple(sizes[axis] for axis in AXES)
 
 
 def _right(sizes: dict[str, int], count: int) -> str:
-    """A mesh that fits `count` devices, as near to what was asked as divisors allow."""
+    """A mesh that fits `count` devices, as near to the requested sizes as divisors allow."""
     fits = {}
     for axis in reversed(AXES[1:]):
         fits[axis] = math.gcd(max(sizes[axis], 1), count)
@@ -160,7 +160,7 @@ def _right(sizes: dict[str, int], count: int) -> str:
 
 
 def _between_slices(sizes: Sequence[int], slices: int) -> list[int]:
-    """How much of each axis goes from slice to slice: of data as much as divides, then fsdp."""
+    """Parts of each axis between slices: as much of data as divides, then fsdp."""
     data = math.gcd(sizes[0], slices)
     fsdp = math.gcd(sizes[1], slices // data)
     if data * fsdp != slices:

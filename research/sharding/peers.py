@@ -1,11 +1,11 @@
-"""What the processes of a run tell each other beside the work: that one stops, hangs or has died.
+"""Messages between the processes of a run: that one stops, hangs or has died.
 
-A thread in each of them gives signs of life and reads the words of the others, all through jax's
-coordination service. When one dies, the last line on stderr of each of the others says which one,
-and why, below whatever jax prints when a connection breaks.
+A thread in each process sends heartbeats and reads the messages of the others, all through jax's
+coordination service. When a process dies, the last line on stderr of every other one says which it
+was, and why, below whatever jax prints when a connection breaks.
 
-Signs of life only name who has died, once something has broken; that somebody has is found by jax,
-whose own are not held up by Python.
+These heartbeats only name the dead process once something has broken; jax detects that one has
+died, by heartbeats of its own that Python cannot delay.
 """
 
 import atexit
@@ -22,13 +22,13 @@ from collections.abc import Callable
 from typing import Any
 
 SECONDS = 0.5  # between two looks
-SILENT = 4  # seconds without a sign of life: if somebody has died, then this one
-PARTING = 10  # seconds that a process which ends gives the others to end as well
-GOING = 8  # the same, of the others: after these they end themselves
+SILENT = 4  # seconds without a heartbeat after which a process is named as the dead one
+PARTING = 10  # seconds that an ending process waits for the others to end as well
+GOING = 8  # seconds after which the others end themselves when one has ended
 
 BROKEN = ("Gloo", "NCCL", "UNAVAILABLE", "onnection")  # errors that another's death causes
 
-before_exit: list[Callable[[], None]] = []  # what must be done even where a process ends at once
+before_exit: list[Callable[[], None]] = []  # called even if a process ends at once
 _peers: "Peers | None" = None
 _ending = 0
 
@@ -36,8 +36,8 @@ _ending = 0
 class Peers:
     """The words of the processes, as this one knows them.
 
-    There is one word of each name, the first that was said: "ended" (a process ends without the
-    others), and what else `say` is asked to say; "silent" are those that process 0 does not hear.
+    A word is a named message to all; the first one said under a name stays. "ended" says that a
+    process ends without the others; "silent" lists the processes that process 0 does not hear.
     """
 
     def __init__(self, client: Any, process: int, count: int, coordinator: str):
@@ -47,8 +47,8 @@ class Peers:
         self._outbox: list[tuple[str, str]] = []
         self._words: dict[str, str] = {}
         self._calls: dict[str, Callable[[str], bool]] = {"ended": self._follow}
-        self._heard: dict[str, tuple[str, float]] = {}  # by process: its last sign, and when
-        self._told = 0.0  # when another one ended
+        self._heard: dict[str, tuple[str, float]] = {}  # process -> (last heartbeat, its time)
+        self._ended_at = 0.0  # when this process heard that one has ended
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._work, name="peers", daemon=True)
         self._thread.start()
@@ -57,28 +57,28 @@ class Peers:
         atexit.register(self._leave)
 
     def say(self, name: str, text: str) -> None:
-        """Tells all, within a second; safe where a signal has interrupted anything."""
+        """Sends a word to all processes within a second; safe in a signal handler."""
         self._outbox.append((name, text))
 
     def listen(self, name: str, call: Callable[[str], bool]) -> None:
-        """Calls `call` with the word of this name, once it was said, at each look until it returns
-        True. It runs in a thread, and must not wait."""
+        """Calls `call` with the word of this name at each look after it was said, until `call`
+        returns True. It runs in a thread and must not block."""
         self._calls[name] = call
 
     def numbers(self, name: str, value: int) -> list[int]:
-        """Notes a number of this process; returns those of all that have noted one."""
+        """Publishes a number of this process; returns the numbers published so far."""
         self._client.key_value_set(f"{name}/{self.process}", str(value), allow_overwrite=True)
         return [int(text) for _, text in self._client.key_value_dir_get(f"{name}/")]
 
     def wait_for_all(self) -> None:
-        """Returns when all processes are about to end, or after PARTING seconds."""
+        """Waits until all processes are about to end, at most PARTING seconds."""
         until = time.monotonic() + PARTING
         with contextlib.suppress(RuntimeError):  # the coordinator has gone
             while len(self.numbers("exit", 0)) < self.count and time.monotonic() < until:
                 time.sleep(SECONDS / 5)
 
     def ends(self, code: int, reason: str) -> None:
-        """Tells the others that this process ends without them, and why; they end with its code."""
+        """Tells the others that this process ends without them, and why; they use its code."""
         with contextlib.suppress(RuntimeError):  # the coordinator has gone
             self._tell("ended", f"{code} {self.me} ended: {reason}")
 
@@ -121,14 +121,14 @@ class Peers:
             self._client.key_value_set("word/silent", text, allow_overwrite=True)
 
     def _follow(self, word: str) -> bool:
-        """Ends this process after one that has ended, if it does not end by itself."""
-        self._told = self._told or time.monotonic()
-        if self.me not in word and time.monotonic() - self._told > GOING:
+        """Ends this process GOING seconds after another one has ended."""
+        self._ended_at = self._ended_at or time.monotonic()
+        if self.me not in word and time.monotonic() - self._ended_at > GOING:
             self.end(int(word.partition(" ")[0]))
         return False
 
     def _cause(self) -> str:
-        """Which process died, and why; "" where nobody knows."""
+        """Says which process died, and why; "" if unknown."""
         ended = self._words.get("ended", "").partition(" ")[2]
         silent = self._words.get("silent", "")
         if not silent and not ended and not _answers(self._coordinator):
@@ -147,7 +147,7 @@ class Peers:
         exit_now(code)
 
     def _leave(self) -> None:
-        """Lets all end in their own way if they end now; if not, goes, which ends the others."""
+        """Waits for all processes to end normally; if they do not, ends this one, and so all."""
         try:
             self._client.wait_at_barrier("leave", PARTING * 1000)
         except RuntimeError:
@@ -156,21 +156,21 @@ class Peers:
         self._thread.join()
 
     def _aborted(self, number: int) -> None:
-        """Native code has aborted: jax, because another process has died, or something of ours."""
+        """Handles SIGABRT: from jax, because another process died, or from this process's code."""
         if not self._cause():
-            self.ends(128 + number, "native code aborted it (SIGABRT); what it says stands above")
+            self.ends(128 + number, "native code aborted it (SIGABRT); its message is above")
             self._words["ended"] = f"0 {self.me} ended: native code aborted it (SIGABRT)"
         self.end(1)
 
 
 def start(client: Any, process: int, count: int, coordinator: str) -> None:
-    """From here on this process and the others tell each other how they end."""
+    """Starts the exchange of messages; from here on, the processes report how they end."""
     global _peers
     _peers = Peers(client, process, count, coordinator)
 
 
 def ending(code: int, error: BaseException | None = None) -> None:
-    """Notes the exit code that this process is about to end with, and tells the others an error."""
+    """Notes the exit code of this process, which is about to end, and sends an error to all."""
     global _ending
     _ending = code
     if _peers is not None and error is not None:
@@ -179,18 +179,18 @@ def ending(code: int, error: BaseException | None = None) -> None:
 
 
 def exit_now(code: int, together: bool = False) -> None:
-    """Ends this process, whatever its threads do. What was printed last stays the last.
+    """Ends this process, whatever its threads do. Nothing is printed after the last line.
 
-    together: the others end in this way too; none goes before all have been told.
+    together: the others end in this way too; none ends before all know of it.
     """
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.__stderr__.fileno())
     cleaning = threading.Thread(target=_clean, daemon=True)
     cleaning.start()
-    cleaning.join(PARTING)  # a disk may be what hangs
+    cleaning.join(PARTING)  # the disk itself may hang
     if _peers is not None and together:
         _peers.wait_for_all()
     if _peers is not None and _peers.process == 0:
-        time.sleep(3 * SECONDS)  # the others still read what they were told
+        time.sleep(3 * SECONDS)  # the others still read their messages
     os._exit(code)
 
 
@@ -201,7 +201,7 @@ def _clean() -> None:
 
 
 def get() -> Peers | None:
-    """None in a run of one process."""
+    """Returns the messages between processes; None in a run of one process."""
     return _peers
 
 

@@ -1,8 +1,8 @@
-"""Several processes that make one run: how they find each other, agree, and end together.
+"""Runs of several processes: how the processes find each other, agree, and end together.
 
-Each process sees its own devices only; jax makes one mesh of all of them, and every process makes
-the same calls in the same order. What is said here goes through jax's coordination service, a
-server in process 0, and needs no device: so it works before there is a mesh, and has time-outs.
+Each process sees its own devices only; jax makes one mesh of all devices, and every process makes
+the same calls in the same order. Messages here go through jax's coordination service, a server in
+process 0. It needs no device, so it works before there is a mesh, and it has time-outs.
 """
 
 import dataclasses
@@ -25,25 +25,25 @@ from research.errors import UserError, differing
 from research.sharding import peers
 
 DAY = 86_400
-TIMEOUT = 300  # seconds until a process that misses the others gives up; hosts start unevenly
-HEARTBEAT = 30  # seconds without a sign of life after which a process counts as dead
+TIMEOUT = 300  # seconds that a process waits for the others; hosts start unevenly
+HEARTBEAT = 30  # seconds without a heartbeat after which a process counts as dead
 
-# The variables with the number of processes and the number of this one, and who sets them.
+# Environment variables with the number of processes and this one's number, and who sets them.
 VARIABLES = (
     ("OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK", "Open MPI"),
     ("PMI_SIZE", "PMI_RANK", "MPICH, Intel MPI or Slurm's PMI"),
     ("SLURM_STEP_NUM_TASKS", "SLURM_PROCID", "Slurm"),
     ("WORLD_SIZE", "RANK", "torchrun"),
 )
-PORTS = range(61440, 65536)  # as jax takes them on a cluster
+PORTS = range(61440, 65536)  # jax's own range on a cluster
 
 _calls = itertools.count()
 
 
 @dataclasses.dataclass(frozen=True)
 class Place:
-    """One process among `count`; coordinator: HOST:PORT of process 0. devices: the local ones that
-    it may use, None for all."""
+    """One process among `count`; coordinator: HOST:PORT of process 0; devices: the local devices
+    that it may use, None for all."""
 
     coordinator: str
     process: int
@@ -57,17 +57,17 @@ class Place:
 def find() -> Place | None:
     """This process's place in the cluster that jax detects: Cloud TPU, GKE, Slurm, Open MPI.
 
-    None without a cluster, and in one of a single process: nothing is started then.
+    Returns None without a cluster, and in a cluster of one process, where nothing is to be started.
 
-    Raises UserError where there is a cluster that does not tell, and where a launcher has started
-    more processes than are found.
+    Raises UserError if a cluster does not describe itself, or if a launcher has started more
+    processes than were found.
     """
     coordinator, count, process, devices = _open_mpi_5() or _cluster()
     alone = None in (coordinator, count, process) or count == 1
     _check_launched(1 if alone else count)
     if alone:
         return None
-    # jax takes a task of Slurm to have one device; one that is alone on its node has them all.
+    # jax gives each Slurm task one device; a task that is alone on its node has all of them.
     if re.fullmatch(r"1(\(x\d+\))?", os.environ.get("SLURM_STEP_TASKS_PER_NODE", "")):
         devices = None
     return Place(coordinator, process, count, None if devices is None else tuple(devices))
@@ -75,31 +75,31 @@ def find() -> Place | None:
 
 def _open_mpi_5() -> tuple[str, int, int, tuple[int, ...]] | None:
     """(coordinator, processes, this process, its devices) under the mpirun of Open MPI 5, which jax
-    does not know without mpi4py; None elsewhere, and where they are not all on one machine."""
+    cannot detect without mpi4py; None elsewhere, or if the processes are on several machines."""
     values = {name: _number(f"OMPI_COMM_WORLD_{name}") for name in ("SIZE", "RANK", "LOCAL_SIZE")}
-    if None in values.values() or "OMPI_MCA_orte_hnp_uri" in os.environ:  # Open MPI 4 has this one
+    if None in values.values() or "OMPI_MCA_orte_hnp_uri" in os.environ:  # set by Open MPI 4
         return None
     if values["LOCAL_SIZE"] != values["SIZE"]:
         return None
-    # The name of the job, the same in all of its processes and no other's.
+    # The name of the job: the same in all of its processes, and unique to it.
     job = os.environ.get("PMIX_NAMESPACE", "").encode()
     port = os.environ.get("JAX_COORDINATOR_PORT") or PORTS[zlib.crc32(job) % len(PORTS)]
     return f"127.0.0.1:{port}", values["SIZE"], values["RANK"], (values["RANK"],)
 
 
 def _check_launched(count: int) -> None:
-    """Raises UserError where the variables tell of more than the `count` processes that were found:
-    each would make the whole run, all of them in one workdir."""
-    for size, rank, who in VARIABLES:
-        told = _number(size)
-        if told is not None and _number(rank) is not None and told > max(count, 1):
+    """Raises UserError if a launcher has started more than the `count` processes that were found:
+    each process would do the whole run, all in one workdir."""
+    for size, rank, launcher in VARIABLES:
+        started = _number(size)
+        if started is not None and _number(rank) is not None and started > max(count, 1):
             raise UserError(
-                f"{who} has started {told} processes ({size}={told}), and "
-                f"{'they do not find each other' if count == 1 else f'{count} of them are found'}: "
+                f"{launcher} has started {started} processes ({size}={started}), but "
+                f"{'they do not find each other' if count == 1 else f'only {count} are found'}: "
                 "give them\n"
                 f"  --coordinator=HOST:PORT --process_id=${rank} --num_processes=${size}\n"
-                "with the host of process 0 and a free port there, in a shell that each process "
-                "has (bash -c '…'); or --num_processes=1 to run in each process alone"
+                "with the host of process 0 and a free port there, in a shell of each process "
+                "(bash -c '…'); or --num_processes=1 to run in each process alone"
             )
 
 
@@ -109,8 +109,8 @@ def _number(name: str) -> int | None:
 
 
 def _cluster() -> tuple:
-    """(coordinator, processes, this process, its devices) as jax detects them, None without."""
-    # jax takes every pod of Kubernetes for a cluster, but only those of an indexed job are one.
+    """(coordinator, processes, this process, its devices) as jax detects them; None if not."""
+    # jax treats every Kubernetes pod as part of a cluster, but only those of an indexed job are.
     pod = "KUBERNETES_SERVICE_HOST" in os.environ and "JOB_COMPLETION_INDEX" not in os.environ
     try:
         with warnings.catch_warnings():
@@ -119,7 +119,7 @@ def _cluster() -> tuple:
             return clusters.ClusterEnv.auto_detect_unset_distributed_params(
                 None, None, None, None, None, TIMEOUT
             )
-    except Exception as error:  # whatever the services of a cluster answer
+    except Exception as error:  # a cluster's services may fail in any way
         if pod:
             return None, None, None, None
         raise UserError(
@@ -130,14 +130,14 @@ def _cluster() -> tuple:
 
 
 def join(place: Place) -> None:
-    """Waits until all processes are there; to be called before a device is touched.
+    """Waits until all processes have joined. Call it before any device is touched.
 
-    A process that has waited TIMEOUT seconds says what is missing and ends with code 2. From here
-    on, all end when one dies.
+    After TIMEOUT seconds, a process says what is missing and ends with code 2. From here on, all
+    processes end when one dies.
     """
     print(f"{place}, coordinator {place.coordinator}", file=sys.stderr, flush=True)
     jax.config.update("jax_enable_preemption_service", False)  # `training.stop` listens itself
-    # jax aborts the process when its own time is over: there would be no word of what to do.
+    # At its own time-out, jax aborts the process without saying what to do.
     timer = threading.Timer(TIMEOUT, _give_up, [place])
     timer.daemon = True
     timer.start()
@@ -152,7 +152,7 @@ def join(place: Place) -> None:
             heartbeat_timeout_seconds=HEARTBEAT,
             shutdown_timeout_seconds=peers.PARTING,
         )
-    except RuntimeError as error:  # a port that is taken
+    except RuntimeError as error:  # a port in use
         raise UserError(
             f"{place} cannot join at {place.coordinator}: {str(error).splitlines()[0]}"
         ) from error
@@ -166,14 +166,14 @@ def _give_up(place: Place) -> None:
     try:
         socket.create_connection((host.strip("[]"), int(port)), timeout=5).close()
         reason = (
-            f"not all {place.count} processes have come to {place.coordinator}: start those that "
-            f"are missing, each with a --process_id of its own from 0 to {place.count - 1}"
+            f"not all {place.count} processes have joined at {place.coordinator}: start the "
+            f"missing ones, each with its own --process_id from 0 to {place.count - 1}"
         )
     except socket.gaierror as error:
         reason = (
             f"the name {host!r} does not resolve on {socket.gethostname()} ({error.strerror}): "
-            "give process 0's address, --coordinator=ADDRESS:PORT. Slurm's name of a node "
-            "(NodeName) need not be one that the others can resolve"
+            "give process 0's address, --coordinator=ADDRESS:PORT. The others may be unable to "
+            "resolve Slurm's name of a node (NodeName)"
         )
     except OSError as error:
         reason = (
@@ -185,13 +185,13 @@ def _give_up(place: Place) -> None:
 
 
 def first() -> bool:
-    """Whether this is process 0, the one that prints and writes; asks no device."""
+    """Whether this is process 0, the one that prints and writes; touches no device."""
     return distributed.global_state.process_id == 0
 
 
 def together(what: str, patience: int = TIMEOUT) -> None:
-    """Waits until every process is here. Raises UserError after `patience` seconds; one that dies
-    ends the others sooner."""
+    """Waits until every process has called this. Raises UserError after `patience` seconds; a
+    process that dies ends the others sooner."""
     state = distributed.global_state
     if state.client is None:
         return
@@ -200,12 +200,12 @@ def together(what: str, patience: int = TIMEOUT) -> None:
     except RuntimeError as error:
         raise UserError(
             f"process {state.process_id}/{state.num_processes} waited {patience} s for the others "
-            f"({what}); what they print says where they are"
+            f"({what}); their output says where they are"
         ) from error
 
 
 def by_first(what: str, call: Callable[[], Any]) -> None:
-    """The first process calls, the others wait for it. Raises its UserError in all of them."""
+    """Calls `call` in process 0 while the others wait. Raises its UserError in all of them."""
     state = distributed.global_state
     place, error = f"{what} {next(_calls)}", None
     if first():
@@ -222,8 +222,8 @@ def by_first(what: str, call: Callable[[], Any]) -> None:
 
 
 def same(what: str, values: Any, right: str) -> None:
-    """Raises UserError, in every process, where `values` (what JSON can hold) are not everywhere
-    the same: the keys that differ, and what would be right."""
+    """Raises UserError in every process if `values` (JSON) differ between processes. The message
+    has the keys that differ, and `right`."""
     state = distributed.global_state
     if state.client is None:
         return
@@ -231,11 +231,11 @@ def same(what: str, values: Any, right: str) -> None:
     if state.process_id == 0:
         state.client.key_value_set(f"{place}/values", json.dumps(values))
     first = state.client.blocking_key_value_get(f"{place}/values", TIMEOUT * 1000)
-    ours, theirs = _flat(values), _flat(json.loads(first))
+    own, expected = _flat(values), _flat(json.loads(first))
     differ = [
-        f"  {key}: {theirs.get(key)!r} in process 0, {ours.get(key)!r} in process "
+        f"  {key}: {expected.get(key)!r} in process 0, {own.get(key)!r} in process "
         f"{state.process_id}"
-        for key in differing(ours, theirs)
+        for key in differing(own, expected)
     ]
     state.client.key_value_set(f"{place}/differ/{state.process_id:06}", "\n".join(differ[:8]))
     together(what)
@@ -247,7 +247,7 @@ def same(what: str, values: Any, right: str) -> None:
 
 
 def _flat(values: Any) -> dict[str, Any]:
-    """{"a": {"b": 1}} -> {"a.b": 1}, numbers and texts as JSON has them."""
+    """{"a": {"b": 1}} -> {"a.b": 1}, with numbers and texts as JSON stores them."""
     values = json.loads(json.dumps(values))
     pairs, _ = jax.tree_util.tree_flatten_with_path(values, is_leaf=lambda x: x is None)
     return {jax.tree_util.keystr(p, simple=True, separator="."): leaf for p, leaf in pairs}

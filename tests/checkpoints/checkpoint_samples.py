@@ -63,7 +63,7 @@ def save(directory, *steps):
 
 
 def restore(directory, step=None):
-    """The newest good step, or the given one, as a run restores it; nothing is renamed."""
+    """Restores the newest good step, or the given one, as a run does, but renames nothing."""
     target = target_of(make_state())
     return first_good(
         absolute(str(directory)), step, lambda folder: load(folder, target, whole=True)

@@ -1,4 +1,4 @@
-"""Checkpoints: round trips, other meshes, donation, parts of the params, what does not fit."""
+"""Checkpoints: round trips, other meshes, donation, parts of the params, mismatches."""
 
 import logging
 import os

@@ -1,4 +1,4 @@
-"""Checksums: the same on every mesh, another for every change."""
+"""Checksums are the same on every mesh, and differ after every change."""
 
 import jax
 import jax.numpy as jnp

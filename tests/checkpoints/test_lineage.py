@@ -1,4 +1,4 @@
-"""What weights have read lies in their checkpoints, from the first run to the last."""
+"""Checkpoints list the texts that their weights have read, over all runs in a row."""
 
 import json
 
@@ -15,7 +15,7 @@ from tests import helpers
 
 
 def save(config, folder):
-    """A checkpoint as the run of this config leaves one, as far as its lineage goes."""
+    """A checkpoint with the lineage that a run of this config writes."""
     params = {"backbone": {"kernel": np.zeros(2, np.float32)}}
     meta = {lineage.READ: lineage.of_run(config)}
     write_checkpoint(str(folder / "checkpoints"), 1, params, to_values(config), "{}", meta)

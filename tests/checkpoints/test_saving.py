@@ -1,4 +1,4 @@
-"""Saves that fail, and saves that leave something else than was saved."""
+"""Saves that fail, and saves that write damaged steps."""
 
 import errno
 import os
@@ -43,7 +43,7 @@ def disk(monkeypatch):
 
 @pytest.fixture
 def damage(monkeypatch):
-    """Flips a byte of the next so many steps, between their commit and the check."""
+    """Flips a byte of each of the next `steps` steps, between their commit and the check."""
     flush, found = checkpoint_saving.bucket.flush, type("Damage", (), {"steps": 0})
 
     def change(place):
@@ -67,7 +67,7 @@ def test_a_run_goes_on_while_nothing_can_be_saved(disk, tmp_path, capfd, monkeyp
         checkpoints.wait()
         assert capfd.readouterr().err == (
             "warning: the checkpoint of step 2 is not saved: No space left on device; the run goes "
-            "on, and tries again\n"
+            "on and tries again\n"
         )
         assert checkpoints.latest() == 1, "the older one stays"
         assert checkpoints.overdue()
@@ -91,7 +91,7 @@ def test_the_last_save_is_tried_again_and_then_said(disk, tmp_path, monkeypatch)
         checkpoints.save(1, *state)
         checkpoints.wait()
         disk.full = True
-        text = r"step 2 could not be saved.*No space left.*the newest is of step 1.*same command"
+        text = r"step 2 could not be saved.*No space left.*the same command resumes from step 1"
         with pytest.raises(NotSavedError, match=text):
             checkpoints.save_surely(2, *state, pauses=(1, 2, 4))
         assert slept == [1, 2, 4]

@@ -1,4 +1,4 @@
-"""Config files and command-line overrides: what is right is read, what is wrong is named."""
+"""Config files and command-line overrides: right ones are read, wrong ones are named."""
 
 import dataclasses
 import json
@@ -407,7 +407,7 @@ def test_every_key_says_what_it_means():
 
 
 def test_no_key_is_read_with_a_default():
-    """A misspelt key must die, so no code asks a config for a key that may not be there."""
+    """A misspelt key must fail, so no code reads a config key that may be missing."""
     root = Path(configs.__file__).parents[1]
     assert not [str(p) for p in root.rglob("*.py") if "config.get(" in p.read_text()]
 
@@ -418,7 +418,7 @@ def test_the_tiny_runs_of_the_tests_are_valid(tmp_path):
 
 
 def test_what_may_change_between_a_run_and_its_resumption():
-    """A key is free, not those whose names begin alike: dropout of attention is another run."""
+    """A free key does not free keys with the same prefix: attention_dropout changes the run."""
     keys = {f"model.{f.name}" for f in dataclasses.fields(ModelConfig)}
     assert {key for key in keys if is_free(key)} == {"model.remat", "model.attention"}
     assert is_free("mesh.fsdp") and not is_free("train.batch_size")

@@ -1,4 +1,4 @@
-"""A GGUF file in: the numbers that were written, and damaged or foreign files named for it."""
+"""Imports of GGUF files give the written numbers; damaged or foreign files are rejected."""
 
 import gguf
 import numpy as np
@@ -26,7 +26,7 @@ def tokens() -> list[str]:
 
 
 def interleaved(name: str, array: np.ndarray) -> np.ndarray:
-    """Queries and keys as llama.cpp lays them out: the halves of a head in turn."""
+    """Queries and keys in llama.cpp's layout: the halves of a head interleaved."""
     part = name.split(".")[-2]
     count = {"attn_q": HEADS, "attn_k": GROUPS}.get(part)
     if count is None:
@@ -44,7 +44,7 @@ def their_names() -> dict[str, str]:
 
 @pytest.fixture
 def write(tmp_path):
-    """A function: what is other than in the tiny Llama of the golden files -> its GGUF file."""
+    """A function: changes to the tiny Llama of the golden files -> its GGUF file."""
 
     def make(
         architecture="llama",
@@ -190,7 +190,7 @@ def test_keys_of_the_tokenizer_that_are_not_followed_are_told(write, capsys):
     importer.read(str(write(keys={"tokenizer.ggml.add_space_prefix": False})))
     assert capsys.readouterr().err == ""
     importer.read(str(write(keys={"tokenizer.ggml.new_rule": 1})))
-    assert "tokenizer.ggml.new_rule: not known, so not followed" in capsys.readouterr().err
+    assert "tokenizer.ggml.new_rule: not known, ignored" in capsys.readouterr().err
 
 
 def test_keys_that_change_nothing_are_known(write):
@@ -208,5 +208,5 @@ def test_a_cut_file_is_named(write, tmp_path, capsys, share):
     whole = path.read_bytes()
     path.write_bytes(whole[: int(len(whole) * share)])
     assert cli.main(["import", f"--source={path}", f"--output={tmp_path / 'out'}"]) == 2
-    assert f"{path}: truncated, or no GGUF file" in capsys.readouterr().err
+    assert f"{path}: truncated, or not a GGUF file" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()

@@ -51,7 +51,7 @@ for folder, name in zip(sys.argv[1::2], sys.argv[2::2]):
         if key.startswith("out_"):
             ours, theirs = found[key[4:]].numpy(), arrays[key]
             if real.ndim == 2 and theirs.shape[:2] == real.shape:
-                # What stands on padding depends on the kernel.
+                # Outputs at padding depend on the kernel.
                 ours, theirs = ours[real], theirs[real]
             np.testing.assert_allclose(ours, theirs, atol=1e-5, err_msg=name + key)
 """
@@ -72,7 +72,7 @@ def test_other_random_weights(fresh, name):
 
 
 def frames(loaded):
-    """Texts, and the tokens and types that our rows have for them."""
+    """Texts, and their tokens and types in our rows."""
     found = []
     for texts in (("w1 w2",), ("w1", "w2 w3")):
         parts = [loaded.tokenizer.encode(text).ids for text in texts]

@@ -46,7 +46,7 @@ class Answers:
         self.batch = {k: jnp.asarray(v) for k, v in self.batch.items()}
 
     def packed(self) -> dict[str, jax.Array]:
-        """The two texts in one row, as the choices of an example lie in it."""
+        """The two texts in one row, like the choices of an example."""
         sizes = self.mask.sum(1)
         real = self.mask.astype(bool)
         first = np.array([0, sizes[0]])
@@ -93,7 +93,7 @@ class Answers:
 
 
 def logits_of(name, imported, hidden, batch):
-    """Our logits as the reference lays them out."""
+    """Our logits in the reference's layout."""
     params, model = imported.params, imported.config.model
     if name in ("masked_lm", "causal_lm"):
         x, bias, table = hidden, None, heads.output_table(params, model, name)
@@ -113,7 +113,7 @@ def logits_of(name, imported, hidden, batch):
 
 
 def compared(folder: Path) -> int:
-    """How many of the reference's answers in a folder ours are equal to, each of them asserted."""
+    """Asserts that ours equal the reference's answers in a folder; returns how many there are."""
     name, imported = folder.name.partition(".")[0], importer.read(str(folder))
     assert imported.architecture == name
     model = imported.config.model

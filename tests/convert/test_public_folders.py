@@ -146,7 +146,7 @@ def test_labels_without_a_meaning(tmp_path):
 
 
 def test_an_import_is_fine_tuned_and_leaves_with_the_length_of_its_training(tmp_path, capsys):
-    """One whose head is left out gets a new one; its labels may be named on the command line."""
+    """Without its head it gets a new one; or its labels may be named on the command line."""
     source = build(FOLDERS["label_names"], tmp_path / "source")
     named, bare = tmp_path / "named", tmp_path / "bare"
     command = ["import", f"--source={source}"]

@@ -1,4 +1,4 @@
-"""Import, export, import: the same bits, and wrong checkpoints named for what is wrong."""
+"""Import, export, import give the same bits, and wrong checkpoints are rejected with a reason."""
 
 import json
 import shutil
@@ -107,7 +107,7 @@ def test_the_commands(tmp_path, capsys):
     modes = {file.stat().st_mode for file in theirs.iterdir()}
     assert len(modes) == 1, "all are as readable as one another"
     assert cli.main(["export", f"--checkpoint={ours}", f"--output={theirs}"]) == 2
-    assert "is there already" in capsys.readouterr().err
+    assert "exists already" in capsys.readouterr().err
     assert cli.main(["import", f"--source={source}", f"--output={ours}"]) == 2
 
 
@@ -245,7 +245,7 @@ def test_damaged_and_missing_files(copy, tmp_path):
     (folder / "adapter_config.json").write_text('{"base_model_name_or_path": "org/base"}')
     with pytest.raises(UserError, match="is an adapter .*: merge it into its base first"):
         importer.read(str(folder))
-    with pytest.raises(UserError, match="no folder or file .*nowhere', and no name of the hub"):
+    with pytest.raises(UserError, match="no folder or file .*nowhere', and it is not a name"):
         importer.read(str(tmp_path / "nowhere"))
 
 
@@ -279,7 +279,7 @@ def test_a_config_without_model_type(copy, name):
 
 
 def stored_as(folder: Path, kind: str, values: np.ndarray) -> None:
-    """Puts a tensor of another type into a folder: the library's writer for numpy has no such."""
+    """Puts a tensor into a folder, of a type that the library's writer for numpy lacks."""
     header, data = {}, b""
     for key, array in (load_file(folder / "model.safetensors") | {KEY: values}).items():
         dtype = kind if key == KEY else "F32"
@@ -421,7 +421,7 @@ def test_the_kind_of_problem_comes_in_and_goes_out(
 
 
 def test_bases_that_config_json_leaves_out(copy):
-    """transformers' ModernBertConfig has 160,000 and 10,000; a local one of null is the global."""
+    """transformers' ModernBertConfig has 160,000 and 10,000; a local null means the global base."""
 
     def bases(**given):
         folder = copy("ModernBertForMaskedLM")
@@ -488,7 +488,7 @@ def test_an_exported_tokenizer_begins_a_text_as_generation_does(tmp_path):
 
 
 def test_a_modernbert_without_a_window_has_global_layers_only(tmp_path):
-    """In transformers a position of a layer with a local_attention of 0 sees itself alone."""
+    """In transformers, with a local_attention of 0, a local layer's position sees only itself."""
     values = helpers.run_values("bert", tmp_path, steps=1)
     values["model"] |= {"preset": "modernbert_base", "layers": 2, "heads": 2, "window": 0}
     loop.train(from_values(values), str(tmp_path / "run"))

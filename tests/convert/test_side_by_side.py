@@ -1,4 +1,4 @@
-"""The fine-tuning benchmark: with a rate of nothing both sides answer what the weights say."""
+"""The fine-tuning benchmark: with a learning rate of 0, both sides answer as the weights do."""
 
 import json
 

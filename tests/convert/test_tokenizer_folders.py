@@ -1,4 +1,4 @@
-"""What a folder says of its tokenizer is followed: the values are those of transformers 5.23.0."""
+"""A folder's tokenizer settings are followed; the expected values are of transformers 5.23.0."""
 
 import json
 import math

@@ -1,4 +1,4 @@
-"""Vectors of texts: each text's own, whatever shares its row; written with their ids."""
+"""A text's vector does not depend on what shares its row; vectors are written with ids."""
 
 import json
 

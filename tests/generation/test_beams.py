@@ -1,4 +1,4 @@
-"""A beam search finds the best text, scores it as the full pass does, and knows no other row."""
+"""Beam search finds the best text, scores it as the full pass does, and ignores other rows."""
 
 import dataclasses
 import itertools
@@ -58,7 +58,7 @@ def test_a_batch_is_each_prompt_alone(four):
 
 @pytest.mark.parametrize("penalty", [-1.0, 0.0, 1.0, 2.0])
 def test_beams_for_all_texts_find_the_best_of_them(penalty):
-    """64 beams hold all texts of three tokens, so nothing is pruned and none ends early."""
+    """64 beams hold all texts of three tokens, so none is pruned and none ends early."""
     texts = [
         text
         for size in (1, 2, 3)

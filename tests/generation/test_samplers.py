@@ -1,4 +1,4 @@
-"""Sampling: exact sets of what may be drawn, and how often it is."""
+"""Sampling: the exact sets of tokens that may be drawn, and their frequencies."""
 
 import jax
 import jax.numpy as jnp

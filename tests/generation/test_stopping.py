@@ -1,4 +1,4 @@
-"""Stop strings, and texts written while they grow."""
+"""Stop strings, and the streaming of texts."""
 
 import random
 

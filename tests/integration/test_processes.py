@@ -468,7 +468,7 @@ def test_what_does_not_fit_is_said_by_all_before_training(tmp_path, changes, wor
 
 @pytest.mark.long
 @pytest.mark.parametrize(
-    ("i", "words"), [(0, "not all 2 processes have come"), (1, "nobody answers at localhost:")]
+    ("i", "words"), [(0, "not all 2 processes have joined"), (1, "nobody answers at localhost:")]
 )
 def test_a_process_that_waits_in_vain_gives_up_with_a_hint(tmp_path, i, words):
     file = config(tmp_path / "data", "bert")

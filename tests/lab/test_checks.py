@@ -62,7 +62,7 @@ BOTH = {"masked_lm": {}, "causal_lm": {"chunk": 8}, "rows": {"full": 2, "causal"
         ("base", {"objective": BOTH, "tokenizer.add_tokens": ("<|endoftext|>",)}, "do not divide"),
         ("base", {"objective": BOTH | {"rows": {"full": 1, "causal": 1}}}, "stands between docum"),
         ("base", {"model.pooler": False}, "config.model.pooler=true"),
-        ("base", {"optimizer.freeze": ("embeding",)}, "'embeding' fits no parameter"),
+        ("base", {"optimizer.freeze": ("embeding",)}, "'embeding' matches no parameter"),
         ("base", {"model.lora_rank": 2, "model.lora": ("querry",)}, "querry"),
         ("base", {"mesh.fsdp": 7}, "mesh .*fsdp=7"),
         ("base", {"optimizer.schedule": "linear", "optimizer.warmup": 2.0}, "warmup"),

@@ -1,4 +1,4 @@
-"""Attention against NumPy, written out."""
+"""Attention equals a plain NumPy version."""
 
 import jax
 import jax.numpy as jnp

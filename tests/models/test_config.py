@@ -1,4 +1,4 @@
-"""Shapes of models: presets and what cannot be."""
+"""Shapes of models: presets, and shapes that are rejected."""
 
 import dataclasses
 

@@ -1,4 +1,4 @@
-"""Splash attention, in Pallas' interpreter, beside plain attention; and where it is chosen."""
+"""Splash attention in Pallas' interpreter equals plain attention; and when it is chosen."""
 
 import contextlib
 import functools

@@ -1,4 +1,4 @@
-"""Adapters: they begin as nothing, learn alone, are restored beside a backbone, and merge."""
+"""Adapters start as zero, are trained alone, are restored beside a backbone, and merge."""
 
 import json
 import shutil
@@ -77,8 +77,8 @@ def test_only_what_the_patterns_fit_is_adapted():
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"lora": ("attention/qerry",)}, "'attention/qerry' fits no linear layer; .*query"),
-        ({"lora": ("mlp/gate",)}, "'mlp/gate' fits no linear layer"),
+        ({"lora": ("attention/qerry",)}, "'attention/qerry' matches no layer; .*query"),
+        ({"lora": ("mlp/gate",)}, "'mlp/gate' matches no layer"),
     ],
 )
 def test_what_is_wrong_is_named(changes, said):

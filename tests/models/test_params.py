@@ -1,4 +1,4 @@
-"""The parameter tree: published counts, names, and what it costs to ask for shapes."""
+"""The parameter tree: published counts, names, and the cost of its shapes."""
 
 import dataclasses
 
@@ -23,7 +23,7 @@ def counted(preset: str, vocab_size: int, with_heads: bool = False) -> int:
 @pytest.mark.parametrize(
     ("preset", "vocab_size", "count"),
     [
-        # Encoder and pooler, as the released BERT models have them (uncased, 30,522 pieces).
+        # Encoder and pooler of the released BERT models (uncased, 30,522 pieces).
         ("bert_tiny", 30_522, 4_385_920),
         ("bert_mini", 30_522, 11_170_560),
         ("bert_small", 30_522, 28_763_648),

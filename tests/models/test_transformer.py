@@ -103,7 +103,7 @@ def test_no_gradient_crosses_from_segment_to_segment(family):
         found = np.abs(np.asarray(gradient(x, batch | own)))[0].max(-1)
         inside = np.asarray(owner) == segment
         assert (found[~inside] == 0).all(), f"segment {segment} leaks into {found.nonzero()}"
-        # Every input of the segment has a say (the last of a causal one too: its own target).
+        # Every input of the segment matters (with causal attention even the last: its own target).
         assert (found[inside] > 0).all()
 
 
@@ -201,7 +201,7 @@ def test_dropout_belongs_to_the_row_and_differs_by_row_and_key():
 
 
 def test_layers_draw_different_dropout():
-    """Each layer adds dropout(1) to zeros: 0, 2 or 4, or only 0 and 4 if they drew alike."""
+    """Each layer adds dropout(1) to zeros: 0, 2 or 4; only 0 and 4 if the layers' masks agree."""
     model = helpers.gpt(dropout=0.5)
     params = jax.tree.map(jnp.zeros_like, helpers.new_params(model)["backbone"])
     params["layers"]["mlp"]["down"]["bias"] = jnp.ones((2, 16))
@@ -210,7 +210,7 @@ def test_layers_draw_different_dropout():
 
     @jax.jit
     def run(row_keys):
-        # Another start than 0 would be dropped too; the final norm keeps what is alike alike.
+        # An input other than 0 would be dropped too; the final norm keeps equal values equal.
         x = jnp.zeros((1, 4, 16))
         return transformer.encode(params, model, x, segments, positions, "causal", row_keys)
 

@@ -1,4 +1,4 @@
-"""Averaged weights in a whole run: what is measured and saved, and what training goes on with."""
+"""Averaged weights in a run: the average is evaluated and saved; training continues without it."""
 
 import json
 
@@ -50,7 +50,7 @@ def test_what_is_saved_and_measured_are_the_averages(averaged, tmp_path):
 
 
 def test_training_goes_on_from_its_own_weights(averaged, tmp_path, monkeypatch):
-    """Not from the averages, which are what a checkpoint has as its weights."""
+    """It does not resume from the averages, which are the weights of a checkpoint."""
     whole, calls = loop.validation.metrics, []
 
     def interrupted(*given):

@@ -1,4 +1,4 @@
-"""Learning rates by pattern and layer, freezing, and what the table of groups says."""
+"""Learning rates by pattern and layer, freezing, and the table of groups."""
 
 import dataclasses
 
@@ -49,7 +49,7 @@ def test_the_last_pattern_that_fits_decides():
     ids=str,
 )  # fmt: skip
 def test_a_second_backbone_learns_as_the_first_does(changes):
-    """Such as a generator's: whatever treats layers for themselves treats its layers so too."""
+    """Its layers (a generator's, for instance) are also treated one by one."""
     two = [tree | {"generator": tree["backbone"]} for tree in (drawn("params"), drawn("grads"))]
     config = OptimizerConfig(learning_rate=0.1, warmup=0.0, schedule="constant", **changes)
     rule = optimizer.make(dataclasses.replace(config, clip=0.0), 10, two[0])
@@ -122,7 +122,7 @@ def test_a_run_with_one_rate_prints_no_table():
 @pytest.mark.parametrize("changes", [{"rates": {"embeding": 0.1}}, {"freeze": ("layers/03",)}])
 def test_a_pattern_that_fits_nothing_is_an_error_that_names_it(changes):
     pattern = next(iter(next(iter(changes.values()))))
-    with pytest.raises(UserError, match=f"'{pattern}' fits no parameter; .*backbone/"):
+    with pytest.raises(UserError, match=f"'{pattern}' matches no parameter; .*backbone/"):
         optimizer.make(OptimizerConfig(**changes), 10, drawn("params"))
 
 

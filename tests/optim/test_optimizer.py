@@ -89,7 +89,7 @@ def test_shares_at_the_edges(name, changes):
 
 @pytest.mark.parametrize("name", ["adamw", "lamb"])
 def test_weight_decay_goes_by_name(name):
-    """With a gradient of zero only what decays moves."""
+    """With a gradient of zero, only decayed params change."""
     params = drawn("params")
     config = OptimizerConfig(name=name, learning_rate=0.5, weight_decay=0.1, warmup=0.0)
     updates, _ = updated(config, jax.tree.map(jnp.zeros_like, params), params)
@@ -161,7 +161,7 @@ def test_a_tensor_of_zeros_is_moved_by_lamb_all_the_same():
 
 
 def test_the_clip_bounds_the_global_norm():
-    """Adam forgets a gradient's size, so its first moment tells what it was given."""
+    """Adam's update ignores the gradient's scale, so its first moment shows the input."""
     params, grads = drawn("params"), drawn("grads")
     norm = float(optax.global_norm(grads))
     for clip, share in ((norm / 4, 0.25), (norm * 2, 1.0), (0.0, 1.0)):

@@ -47,7 +47,7 @@ def test_a_run_starts_from_one_that_is_not_there_yet(tmp_path):
         ("bert", {"train.accumulation": "3"}, "config.train.accumulation=3 do not divide"),
         ("bert", {"data.weights": "[1]", "tokenizer.kind": "bytes"}, r"\[CLS\]"),
         ("bert", {"data.corpus": "['files:/nowhere.txt']"}, "/nowhere.txt"),
-        ("bert", {"optimizer.freeze": "['embeding']"}, "'embeding' fits no parameter"),
+        ("bert", {"optimizer.freeze": "['embeding']"}, "'embeding' matches no parameter"),
         ("bert", {"model.pooler": "false"}, "config.model.pooler=true"),
         ("sentiment", {"task.labels": "['good', 'bad']"}, "'plain' is not one of"),
         ("sentiment", {"mesh.context": "5", "data.length": "48"}, "context=5"),

@@ -94,7 +94,7 @@ def test_rows_are_split_over_data_and_fsdp():
 
 @dataclasses.dataclass(frozen=True)
 class Chip:
-    """A device of a slice, as far as laying out a mesh looks at it."""
+    """A device of a slice, with the attributes that a mesh needs."""
 
     id: int
     slice_index: int
@@ -139,7 +139,7 @@ def test_length_has_to_divide():
 
 
 def placed(config: MeshConfig, *axes: str | None):
-    """How an array [8, 8, 8] lies after a constraint on its axes."""
+    """The sharding of an array [8, 8, 8] after a constraint on its axes."""
     with use(make_mesh(config), config):
         x = jax.jit(lambda: constrain(jnp.zeros((8, 8, 8)), *axes))()
     return x.sharding.shard_shape(x.shape)

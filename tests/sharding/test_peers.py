@@ -35,7 +35,7 @@ def begin(folder: Path, count: int, fault: str = "", workdir: str = "x") -> list
 
 
 def end(folder: Path, made: list[subprocess.Popen], seconds: float) -> tuple[list[int], list[str]]:
-    """Exit codes, and what each has printed."""
+    """Exit codes, and the output of each process."""
     try:
         until = time.monotonic() + seconds
         codes = [process.wait(max(0.1, until - time.monotonic())) for process in made]

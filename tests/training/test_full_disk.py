@@ -83,7 +83,7 @@ def test_a_run_outlives_a_full_disk(disk, tmp_path, monkeypatch, capfd):
     assert train(monkeypatch, tmp_path, again, full_at=4) == NOT_SAVED
     told = capfd.readouterr().err
     assert "Traceback" not in told and f"step {STEPS} could not be saved in {again}" in told
-    assert "the newest is of step 2" in told
+    assert "the same command resumes from step 2" in told
     assert train(monkeypatch, tmp_path, disk / "third") == 2
     refused = capfd.readouterr().err  # of its folder or the first one in it, which fits or does not
     assert refused.startswith(f"error: cannot write to {disk / 'third'}")
