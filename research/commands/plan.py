@@ -6,6 +6,7 @@ from research import config as configs
 from research.lab.planning import plan
 from research.lab.planning import topology as machines
 from research.lab.planning.chips import GIB
+from research.lab.planning.collectives import SLICES
 from research.lab.planning.plan import Estimate, Plan
 from research.models import params as parameters
 from research.optim import groups
@@ -116,6 +117,8 @@ def _work(made: Plan) -> Iterator[str]:
         yield f"  {'kernels of attention':<28}{step.costs.kernels:>9,.0f} calls"
     for found in step.collectives:
         over = ", ".join(found.axes)
+        if SLICES not in found.axes and plan.leaves_machine(made, found):
+            over += ", network"
         yield (
             f"  {f'{found.kind} over {over}':<28}{found.bytes / 1e9:>9.3f} GB in "
             f"{found.count:,.0f} calls"
