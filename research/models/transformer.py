@@ -148,15 +148,18 @@ def encode(
             key, value = (constrain(x, "rows", None, "kv_heads", None) for x in (turn(key), value))
             if kernel == "splash":
                 return fused(query, key, value, local)
-            mixed = attention.attend(
-                query,
-                key,
-                value,
-                mask_of(local),
-                config.attention_dropout,
-                drop.keys(Place.ATTENTION_WEIGHTS),
-                distance,
-            )
+            if kernel == "cudnn":
+                mixed = kernels.cudnn(query, key, value, mask_of(local), pattern)
+            else:
+                mixed = attention.attend(
+                    query,
+                    key,
+                    value,
+                    mask_of(local),
+                    config.attention_dropout,
+                    drop.keys(Place.ATTENTION_WEIGHTS),
+                    distance,
+                )
             return constrain(mixed, "rows", "length", "heads", None)
 
         x = constrain(x, "rows", "stream", None)

@@ -20,11 +20,13 @@ class Placement:
     sequence: whether the length is also split over "tensor" between blocks (Korthikanti et al.
         2022, arXiv:2205.05198), so that norms and residuals are computed and kept once.
     platform: of the devices that the program is compiled for.
+    capability: CUDA compute capability of a GPU, 0 of other devices.
     """
 
     rules: tuple[tuple[str, str | None], ...] = tuple(RULES.items())
     sequence: bool = False
     platform: str = "cpu"
+    capability: float = 0.0
 
     def target(self, axis: str) -> Target:
         """The mesh axes of a logical axis of activations.

@@ -73,7 +73,9 @@ def use(mesh: Mesh, config: MeshConfig | None = None) -> Iterator[None]:
     """
     config = config or MeshConfig()
     rules = tuple(sorted(tables.table(config.rules).items()))
-    placement = Placement(rules, config.sequence, mesh.devices.flat[0].platform)
+    device = mesh.devices.flat[0]
+    capability = float(getattr(device, "compute_capability", 0))
+    placement = Placement(rules, config.sequence, device.platform, capability)
     with jax.set_mesh(mesh), PLACEMENT(placement):
         yield
 

@@ -1,6 +1,8 @@
-"""Splash attention in Pallas' interpreter equals plain attention; and when it is chosen."""
+"""Fused attention equals plain attention, and when it is chosen: splash in Pallas' interpreter,
+cuDNN's kernel replaced by jax's plain products for the same call."""
 
 import contextlib
+import dataclasses
 import functools
 
 import jax
@@ -49,6 +51,19 @@ def batch() -> dict[str, np.ndarray]:
     }
 
 
+@pytest.fixture
+def cudnn_by_products(monkeypatch):
+    """A machine without a GPU computes the call that cuDNN would get."""
+    plain = functools.partial(jax.nn.dot_product_attention, implementation="xla")
+
+    def stand_in(*arrays, implementation, **options):
+        assert implementation == "cudnn"
+        return plain(*arrays, **options)
+
+    monkeypatch.setattr(jax.nn, "dot_product_attention", stand_in)
+    monkeypatch.setattr(kernels, "_missing_for_cudnn", lambda *_: "")
+
+
 def hidden_and_gradients(model, pattern, params, mesh: MeshConfig | None):
     given = batch()
     real = (given["segments"] > 0)[..., None]
@@ -89,21 +104,79 @@ def test_splash_gives_what_plain_attention_gives(name, mesh):
     assert difference < 1e-4, where
 
 
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.usefixtures("cudnn_by_products")
+def test_cudnn_is_asked_for_what_plain_attention_gives(name):
+    pattern, model = MODELS[name]
+    params, plain = expected(name)
+    asked = dataclasses.replace(model, attention="cudnn")
+    found = hidden_and_gradients(asked, pattern, params, None)
+    difference, where = helpers.worst(plain, found)
+    assert difference < 1e-4, where
+
+
+@pytest.mark.parametrize("kernel", ["xla", "splash", "cudnn"])
+@pytest.mark.parametrize("name", ["full", "causal", "full, local"])
+@pytest.mark.usefixtures("cudnn_by_products")
+def test_no_segment_sees_another(name, kernel):
+    """Exactly: what one segment's states owe to another's embeddings is zero."""
+    pattern, model = MODELS[name]
+    model = dataclasses.replace(model, attention=kernel)
+    params, arrays = helpers.new_params(model)["backbone"], batch()
+    segments, positions = arrays["segments"], arrays["positions"]
+
+    def of_first(x):
+        hidden = transformer.encode(params, model, x, segments, positions, pattern)
+        return jnp.sum(jnp.where(segments[..., None] == 1, hidden, 0))
+
+    x = generator("x").normal(size=(ROWS, LENGTH, model.width)).astype(np.float32)
+    owed = np.abs(jax.jit(jax.grad(of_first))(x)).max(-1)
+    assert (owed[segments == 1] > 0).all()
+    assert (owed[segments != 1] == 0).all()
+
+
+def choose(platform, length, dropout=False, pattern="full", capability=9.0, **changes):
+    model = ModelConfig(**{"width": 32, "heads": 4} | changes)
+    with PLACEMENT(Placement(platform=platform, capability=capability)):
+        return kernels.choose(model, length, dropout, pattern)
+
+
 def test_chosen_by_platform_and_length():
-    def choose(platform, length, dropout=False, **changes):
-        model = ModelConfig(**{"width": 32, "heads": 4} | changes)
-        with PLACEMENT(Placement(platform=platform)):
-            return kernels.choose(model, length, dropout)
 
     assert choose("tpu", 1024) == "splash"
     assert choose("tpu", 512) == "xla"
     assert choose("tpu", 1024 + 64) == "xla"
     assert choose("cpu", 4096) == "xla"
-    assert choose("gpu", 4096) == "xla"
+    assert choose("gpu", 4096) == "xla", "float32"
     assert choose("tpu", 2048, dropout=True, attention_dropout=0.1) == "xla"
     assert choose("tpu", 2048, attention_dropout=0.1) == "splash"
     assert choose("tpu", 2048, attention="xla") == "xla"
     assert choose("cpu", 128, attention="splash") == "splash"
+
+
+def test_chosen_on_gpus():
+    half = dict(dtype="bfloat16")
+    assert choose("gpu", 512, **half) == "cudnn"
+    assert choose("gpu", 512, pattern="prefix", **half) == "cudnn"
+    assert choose("gpu", 64, **half) == "xla"
+    assert choose("gpu", 512, capability=7.5, **half) == "xla"
+    assert choose("gpu", 512, width=48, **half) == "xla", "heads of 12"
+    assert choose("gpu", 512, positions="alibi", **half) == "xla"
+    assert choose("gpu", 512, dropout=True, attention_dropout=0.1, **half) == "xla"
+
+
+@pytest.mark.parametrize(
+    ("place", "changes", "message"),
+    [
+        (("cpu", 512), {}, "an NVIDIA GPU of compute capability 8.0"),
+        (("gpu", 512), {}, "config.model.dtype='bfloat16', not 'float32'"),
+        (("gpu", 511), {"dtype": "bfloat16"}, "an even number of positions, not 511"),
+        (("gpu", 512), {"dtype": "bfloat16", "width": 48}, "multiple of 8 up to 128 units, not 12"),
+    ],
+)
+def test_cudnn_asked_for_where_it_cannot_run(place, changes, message):
+    with pytest.raises(UserError, match=message):
+        choose(*place, attention="cudnn", **changes)
 
 
 def test_asked_for_where_it_cannot_run():

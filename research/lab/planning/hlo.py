@@ -21,7 +21,7 @@ FREE = {
 }
 # Operations that read only a part of their first operand.
 SLICES = {"dynamic-slice", "slice", "gather"}
-KERNEL = "tpu_custom_call"
+KERNEL = re.compile(r"tpu_custom_call|__cudnn\$fmha")  # of attention
 
 
 @dataclasses.dataclass(frozen=True)
@@ -199,7 +199,7 @@ def costs(program: Program) -> Costs:
     for here, instruction, times, fused in walk(program):
         if instruction.opcode in ("convolution", "dot"):
             flops += times * products(here, instruction)
-        if instruction.opcode == "custom-call" and KERNEL in instruction.rest:
+        if instruction.opcode == "custom-call" and KERNEL.search(instruction.rest):
             kernels += times
         if not fused and not _is_free(instruction):
             traffic += times * _traffic(program, here, instruction)
@@ -210,7 +210,7 @@ def _is_free(instruction: Instruction) -> bool:
     """Whether it moves no data: an asynchronous operation counts at its start and not at its end,
     and a custom call that is not a kernel is only a hint for the compiler."""
     if instruction.opcode == "custom-call":
-        return KERNEL not in instruction.rest
+        return not KERNEL.search(instruction.rest)
     return instruction.opcode in FREE or instruction.opcode.endswith("-done")
 
 

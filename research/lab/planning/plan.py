@@ -12,7 +12,7 @@ from research.config import Config
 from research.errors import UserError
 from research.lab.planning import compiled
 from research.lab.planning.chips import CHIPS, GIB, Chip
-from research.lab.planning.collectives import SLICES
+from research.lab.planning.collectives import SLICES, Collective
 from research.lab.planning.compiled import Compiled
 from research.models import params as parameters
 from research.models.params import by_path
@@ -45,15 +45,22 @@ def make(config: Config, devices: Sequence[jax.Device], chip: str, slices: int =
     """Compiles the train step and, if it fits, the evaluation step and, for models that generate,
     a decoding step."""
     run = build(config, devices)
-    return Plan(run, CHIPS.get(chip), slices, _steps(run))
+    return Plan(run, CHIPS.get(chip), slices, _steps(run, CHIPS.get(chip)))
 
 
-def _steps(run: Run) -> list[Compiled]:
-    steps = [compiled.train(run)]
-    if steps[0].fits:
-        steps.append(compiled.evaluation(run))
-        if any(o.pattern != "full" for o in run.objectives):
-            steps.append(compiled.decoding(run))
+def _steps(run: Run, chip: Chip | None) -> list[Compiled]:
+    """A step whose peak is above the chip's memory does not fit, even where it compiles: the
+    compiler for GPUs refuses none."""
+    kinds = [compiled.train, compiled.evaluation]
+    if any(o.pattern != "full" for o in run.objectives):
+        kinds.append(compiled.decoding)
+    steps: list[Compiled] = []
+    for compile_step in kinds:
+        step = compile_step(run)
+        fits = step.fits and (chip is None or step.needed <= chip.memory)
+        steps.append(dataclasses.replace(step, fits=fits))
+        if not steps[0].fits:
+            break
     return steps
 
 
@@ -92,10 +99,19 @@ def estimate(plan: Plan) -> Estimate | None:
         return None
     sizes = dict(plan.run.mesh.shape) | {SLICES: plan.slices}
     network = sum(
-        c.sent(sizes) / (chip.network if SLICES in c.axes else chip.link)
+        c.sent(sizes) / (chip.network if leaves_machine(plan, c) else chip.link)
         for c in plan.train.collectives
     )
     return Estimate(total_flops(plan) / chip.flops, costs.bytes / chip.memory_speed, network)
+
+
+def leaves_machine(plan: Plan, collective: Collective) -> bool:
+    """Whether a collective goes from slice to slice, or from one machine with GPUs to another."""
+    mesh = plan.run.mesh
+    if SLICES in collective.axes or mesh.devices.flat[0].platform != "gpu":
+        return SLICES in collective.axes
+    along = tuple(slice(None) if axis in collective.axes else 0 for axis in mesh.axis_names)
+    return len({device.process_index for device in mesh.devices[along].flat}) > 1
 
 
 def formula(run: Run) -> float:
@@ -177,7 +193,7 @@ def tried(plan: Plan, config: Config, devices: Sequence[jax.Device]) -> Iterator
     """Compiles the run with each remedy, and yields a line on whether it fits."""
     for text, changed in remedies(plan, config):
         try:
-            steps = _steps(build(changed, devices))
+            steps = _steps(build(changed, devices), plan.chip)
         except UserError as error:
             yield f"  {text}: not possible: {str(error).splitlines()[0]}"
             continue

@@ -1,4 +1,5 @@
-"""Devices of other machines for compilation: TPU slices through libtpu, or fake CPU devices."""
+"""Devices of other machines for compilation: TPU slices through libtpu, GPUs through jax's CUDA
+plugin, or fake CPU devices."""
 
 import contextlib
 import importlib.util
@@ -11,18 +12,21 @@ from collections.abc import Iterator, Sequence
 import jax
 
 from research.errors import UserError, nearest
+from research.lab.planning.cards import CARDS
 from research.lab.planning.chips import CHIPS
 
-EXAMPLES = "v5e:4x4, v5p:4x4x4, cpu:8"
+EXAMPLES = "v5e:4x4, v5p:4x4x4, h100:8, h100:8x4, cpu:8"
+MOST_GPUS = 8  # that NVLink connects in one machine
 
 
 def devices(name: str, slices: int = 1) -> Sequence[jax.Device]:
-    """Returns the devices of a topology: "v5e:4x4" (chips along each side of a slice), or "cpu:8".
+    """Returns the devices of a topology: "v5e:4x4" (chips along each side of a slice), "h100:8x4"
+    (GPUs of a machine, machines), or "cpu:8".
 
     Call it before anything else touches a device.
 
     Raises:
-        UserError: the name is invalid, libtpu is missing, or there is no such slice.
+        UserError: the name is invalid, the compiler is missing, or there is no such slice.
     """
     kind, _, shape = name.partition(":")
     if kind not in (*CHIPS, "cpu"):
@@ -30,13 +34,17 @@ def devices(name: str, slices: int = 1) -> Sequence[jax.Device]:
             f"--topology={name}: {kind!r} is not known{nearest(kind, (*CHIPS, 'cpu'))}; examples: "
             f"{EXAMPLES}"
         )
-    pattern = r"[1-9]\d*" if kind == "cpu" else r"[1-9]\d*(x[1-9]\d*){1,2}"
+    sides = "{1,2}" if kind not in CARDS else "?"
+    pattern = r"[1-9]\d*" if kind == "cpu" else rf"[1-9]\d*(x[1-9]\d*){sides}"
     if not re.fullmatch(pattern, shape):
         raise UserError(f"--topology={name}: {shape!r} is not a shape; examples: {EXAMPLES}")
-    if kind != "cpu":
+    if kind in CHIPS and kind not in CARDS:
         return _slices(name, slices)
     if slices != 1:
-        raise UserError(f"--slices={slices}: {name} has no slices")
+        machines = f"; {slices} machines are {kind}:{shape}x{slices}" if kind in CARDS else ""
+        raise UserError(f"--slices={slices}: {name} has no slices{machines}")
+    if kind in CARDS:
+        return _gpus(name)
     jax.config.update("jax_platforms", "cpu")
     with contextlib.suppress(RuntimeError):  # jax has its devices already
         jax.config.update("jax_num_cpu_devices", int(shape))
@@ -73,6 +81,34 @@ def _slices(name: str, count: int) -> Sequence[jax.Device]:
     except (RuntimeError, ValueError, NotImplementedError, jax.errors.JaxRuntimeError) as error:
         raise UserError(f"--topology={name}: {str(error).splitlines()[0]:.300}") from error
     return topology.devices
+
+
+def _gpus(name: str) -> Sequence[jax.Device]:
+    from jax.experimental import topologies
+
+    kind, _, shape = name.partition(":")
+    each, _, machines = shape.partition("x")
+    if int(each) > MOST_GPUS:
+        raise UserError(
+            f"--topology={name}: a machine has at most {MOST_GPUS} GPUs; {each} of them are "
+            f"{kind}:{MOST_GPUS}x{-(-int(each) // MOST_GPUS)}"
+        )
+    if importlib.util.find_spec("jax_cuda13_plugin") is None:
+        raise UserError(
+            f"--topology={name} needs jax's CUDA plugin, which is not installed: run "
+            "`make gpu-plan-setup`, which creates .venv-gpu; --topology=cpu:N needs nothing"
+        )
+    jax.config.update("jax_platforms", "cpu")  # the process itself needs no GPU
+    try:
+        with quiet():
+            return topologies.get_topology_desc(
+                name,
+                platform="cuda",
+                target_config=CARDS[kind].description(),
+                topology=f"1x{machines or 1}x{each}",
+            ).devices
+    except (RuntimeError, ValueError, NotImplementedError, jax.errors.JaxRuntimeError) as error:
+        raise UserError(f"--topology={name}: {str(error).splitlines()[0]:.300}") from error
 
 
 def rings(name: str) -> tuple[bool, bool, bool]:

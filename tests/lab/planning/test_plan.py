@@ -2,8 +2,10 @@
 
 import dataclasses
 import importlib.util
+from types import SimpleNamespace
 
 import jax
+import numpy as np
 import pytest
 
 from research import cli
@@ -12,6 +14,7 @@ from research.config import Config
 from research.errors import UserError
 from research.lab.planning import compiled, plan, topology
 from research.lab.planning.chips import CHIPS
+from research.lab.planning.collectives import Collective
 from research.objectives import ObjectivesConfig
 from research.objectives.causal_lm import CausalLMConfig
 from research.sharding.mesh import MeshConfig
@@ -173,6 +176,10 @@ def test_another_error_is_no_lack_of_memory():
         ("cpu:4x4", 1, "'4x4' is not a shape"),
         ("cpu:8", 2, "cpu:8 has no slices"),
         ("cpu:5", 1, "jax already has 8 devices"),
+        ("h100:16", 1, "at most 8 GPUs; 16 of them are h100:8x2"),
+        ("h100:8x2x2", 1, "'8x2x2' is not a shape"),
+        ("h100:8", 2, "has no slices; 2 machines are h100:8x2"),
+        ("h10:8", 1, "'h10' is not known; did you mean 'h100'"),
     ],
 )
 def test_no_such_topology(name, slices, message):
@@ -200,6 +207,32 @@ def test_the_sides_of_a_slice_that_are_rings(name, closed):
 def test_without_libtpu():
     with pytest.raises(UserError, match="libtpu, which is not installed"):
         topology.devices("v5e:4x4")
+
+
+@pytest.mark.skipif(
+    importlib.util.find_spec("jax_cuda13_plugin") is not None, reason="the plugin is installed"
+)
+def test_without_the_compiler_for_gpus():
+    with pytest.raises(UserError, match="CUDA plugin, which is not installed: run `make gpu"):
+        topology.devices("h100:8")
+
+
+def test_a_step_above_the_memory_of_the_chip_does_not_fit(tmp_path, monkeypatch):
+    small = dataclasses.replace(CHIPS["h100"], memory=2.0**20)
+    monkeypatch.setitem(CHIPS, "small", small)
+    made = plan.make(config("bert", tmp_path), jax.devices(), "small")
+    assert not made.fits and [step.name for step in made.steps] == ["train"]
+
+
+def test_what_leaves_a_machine_with_gpus():
+    devices = [SimpleNamespace(platform="gpu", process_index=i // 4) for i in range(8)]
+    mesh = SimpleNamespace(
+        axis_names=("data", "tensor"), devices=np.array(devices, object).reshape(4, 2)
+    )
+    chip, made = CHIPS["h100"], SimpleNamespace(run=SimpleNamespace(mesh=mesh))
+    assert chip.network < chip.link
+    for axes, leaves in ((("data",), True), (("tensor",), False), (("data", "tensor"), True)):
+        assert plan.leaves_machine(made, Collective("all-reduce", axes, 1, 1)) == leaves
 
 
 @pytest.mark.parametrize(("flag", "value"), [("slices", "0"), ("price", "-1"), ("price", "cheap")])
