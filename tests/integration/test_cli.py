@@ -276,7 +276,7 @@ def test_the_benchmark_measures_a_step(tiny, capsys, monkeypatch):
     assert cli.execute("train_step", train_step.VERB, arguments) == 0
     shown = capsys.readouterr().out
     assert re.search(r"speed +[\d,]+ tokens/s", shown) and re.search(r"MFU +\d+\.\d%", shown)
-    assert "synthetic data" in shown and re.search(r"step [\d,]+ MiB of a device", shown)
+    assert "synthetic data" in shown and re.search(r"step [\d,]+ MiB per device", shown)
 
 
 @pytest.mark.parametrize("kind", ["bert", "gpt"])
@@ -411,5 +411,5 @@ def interrupted(arguments: list[str], metrics: Path) -> str:
     finally:
         process.kill()
     assert process.returncode == 130, error
-    assert "Traceback" not in error and "To go on:" in out
+    assert "Traceback" not in error and "To resume:" in out
     return out
