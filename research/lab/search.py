@@ -209,8 +209,8 @@ def _check_same(search: Search, study: "optuna.Study", folder: Path) -> None:
     differs = [key for key in about if before.get(key) != about[key]]
     if differs:
         raise UserError(
-            f"{folder / STUDY} belongs to another search ({', '.join(differs)} differ); give "
-            "another --workdir"
+            f"{folder / STUDY} belongs to another search (its {', '.join(differs)}); give another "
+            "--workdir"
         )
 
 

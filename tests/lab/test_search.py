@@ -173,7 +173,7 @@ def test_a_search_that_cannot_be_made(file, space, given, message):
 
 def test_another_search_is_not_mixed_in(file, tmp_path):
     make(file(RATE, trials=1), tmp_path)
-    with pytest.raises(UserError, match="belongs to another search \\(space"):
+    with pytest.raises(UserError, match="belongs to another search \\(its space"):
         make(file(RATE.replace("0.4", "0.3"), trials=1), tmp_path)
 
 
