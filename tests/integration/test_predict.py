@@ -112,7 +112,7 @@ def test_a_quotation_that_does_not_end_costs_its_own_line(tiny, tmp_path, capsys
     ids = [json.loads(line)["id"] for line in shown.out.splitlines()]
     assert ids == [f"in.csv:{n}" for n in (2, 3, 4, 6, 7, 8, 9)]
     assert "line 5: not CSV: a quotation that it opens" in shown.err
-    assert "takes in lines 6 to 9" in shown.err and "skipped 1 of 8 lines" in shown.err
+    assert "swallows lines 6 to 9" in shown.err and "skipped 1 of 8 lines" in shown.err
 
 
 @pytest.mark.parametrize(
