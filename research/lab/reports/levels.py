@@ -123,7 +123,7 @@ def language_baselines(record: Record) -> dict[str, Reached]:
     if goal.masked_lm:
         rows, test = _framed(train, 0), _framed(held_out, 0)
         counts = baselines.frequent_token(rows, test, tokenizer.vocab_size).counts
-        add("most frequent token", counts, MaskedLM(goal.masked_lm).metrics)
+        add("most frequent token", counts, MaskedLM(goal.masked_lm).loss_metrics)
     if goal.causal_lm:
         rows, test = _framed(train, tokenizer.eos), _framed(held_out, tokenizer.eos)
         sizes = _bytes(stores[1], tokenizer)
