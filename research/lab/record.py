@@ -11,6 +11,7 @@ from etils import epath
 from research.config import Config, from_values
 from research.errors import UserError
 from research.lab.experiment import Job
+from research.metrics.counts import from_json
 from research.monitoring import starts
 from research.monitoring.writers import METRICS, TIMING, json_object, lines
 
@@ -104,7 +105,11 @@ class Record:
     @cached_property
     def scores(self) -> list[dict[str, Any]]:
         """{"prediction", "counts"} per test example. Raises UserError if the file is damaged."""
-        return lines(self.folder / SCORED, ("prediction", "counts"), strict=True)
+        scores = lines(self.folder / SCORED, ("prediction", "counts"), strict=True)
+        try:
+            return [line | {"counts": from_json(line["counts"])} for line in scores]
+        except (AttributeError, TypeError, ValueError) as error:
+            raise UserError(f"{self.folder / SCORED} is damaged: counts: {error!r}") from error
 
     @property
     def seconds(self) -> float:

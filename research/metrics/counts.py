@@ -8,6 +8,7 @@ cut into batches, and a jackknife can leave out any of the examples (see `jackkn
 Accuracy, F1, recall and exact match are between 0 and 1.
 """
 
+import json
 import math
 from collections.abc import Callable, Hashable, Iterable, Mapping
 
@@ -25,6 +26,16 @@ def total(counts: Iterable[Mapping[Hashable, float]]) -> Counts:
         for key, value in row.items():
             columns.setdefault(key, []).append(value)
     return {key: math.fsum(values) for key, values in columns.items()}
+
+
+def to_json(counts: Mapping[Hashable, float]) -> dict[str, float]:
+    """Returns the counts with names as keys: a tuple of things counted becomes its JSON."""
+    return {key if isinstance(key, str) else json.dumps(key): n for key, n in counts.items()}
+
+
+def from_json(counts: Mapping[str, float]) -> Counts:
+    """The inverse of `to_json`."""
+    return {tuple(json.loads(key)) if key[:1] == "[" else key: n for key, n in counts.items()}
 
 
 def ratio(part: float, whole: float) -> float:

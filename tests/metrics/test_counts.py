@@ -1,7 +1,10 @@
+import json
 import random
 
-from research.metrics import entities
-from research.metrics.counts import harmonic, ratio, total
+import pytest
+
+from research.metrics import answers, classification, entities, multi_label, regression
+from research.metrics.counts import from_json, harmonic, ratio, to_json, total
 
 
 def test_total_adds_key_by_key_and_counts_missing_keys_as_zero():
@@ -23,6 +26,20 @@ def test_a_split_gives_the_same_numbers_however_it_is_batched():
     for size in (1, 7, 64):
         batches = [total(counts[i : i + size]) for i in range(0, len(counts), size)]
         assert entities.compute(total(batches)) == whole
+
+
+@pytest.mark.parametrize(
+    "counts",
+    [
+        classification.count("a bad one", "[good]"),
+        regression.count(3.5, 0.1 + 0.2),
+        multi_label.count({"[x]", "y"}, {"y"}),
+        entities.count(["B-PER", "O"], ["O", "B-PER"]),
+        answers.count(["a river"], "the river"),
+    ],
+)
+def test_counts_come_back_from_a_file(counts):
+    assert from_json(json.loads(json.dumps(to_json(counts)))) == counts
 
 
 def test_nothing_to_divide_by_is_zero():

@@ -23,6 +23,7 @@ from research.lab import experiment, search
 from research.lab.experiment import Job, Run, fingerprint
 from research.lab.record import BEGUN, DONE, SCORED, read_record
 from research.lab.workers import children
+from research.metrics.counts import to_json
 from research.monitoring import starts
 from research.run import corpus
 from research.run.loaded import Loaded, load_model, with_config
@@ -96,10 +97,11 @@ def _score(job: Job, loaded: Loaded) -> None:
     examples = corpus.split(job.config.data, loaded.task.kind, "test").examples
     predicted = predictor.predict(loaded, examples)
     lines = [
-        json.dumps({"prediction": p, "counts": loaded.task.counts(e, p)}, ensure_ascii=False)
+        {"prediction": p, "counts": to_json(loaded.task.counts(e, p))}
         for e, p in zip(examples, predicted, strict=True)
     ]
-    bucket.write_whole(job.workdir / SCORED, "\n".join(lines) + "\n")
+    text = "\n".join(json.dumps(line, ensure_ascii=False) for line in lines)
+    bucket.write_whole(job.workdir / SCORED, text + "\n")
 
 
 def run(file: str, folder: str, name: str, number: str) -> None:
