@@ -219,8 +219,8 @@ VERBS: dict[str, Verb] = {
     ),
     "plan": Verb(
         "research.commands.plan:run",
-        "compile a run for a TPU slice: does it fit, and what will it cost?",
-        required=CONFIG | {"topology": "such as v5e:4x4, v5p:8x8x8; cpu:8 for eight here"},
+        "compile a run for a TPU slice or GPUs: does it fit, and what will it cost?",
+        required=CONFIG | {"topology": "such as v5e:4x4, h100:8x4 (GPUs x machines) or cpu:8"},
         optional={
             "slices": Flag("number of slices (1)", Size),
             "price": Flag("price of a chip for an hour", Amount),
