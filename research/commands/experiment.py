@@ -66,7 +66,7 @@ def run(
         if outcome.failed:
             print(
                 f"\nfailed: {', '.join(outcome.failed)}"
-                + (f"; not made: {', '.join(outcome.left)}" if outcome.left else "")
+                + (f"; not run: {', '.join(outcome.left)}" if outcome.left else "")
                 + ". The same command makes the rest."
             )
         written.write_experiment(loaded, outcome.jobs, folder)
