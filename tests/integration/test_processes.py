@@ -315,7 +315,7 @@ def test_two_processes_evaluate_every_kind_of_task_as_one_does(tiny, tmp_path, k
 WRONG = [
     (["--process_id=1"], "--process_id=1 without --coordinator and --num_processes"),
     (["--coordinator=a:1", "--num_processes=2"], "without --process_id"),
-    (["--coordinator=a:1", "--num_processes=2", "--process_id=2"], "counted from 0 to 1"),
+    (["--coordinator=a:1", "--num_processes=2", "--process_id=2"], "must be from 0 to 1"),
     (["--coordinator=a:1", "--num_processes=2", "--process_id=-1"], "whole number of at least 0"),
     (["--coordinator=a", "--num_processes=2", "--process_id=0"], "HOST:PORT"),
     (["--coordinator=a:b", "--num_processes=2", "--process_id=0"], "HOST:PORT"),

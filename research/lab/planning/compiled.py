@@ -91,7 +91,7 @@ def decoding(run: Run) -> Compiled:
             params,
             prompts,
         )
-        places = {"token": ("rows",), "done": ("rows",), "made": (None, None), "step": ()}
+        places = {"token": ("rows",), "done": ("rows",), "generated": (None, None), "step": ()}
         placed = {
             name: array(
                 getattr(first, name).shape,
