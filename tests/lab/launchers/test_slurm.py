@@ -179,7 +179,7 @@ def test_a_path_that_is_nowhere_is_found_before_anything_is_submitted(project, c
 
 def test_parallel_is_refused(experiment, cluster, capsys):
     assert cli.main([*experiment, *CLUSTER, "--parallel=2"]) == 2
-    assert "with --on=slurm leave it out" in capsys.readouterr().err
+    assert "leave it out with --on=slurm" in capsys.readouterr().err
 
 
 def worker_of(code, queued, train=lambda: None):
