@@ -218,7 +218,7 @@ def test_without_the_compiler_for_gpus():
 
 
 def test_a_step_above_the_memory_of_the_chip_does_not_fit(tmp_path, monkeypatch):
-    small = dataclasses.replace(CHIPS["h100"], memory=2.0**20)
+    small = dataclasses.replace(CHIPS["h100"], memory=1024.0)
     monkeypatch.setitem(CHIPS, "small", small)
     made = plan.make(config("bert", tmp_path), jax.devices(), "small")
     assert not made.fits and [step.name for step in made.steps] == ["train"]
