@@ -2,7 +2,7 @@
 
     python launch.py experiment --config=configs/experiments/quickstart.py
 
-Six minutes on 2 CPU cores, two runs at a time. Finding (docs/results.md): the shipped checkpoints
+A quarter of an hour on 2 CPU cores, two runs at a time. Finding (docs/results.md): the shipped checkpoints
 are ahead of new weights on all five tasks; for sentiment the interval includes 0.
 
 Trains both tokenizers, pre-trains a very small BERT and GPT to show that they learn, and
