@@ -2,8 +2,8 @@
 
     python launch.py experiment --config=configs/experiments/quickstart.py
 
-A quarter of an hour on 2 CPU cores, two runs at a time. Finding (docs/results.md): the shipped checkpoints
-are ahead of new weights on all five tasks; for sentiment the interval includes 0.
+A quarter of an hour on 2 CPU cores, two runs at a time. Finding (docs/results.md): the shipped
+checkpoints are ahead of new weights on all five tasks; for sentiment the interval includes 0.
 
 Trains both tokenizers, pre-trains a very small BERT and GPT to show that they learn, and
 fine-tunes the five tasks from the shipped checkpoints (made by configs/experiments/journey.py) and
