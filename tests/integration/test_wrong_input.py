@@ -103,7 +103,7 @@ OVERRIDES: list[tuple[str, dict[str, str], list[str]]] = [
     ("bert", {"data.length": "96"}, ["config.data.length=96", "48 positions"]),
     ("bert", {"data.corpus": "bundled:corpus/brown"}, ["config.data.corpus", "a list"]),
     ("bert", {"data.weights": "[1, 1]"}, ["config.data.weights", "2 numbers for 1 sources"]),
-    ("bert", {"data.weights": "[0]"}, ["config.data.weights[0]=0 must be above 0", "source out of"]),
+    ("bert", {"data.weights": "[0]"}, ["config.data.weights[0]=0 must be above 0", "source out"]),
     ("bert", {"data.weights": "[-1]"}, ["config.data.weights[0]=-1"]),
     ("bert", {"data.weights": "[1e999]"}, ["config.data.weights[0]=inf"]),
     ("sentiment", {"data.weights": "[1]"}, ["config.data.weights", "pre-training"]),
