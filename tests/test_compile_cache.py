@@ -49,6 +49,12 @@ def test_a_folder_of_the_user_stays(monkeypatch, tmp_path, folder):
     assert not (tmp_path / ".cache").exists()
 
 
+def test_a_start_that_compiles_nothing_leaves_no_folder(tmp_path):
+    compile_cache.use()
+    assert os.environ[compile_cache.VARIABLE].startswith(str(tmp_path / ".cache" / "jax"))
+    assert not (tmp_path / ".cache").exists()
+
+
 def test_a_place_that_cannot_be_written_has_none(tmp_path):
     (tmp_path / ".cache").write_text("a file")
     compile_cache.use()

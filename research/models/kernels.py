@@ -55,15 +55,17 @@ def _missing(kernel: str, config: ModelConfig, length: int, dropout: bool, patte
         return ""
     if config.positions == "alibi":
         return "config.model.positions to be 'learned' or 'rope', not 'alibi'"
-    if dropout and config.attention_dropout:
-        return f"config.model.attention_dropout=0, not {config.attention_dropout}"
     if kernel == "splash":
         missing = _missing_for_splash(length, pattern)
     else:
         missing = _missing_for_cudnn(config, length)
-    if not missing and parts("heads") != parts("kv_heads"):
+    if missing:
+        return missing
+    if dropout and config.attention_dropout:
+        return f"config.model.attention_dropout=0, not {config.attention_dropout}"
+    if parts("heads") != parts("kv_heads"):
         return "query and key heads that the rules of the mesh split alike"
-    return missing
+    return ""
 
 
 def _missing_for_splash(length: int, pattern: Pattern) -> str:

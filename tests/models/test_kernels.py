@@ -168,7 +168,7 @@ def test_chosen_on_gpus():
 @pytest.mark.parametrize(
     ("place", "changes", "message"),
     [
-        (("cpu", 512), {}, "an NVIDIA GPU of compute capability 8.0"),
+        (("cpu", 512, True), {"attention_dropout": 0.1}, "an NVIDIA GPU of compute capability 8.0"),
         (("gpu", 512), {}, "config.model.dtype='bfloat16', not 'float32'"),
         (("gpu", 511), {"dtype": "bfloat16"}, "an even number of positions, not 511"),
         (("gpu", 512), {"dtype": "bfloat16", "width": 48}, "multiple of 8 up to 128 units, not 12"),

@@ -64,16 +64,36 @@ class Card:
 
 KIB, MIB = 2**10, 2**20
 A100 = Card(
-    *("NVIDIA A100-SXM4-80GB", (8, 0), 108, 64),
-    *(164 * KIB, 40 * MIB, 85_100_068_864, 2.039e12, 1.41),
+    name="NVIDIA A100-SXM4-80GB",
+    capability=(8, 0),
+    cores=108,
+    fpus_per_core=64,
+    shared=164 * KIB,
+    cache=40 * MIB,
+    memory=85_100_068_864,
+    memory_speed=2.039e12,
+    clock_ghz=1.41,
 )
 H100 = Card(
-    *("NVIDIA H100 80GB HBM3", (9, 0), 132, 128),
-    *(228 * KIB, 50 * MIB, 84_942_979_072, 3.352e12, 1.98),
+    name="NVIDIA H100 80GB HBM3",
+    capability=(9, 0),
+    cores=132,
+    fpus_per_core=128,
+    shared=228 * KIB,
+    cache=50 * MIB,
+    memory=84_942_979_072,
+    memory_speed=3.352e12,
+    clock_ghz=1.98,
 )
 H200 = dataclasses.replace(H100, name="NVIDIA H200", memory=151_397_597_184, memory_speed=4.8e12)
-B200 = Card(
-    *("NVIDIA B200", (10, 0), 148, 128),
-    *(228 * KIB, 132_644_864, 191_514_411_008, 7.672e12, 1.965),
+B200 = dataclasses.replace(
+    H100,
+    name="NVIDIA B200",
+    capability=(10, 0),
+    cores=148,
+    cache=132_644_864,
+    memory=191_514_411_008,
+    memory_speed=7.672e12,
+    clock_ghz=1.965,
 )
 CARDS = {"a100": A100, "h100": H100, "h200": H200, "b200": B200}

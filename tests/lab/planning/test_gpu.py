@@ -2,10 +2,11 @@
 
 import os
 import re
-import subprocess
 from pathlib import Path
 
 import pytest
+
+from tests.lab.planning import elsewhere
 
 ROOT = Path(__file__).parents[3]
 PYTHON = Path(os.environ.get("GPU_PLAN_VENV", ROOT / ".venv-gpu")) / "bin" / "python"
@@ -22,19 +23,7 @@ pytestmark = [
 
 
 def plan(*flags: str, code: int = 0, config: str = TINY) -> str:
-    environment = {k: v for k, v in os.environ.items() if k not in ("XLA_FLAGS", "JAX_PLATFORMS")}
-    done = subprocess.run(
-        [PYTHON, "launch.py", "plan", f"--config={config}", *flags],
-        cwd=ROOT,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=1200,
-        check=False,
-    )
-    assert done.returncode == code, done.stdout + done.stderr
-    assert done.stderr == "", "the compiler's log reaches the user"
-    return done.stdout
+    return elsewhere.plan(PYTHON, config, *flags, code=code)
 
 
 @pytest.mark.parametrize("card", ["a100", "h100", "h200", "b200"])

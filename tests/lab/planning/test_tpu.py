@@ -3,10 +3,11 @@
 import json
 import os
 import re
-import subprocess
 from pathlib import Path
 
 import pytest
+
+from tests.lab.planning import elsewhere
 
 ROOT = Path(__file__).parents[3]
 PYTHON = Path(os.environ.get("TPU_VENV", ROOT / ".venv-tpu")) / "bin" / "python"
@@ -21,19 +22,7 @@ pytestmark = [
 
 
 def plan(*flags: str, code: int = 0, config: str = TINY) -> str:
-    environment = {k: v for k, v in os.environ.items() if k not in ("XLA_FLAGS", "JAX_PLATFORMS")}
-    done = subprocess.run(
-        [PYTHON, "launch.py", "plan", f"--config={config}", *flags],
-        cwd=ROOT,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=1200,
-        check=False,
-    )
-    assert done.returncode == code, done.stdout + done.stderr
-    assert done.stderr == "", "libtpu's log reaches the user"
-    return done.stdout
+    return elsewhere.plan(PYTHON, config, *flags, code=code)
 
 
 @pytest.mark.parametrize("topology", ["v4:2x2x1", "v5e:2x2", "v5p:2x2x1", "v6e:2x2"])
